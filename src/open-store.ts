@@ -1,0 +1,68 @@
+/** Opens one store by its URL: the one list of schemes and the kinds behind them. */
+import { HoldfastError } from "./errors.ts";
+import type { Logger } from "./log.ts";
+import { silentLogger } from "./log.ts";
+import { systemRuntime } from "./runtime.ts";
+import type { Runtime } from "./runtime.ts";
+import type { Store } from "./store.ts";
+import { parseStoreUrl } from "./store-url.ts";
+import type { StoreUrl } from "./store-url.ts";
+
+/** What a kind of store is given to open one. */
+export interface StoreContext {
+  /** What errors call the store. */
+  readonly label: string;
+  /**
+   * The store's environment: the process's, with the store's own `env` laid over it. A kind reads credentials from here
+   * and never from `process.env`, and hands this (never more) to a child process.
+   */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly runtime: Runtime;
+  readonly logger: Logger;
+  /** Cancels opening. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface StoreKind {
+  open(url: StoreUrl, context: StoreContext): Promise<Store>;
+}
+
+/** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
+const kinds: Record<string, () => Promise<StoreKind>> = {};
+
+/** The schemes that can be opened, in alphabetical order. */
+export function knownSchemes(): string[] {
+  return Object.keys(kinds).sort();
+}
+
+export interface OpenStoreOptions {
+  readonly label?: string | undefined;
+  /** Laid over the process's environment for this store alone. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  readonly runtime?: Runtime | undefined;
+  readonly logger?: Logger | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens a store by URL or path. Does not reach out to it: a store that is down opens, and its operations reject.
+ * Throws `config` for a URL that no kind of store accepts.
+ */
+export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<Store> {
+  const parsed = parseStoreUrl(url);
+  const load = kinds[parsed.scheme];
+  if (!load) {
+    throw new HoldfastError(
+      "config",
+      `no kind of store is known for ${parsed.scheme}:// (known: ${knownSchemes().join(", ")})`,
+    );
+  }
+  const kind = await load();
+  return kind.open(parsed, {
+    label: options.label ?? parsed.redacted,
+    env: { ...process.env, ...options.env },
+    runtime: options.runtime ?? systemRuntime,
+    logger: options.logger ?? silentLogger,
+    signal: options.signal,
+  });
+}

@@ -1,0 +1,210 @@
+/** The interface of a pool: a store made of stores, with what only a pool can be asked. */
+import type { Debt, DeleteResult, ObjectInfo, OperationOptions, PutOptions, PutResult, Store } from "./store.ts";
+import type { Body } from "./store.ts";
+
+export type Mode = "stripe" | "mirror";
+export type OnFail = "continue" | "abort";
+
+/** Why a store of the pool cannot be used now. */
+export type StoreTrouble =
+  /** It did not answer, or answered with an error. */
+  | "unreachable"
+  /** It holds nothing of Holdfast's although it should: a folder that is not mounted, a wrong bucket, a wiped disk. */
+  | "missing"
+  /** It belongs to another pool. */
+  | "foreign";
+
+/** One store of a pool, as `holdfast stores` shows it. */
+export interface StoreReport {
+  readonly label: string;
+  /** Identity on the store; undefined before the first write to the pool. */
+  readonly id?: string;
+  readonly reachable: boolean;
+  readonly trouble?: StoreTrouble;
+  /** The error behind the trouble. */
+  readonly reason?: string;
+  /** Round trip of the probe, in milliseconds. */
+  readonly latencyMs?: number;
+  /** Being emptied by `drain`: takes no new objects. */
+  readonly draining: boolean;
+}
+
+export interface PoolStatus {
+  readonly mode: Mode;
+  readonly stores: readonly StoreStatus[];
+  /** Objects that the ledger knows. */
+  readonly objects: number;
+  /** Objects with at least one debt. */
+  readonly degraded: number;
+  /** Writes that were begun and neither finished nor undone. */
+  readonly unsettled: number;
+}
+
+export interface StoreStatus {
+  readonly label: string;
+  readonly id?: string;
+  readonly reachable: boolean;
+  readonly trouble?: StoreTrouble;
+  readonly reason?: string;
+  readonly owedCopies: number;
+  readonly owedBytes: number;
+  readonly owedDeletes: number;
+  /** Since when it owes the oldest of these, in milliseconds since 1970. */
+  readonly owesSinceMs?: number;
+  readonly draining: boolean;
+}
+
+/** What verify can find wrong with one object on one store (or with the object as a whole, then `store` is absent). */
+export type FindingKind =
+  /** The store should hold a copy and has none. */
+  | "missing"
+  /** The copy is an older version. */
+  | "stale"
+  /** The copy is shorter than it should be, and right as far as it goes. */
+  | "truncated"
+  /** The bytes are wrong. */
+  | "corrupt"
+  /** A copy that should not be there: of a deleted object, or on a store that the object is not placed on. */
+  | "stray"
+  /** No record in the ledger; the copies agree. Repair adopts it. */
+  | "unrecorded"
+  /** No record, or several, and copies that differ with nothing to decide by. */
+  | "conflict"
+  /** A write was begun and neither finished nor undone. */
+  | "unsettled"
+  /** No good copy is on any store that answered. */
+  | "lost"
+  /** The copy could not be read. */
+  | "unreadable"
+  /** A segment of the ledger is missing or damaged on a store that should hold it. */
+  | "ledger";
+
+export interface Finding {
+  readonly kind: FindingKind;
+  readonly object: string;
+  readonly store?: string;
+  readonly detail?: string;
+}
+
+export interface ScanOptions extends OperationOptions {
+  /** Only objects whose name starts with this. Default all. */
+  readonly prefix?: string | undefined;
+  /** Compare sizes and the stores' own digests instead of reading. Default false. */
+  readonly quick?: boolean | undefined;
+  /** Called as work goes on; at most some times a second. */
+  readonly onProgress?: ((progress: ScanProgress) => void) | undefined;
+}
+
+export interface ScanProgress {
+  readonly objects: number;
+  readonly bytes: number;
+  readonly totalObjects?: number;
+  readonly totalBytes?: number;
+}
+
+export interface VerifyOptions extends ScanOptions {
+  /** Read only this percentage of the objects, chosen at random. Default 100. */
+  readonly samplePercent?: number | undefined;
+  /** Go on where an interrupted verify of the same pool and prefix stopped. Default true. */
+  readonly resume?: boolean | undefined;
+  readonly onFinding?: ((finding: Finding) => void) | undefined;
+}
+
+export interface VerifyReport {
+  readonly objects: number;
+  readonly copies: number;
+  readonly bytes: number;
+  readonly findings: number;
+  readonly byKind: Readonly<Partial<Record<FindingKind, number>>>;
+  /** Stores that could not be looked at: what they hold is unknown. */
+  readonly unheard: readonly string[];
+}
+
+/** One step of a repair. */
+export interface RepairAction {
+  readonly action: "copy" | "delete" | "record" | "settle" | "ledger" | "clear";
+  readonly object: string;
+  /** The store that is written to; absent for what concerns the ledger alone. */
+  readonly store?: string;
+  /** For a copy: the store it comes from. */
+  readonly from?: string;
+  readonly bytes?: number;
+  readonly why: string;
+}
+
+export interface RepairOptions extends ScanOptions {
+  /** Plan and report, change nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+  /** Labels or ids of stores that are known to be empty now and are to be filled again (a replaced disk). */
+  readonly refill?: readonly string[] | undefined;
+  readonly onAction?: ((action: RepairAction) => void) | undefined;
+  readonly onFinding?: ((finding: Finding) => void) | undefined;
+}
+
+export interface RepairReport {
+  readonly planned: number;
+  readonly done: number;
+  readonly failed: number;
+  readonly bytes: number;
+  /** What the census at the end still found. Empty: everything is where it should be. */
+  readonly left: readonly Finding[];
+  /** True only when the census saw every store and found nothing. */
+  readonly whole: boolean;
+  readonly unheard: readonly string[];
+}
+
+export interface DrainReport extends RepairReport {
+  /** True when nothing of the pool is left that only this store holds, and it may be taken out of the pool's file. */
+  readonly removable: boolean;
+}
+
+export interface DrillReport {
+  readonly store: string | undefined;
+  readonly objects: number;
+  readonly bytes: number;
+  readonly lost: readonly string[];
+  readonly elapsedMs: number;
+}
+
+export interface PoolPutResult extends PutResult {
+  readonly sha256: string;
+  readonly owed: readonly Debt[];
+}
+
+export interface PoolDeleteResult extends DeleteResult {
+  readonly existed: boolean;
+  readonly owed: readonly Debt[];
+}
+
+/** A recorded object: its digest without reading it. `push` and `pull` skip by it. */
+export interface PoolObjectInfo extends ObjectInfo {
+  /** SHA-256 of the whole, lower-case hexadecimal; absent for an unrecorded object. */
+  readonly sha256?: string;
+}
+
+export interface Pool extends Store {
+  readonly mode: Mode;
+  readonly onfail: OnFail;
+  put(name: string, body: Body, options?: PutOptions): Promise<PoolPutResult>;
+  stat(name: string, options?: OperationOptions): Promise<PoolObjectInfo>;
+  list(prefix: string, options?: OperationOptions): AsyncIterable<PoolObjectInfo>;
+  delete(name: string, options?: OperationOptions): Promise<PoolDeleteResult>;
+  /** Probes each store. */
+  stores(options?: OperationOptions): Promise<readonly StoreReport[]>;
+  /** What the ledger says is missing. Reads no object. */
+  status(options?: OperationOptions): Promise<PoolStatus>;
+  /** The debts of the ledger, in name order. */
+  debts(options?: OperationOptions): AsyncIterable<Debt>;
+  /** Reads and compares everything; changes nothing. */
+  verify(options?: VerifyOptions): Promise<VerifyReport>;
+  /** Makes right what is wrong, and takes a census at the end. */
+  repair(options?: RepairOptions): Promise<RepairReport>;
+  /** Moves everything off a store (label or id). */
+  drain(store: string, options?: RepairOptions): Promise<DrainReport>;
+  /** Spreads objects over the stores again (stripe), or fills stores that came late (mirror). */
+  rebalance(options?: RepairOptions): Promise<RepairReport>;
+  /** Reads everything, or a sample, to nowhere, pretending that a store (label or id) is gone. */
+  drill(
+    options?: ScanOptions & { store?: string | undefined; samplePercent?: number | undefined },
+  ): Promise<DrillReport>;
+}
