@@ -28,7 +28,9 @@ export interface StoreKind {
 }
 
 /** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
-const kinds: Record<string, () => Promise<StoreKind>> = {};
+const kinds: Record<string, () => Promise<StoreKind>> = {
+  memory: async () => (await import("./stores/memory.ts")).memoryKind,
+};
 
 /** The schemes that can be opened, in alphabetical order. */
 export function knownSchemes(): string[] {

@@ -1,0 +1,275 @@
+/**
+ * Bodies: what callers put, in the one form that stores read, and helpers for reading one.
+ *
+ * Stores read a body through {@link checkedBytes}, which holds the rules that are the same for every store: a declared
+ * size is kept to, a source that fails or hangs ends the put, and an abort is noticed between two chunks.
+ */
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import type { Readable } from "node:stream";
+import type { ReadableStream } from "node:stream/web";
+import { HoldfastError, abortError, throwIfAborted } from "./errors.ts";
+import type { Body } from "./store.ts";
+
+/** What can be put. Strings are stored as UTF-8. Streams and iterables are read once, arrays and buffers often. */
+export type BodyInput =
+  | Uint8Array
+  | string
+  | Body
+  | Readable
+  | ReadableStream<Uint8Array>
+  | AsyncIterable<Uint8Array>
+  | Iterable<Uint8Array>;
+
+export interface BodyOptions {
+  /** Size in bytes, where the caller knows it and the input does not tell. A body that differs fails the put. */
+  readonly size?: number | undefined;
+}
+
+/** Size of the chunks that buffers and files are cut into, in bytes. */
+export const CHUNK_BYTES = 1024 * 1024;
+
+/** Whether a value has the form of a {@link Body} already. */
+export function isBody(value: unknown): value is Body {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "open" in value &&
+    typeof value.open === "function" &&
+    "reopenable" in value &&
+    typeof value.reopenable === "boolean"
+  );
+}
+
+/**
+ * Anything that can be put, as a {@link Body}. A string, a buffer and an array of buffers can be opened again; they must
+ * not be changed before the put is over. Everything else gives its bytes once. Throws `invalid` for other values.
+ */
+export function toBody(input: BodyInput, options: BodyOptions = {}): Body {
+  if (typeof input === "string") return bufferBody([Buffer.from(input)], options.size);
+  if (input instanceof Uint8Array) return bufferBody([input], options.size);
+  if (isBody(input)) return input;
+  if (Array.isArray(input)) {
+    const chunks: readonly unknown[] = input;
+    return bufferBody(chunks.map(toChunk), options.size);
+  }
+  if (typeof input === "object" && input !== null) {
+    if (Symbol.asyncIterator in input) return onceBody(() => input, options.size);
+    if (Symbol.iterator in input) return onceBody(() => input, options.size);
+  }
+  throw new HoldfastError("invalid", "a body must be a string, a Uint8Array, a stream, or an iterable of Uint8Array");
+}
+
+function bufferBody(chunks: readonly Uint8Array[], declared: number | undefined): Body {
+  return {
+    size: declared ?? chunks.reduce((sum, chunk) => sum + chunk.length, 0),
+    reopenable: true,
+    async *open() {
+      for (const chunk of chunks) {
+        for (let at = 0; at < chunk.length; at += CHUNK_BYTES) yield chunk.subarray(at, at + CHUNK_BYTES);
+      }
+    },
+  };
+}
+
+function onceBody(input: () => AsyncIterable<unknown> | Iterable<unknown>, size: number | undefined): Body {
+  let opened = false;
+  return {
+    size,
+    reopenable: false,
+    open() {
+      if (opened) throw new HoldfastError("invalid", "this body gives its bytes once and was opened before");
+      opened = true;
+      return chunksOf(input());
+    },
+  };
+}
+
+async function* chunksOf(input: AsyncIterable<unknown> | Iterable<unknown>): AsyncGenerator<Uint8Array> {
+  for await (const chunk of input) {
+    const bytes = toChunk(chunk);
+    if (bytes.length > 0) yield bytes;
+  }
+}
+
+function toChunk(chunk: unknown): Uint8Array {
+  if (chunk instanceof Uint8Array) return chunk;
+  if (typeof chunk === "string") return Buffer.from(chunk);
+  throw new HoldfastError("invalid", `a body gave ${chunk === null ? "null" : typeof chunk} instead of bytes`);
+}
+
+/**
+ * The content of a file, in chunks of 1 MiB, read one chunk ahead. A regular file has a `size` and a `path` and can be
+ * opened again; a pipe or a device gives its bytes once. A file that grows or shrinks while it is put fails the put.
+ * Rejects with `invalid` when the file cannot be read.
+ */
+export async function bodyFromFile(path: string): Promise<Body> {
+  const file = await openSource(path);
+  let regular: boolean;
+  let size: number;
+  try {
+    const stats = await file.stat();
+    if (stats.isDirectory()) throw new HoldfastError("invalid", `${path} is a directory, not a file`);
+    regular = stats.isFile();
+    size = stats.size;
+  } catch (error) {
+    await file.close();
+    throw sourceError(error);
+  }
+  if (!regular) {
+    return onceBody(() => fileChunks(path, undefined, file), undefined);
+  }
+  await file.close();
+  return { size, reopenable: true, path, open: () => fileChunks(path, size) };
+}
+
+async function openSource(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "r");
+  } catch (error) {
+    throw new HoldfastError(
+      "invalid",
+      `cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+async function* fileChunks(path: string, size: number | undefined, opened?: FileHandle): AsyncGenerator<Uint8Array> {
+  const file = opened ?? (await openSource(path));
+  // One byte more than the size shows in one read that a small file ends there.
+  const chunkBytes = size === undefined ? CHUNK_BYTES : Math.min(CHUNK_BYTES, size + 1);
+  const read = async (): Promise<Uint8Array> => {
+    const buffer = Buffer.allocUnsafeSlow(chunkBytes);
+    const { bytesRead } = await file.read(buffer, 0, chunkBytes, null);
+    return buffer.subarray(0, bytesRead);
+  };
+  let pending = read();
+  let total = 0;
+  try {
+    for (;;) {
+      const chunk = await pending;
+      if (chunk.length === 0) return;
+      total += chunk.length;
+      const last = total === size && chunk.length < chunkBytes;
+      if (!last) {
+        pending = read();
+        // Awaited in the next round, which never comes when the consumer stops here.
+        pending.catch(() => undefined);
+      }
+      yield chunk;
+      if (last) return;
+    }
+  } finally {
+    await pending.catch(() => undefined);
+    await file.close();
+  }
+}
+
+/** All chunks as one Uint8Array. For small objects: everything is held in memory. */
+export async function collect(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Uint8Array> {
+  const list: Uint8Array[] = [];
+  for await (const chunk of chunks) list.push(chunk);
+  const [only] = list;
+  return list.length === 1 && only ? only : concat(list);
+}
+
+function concat(list: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(list.reduce((sum, chunk) => sum + chunk.length, 0));
+  let at = 0;
+  for (const chunk of list) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}
+
+/**
+ * The bytes of a body, as a store must read them: no empty chunks; an error of the source becomes `invalid` (unless it is
+ * a HoldfastError); more or fewer bytes than `body.size` is `invalid`; a fired signal ends it, even while the source
+ * hangs. The chunk that completes a declared size is given only after the source has ended, so that a store that sends a
+ * Content-Length never completes an object that has bytes too many.
+ */
+export async function* checkedBytes(body: Body, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  const size = body.size;
+  let total = 0;
+  let held: Uint8Array | undefined;
+  try {
+    throwIfAborted(signal);
+    for await (const chunk of abortable(body.open(), signal)) {
+      if (chunk.length === 0) continue;
+      total += chunk.length;
+      if (size !== undefined && total > size) throw sizeError(size, `at least ${total}`);
+      if (total === size) held = chunk;
+      else yield chunk;
+    }
+  } catch (error) {
+    throw sourceError(error);
+  }
+  if (size !== undefined && total !== size) throw sizeError(size, `${total}`);
+  if (held) yield held;
+}
+
+function sizeError(declared: number, found: string): HoldfastError {
+  return new HoldfastError("invalid", `the body was declared to be ${declared} bytes long and gave ${found}`);
+}
+
+/** What the source threw, as an error that says that it was the source. */
+function sourceError(error: unknown): HoldfastError {
+  if (error instanceof HoldfastError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new HoldfastError("invalid", `the source of the bytes failed: ${message}`, { cause: error });
+}
+
+/**
+ * Passes an iterable on, and rejects as soon as the signal fires, even when the iterable never answers. What it holds is
+ * let go of in the background then, since an iterator that hangs cannot be waited for.
+ */
+export async function* abortable<T>(source: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
+  if (!signal) {
+    yield* source;
+    return;
+  }
+  const iterator = source[Symbol.asyncIterator]();
+  let reject: ((error: HoldfastError) => void) | undefined;
+  const onAbort = (): void => reject?.(abortError(signal));
+  signal.addEventListener("abort", onAbort, { once: true });
+  let finished = false;
+  let hanging = false;
+  try {
+    for (;;) {
+      if (signal.aborted) throw abortError(signal);
+      hanging = true;
+      // A new promise each time: racing against one that lives on would gather a reaction for each chunk.
+      const result = await new Promise<IteratorResult<T>>((resolve, fail) => {
+        reject = fail;
+        iterator.next().then(
+          (value) => {
+            hanging = false;
+            resolve(value);
+          },
+          (error: unknown) => {
+            hanging = false;
+            finished = true;
+            // oxlint-disable-next-line typescript/prefer-promise-reject-errors -- passes on what the source threw
+            fail(error);
+          },
+        );
+      });
+      if (result.done) {
+        finished = true;
+        return;
+      }
+      yield result.value;
+    }
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    if (!finished) {
+      const returned = iterator.return?.();
+      if (hanging) returned?.catch(() => undefined);
+      else await returned;
+    }
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * Objects in the process's memory: for tests, for simulations, and as the shortest example of a whole store.
+ *
+ * `memory://name` gives every opener in the process the same objects under that name; they go when the process ends.
+ */
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { Operation } from "../errors.ts";
+import { CHUNK_BYTES, checkedBytes } from "../body.ts";
+import { MAX_NAME_BYTES, checkName, compareNames } from "../names.ts";
+import type { StoreKind } from "../open-store.ts";
+import { resolveRange } from "../ranges.ts";
+import { systemRuntime } from "../runtime.ts";
+import type { Runtime } from "../runtime.ts";
+import type {
+  Body,
+  Capabilities,
+  DeleteResult,
+  GetOptions,
+  GetResult,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../store.ts";
+
+interface Entry {
+  readonly bytes: Uint8Array;
+  readonly modifiedMs: number;
+}
+
+/** Objects that several memory stores may share. */
+export class MemoryObjects {
+  readonly #entries = new Map<string, Entry>();
+  /** The names, always in order. */
+  readonly #names: string[] = [];
+  #bytes = 0;
+
+  /** Bytes held, names not counted. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get(name: string): Entry | undefined {
+    return this.#entries.get(name);
+  }
+
+  set(name: string, entry: Entry): void {
+    const old = this.#entries.get(name);
+    if (!old) this.#names.splice(this.#position(name), 0, name);
+    this.#bytes += entry.bytes.length - (old?.bytes.length ?? 0);
+    this.#entries.set(name, entry);
+  }
+
+  delete(name: string): boolean {
+    const old = this.#entries.get(name);
+    if (!old) return false;
+    this.#names.splice(this.#position(name), 1);
+    this.#bytes -= old.bytes.length;
+    return this.#entries.delete(name);
+  }
+
+  /** The first name that is not before `from`, or, with `after`, the first behind it. */
+  next(from: string, after: boolean): string | undefined {
+    const at = this.#position(from);
+    const name = this.#names[at];
+    return after && name === from ? this.#names[at + 1] : name;
+  }
+
+  #position(name: string): number {
+    let low = 0;
+    let high = this.#names.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (compareNames(this.#names[middle] ?? "", name) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+export interface MemoryStoreOptions {
+  readonly label?: string | undefined;
+  /** Objects to share with another store. Default: its own, empty. */
+  readonly objects?: MemoryObjects | undefined;
+  /** Puts that would hold more than this many bytes reject with `full`. Default: no limit. */
+  readonly maxBytes?: number | undefined;
+  readonly runtime?: Runtime | undefined;
+}
+
+export class MemoryStore implements Store {
+  readonly label: string;
+  readonly capabilities: Capabilities = {
+    orderedList: true,
+    conditionalPut: true,
+    prefixNames: true,
+    maxNameBytes: MAX_NAME_BYTES,
+    caseSensitive: true,
+    storeDigests: [],
+  };
+  readonly #objects: MemoryObjects;
+  readonly #maxBytes: number;
+  readonly #runtime: Runtime;
+  #closed = false;
+
+  constructor(options: MemoryStoreOptions = {}) {
+    this.label = options.label ?? "memory://";
+    this.#objects = options.objects ?? new MemoryObjects();
+    this.#maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;
+    this.#runtime = options.runtime ?? systemRuntime;
+  }
+
+  async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    try {
+      this.#check(name, options);
+      if (options.metadata) {
+        throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
+      }
+      const chunks: Uint8Array[] = [];
+      let size = 0;
+      for await (const chunk of checkedBytes(body, options.signal)) {
+        size += chunk.length;
+        if (size > this.#maxBytes) throw this.#full();
+        chunks.push(chunk);
+      }
+      throwIfAborted(options.signal);
+      if (this.#closed) throw closedError();
+      const old = this.#objects.get(name);
+      if (old && options.ifAbsent) throw new HoldfastError("conflict", "the object exists already");
+      if (this.#objects.bytes - (old?.bytes.length ?? 0) + size > this.#maxBytes) throw this.#full();
+      // A copy always: the caller may use its buffer for something else after the put.
+      const bytes = new Uint8Array(size);
+      let at = 0;
+      for (const chunk of chunks) {
+        bytes.set(chunk, at);
+        at += chunk.length;
+      }
+      this.#objects.set(name, { bytes, modifiedMs: this.#runtime.now() });
+      return { size };
+    } catch (error) {
+      throw this.#error(error, "put", name);
+    }
+  }
+
+  async get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    try {
+      this.#check(name, options);
+      const entry = this.#find(name);
+      const { start, end } = resolveRange(options.range, entry.bytes.length);
+      const chunks = async function* (this: MemoryStore): AsyncGenerator<Uint8Array> {
+        for (let at = start; at < end; at += CHUNK_BYTES) {
+          try {
+            this.#check(undefined, options);
+          } catch (error) {
+            throw this.#error(error, "get", name);
+          }
+          // A copy: chunks belong to the consumer.
+          yield entry.bytes.slice(at, Math.min(end, at + CHUNK_BYTES));
+        }
+      };
+      return { info: info(name, entry), body: chunks.call(this), close: async () => undefined };
+    } catch (error) {
+      throw this.#error(error, "get", name);
+    }
+  }
+
+  async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    try {
+      this.#check(name, options);
+      return info(name, this.#find(name));
+    } catch (error) {
+      throw this.#error(error, "stat", name);
+    }
+  }
+
+  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+    try {
+      this.#check(undefined, options);
+      for (let name = this.#objects.next(prefix, false); name !== undefined; name = this.#objects.next(name, true)) {
+        if (!name.startsWith(prefix)) return;
+        const entry = this.#objects.get(name);
+        if (entry) yield info(name, entry);
+        this.#check(undefined, options);
+      }
+    } catch (error) {
+      throw this.#error(error, "list");
+    }
+  }
+
+  async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    try {
+      this.#check(name, options);
+      return { existed: this.#objects.delete(name) };
+    } catch (error) {
+      throw this.#error(error, "delete", name);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #check(name: string | undefined, options: OperationOptions): void {
+    throwIfAborted(options.signal);
+    if (this.#closed) throw closedError();
+    if (name !== undefined) checkName(name);
+  }
+
+  #find(name: string): Entry {
+    const entry = this.#objects.get(name);
+    if (!entry) throw new HoldfastError("not-found", "there is no such object");
+    return entry;
+  }
+
+  #full(): HoldfastError {
+    return new HoldfastError("full", `the store holds at most ${this.#maxBytes} bytes`);
+  }
+
+  #error(error: unknown, operation: Operation, object?: string): HoldfastError {
+    return toHoldfastError(error).within({ store: this.label, operation, object });
+  }
+}
+
+function closedError(): HoldfastError {
+  return new HoldfastError("invalid", "the store is closed");
+}
+
+function info(name: string, entry: Entry): ObjectInfo {
+  return { name, size: entry.bytes.length, modifiedMs: entry.modifiedMs };
+}
+
+const shared = new Map<string, MemoryObjects>();
+
+export const memoryKind: StoreKind = {
+  open: async (url, context) => {
+    let objects = shared.get(url.rest);
+    if (!objects) shared.set(url.rest, (objects = new MemoryObjects()));
+    return new MemoryStore({ label: context.label, objects, runtime: context.runtime });
+  },
+};
