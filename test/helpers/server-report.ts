@@ -1,0 +1,27 @@
+/**
+ * The report of a test run: one line for each kind of store and server, with the server's version and how many tests
+ * passed on it, or why they were skipped.
+ *
+ * Call `reportStore(kind, server)` once in a test file, at its top level or in a `describe`: it counts the tests of that
+ * scope. The lines are printed when the run ends (see global-setup.ts), and appended to the file that
+ * HOLDFAST_SERVER_REPORT names.
+ */
+import { afterAll, afterEach } from "vitest";
+import { writeReportLine } from "./report-lines.ts";
+import type { Server } from "./servers.ts";
+
+/** Counts the tests around the call as tests of `kind` (`s3`, `sftp` …) on `server`. */
+export function reportStore(kind: string, server: Server): void {
+  let passed = 0;
+  let failed = 0;
+  if (!server.running) {
+    // A scope whose tests are all skipped runs no hooks, so the line is written at once.
+    writeReportLine({ kind, server: server.name, passed, failed, skipped: server.skipped });
+    return;
+  }
+  afterEach(({ task }) => {
+    if (task.result?.state === "fail") failed++;
+    else passed++;
+  });
+  afterAll(() => writeReportLine({ kind, server: server.version, passed, failed }));
+}

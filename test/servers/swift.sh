@@ -1,0 +1,88 @@
+#!/bin/bash
+# Needs: apt-get install --no-install-recommends swift swift-proxy swift-account swift-container swift-object memcached
+# Swift all in one: 1 replica, tempauth (account AUTH_test, user test:tester, key testing), SLO/DLO, bulk, and s3api on the same port.
+# DATA must be on a file system with user xattrs (ext4, xfs; tmpfs needs Linux >= 6.6).
+. "$(dirname "$0")/_lib.sh"; PORT=${PORT:-18800}; P=${BASE:-18810}; MC=${MC:-18811}; DATA=${DATA:-$S/srv}
+PY=${PY:-/usr/bin/python3}
+start() {
+  E=$S/etc; mkdir -p "$E" "$DATA/d1" "$S/cache"; export SWIFT_DIR=$E
+  printf '[swift-hash]\nswift_hash_path_suffix = test\nswift_hash_path_prefix = test\n[swift-constraints]\nmax_file_size = 5368709122\n[storage-policy:0]\nname = one\ndefault = yes\n' >"$E/swift.conf"
+  i=0; for k in object container account; do i=$((i+1)); port=$((P+10*i))
+    [ -f "$E/$k.ring.gz" ] || (cd "$E" && swift-ring-builder $k.builder create 4 1 0 && swift-ring-builder $k.builder add r1z1-$HOST:$port/d1 1 && swift-ring-builder $k.builder rebalance) >>"$LOG" 2>&1 || true
+    cat >"$E/$k.conf" <<C
+[DEFAULT]
+bind_ip = $HOST
+bind_port = $port
+workers = 0
+user = $(id -un)
+swift_dir = $E
+devices = $DATA
+mount_check = false
+log_level = WARNING
+fallocate_reserve = 0
+[pipeline:main]
+pipeline = $k-server
+[app:$k-server]
+use = egg:swift#$k
+C
+  done
+  cat >"$E/proxy.conf" <<C
+[DEFAULT]
+bind_ip = $HOST
+bind_port = $PORT
+workers = 0
+user = $(id -un)
+swift_dir = $E
+log_level = WARNING
+[pipeline:main]
+pipeline = catch_errors gatekeeper healthcheck cache bulk tempurl s3api tempauth copy slo dlo versioned_writes symlink proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+allow_account_management = true
+[filter:catch_errors]
+use = egg:swift#catch_errors
+[filter:gatekeeper]
+use = egg:swift#gatekeeper
+[filter:healthcheck]
+use = egg:swift#healthcheck
+[filter:cache]
+use = egg:swift#memcache
+memcache_servers = $HOST:$MC
+[filter:bulk]
+use = egg:swift#bulk
+[filter:tempurl]
+use = egg:swift#tempurl
+[filter:s3api]
+use = egg:swift#s3api
+location = us-east-1
+allow_no_owner = true
+check_bucket_owner = false
+s3_acl = false
+[filter:tempauth]
+use = egg:swift#tempauth
+user_test_tester = testing .admin
+user_admin_admin = admin .admin .reseller_admin
+storage_url_scheme = http
+[filter:copy]
+use = egg:swift#copy
+[filter:slo]
+use = egg:swift#slo
+[filter:dlo]
+use = egg:swift#dlo
+[filter:symlink]
+use = egg:swift#symlink
+[filter:versioned_writes]
+use = egg:swift#versioned_writes
+allow_object_versioning = true
+C
+  PIDFILE=$S/pid.memcached; bg memcached -l $HOST -p $MC -u "$(id -un)" -m 64; wait_port $MC
+  for k in object container account; do PIDFILE=$S/pid.$k; bg $PY /usr/bin/swift-$k-server "$E/$k.conf"; done
+  PIDFILE=$S/pid; bg $PY /usr/bin/swift-proxy-server "$E/proxy.conf"; wait_port $PORT
+  i=0; until curl -fsS -o /dev/null http://$HOST:$PORT/healthcheck 2>/dev/null; do i=$((i+1)); [ $i -lt 100 ]; sleep 0.1; done
+  node "$(dirname "$0")/_s3-mkbucket.mjs" "http://$HOST:$PORT" test-bucket test:tester testing >>"$LOG" 2>&1 || true
+}
+stop() { for f in pid pid.object pid.container pid.account pid.memcached; do stop_pidfile "$S/$f"; done; }
+url() { echo "swift auth http://$HOST:$PORT/auth/v1.0 (test:tester / testing); s3 http://$HOST:$PORT/test-bucket (path style, test:tester / testing, us-east-1)"; }
+version() { echo "OpenStack Swift $(deb_version swift-proxy)"; }
+main "$@"
