@@ -1,6 +1,15 @@
 /** The interface of a pool: a store made of stores, with what only a pool can be asked. */
-import type { Debt, DeleteResult, ObjectInfo, OperationOptions, PutOptions, PutResult, Store } from "./store.ts";
-import type { Body } from "./store.ts";
+import type {
+  Body,
+  Debt,
+  DeleteResult,
+  ListOptions,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "./store.ts";
 
 export type Mode = "stripe" | "mirror";
 export type OnFail = "continue" | "abort";
@@ -187,7 +196,7 @@ export interface Pool extends Store {
   readonly onfail: OnFail;
   put(name: string, body: Body, options?: PutOptions): Promise<PoolPutResult>;
   stat(name: string, options?: OperationOptions): Promise<PoolObjectInfo>;
-  list(prefix: string, options?: OperationOptions): AsyncIterable<PoolObjectInfo>;
+  list(prefix: string, options?: ListOptions): AsyncIterable<PoolObjectInfo>;
   delete(name: string, options?: OperationOptions): Promise<PoolDeleteResult>;
   /** Probes each store. */
   stores(options?: OperationOptions): Promise<readonly StoreReport[]>;

@@ -83,8 +83,19 @@ export interface OperationOptions {
 export interface PutOptions extends OperationOptions {
   /** Reject with `conflict` when the object exists; needs `capabilities.conditionalPut`. Default false. */
   readonly ifAbsent?: boolean | undefined;
-  /** Kept by pools, in their ledger. A plain store rejects with `unsupported`. */
-  readonly metadata?: ObjectMetadata | undefined;
+  /**
+   * Kept by pools, in their ledger. A plain store rejects with `unsupported`. A function is called once, after the body
+   * has been read to its end: for what is only known then, such as an MD5 that the caller computes on the way.
+   */
+  readonly metadata?: ObjectMetadata | (() => ObjectMetadata) | undefined;
+}
+
+export interface ListOptions extends OperationOptions {
+  /**
+   * The caller needs only names behind this one (see `compareNames`). A hint that saves work: a store may give earlier
+   * names all the same, so the caller filters.
+   */
+  readonly after?: string | undefined;
 }
 
 /** Bytes `offset` to `offset + length`. It is cut at the object's end; an offset beyond the end is `invalid`. */
@@ -146,7 +157,7 @@ export interface Store {
   get(name: string, options?: GetOptions): Promise<GetResult>;
   stat(name: string, options?: OperationOptions): Promise<ObjectInfo>;
   /** Objects whose name starts with `prefix` (`""`: all). An incomplete listing rejects with `incomplete` at its end. */
-  list(prefix: string, options?: OperationOptions): AsyncIterable<ObjectInfo>;
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;
   delete(name: string, options?: OperationOptions): Promise<DeleteResult>;
   /** Ends connections. Resolves when nothing is left open. A second call does nothing. */
   close(): Promise<void>;
