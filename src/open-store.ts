@@ -29,6 +29,8 @@ export interface StoreKind {
 
 /** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
 const kinds: Record<string, () => Promise<StoreKind>> = {
+  sftp: async () => (await import("./stores/sftp.ts")).sftpKind,
+  scp: async () => (await import("./stores/sftp.ts")).sftpKind,
   memory: async () => (await import("./stores/memory.ts")).memoryKind,
 };
 

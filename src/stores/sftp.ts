@@ -5,6 +5,7 @@
  * drops them. Objects are flushed to the server's disk where it has `fsync@openssh.com`, and renamed onto their place with
  * `posix-rename@openssh.com`. Symbolic links below the root are not followed.
  */
+import { setMaxListeners } from "node:events";
 import type { FileEntryWithStats, SFTPWrapper, Stats } from "ssh2";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
@@ -30,6 +31,8 @@ const DEFAULT_CONNECTIONS = 4;
 const BUSY = 4;
 /** How long a connection on which a call was cancelled has to show that it still works. */
 const PROBE_MS = 2000;
+/** How long a new call waits for such a connection before it takes, or opens, another one. */
+const DOUBT_MS = 200;
 /** Folders remembered as being there. */
 const MAX_KNOWN_FOLDERS = 20_000;
 
@@ -85,15 +88,19 @@ class Session {
   active = 0;
   /** Finished at least one request: if one fails now, the connection may have been dropped while it was idle. */
   used = false;
-  /** A call on it was cancelled while it waited; nobody else uses it until it has answered again. */
-  doubtful = false;
+  /** A call on it was cancelled while it waited: nobody else uses it until this resolves, as it has answered or died. */
+  doubt: Promise<void> | undefined;
   dead: HoldfastError | undefined;
   noFsync = false;
   noPosixRename = false;
+  /** Whether an open handle keeps to its file when another takes the name. OpenSSH's do; rclone opens the name again. */
+  readonly keepsHandles: boolean;
 
   constructor(ssh: SshConnection, sftp: SFTPWrapper, onDeath: () => void) {
     this.#ssh = ssh;
     this.sftp = sftp;
+    const extensions: unknown = Reflect.get(sftp, "_extensions");
+    this.keepsHandles = typeof extensions === "object" && extensions !== null && "fsync@openssh.com" in extensions;
     this.#onDeath = onDeath;
     let cause: Error | undefined;
     const end = (): void =>
@@ -176,18 +183,19 @@ class Session {
 
   /** Lets nobody use the connection until it has answered a question; ends it if it does not in a short time. */
   probe(): void {
-    if (this.doubtful || this.dead) return;
-    this.doubtful = true;
+    if (this.doubt || this.dead) return;
     const timer = setTimeout(() => {
       this.destroy(new HoldfastError("timeout", "the SSH connection does not answer any more"));
     }, PROBE_MS);
-    this.request<string>(undefined, (callback) => this.sftp.realpath(".", callback)).then(
-      () => {
+    this.doubt = this.request<string>(undefined, (callback) => this.sftp.realpath(".", callback))
+      .then(
+        () => undefined,
+        () => undefined,
+      )
+      .finally(() => {
         clearTimeout(timer);
-        this.doubtful = false;
-      },
-      () => clearTimeout(timer),
-    );
+        this.doubt = undefined;
+      });
   }
 
   async closeHandle(handle: Buffer): Promise<void> {
@@ -516,7 +524,7 @@ class SftpTree implements Tree {
       size: stats.size,
       modifiedMs: stats.mtime * 1000,
       length: end - start,
-      chunks: this.#receive(session, handle, start, end, signal),
+      chunks: this.#receive(session, handle, start, end, session.keepsHandles ? undefined : { path, stats }, signal),
       close,
     };
   }
@@ -527,13 +535,16 @@ class SftpTree implements Tree {
     handle: Buffer,
     start: number,
     end: number,
+    watched: { path: TreePath; stats: Stats } | undefined,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array> {
     const ahead: Promise<Buffer>[] = [];
     let next = start;
     const chunksAhead = Math.max(1, Math.floor((REQUESTS * REQUEST_BYTES) / CHUNK_BYTES));
     const stopped = new AbortController();
+    // One listener for each request; see TreeStore.
     const stop = signal ? AbortSignal.any([signal, stopped.signal]) : stopped.signal;
+    setMaxListeners(0, stop);
     try {
       for (;;) {
         while (next < end && ahead.length < chunksAhead) {
@@ -545,10 +556,25 @@ class SftpTree implements Tree {
         }
         const chunk = ahead.shift();
         if (!chunk) return;
-        yield await chunk;
+        const bytes = await chunk;
+        if (watched) await this.#checkSame(session, watched, stop);
+        yield bytes;
       }
     } finally {
       stopped.abort();
+    }
+  }
+
+  /** Rejects when the name has another file by now than the one that is read. */
+  async #checkSame(session: Session, watched: { path: TreePath; stats: Stats }, signal: AbortSignal): Promise<void> {
+    let now: Stats | undefined;
+    try {
+      now = await session.request<Stats>(signal, (callback) => session.sftp.lstat(this.#at(watched.path), callback));
+    } catch (error) {
+      if (!isHoldfastError(error, "not-found")) throw error;
+    }
+    if (now?.size !== watched.stats.size || now.mtime !== watched.stats.mtime) {
+      throw new HoldfastError("unavailable", "the object was replaced while it was read");
     }
   }
 
@@ -743,8 +769,10 @@ class SftpTree implements Tree {
     throwIfAborted(signal);
     for (;;) {
       let best: Session | undefined;
+      let doubt: Promise<void> | undefined;
       for (const session of this.#sessions) {
-        if (!session.doubtful && (!best || session.active < best.active)) best = session;
+        doubt ??= session.doubt;
+        if (!session.doubt && (!best || session.active < best.active)) best = session;
       }
       const full = this.#sessions.size + this.#pending >= this.#maxSessions;
       if (best && (best.active < BUSY || full || this.#connecting)) return best;
@@ -752,10 +780,23 @@ class SftpTree implements Tree {
         this.#connect().catch(() => undefined);
         return best;
       }
+      if (doubt && full) {
+        await abortableWait(doubt, signal);
+        continue;
+      }
+      // Mostly the answer comes long before a new connection would be there.
+      if (doubt) await abortableWait(Promise.race([doubt, this.#pause()]), signal);
+      if (doubt && [...this.#sessions].some((session) => !session.doubt)) continue;
       const session = await abortableWait(this.#connect(), signal);
       if (!session.dead) return session;
       throw session.dead;
     }
+  }
+
+  async #pause(): Promise<void> {
+    await new Promise((resolve) => {
+      setTimeout(resolve, DOUBT_MS);
+    });
   }
 
   /** Opens one connection; those who ask meanwhile get the same. */

@@ -15,10 +15,7 @@ export function readQuery<Name extends string>(url: StoreUrl, known: readonly Na
     const name = known.find((one) => one === text);
     if (name === undefined) {
       const possible = known.length === 0 ? "it takes none" : `possible are ${known.join(", ")}`;
-      throw new HoldfastError(
-        "config",
-        `a ${url.scheme}:// URL has no parameter ${JSON.stringify(text)}; ${possible}`,
-      );
+      throw new HoldfastError("config", `a ${url.scheme}:// URL has no parameter ${JSON.stringify(text)}; ${possible}`);
     }
     if (found[name] !== undefined) {
       throw new HoldfastError("config", `the parameter ${name} of a ${url.scheme}:// URL is given twice`);

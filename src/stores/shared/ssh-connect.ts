@@ -136,7 +136,11 @@ async function handshake(settings: SshSettings, sock: Duplex): Promise<Client> {
   }
 }
 
-function connectError(settings: SshSettings, error: Error & { level?: string }, notes: readonly string[]): HoldfastError {
+function connectError(
+  settings: SshSettings,
+  error: Error & { level?: string },
+  notes: readonly string[],
+): HoldfastError {
   if (error.level === "client-authentication") {
     const more = notes.length === 0 ? "" : ` (${notes.join("; ")})`;
     return new HoldfastError("denied", `${where(settings)} accepts no key or password of ${settings.user}${more}`, {
@@ -305,7 +309,7 @@ class SomeOfAgent extends ssh2.BaseAgent {
           const parsed =
             typeof identity === "string" || Buffer.isBuffer(identity)
               ? parseKey(identity)
-              : (identity as { pubKey?: ParsedKey }).pubKey ?? (identity as ParsedKey);
+              : ((identity as { pubKey?: ParsedKey }).pubKey ?? (identity as ParsedKey));
           if (parsed instanceof Error) return false;
           const key = parsed.getPublicSSH();
           return this.#keys.some((one) => one.equals(key));

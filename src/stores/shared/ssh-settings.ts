@@ -52,7 +52,8 @@ const MAX_JUMPS = 8;
 
 export async function resolveSsh(question: SshQuestion, jumps = 0): Promise<SshSettings> {
   const { env, host: alias } = question;
-  if (jumps > MAX_JUMPS) throw new HoldfastError("config", `more than ${MAX_JUMPS} jump hosts in the SSH configuration`);
+  if (jumps > MAX_JUMPS)
+    throw new HoldfastError("config", `more than ${MAX_JUMPS} jump hosts in the SSH configuration`);
   const home = env["HOME"] ?? homedir();
   const localUser = env["USER"] ?? env["LOGNAME"] ?? userInfo().username;
   const options = await readConfig(question, home, localUser);
@@ -62,7 +63,15 @@ export async function resolveSsh(question: SshQuestion, jumps = 0): Promise<SshS
   const port = question.port ?? readPort(one("port"));
   const user = question.user ?? one("user") ?? localUser;
   const expand = (file: string): string => {
-    const values: Record<string, string> = { "%": "%", d: home, h: host, n: alias, p: String(port), r: user, u: localUser };
+    const values: Record<string, string> = {
+      "%": "%",
+      d: home,
+      h: host,
+      n: alias,
+      p: String(port),
+      r: user,
+      u: localUser,
+    };
     const text = file.replace(/%(.)/gu, (whole, token: string) => values[token] ?? whole);
     return path.resolve(text === "~" || text.startsWith("~/") ? path.join(home, text.slice(1)) : text);
   };
@@ -160,7 +169,9 @@ async function readJump(
 async function readConfig(question: SshQuestion, home: string, localUser: string): Promise<Map<string, string[]>> {
   const { default: SSHConfig } = await import("ssh-config");
   const files =
-    question.configFile === undefined ? [path.join(home, ".ssh", "config"), "/etc/ssh/ssh_config"] : [question.configFile];
+    question.configFile === undefined
+      ? [path.join(home, ".ssh", "config"), "/etc/ssh/ssh_config"]
+      : [question.configFile];
   const options = new Map<string, string[]>();
   for (const file of files) {
     const text = await readText(file, question.configFile !== undefined);
@@ -211,7 +222,10 @@ async function expandIncludes(text: string, base: string, home: string, depth: n
 async function findFiles(pattern: string): Promise<string[]> {
   const name = path.basename(pattern);
   if (!/[*?]/u.test(name)) return [pattern];
-  const source = name.replace(/[.+^${}()|[\]\\]/gu, "\\$&").replace(/\*/gu, ".*").replace(/\?/gu, ".");
+  const source = name
+    .replace(/[.+^${}()|[\]\\]/gu, "\\$&")
+    .replace(/\*/gu, ".*")
+    .replace(/\?/gu, ".");
   const expression = new RegExp(`^${source}$`, "u");
   const folder = path.dirname(pattern);
   const names = await readdir(folder).catch(() => []);

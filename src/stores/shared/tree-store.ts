@@ -10,6 +10,7 @@
  * - Listings walk the folders in the order of names: a folder sorts as its name with a `/` behind it.
  * - A name that is not a plain path (an empty part, `.`, `..`), or that the service cannot hold, is `invalid`.
  */
+import { setMaxListeners } from "node:events";
 import { abortable, checkedBytes } from "../../body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../../errors.ts";
 import type { Operation } from "../../errors.ts";
@@ -24,6 +25,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  ListOptions,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -214,7 +216,7 @@ export class TreeStore implements Store {
     }
   }
 
-  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
     // Ends the folders that are listed ahead when the caller stops early.
     const ahead = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, ahead.signal]) : ahead.signal;
@@ -224,7 +226,8 @@ export class TreeStore implements Store {
       const folder = cut === -1 ? [] : prefix.slice(0, cut).split("/");
       // No object can have a name that begins like this.
       if (folder.some((part) => this.#refused(part) !== undefined)) return;
-      const walk: Level[] = [new Level(folder, await this.#entries(folder, prefix.slice(cut + 1), signal))];
+      const after = options.after ?? "";
+      const walk: Level[] = [new Level(folder, await this.#entries(folder, prefix.slice(cut + 1), after, signal))];
       for (let level = walk.at(-1); level; level = walk.at(-1)) {
         const entry = level.entries[level.next];
         if (!entry) {
@@ -234,7 +237,7 @@ export class TreeStore implements Store {
         const at = level.next++;
         const path = [...level.folder, entry.name];
         if (entry.kind === "folder") {
-          this.#readAhead(level, at, signal);
+          this.#readAhead(level, at, after, signal);
           const entries = await level.ahead.get(entry.name);
           level.ahead.delete(entry.name);
           walk.push(new Level(path, entries ?? []));
@@ -270,6 +273,8 @@ export class TreeStore implements Store {
   #checkOpen(signal: AbortSignal | undefined): void {
     if (this.#closing) throw new HoldfastError("invalid", "the store is closed");
     throwIfAborted(signal);
+    // Many requests at once listen to one signal; that is no leak, and Node need not warn of it.
+    if (signal) setMaxListeners(0, signal);
   }
 
   #path(name: string, signal: AbortSignal | undefined): TreePath {
@@ -417,7 +422,7 @@ export class TreeStore implements Store {
     }
   }
 
-  #readAhead(level: Level, from: number, signal: AbortSignal): void {
+  #readAhead(level: Level, from: number, after: string, signal: AbortSignal): void {
     let folders = 0;
     for (let i = from; i < level.entries.length && folders < READ_AHEAD; i++) {
       const entry = level.entries[i];
@@ -428,14 +433,17 @@ export class TreeStore implements Store {
       }
       folders++;
       if (level.ahead.has(entry.name)) continue;
-      const listing = this.#entries([...level.folder, entry.name], "", signal);
+      const listing = this.#entries([...level.folder, entry.name], "", after, signal);
       listing.catch(() => undefined);
       level.ahead.set(entry.name, listing);
     }
   }
 
-  /** The objects and folders of a folder whose names start with `start`, in order. Nothing when there is no folder. */
-  async #entries(folder: TreePath, start: string, signal: AbortSignal): Promise<TreeEntry[]> {
+  /**
+   * The objects and folders of a folder whose names start with `start`, in order, without what cannot hold a name behind
+   * `after`. Nothing when there is no folder.
+   */
+  async #entries(folder: TreePath, start: string, after: string, signal: AbortSignal): Promise<TreeEntry[]> {
     const found: TreeEntry[] = [];
     const base = folder.reduce((sum, part) => sum + Buffer.byteLength(part) + 1, 0);
     let count = 0;
@@ -465,8 +473,12 @@ export class TreeStore implements Store {
       if (isHoldfastError(error, "not-found")) return [];
       throw error;
     }
+    const above = folder.map((part) => `${part}/`).join("");
     return found
-      .map((entry) => ({ entry, key: entry.kind === "folder" ? `${entry.name}/` : entry.name }))
+      .map((entry) => ({ entry, key: above + (entry.kind === "folder" ? `${entry.name}/` : entry.name) }))
+      .filter(({ entry, key }) => {
+        return compareNames(key, after) > 0 || (entry.kind === "folder" && after.startsWith(key));
+      })
       .sort((a, b) => compareNames(a.key, b.key))
       .map(({ entry }) => entry);
   }
