@@ -32,6 +32,7 @@ const kinds: Record<string, () => Promise<StoreKind>> = {
   sftp: async () => (await import("./stores/sftp.ts")).sftpKind,
   scp: async () => (await import("./stores/sftp.ts")).sftpKind,
   memory: async () => (await import("./stores/memory.ts")).memoryKind,
+  rclone: async () => (await import("./stores/rclone.ts")).rcloneKind,
 };
 
 /** The schemes that can be opened, in alphabetical order. */

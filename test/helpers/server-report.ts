@@ -8,10 +8,15 @@
  */
 import { afterAll, afterEach } from "vitest";
 import { writeReportLine } from "./report-lines.ts";
-import type { Server } from "./servers.ts";
+import type { RunningServer, SkippedServer } from "./servers.ts";
+
+/** A server of servers.ts, or a program (rclone) that is its own server. */
+export type ReportedServer =
+  | Pick<RunningServer, "running" | "version">
+  | (Pick<SkippedServer, "running" | "skipped"> & { readonly name: string });
 
 /** Counts the tests around the call as tests of `kind` (`s3`, `sftp` …) on `server`. */
-export function reportStore(kind: string, server: Server): void {
+export function reportStore(kind: string, server: ReportedServer): void {
   let passed = 0;
   let failed = 0;
   if (!server.running) {
