@@ -71,7 +71,7 @@ describe.runIf(version !== undefined)("rclone", () => {
     withStore(`rclone://here:${data("plain")}`, async (store) => {
       await store.put("a/b c", toBody("bytes"));
       expect(readFileSync(path.join(data("plain"), "a/b c"), "utf8")).toBe("bytes");
-      expect(readdirSync(path.join(data("plain"), ".holdfast-tmp"))).toEqual([]);
+      expect(readdirSync(data("plain"))).toEqual(["a"]);
     }));
 
   it("rclone that dies in mid-put is noticed, and started again for the next operation", () =>
@@ -170,12 +170,13 @@ describe.runIf(version !== undefined)("rclone", () => {
 
   it("temporary files of a put that was killed long ago are removed, younger ones are not", () =>
     withStore(`rclone://here:${data("stale")}`, async (store) => {
-      const temp = path.join(data("stale/.holdfast-tmp"));
-      writeFileSync(path.join(temp, "old"), "x");
-      writeFileSync(path.join(temp, "young"), "x");
-      execFileSync("touch", ["-d", "3 days ago", path.join(temp, "old")]);
+      const [old, young] = [`.holdfast-${"0".repeat(16)}.tmp`, `.holdfast-${"1".repeat(16)}.tmp`];
+      writeFileSync(path.join(data("stale"), old), "x");
+      writeFileSync(path.join(data("stale"), young), "x");
+      execFileSync("touch", ["-d", "3 days ago", path.join(data("stale"), old)]);
+      for await (const info of store.list("")) expect.fail(`the listing shows ${info.name}`);
       await store.put("x", toBody("x"));
-      expect(readdirSync(temp)).toEqual(["young"]);
+      expect(readdirSync(data("stale")).sort()).toEqual([young, "x"]);
     }));
 
   it("what is wrong with the configuration is said at open", async () => {

@@ -24,13 +24,13 @@ import type { Child } from "./shared/child.ts";
 import {
   Guard,
   STALE_TEMP_MS,
-  TEMP_FOLDER,
   checkParts,
   checkPathName,
   folderOfPrefix,
   foldersAbove,
   refuseUnsupported,
 } from "./shared/guard.ts";
+import { isTempName, tempName } from "./shared/tree-store.ts";
 
 export const rcloneKind: StoreKind = {
   open: async (url, context) => openRcloneStore(url, context),
@@ -125,8 +125,6 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
   }
   const rclone = new Rclone(remote, context);
   const guard = new Guard({ label: context.label, secrets: secretsOf(url, context.env) });
-  let swept = false;
-
   const opening = new AbortController();
   const cancel = context.runtime.timer(OPEN_MS, () => opening.abort());
   const onAbort = (): void => opening.abort();
@@ -158,14 +156,11 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
     return item;
   };
 
-  /** Removes what puts left that were killed long ago. Once for each time the store is opened. */
-  const sweep = async (signal: AbortSignal): Promise<void> => {
-    if (swept) return;
-    swept = true;
-    for (const item of await rclone.listFolder(TEMP_FOLDER, signal)) {
-      if (!item.IsDir && Date.parse(item.ModTime ?? "") < context.runtime.now() - STALE_TEMP_MS) {
-        await rclone.deleteFile(`${TEMP_FOLDER}/${item.Name}`, signal);
-      }
+  /** Removes what a listing saw of puts that were killed long ago. */
+  const removeStrays = async (signal: AbortSignal): Promise<void> => {
+    for (const stray of rclone.strays) {
+      await rclone.deleteFile(stray, signal);
+      rclone.strays.delete(stray);
     }
   };
 
@@ -189,21 +184,20 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
           );
         }
         await rclone.checkCase(name, "conflict", signal);
-        await sweep(signal);
-        const temp = randomBytes(16).toString("hex");
-        const tempName = `${TEMP_FOLDER}/${temp}`;
+        await removeStrays(signal);
+        const temp = tempName(context.runtime);
         try {
           const size = await rclone.upload(temp, checkedBytes(body, signal), signal);
-          const stored = await stat(tempName, signal);
+          const stored = await stat(temp, signal);
           if (stored.Size !== size) {
             throw new HoldfastError("unavailable", `rclone stored ${stored.Size} bytes of ${size}`);
           }
-          await rclone.move(tempName, name, signal);
+          await rclone.move(temp, name, signal);
           return { size };
         } catch (error) {
           // Not with the signal, which may have fired; but not for ever either.
           const cleaning = rclone.running
-            ? rclone.deleteFile(tempName, AbortSignal.timeout(ABORT_GRACE_MS * 2)).catch(() => undefined)
+            ? rclone.deleteFile(temp, AbortSignal.timeout(ABORT_GRACE_MS * 2)).catch(() => undefined)
             : Promise.resolve();
           await cleaning;
           throw error;
@@ -327,6 +321,8 @@ class Rclone {
   #connected: Connection | undefined;
   #stopped = false;
   features: Features | undefined;
+  /** Temporary files, found by listings, of puts that must have been killed. */
+  readonly strays = new Set<string>();
 
   constructor(remote: string, context: StoreContext) {
     this.#remote = remote;
@@ -491,7 +487,7 @@ class Rclone {
     return this.features;
   }
 
-  /** Uploads to the folder of temporary files and returns the size in bytes. Ends in good order when the source fails. */
+  /** Uploads to a temporary name and returns the size in bytes. Ends in good order when the source fails. */
   async upload(temp: string, bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<number> {
     const boundary = randomBytes(24).toString("hex");
     let size = 0;
@@ -522,7 +518,7 @@ class Rclone {
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       const response = await this.#request(
-        `operations/uploadfile?fs=${encodeURIComponent(FS)}&remote=${encodeURIComponent(TEMP_FOLDER)}`,
+        `operations/uploadfile?fs=${encodeURIComponent(FS)}&remote=`,
         {
           method: "POST",
           headers: { "content-type": `multipart/form-data; boundary=${boundary}` },
@@ -664,7 +660,12 @@ class Rclone {
       const name = above + item.Name;
       // Names with a slash or of two dots come from no honest remote, and would lead out of the folder.
       if (item.Name === "" || item.Name === "." || item.Name === ".." || item.Name.includes("/")) continue;
-      if (name === TEMP_FOLDER || key === last) continue;
+      if (isTempName(item.Name)) {
+        const age = this.#context.runtime.now() - Date.parse(item.ModTime ?? "");
+        if (!item.IsDir && age > STALE_TEMP_MS) this.strays.add(name);
+        continue;
+      }
+      if (key === last) continue;
       last = key;
       if (item.IsDir) {
         if (key.startsWith(prefix) || prefix.startsWith(key)) yield* this.walk(name, prefix, signal);
@@ -715,7 +716,7 @@ class Rclone {
 
   /** On a remote that folds case: the object or folder that stands under this name in another case. */
   async differsInCase(name: string, signal: AbortSignal): Promise<string | undefined> {
-    if (!(await this.readFeatures(signal)).CaseInsensitive || name.startsWith(`${TEMP_FOLDER}/`)) return undefined;
+    if (!(await this.readFeatures(signal)).CaseInsensitive || isTempName(name)) return undefined;
     for (const path of [...foldersAbove(name), name]) {
       const slash = path.lastIndexOf("/");
       const part = path.slice(slash + 1);

@@ -8,6 +8,7 @@ import type { Operation } from "../../errors.ts";
 import { checkName } from "../../names.ts";
 import { redactError } from "../../redact.ts";
 import type { GetResult, OperationOptions, PutOptions } from "../../store.ts";
+import { isTempName } from "./tree-store.ts";
 
 /** One operation under way. `signal` fires when the caller's does, or when the store is closed. */
 interface Running {
@@ -175,15 +176,12 @@ export function refuseUnsupported(options: PutOptions): void {
   }
 }
 
-/** Where stores that rename keep what is not complete yet. Hidden from listings, refused as a name. */
-export const TEMP_FOLDER = ".holdfast-tmp";
-
 /** Temporary files older than this belong to no put that is still under way, in milliseconds. */
 export const STALE_TEMP_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Throws `invalid` for names that a store with folders would map onto others: with empty parts, `.` or `..`, or under
- * the folder of temporary files.
+ * Throws `invalid` for names that a store with folders would map onto others: with empty parts, `.` or `..`, or a
+ * temporary file's name (see `tempName` in tree-store.ts).
  */
 export function checkPathName(name: string): void {
   for (const part of name.split("/")) {
@@ -193,9 +191,9 @@ export function checkPathName(name: string): void {
         `the name ${JSON.stringify(name)} holds ${part === "" ? "an empty part" : `the part "${part}"`}, which a path cannot hold`,
       );
     }
-  }
-  if (name === TEMP_FOLDER || name.startsWith(`${TEMP_FOLDER}/`)) {
-    throw new HoldfastError("invalid", `names under ${TEMP_FOLDER}/ are kept for files under way`);
+    if (isTempName(part)) {
+      throw new HoldfastError("invalid", `names like ${part} are kept for temporary files`);
+    }
   }
 }
 
@@ -218,7 +216,6 @@ export function folderOfPrefix(prefix: string): string | undefined {
   if (slash === -1) return "";
   const folder = prefix.slice(0, slash);
   if (folder.split("/").some((part) => part === "" || part === "." || part === "..")) return undefined;
-  if (folder === TEMP_FOLDER || folder.startsWith(`${TEMP_FOLDER}/`)) return undefined;
   return folder;
 }
 
