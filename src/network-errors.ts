@@ -1,0 +1,81 @@
+/** What goes wrong between here and a server, as codes of Holdfast: HTTP statuses, sockets, TLS. One place for every kind. */
+import { HoldfastError } from "./errors.ts";
+import type { ErrorCode } from "./errors.ts";
+
+/** The longest `Retry-After` that is believed, in milliseconds: a hostile server could otherwise name next year. */
+const MAX_RETRY_AFTER_MS = 3_600_000;
+
+/** The wait that a `Retry-After` header asks for, in milliseconds: whole seconds or a date. Undefined when it is neither. */
+export function parseRetryAfter(header: string | null | undefined, nowMs: number): number | undefined {
+  if (header === null || header === undefined) return undefined;
+  const text = header.trim();
+  const ms = /^\d+$/u.test(text) ? Number(text) * 1000 : Date.parse(text) - nowMs;
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
+}
+
+export interface HttpFailure {
+  readonly status: number;
+  /** What the server said, without secrets; the status line where it said nothing. */
+  readonly message: string;
+  readonly retryAfter?: string | null | undefined;
+  readonly nowMs: number;
+  readonly cause?: unknown;
+}
+
+const statusCodes: Readonly<Record<number, ErrorCode>> = {
+  401: "denied",
+  402: "denied",
+  403: "denied",
+  404: "not-found",
+  405: "unsupported",
+  407: "denied",
+  408: "timeout",
+  409: "conflict",
+  410: "not-found",
+  412: "conflict",
+  423: "conflict",
+  425: "throttled",
+  429: "throttled",
+  501: "unsupported",
+  505: "unsupported",
+  507: "full",
+  509: "throttled",
+};
+
+/** The error for an HTTP status that is not a success. A redirect is one: it is never followed with credentials. */
+export function httpError(failure: HttpFailure): HoldfastError {
+  const { status, message, cause } = failure;
+  const code = statusCodes[status] ?? (status >= 500 ? "unavailable" : status >= 400 ? "invalid" : "unavailable");
+  const retryAfterMs = parseRetryAfter(failure.retryAfter, failure.nowMs);
+  // A lock goes away by itself; a permanent redirect and an answer that HTTP does not know (1xx, 2xx here) do not.
+  const retryable = status === 423 ? true : [301, 308].includes(status) || status < 300 ? false : undefined;
+  return new HoldfastError(code, message, { cause, retryAfterMs, retryable });
+}
+
+/** Errors of TLS that stay until someone changes something: trying again only repeats them. */
+const TLS_CODE =
+  /^(?:CERT_|ERR_TLS_CERT|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA|CRL_|ERR_SSL_|ERR_TLS_|EPROTO$)/u;
+const TIMEOUT_CODE = /^(?:ETIMEDOUT|ESOCKETTIMEDOUT|UND_ERR_(?:CONNECT|HEADERS|BODY)_TIMEOUT)$/u;
+const UNAVAILABLE_CODE =
+  /^(?:ECONN(?:REFUSED|RESET|ABORTED)|EPIPE|ENOTFOUND|EAI_\w+|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EMFILE|ENFILE|ENOBUFS|ERR_STREAM_PREMATURE_CLOSE|ERR_STREAM_DESTROYED|UND_ERR_\w+|HPE_\w+|ERR_HTTP\w*|ERR_SOCKET\w*)$/u;
+
+/** The error for a failure of a socket, of name resolution or of TLS; undefined when it is none. Looks into causes. */
+export function networkError(error: unknown): HoldfastError | undefined {
+  for (let one = error, depth = 0; one instanceof Error && depth < 5; one = one.cause, depth++) {
+    const code = "code" in one && typeof one.code === "string" ? one.code : "";
+    const message = one.message === "" ? code : one.message;
+    if (TLS_CODE.test(code)) {
+      return new HoldfastError("unavailable", `TLS: ${message}`, { cause: error, retryable: false });
+    }
+    if (TIMEOUT_CODE.test(code) || one.name === "TimeoutError") {
+      return new HoldfastError("timeout", message, { cause: error });
+    }
+    if (UNAVAILABLE_CODE.test(code)) return new HoldfastError("unavailable", message, { cause: error });
+    // Several addresses of one host were tried (happy eyeballs): each has its own error.
+    if (one instanceof AggregateError && one.errors.length > 0) return networkError(one.errors[0]);
+    if (one.message === "aborted" || one.message === "terminated" || one.message === "socket hang up") {
+      return new HoldfastError("unavailable", "the connection ended early", { cause: error });
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,33 @@
+/** AbortSignals that end together. */
+
+export interface LinkedSignal {
+  /** Fires when one of the sources does, with its reason. */
+  readonly signal: AbortSignal;
+  /** Fires it. */
+  abort(reason: unknown): void;
+  /** Lets go of the sources, so that one that lives for long does not gather listeners. */
+  release(): void;
+}
+
+/** A signal that fires with the first of several (`AbortSignal.any` keeps what it makes alive with its sources). */
+export function linkSignals(...sources: readonly (AbortSignal | undefined)[]): LinkedSignal {
+  const controller = new AbortController();
+  const listeners: (() => void)[] = [];
+  for (const source of sources) {
+    if (!source) continue;
+    if (source.aborted) {
+      controller.abort(source.reason);
+      break;
+    }
+    const listener = (): void => controller.abort(source.reason);
+    source.addEventListener("abort", listener, { once: true });
+    listeners.push(() => source.removeEventListener("abort", listener));
+  }
+  return {
+    signal: controller.signal,
+    abort: (reason) => controller.abort(reason),
+    release: () => {
+      for (const remove of listeners.splice(0)) remove();
+    },
+  };
+}

@@ -1,0 +1,996 @@
+/**
+ * S3 and what speaks its protocol: AWS, Ceph, MinIO, Backblaze B2, Cloudflare R2, Wasabi, Google's XML API, Swift's s3api.
+ *
+ * ## URLs
+ *
+ * | URL | bucket | endpoint |
+ * | --- | --- | --- |
+ * | `s3://BUCKET[/PREFIX]` | BUCKET | AWS, or `endpoint=`, or `AWS_ENDPOINT_URL[_S3]` |
+ * | `s3:///BUCKET[/PREFIX]`, `boto3+s3://BUCKET[/PREFIX]`, `s3+http://BUCKET[/PREFIX]` (duplicity) | BUCKET | the same |
+ * | `s3://HOST[:PORT]/BUCKET[/PREFIX]` (duplicity) | BUCKET | `https://HOST[:PORT]` |
+ *
+ * What stands behind `s3://` is a HOST when it has a dot or a port, is `localhost` or an IPv6 address, and there is no
+ * `endpoint=`; otherwise it is a BUCKET. A bucket with a dot in its name is written in one of the other forms.
+ *
+ * A PREFIX always ends at a slash: `s3://b/x` keeps the object `n` under the key `x/n`. The path is percent-decoded and
+ * empty parts of it are dropped, as duplicity does. Parameters:
+ *
+ * - `endpoint=URL`; `region=NAME`; `profile=NAME` of the AWS configuration; `ca=FILE` (PEM) of a private authority
+ * - `style=path|virtual`: how the bucket is named in requests. Default: `path` with an endpoint of one's own, else `virtual`
+ * - `tls=on|off`: for `s3://HOST…` and an `endpoint=` without a scheme. Default `on`
+ * - `storage-class=CLASS`; `sse=AES256|aws:kms` with `sse-kms-key=ID`
+ * - `conditional-put=on|off`: whether the service decides `If-None-Match: *`, which some ignore without a word. Default: `on`
+ *   for AWS and R2, else `off`
+ * - `etag=md5|opaque`: whether the ETag of an object that was put in one piece is its MD5. Default `md5`
+ *
+ * ## Credentials
+ *
+ * From the store's environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; else the profile
+ * (`profile=`, `AWS_PROFILE`, `AWS_SHARED_CREDENTIALS_FILE`, `AWS_CONFIG_FILE`), a web identity, and the rest of the SDK's
+ * chain. A profile that is named for this store alone is taken before keys that the process happens to have.
+ *
+ * ## How
+ *
+ * Objects up to one part (8 MiB) are put at once, larger ones as multipart uploads, four parts at a time; each with its
+ * Content-MD5, compared again with the ETag of the answer. A put that fails aborts its upload and waits for that.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { Agent as HttpAgent } from "node:http";
+import type { IncomingMessage } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import { Readable, Transform, pipeline } from "node:stream";
+import { rootCertificates } from "node:tls";
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectsV2Command,
+  ListPartsCommand,
+  PutObjectCommand,
+  S3Client,
+  UploadPartCommand,
+} from "@aws-sdk/client-s3";
+import type { S3ClientConfig, ServerSideEncryption, StorageClass } from "@aws-sdk/client-s3";
+import { defaultProvider } from "@aws-sdk/credential-provider-node";
+import { parseKnownFiles } from "@smithy/core/config";
+import { NodeHttpHandler } from "@smithy/node-http-handler";
+import { checkedBytes } from "../body.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { ErrorCode, Operation } from "../errors.ts";
+import { MAX_NAME_BYTES, checkName, compareNames } from "../names.ts";
+import { httpError, networkError } from "../network-errors.ts";
+import type { StoreContext, StoreKind } from "../open-store.ts";
+import { MIB, cutParts, forEachParallel, joinChunks } from "../parts.ts";
+import type { Part } from "../parts.ts";
+import { checkRange, resolveRange } from "../ranges.ts";
+import { redactError, secretsOf } from "../redact.ts";
+import { linkSignals } from "../signals.ts";
+import type { LinkedSignal } from "../signals.ts";
+import type {
+  Body,
+  Capabilities,
+  DeleteResult,
+  GetOptions,
+  GetResult,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../store.ts";
+import type { StoreUrl } from "../store-url.ts";
+import { oneOf, pathParts, urlParameters } from "../url-parameters.ts";
+
+/** 5 TiB. */
+const MAX_OBJECT_BYTES = 5 * 1024 ** 4;
+/** What parts in flight may hold together, in bytes. One part is always allowed. */
+const IN_FLIGHT_BYTES = 64 * MIB;
+const PARALLEL_PARTS = 4;
+/** Parts beyond this are sent as a stream of their chunks instead of being joined in memory. */
+const MAX_JOINED_BYTES = 64 * MIB;
+/** Answers other than objects are at most this long, in bytes: a page of a listing is 1,000 names of 1 KiB, encoded. */
+const MAX_ANSWER_BYTES = 16 * MIB;
+const PART_ATTEMPTS = 3;
+/** How long a put that failed may take to clean up behind itself, in milliseconds. */
+const CLEAN_UP_MS = 10_000;
+/** A bucket that has answered is believed to exist for this long, in milliseconds. */
+const BUCKET_KNOWN_MS = 60_000;
+const CONNECT_TIMEOUT_MS = 15_000;
+/** A connection on which nothing moves is given up after this long, in milliseconds. */
+const IDLE_TIMEOUT_MS = 60_000;
+
+/** A store's URL and environment, understood. */
+export interface S3Settings {
+  readonly bucket: string;
+  /** Empty, or ends with `/`. */
+  readonly prefix: string;
+  /** Undefined: AWS's own. */
+  readonly endpoint?: string | undefined;
+  readonly region?: string | undefined;
+  readonly profile?: string | undefined;
+  readonly pathStyle: boolean;
+  readonly storageClass?: string | undefined;
+  readonly serverSideEncryption?: "AES256" | "aws:kms" | undefined;
+  readonly kmsKeyId?: string | undefined;
+  readonly caFile?: string | undefined;
+  readonly conditionalPut: boolean;
+  readonly etagIsMd5: boolean;
+}
+
+const parameterNames = [
+  "endpoint",
+  "region",
+  "profile",
+  "style",
+  "tls",
+  "ca",
+  "storage-class",
+  "sse",
+  "sse-kms-key",
+  "conditional-put",
+  "etag",
+] as const;
+
+/** Reads a URL in the forms above. Throws `config`. */
+export function parseS3Url(url: StoreUrl, env: StoreContext["env"]): S3Settings {
+  const parameters = urlParameters(url, parameterNames);
+  if (url.username !== undefined || url.password !== undefined) {
+    throw new HoldfastError(
+      "config",
+      "credentials do not stand in an s3 URL: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the store's env",
+    );
+  }
+  const tls = oneOf("tls", parameters.tls, ["on", "off"]) ?? "on";
+  const parts = pathParts(url.path);
+  const hostIsEndpoint =
+    url.scheme === "s3" &&
+    parameters.endpoint === undefined &&
+    (url.port !== undefined || /[.:]/u.test(url.host) || url.host === "localhost");
+  let endpoint: string | undefined;
+  if (hostIsEndpoint) {
+    const host = url.host.includes(":") ? `[${url.host}]` : url.host;
+    endpoint = `${tls === "on" ? "https" : "http"}://${host}${url.port === undefined ? "" : `:${url.port}`}`;
+  } else {
+    if (url.port !== undefined) throw new HoldfastError("config", "a bucket has no port: write s3://HOST:PORT/BUCKET");
+    if (url.host !== "") parts.unshift(url.host);
+    endpoint = parameters.endpoint ?? (env["AWS_ENDPOINT_URL_S3"] || env["AWS_ENDPOINT_URL"] || undefined);
+    if (endpoint !== undefined && !/^[a-z]+:\/\//iu.test(endpoint)) {
+      endpoint = `${tls === "on" ? "https" : "http"}://${endpoint}`;
+    }
+  }
+  const host = endpoint === undefined ? undefined : endpointHost(endpoint);
+  const [bucket, ...prefix] = parts;
+  if (bucket === undefined) {
+    throw new HoldfastError("config", `the URL ${url.redacted} names no bucket: write s3://BUCKET or s3://HOST/BUCKET`);
+  }
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/u.test(bucket)) {
+    throw new HoldfastError("config", `${JSON.stringify(bucket)} cannot be the name of a bucket`);
+  }
+  const isAws = host === undefined || /(?:^|\.)amazonaws\.com(?:\.cn)?$/u.test(host);
+  const sse = oneOf("sse", parameters.sse, ["AES256", "aws:kms"]);
+  if (parameters["sse-kms-key"] !== undefined && sse !== "aws:kms") {
+    throw new HoldfastError("config", "sse-kms-key needs sse=aws:kms");
+  }
+  const knowsConditions = isAws || (host?.endsWith(".r2.cloudflarestorage.com") ?? false);
+  return {
+    bucket,
+    prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`,
+    // AWS's own hosts are left to the SDK, which knows them by region.
+    endpoint: isAws ? undefined : endpoint,
+    region:
+      parameters.region ??
+      /(?:^|\.)s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com/u.exec(host ?? "")?.[1] ??
+      (env["AWS_REGION"] || env["AWS_DEFAULT_REGION"] || undefined),
+    profile: parameters.profile,
+    pathStyle: (oneOf("style", parameters.style, ["path", "virtual"]) ?? (isAws ? "virtual" : "path")) === "path",
+    storageClass: parameters["storage-class"],
+    serverSideEncryption: sse,
+    kmsKeyId: parameters["sse-kms-key"],
+    caFile: parameters.ca ?? (env["AWS_CA_BUNDLE"] || undefined),
+    conditionalPut:
+      (oneOf("conditional-put", parameters["conditional-put"], ["on", "off"]) ?? (knowsConditions ? "on" : "off")) ===
+      "on",
+    etagIsMd5:
+      (oneOf("etag", parameters.etag, ["md5", "opaque"]) ?? (bucket.endsWith("--x-s3") ? "opaque" : "md5")) === "md5",
+  };
+}
+
+function endpointHost(endpoint: string): string {
+  try {
+    const url = new URL(endpoint);
+    if (!["http:", "https:"].includes(url.protocol) || url.username !== "" || url.search !== "") throw new Error();
+    return url.hostname;
+  } catch (error) {
+    throw new HoldfastError("config", "endpoint= must be the http:// or https:// URL of the service, without a user", {
+      cause: error,
+    });
+  }
+}
+
+/** The configuration of the SDK's client: credentials and region of this store, and none of the process's that it overrides. */
+function clientConfig(settings: S3Settings, env: StoreContext["env"]): S3ClientConfig {
+  const files = {
+    ...(env["AWS_SHARED_CREDENTIALS_FILE"] ? { filepath: env["AWS_SHARED_CREDENTIALS_FILE"] } : {}),
+    ...(env["AWS_CONFIG_FILE"] ? { configFilepath: env["AWS_CONFIG_FILE"] } : {}),
+  };
+  // What differs from the process's environment was given to this store, and means more than what it was started with.
+  const isOwn = (name: string): boolean => Boolean(env[name]) && env[name] !== process.env[name];
+  const keyId = env["AWS_ACCESS_KEY_ID"];
+  const secret = env["AWS_SECRET_ACCESS_KEY"];
+  const profile = settings.profile ?? (env["AWS_PROFILE"] || undefined);
+  const profileFirst =
+    settings.profile !== undefined || (isOwn("AWS_PROFILE") && !isOwn("AWS_ACCESS_KEY_ID") && !isOwn("AWS_SECRET_ACCESS_KEY"));
+  const token = env["AWS_SESSION_TOKEN"];
+  const credentials: NonNullable<S3ClientConfig["credentials"]> =
+    keyId && secret && !profileFirst
+      ? { accessKeyId: keyId, secretAccessKey: secret, ...(token ? { sessionToken: token } : {}) }
+      : defaultProvider({
+          ...files,
+          ...(profile === undefined ? {} : { profile }),
+          ...(env["AWS_WEB_IDENTITY_TOKEN_FILE"] ? { webIdentityTokenFile: env["AWS_WEB_IDENTITY_TOKEN_FILE"] } : {}),
+          ...(env["AWS_ROLE_ARN"] ? { roleArn: env["AWS_ROLE_ARN"] } : {}),
+          ...(env["AWS_ROLE_SESSION_NAME"] ? { roleSessionName: env["AWS_ROLE_SESSION_NAME"] } : {}),
+        });
+  const region =
+    settings.region ??
+    (async () => {
+      const known = await parseKnownFiles({ ...files, ...(profile === undefined ? {} : { profile }) }).catch(() => undefined);
+      return known?.[profile ?? "default"]?.["region"] ?? "us-east-1";
+    });
+  const ca = settings.caFile === undefined ? {} : { ca: [...rootCertificates, readCa(settings.caFile)] };
+  const agent = { keepAlive: true, maxSockets: 128, maxFreeSockets: 16 };
+  return {
+    region,
+    credentials,
+    ...(settings.endpoint === undefined ? {} : { endpoint: settings.endpoint }),
+    ...(profile === undefined ? {} : { profile }),
+    forcePathStyle: settings.pathStyle,
+    // The caller decides how often to try: see the retry wrapper.
+    maxAttempts: 1,
+    // The default adds checksums as trailers, which servers other than AWS refuse or store as part of the object.
+    requestChecksumCalculation: "WHEN_REQUIRED",
+    responseChecksumValidation: "WHEN_REQUIRED",
+    // Servers that do not know `Expect` would each time be waited for, and it gives up the kept connection.
+    expectContinueHeader: false,
+    // A redirect answer is an error: credentials never follow one to another place.
+    followRegionRedirects: false,
+    requestHandler: new BoundedHandler({
+      httpAgent: new HttpAgent(agent),
+      httpsAgent: new HttpsAgent({ ...agent, ...ca }),
+      connectionTimeout: CONNECT_TIMEOUT_MS,
+      socketTimeout: IDLE_TIMEOUT_MS,
+    }),
+  };
+}
+
+function readCa(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    throw new HoldfastError("config", `cannot read the certificate authority ${file}`, { cause: error });
+  }
+}
+
+/** Ends answers that are no objects and grow beyond all reason: the SDK gathers them in memory. */
+class BoundedHandler extends NodeHttpHandler {
+  override async handle(...args: Parameters<NodeHttpHandler["handle"]>): ReturnType<NodeHttpHandler["handle"]> {
+    const result = await super.handle(...args);
+    const { response } = result;
+    if (args[0].query["x-id"] === "GetObject" && response.statusCode < 300) return result;
+    const source = response.body as IncomingMessage;
+    let total = 0;
+    const bounded = new Transform({
+      transform(chunk: Buffer, _encoding, done) {
+        total += chunk.length;
+        if (total <= MAX_ANSWER_BYTES) done(null, chunk);
+        else done(new HoldfastError("unavailable", `the server's answer is longer than ${MAX_ANSWER_BYTES} bytes`));
+      },
+    });
+    response.body = pipeline(source, bounded, () => undefined);
+    return result;
+  }
+}
+
+export interface S3StoreOptions {
+  /** Size of the first parts of a multipart upload, in bytes; at least 5 MiB. Default 8 MiB. */
+  readonly partBytes?: number | undefined;
+}
+
+export class S3Store implements Store {
+  readonly label: string;
+  readonly capabilities: Capabilities;
+  readonly #settings: S3Settings;
+  readonly #context: StoreContext;
+  readonly #secrets: readonly string[];
+  readonly #client: S3Client;
+  readonly #partBytes: number;
+  readonly #closing = new AbortController();
+  #bucketSeenMs = Number.NEGATIVE_INFINITY;
+
+  constructor(url: StoreUrl, context: StoreContext, options: S3StoreOptions = {}) {
+    this.label = context.label;
+    this.#context = context;
+    this.#secrets = secretsOf(url, context.env);
+    this.#settings = parseS3Url(url, context.env);
+    this.#partBytes = options.partBytes ?? 8 * MIB;
+    this.#client = new S3Client(clientConfig(this.#settings, context.env));
+    this.capabilities = {
+      orderedList: !this.#settings.bucket.endsWith("--x-s3"),
+      conditionalPut: this.#settings.conditionalPut,
+      prefixNames: true,
+      maxObjectBytes: MAX_OBJECT_BYTES,
+      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.#settings.prefix),
+      caseSensitive: true,
+      storeDigests: this.#settings.etagIsMd5 ? ["md5"] : [],
+    };
+  }
+
+  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    return this.#run("put", name, options, async (link) => {
+      if (options.metadata) {
+        throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
+      }
+      if (options.ifAbsent && !this.capabilities.conditionalPut) {
+        throw new HoldfastError(
+          "unsupported",
+          "this service is not known to honour If-None-Match; if it does, say so with conditional-put=on",
+        );
+      }
+      const plan = { partBytes: this.#partBytes, maxBytes: MAX_OBJECT_BYTES };
+      const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
+      try {
+        const first = await parts.next();
+        if (first.done) throw new HoldfastError("internal", "a body was cut into no parts");
+        if (first.value.last) return await this.#putAtOnce(name, first.value, body, options, link);
+        return await this.#putInParts(name, first.value, parts, options, link);
+      } finally {
+        await parts.return(undefined);
+      }
+    });
+  }
+
+  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    const { range } = options;
+    return this.#run("get", name, options, async (link, keep) => {
+      if (range) checkRange(range);
+      if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
+      const last = range?.length === undefined ? "" : range.offset + range.length - 1;
+      let answer;
+      try {
+        answer = await this.#client.send(
+          new GetObjectCommand({
+            ...this.#at(name),
+            ...(range ? { Range: `bytes=${range.offset}-${last}` } : {}),
+          }),
+          { abortSignal: link.signal },
+        );
+      } catch (error) {
+        // Also for a range that begins at the very end, where there is nothing to send.
+        if (range && statusOf(error) === 416) return this.#emptyRange(name, options, link.signal);
+        throw error;
+      }
+      this.#bucketSeen();
+      const stream = answer.Body;
+      if (!(stream instanceof Readable)) throw new HoldfastError("internal", "the SDK gave no stream");
+      try {
+        const size = range ? rangeSize(answer.ContentRange, range.offset) : answer.ContentLength;
+        if (size === undefined) {
+          throw new HoldfastError("unavailable", "the server did not say how long the object is");
+        }
+        const { start, end } = resolveRange(range, size);
+        const info = this.#info(name, size, answer);
+        const body = this.#bytes(stream, name, end - start, range ? undefined : info.digests?.md5, link);
+        keep();
+        return { info, body, close: async () => this.#letGo(stream, link) };
+      } catch (error) {
+        this.#letGo(stream, link);
+        throw error;
+      }
+    });
+  }
+
+  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    return this.#run("stat", name, options, async (link) => this.#head(name, link.signal));
+  }
+
+  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+    const { prefix: root, bucket } = this.#settings;
+    let token: string | undefined;
+    let lastName: string | undefined;
+    let emptyPages = 0;
+    do {
+      const page = await this.#run("list", undefined, options, async (link) => {
+        const answer = await this.#client.send(
+          new ListObjectsV2Command({
+            Bucket: bucket,
+            Prefix: root + prefix,
+            // XML cannot hold every character that a name can.
+            EncodingType: "url",
+            ...(token === undefined ? {} : { ContinuationToken: token }),
+          }),
+          { abortSignal: link.signal },
+        );
+        this.#bucketSeen();
+        const names = (answer.Contents ?? []).flatMap((entry): ObjectInfo[] => {
+          const name = this.#listedName(entry.Key ?? "", answer.EncodingType === "url", prefix);
+          if (name === undefined) return [];
+          const modifiedMs = entry.LastModified?.getTime();
+          return [{ name, size: entry.Size ?? 0, ...(modifiedMs === undefined ? {} : { modifiedMs }) }];
+        });
+        for (const { name } of names) {
+          // A server that repeats itself would be listed for ever.
+          if (this.capabilities.orderedList && lastName !== undefined && compareNames(lastName, name) >= 0) {
+            throw new HoldfastError("corrupt", "the server's listing repeats names or is out of order");
+          }
+          lastName = name;
+        }
+        emptyPages = names.length === 0 ? emptyPages + 1 : 0;
+        const next = answer.IsTruncated ? answer.NextContinuationToken : undefined;
+        if (answer.IsTruncated && (next === undefined || next === token || emptyPages > 100)) {
+          throw new HoldfastError("corrupt", "the server's listing does not come to an end");
+        }
+        token = next;
+        return names;
+      });
+      yield* page;
+    } while (token !== undefined);
+  }
+
+  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    return this.#run("delete", name, options, async (link) => {
+      try {
+        await this.#client.send(new DeleteObjectCommand(this.#at(name)), { abortSignal: link.signal });
+      } catch (error) {
+        if (this.#mapped(error).code !== "not-found") throw error;
+        return { existed: false };
+      }
+      this.#bucketSeen();
+      return {};
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort(new HoldfastError("invalid", "the store is closed"));
+    this.#client.destroy();
+  }
+
+  /**
+   * Aborts multipart uploads under this store's prefix that began more than `olderThanMs` (default: a day) ago: what
+   * writers left that were killed. Their parts are in no listing but are paid for. Gives how many there were.
+   */
+  abortStrayUploads(options: OperationOptions & { olderThanMs?: number | undefined } = {}): Promise<number> {
+    return this.#run("delete", undefined, options, async (link) => {
+      const { bucket, prefix } = this.#settings;
+      const before = this.#context.runtime.now() - (options.olderThanMs ?? 86_400_000);
+      let count = 0;
+      let marker: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
+      while (marker) {
+        const page: {
+          Uploads?: { Key?: string | undefined; UploadId?: string | undefined; Initiated?: Date | undefined }[] | undefined;
+          IsTruncated?: boolean | undefined;
+          NextKeyMarker?: string | undefined;
+          NextUploadIdMarker?: string | undefined;
+        } = await this.#client.send(new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: prefix, ...marker }), {
+          abortSignal: link.signal,
+        });
+        for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
+          if (Key === undefined || UploadId === undefined || !Key.startsWith(prefix)) continue;
+          if (Initiated === undefined || Initiated.getTime() > before) continue;
+          await this.#client.send(new AbortMultipartUploadCommand({ Bucket: bucket, Key, UploadId }), {
+            abortSignal: link.signal,
+          });
+          count++;
+        }
+        const more: boolean = page.IsTruncated === true && page.NextKeyMarker !== undefined;
+        marker = more
+          ? { KeyMarker: page.NextKeyMarker ?? "", UploadIdMarker: page.NextUploadIdMarker ?? "" }
+          : undefined;
+      }
+      return count;
+    });
+  }
+
+  async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, link: LinkedSignal): Promise<PutResult> {
+    const bytes = joinChunks(part.chunks);
+    const md5 = createHash("md5").update(bytes).digest();
+    const command = new PutObjectCommand({
+      ...this.#at(name),
+      ...this.#storage(),
+      Body: bytes,
+      ContentLength: bytes.length,
+      ContentMD5: md5.toString("base64"),
+      ...(options.ifAbsent ? { IfNoneMatch: "*" } : {}),
+    });
+    // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
+    const attempts = body.reopenable || options.ifAbsent ? 1 : PART_ATTEMPTS;
+    const answer = await this.#attempts(attempts, link.signal, () =>
+      this.#client.send(command, { abortSignal: link.signal }),
+    );
+    this.#bucketSeen();
+    this.#compareETag(answer.ETag, md5.toString("hex"), answer.ServerSideEncryption);
+    return { size: bytes.length };
+  }
+
+  async #putInParts(
+    name: string,
+    first: Part,
+    rest: AsyncGenerator<Part>,
+    options: PutOptions,
+    link: LinkedSignal,
+  ): Promise<PutResult> {
+    // Not given the signal: an upload that was begun but whose id was never heard could not be aborted.
+    const begun = this.#client.send(new CreateMultipartUploadCommand({ ...this.#at(name), ...this.#storage() }), {
+      abortSignal: this.#closing.signal,
+    });
+    const created = await this.#unlessAborted(begun, link.signal, async (late) => {
+      if (late.UploadId !== undefined) await this.#abortUpload(name, late.UploadId);
+    });
+    const uploadId = created.UploadId;
+    if (uploadId === undefined) throw new HoldfastError("unavailable", "the server began an upload without an id");
+    try {
+      const done: { number: number; etag: string; md5: Buffer }[] = [];
+      let size = 0;
+      const parts = async function* (): AsyncGenerator<Part> {
+        yield first;
+        yield* rest;
+      };
+      await forEachParallel(
+        parts(),
+        (part) => Math.max(1, Math.min(PARALLEL_PARTS, Math.floor(IN_FLIGHT_BYTES / part.size))),
+        async (part) => {
+          size += part.size;
+          done.push(await this.#uploadPart(name, uploadId, part, link.signal));
+        },
+        (error) => link.abort(error),
+      );
+      done.sort((a, b) => a.number - b.number);
+      const md5 = createHash("md5");
+      for (const part of done) md5.update(part.md5);
+      await this.#complete(name, uploadId, done, `${md5.digest("hex")}-${done.length}`, options, link.signal);
+      this.#bucketSeen();
+      return { size };
+    } catch (error) {
+      await this.#abortUpload(name, uploadId);
+      throw error;
+    }
+  }
+
+  async #uploadPart(
+    name: string,
+    uploadId: string,
+    part: Part,
+    signal: AbortSignal,
+  ): Promise<{ number: number; etag: string; md5: Buffer }> {
+    const hash = createHash("md5");
+    for (const chunk of part.chunks) hash.update(chunk);
+    const md5 = hash.digest();
+    const bytes = part.size <= MAX_JOINED_BYTES ? joinChunks(part.chunks) : undefined;
+    const answer = await this.#attempts(PART_ATTEMPTS, signal, () =>
+      this.#client.send(
+        new UploadPartCommand({
+          ...this.#at(name),
+          UploadId: uploadId,
+          PartNumber: part.number,
+          Body: bytes ?? Readable.from(part.chunks, { objectMode: false }),
+          ContentLength: part.size,
+          ContentMD5: md5.toString("base64"),
+        }),
+        { abortSignal: signal },
+      ),
+    );
+    this.#compareETag(answer.ETag, md5.toString("hex"), answer.ServerSideEncryption);
+    return { number: part.number, etag: answer.ETag ?? "", md5 };
+  }
+
+  async #complete(
+    name: string,
+    uploadId: string,
+    parts: readonly { number: number; etag: string }[],
+    wantedETag: string,
+    options: PutOptions,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const command = new CompleteMultipartUploadCommand({
+      ...this.#at(name),
+      UploadId: uploadId,
+      MultipartUpload: { Parts: parts.map(({ number, etag }) => ({ PartNumber: number, ETag: etag })) },
+      ...(options.ifAbsent ? { IfNoneMatch: "*" } : {}),
+    });
+    let asked = 0;
+    await this.#attempts(PART_ATTEMPTS, signal, async () => {
+      asked++;
+      try {
+        await this.#client.send(command, { abortSignal: signal });
+      } catch (error) {
+        // The answer to an earlier attempt was lost: the upload is gone because it is the object now.
+        if (asked === 1 || nameOf(error) !== "NoSuchUpload") throw error;
+        const head = await this.#client.send(new HeadObjectCommand(this.#at(name)), { abortSignal: signal });
+        if (unquoted(head.ETag) !== wantedETag) throw error;
+      }
+    });
+  }
+
+  /** Waits for a promise, but not beyond the signal; `late` is done with what it gives afterwards. */
+  async #unlessAborted<T>(promise: Promise<T>, signal: AbortSignal, late: (value: T) => Promise<void>): Promise<T> {
+    let onAbort: (() => void) | undefined;
+    const aborted = new Promise<never>((_, reject) => {
+      onAbort = () => reject(abortError(signal));
+      if (signal.aborted) onAbort();
+      else signal.addEventListener("abort", onAbort, { once: true });
+    });
+    try {
+      return await Promise.race([promise, aborted]);
+    } catch (error) {
+      if (signal.aborted) {
+        const cleanUp = promise.then(late).catch(() => undefined);
+        await Promise.race([cleanUp, this.#context.runtime.sleep(CLEAN_UP_MS)]);
+      }
+      throw error;
+    } finally {
+      if (onAbort) signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /**
+   * Aborts an upload, again when that fails or when a part that was still on its way came in behind it. Never throws: the
+   * error that led here is the one to be heard. What could not be aborted is logged, and left to `abortStrayUploads`.
+   */
+  async #abortUpload(name: string, uploadId: string): Promise<void> {
+    const deadline = linkSignals(this.#closing.signal);
+    const stopTimer = this.#context.runtime.timer(CLEAN_UP_MS, () => deadline.abort(new HoldfastError("timeout", "")));
+    try {
+      const target = { ...this.#at(name), UploadId: uploadId };
+      for (let attempt = 1; ; attempt++) {
+        try {
+          await this.#client.send(new AbortMultipartUploadCommand(target), { abortSignal: deadline.signal });
+          await this.#client.send(new ListPartsCommand(target), { abortSignal: deadline.signal });
+          if (attempt >= 5) throw new HoldfastError("unavailable", "the upload is still there after it was aborted");
+        } catch (error) {
+          if (["NoSuchUpload", "NoSuchKey", "NotFound"].includes(nameOf(error)) || statusOf(error) === 404) return;
+          if (attempt >= 5 || deadline.signal.aborted) throw error;
+        }
+        await this.#context.runtime.sleep(50 * 2 ** attempt, deadline.signal);
+      }
+    } catch (error) {
+      this.#context.logger.warn("s3.upload-left-behind", {
+        store: this.label,
+        object: name,
+        reason: this.#mapped(error).message,
+      });
+    } finally {
+      stopTimer();
+      deadline.release();
+    }
+  }
+
+  async #attempts<T>(attempts: number, signal: AbortSignal, action: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await action();
+      } catch (error) {
+        const mapped = this.#mapped(error);
+        if (attempt >= attempts || signal.aborted || !mapped.retryable) throw error;
+        const { runtime } = this.#context;
+        const backoff = 100 * 4 ** attempt * (0.5 + runtime.random());
+        await runtime.sleep(Math.min(10_000, Math.max(backoff, mapped.retryAfterMs ?? 0)), signal);
+      }
+    }
+  }
+
+  async #head(name: string, signal: AbortSignal): Promise<ObjectInfo> {
+    try {
+      const answer = await this.#client.send(new HeadObjectCommand(this.#at(name)), { abortSignal: signal });
+      this.#bucketSeen();
+      if (answer.ContentLength === undefined) {
+        throw new HoldfastError("unavailable", "the server did not say how long the object is");
+      }
+      return this.#info(name, answer.ContentLength, answer);
+    } catch (error) {
+      // The answer to HEAD has no body to say whether it is the object or the whole bucket that is missing.
+      if (statusOf(error) === 404) await this.#checkBucket(signal);
+      throw error;
+    }
+  }
+
+  async #emptyRange(name: string, options: GetOptions, signal: AbortSignal): Promise<GetResult> {
+    const info = await this.#head(name, signal);
+    const { start, end } = resolveRange(options.range, info.size);
+    if (end > start) throw new HoldfastError("unavailable", "the object changed while it was read");
+    return { info, body: (async function* () {})(), close: async () => undefined };
+  }
+
+  async #checkBucket(signal: AbortSignal): Promise<void> {
+    const { runtime } = this.#context;
+    if (runtime.monotonicMs() - this.#bucketSeenMs < BUCKET_KNOWN_MS) return;
+    try {
+      await this.#client.send(new HeadBucketCommand({ Bucket: this.#settings.bucket }), { abortSignal: signal });
+    } catch (error) {
+      if (statusOf(error) === 404) throw noBucket(this.#settings.bucket, error);
+      // A key that may not ask about the bucket says nothing about the object: its own answer stands.
+      if (this.#mapped(error).code !== "denied") throw error;
+    }
+    this.#bucketSeen();
+  }
+
+  #bucketSeen(): void {
+    this.#bucketSeenMs = this.#context.runtime.monotonicMs();
+  }
+
+  /** The bytes of an answer: all of them, with the right digest where one is known, or an error. */
+  async *#bytes(
+    stream: Readable,
+    name: string,
+    size: number,
+    md5: string | undefined,
+    link: LinkedSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const onAbort = (): void => void stream.destroy(abortError(link.signal));
+    const hash = md5 === undefined ? undefined : createHash("md5");
+    let total = 0;
+    try {
+      throwIfAborted(link.signal);
+      link.signal.addEventListener("abort", onAbort, { once: true });
+      for await (const chunk of stream as AsyncIterable<Buffer>) {
+        total += chunk.length;
+        hash?.update(chunk);
+        if (total > size) throw new HoldfastError("corrupt", `more bytes came than the ${size} that were announced`);
+        yield chunk;
+      }
+      if (total < size) throw new HoldfastError("unavailable", `only ${total} of ${size} bytes came`);
+      if (hash && hash.digest("hex") !== md5) {
+        throw new HoldfastError("corrupt", "the bytes are not those of the object's digest (MD5)");
+      }
+    } catch (error) {
+      throw this.#error(error, "get", name, link.signal);
+    } finally {
+      link.signal.removeEventListener("abort", onAbort);
+      this.#letGo(stream, link);
+    }
+  }
+
+  #letGo(stream: Readable, link: LinkedSignal): void {
+    link.release();
+    // Whatever a destroyed stream still says has no listener any more.
+    stream.on("error", () => undefined);
+    if (!stream.readableEnded) stream.destroy();
+  }
+
+  #at(name: string): { Bucket: string; Key: string } {
+    return { Bucket: this.#settings.bucket, Key: this.#settings.prefix + name };
+  }
+
+  #storage(): { StorageClass?: StorageClass; ServerSideEncryption?: ServerSideEncryption; SSEKMSKeyId?: string } {
+    const { storageClass, serverSideEncryption, kmsKeyId } = this.#settings;
+    return {
+      ...(storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass }),
+      ...(serverSideEncryption === undefined ? {} : { ServerSideEncryption: serverSideEncryption }),
+      ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
+    };
+  }
+
+  #info(
+    name: string,
+    size: number,
+    answer: { LastModified?: Date | undefined; ETag?: string | undefined; ServerSideEncryption?: string | undefined },
+  ): ObjectInfo {
+    const modifiedMs = answer.LastModified?.getTime();
+    const md5 = this.#md5Of(answer.ETag, answer.ServerSideEncryption);
+    return {
+      name,
+      size,
+      ...(modifiedMs === undefined ? {} : { modifiedMs }),
+      ...(md5 === undefined ? {} : { digests: { md5 } }),
+    };
+  }
+
+  /** The MD5 that an ETag is; undefined for an upload in parts, for encryption that hides it, and for other services. */
+  #md5Of(etag: string | undefined, encryption: string | undefined): string | undefined {
+    if (!this.#settings.etagIsMd5 || encryption?.startsWith("aws:kms")) return undefined;
+    const text = unquoted(etag);
+    return /^[0-9a-f]{32}$/u.test(text) ? text : undefined;
+  }
+
+  #compareETag(etag: string | undefined, md5: string, encryption: string | undefined): void {
+    const stored = this.#md5Of(etag, encryption);
+    if (stored === undefined || stored === md5) return;
+    throw new HoldfastError(
+      "corrupt",
+      "the service stored other bytes than were sent (its ETag is not their MD5); if its ETags are never MD5, say so with etag=opaque",
+    );
+  }
+
+  /** A name from a listing; undefined for what no caller can have put. */
+  #listedName(key: string, encoded: boolean, prefix: string): string | undefined {
+    const { prefix: root } = this.#settings;
+    try {
+      const decoded = encoded ? decodeURIComponent(key.replaceAll("+", "%20")) : key;
+      if (!decoded.startsWith(root + prefix)) {
+        throw new HoldfastError("corrupt", "the server's listing holds names that were not asked for");
+      }
+      const name = decoded.slice(root.length);
+      // The folder mark that consoles put: the prefix itself, as an object.
+      if (name === "") return undefined;
+      checkName(name);
+      return name;
+    } catch (error) {
+      if (isHoldfastError(error, "corrupt")) throw error;
+      this.#context.logger.warn("s3.unusable-name", { store: this.label, key: JSON.stringify(key) });
+      return undefined;
+    }
+  }
+
+  /**
+   * What is common to all operations: nothing runs after `close`, the caller's signal and `close` end it, and errors are
+   * mapped. `keep` leaves the signals linked for a body that outlives the call.
+   */
+  async #run<T>(
+    operation: Operation,
+    name: string | undefined,
+    options: OperationOptions,
+    action: (link: LinkedSignal, keep: () => void) => Promise<T>,
+  ): Promise<T> {
+    const link = linkSignals(this.#closing.signal, options.signal);
+    let kept = false;
+    try {
+      throwIfAborted(link.signal);
+      if (name !== undefined) this.#checkName(name);
+      return await action(link, () => (kept = true));
+    } catch (error) {
+      throw this.#error(error, operation, name, link.signal);
+    } finally {
+      if (!kept) link.release();
+    }
+  }
+
+  #checkName(name: string): void {
+    checkName(name);
+    const { maxNameBytes } = this.capabilities;
+    if (Buffer.byteLength(name) > maxNameBytes) {
+      throw new HoldfastError("invalid", `the name is too long: at most ${maxNameBytes} bytes fit behind the prefix`);
+    }
+  }
+
+  #error(error: unknown, operation: Operation, object: string | undefined, signal: AbortSignal): HoldfastError {
+    // A library's own word for an abort says less than the signal's reason.
+    const mapped = signal.aborted ? abortError(signal) : this.#mapped(error);
+    const redacted = redactError(mapped.within({ store: this.label, operation, object }), this.#secrets);
+    return toHoldfastError(redacted);
+  }
+
+  #mapped(error: unknown): HoldfastError {
+    return mapS3Error(error, this.#settings.bucket, this.#context.runtime.now());
+  }
+}
+
+/** Services' error codes that say more than the HTTP status does: code of Holdfast, and whether to try again. */
+const serviceCodes: Readonly<Record<string, readonly [ErrorCode, boolean?]>> = {
+  NoSuchKey: ["not-found"],
+  NoSuchVersion: ["not-found"],
+  NoSuchUpload: ["unavailable"],
+  AccessDenied: ["denied"],
+  AllAccessDisabled: ["denied"],
+  AccountProblem: ["denied"],
+  ExpiredToken: ["denied"],
+  ExpiredTokenException: ["denied"],
+  InvalidAccessKeyId: ["denied"],
+  InvalidToken: ["denied"],
+  SignatureDoesNotMatch: ["denied"],
+  AuthorizationHeaderMalformed: ["denied"],
+  TokenRefreshRequired: ["denied"],
+  CredentialsProviderError: ["denied"],
+  // The SDK learns the difference of the clocks from the answer: the next try is signed with the right time.
+  RequestTimeTooSkewed: ["denied", true],
+  PreconditionFailed: ["conflict"],
+  // Another conditional request for the same name was under way.
+  ConditionalRequestConflict: ["conflict", true],
+  OperationAborted: ["conflict", true],
+  SlowDown: ["throttled"],
+  Throttling: ["throttled"],
+  ThrottlingException: ["throttled"],
+  RequestLimitExceeded: ["throttled"],
+  TooManyRequests: ["throttled"],
+  BandwidthLimitExceeded: ["throttled"],
+  QuotaExceeded: ["full"],
+  StorageQuotaExceeded: ["full"],
+  InsufficientStorage: ["full"],
+  XMinioStorageFull: ["full"],
+  XMinioAdminBucketQuotaExceeded: ["full"],
+  // The bytes were damaged on their way: they are still right here.
+  BadDigest: ["corrupt", true],
+  InvalidDigest: ["corrupt", true],
+  XAmzContentSHA256Mismatch: ["corrupt", true],
+  IncompleteBody: ["unavailable"],
+  RequestTimeout: ["timeout"],
+  RequestAborted: ["aborted"],
+  InternalError: ["unavailable"],
+  ServiceUnavailable: ["unavailable"],
+  EntityTooLarge: ["invalid"],
+  KeyTooLongError: ["invalid"],
+  InvalidURI: ["invalid"],
+  InvalidObjectName: ["invalid"],
+  NotImplemented: ["unsupported"],
+  MethodNotAllowed: ["unsupported"],
+  // In cold storage: it has to be restored there first.
+  InvalidObjectState: ["unavailable", false],
+};
+
+/** What the SDK threw, as an error of Holdfast. */
+export function mapS3Error(error: unknown, bucket: string, nowMs: number): HoldfastError {
+  if (error instanceof HoldfastError) return error;
+  const name = nameOf(error);
+  const status = statusOf(error);
+  const message = error instanceof Error ? `${name}: ${error.message}` : String(error);
+  if (name === "NoSuchBucket") return noBucket(bucket, error);
+  const retryAfter = retryAfterOf(error);
+  const known = serviceCodes[name];
+  const byStatus =
+    status === undefined || status === 0 ? undefined : httpError({ status, message, retryAfter, nowMs, cause: error });
+  if (known) {
+    const [code, retryable] = known;
+    return new HoldfastError(code, message, { cause: error, retryable, retryAfterMs: byStatus?.retryAfterMs });
+  }
+  if (status === 301 || status === 307 || status === 308) {
+    return new HoldfastError(
+      "unavailable",
+      "the service redirects elsewhere, which is not followed: set region= or endpoint= to where the bucket is",
+      { cause: error, retryable: status === 307 },
+    );
+  }
+  const network = networkError(error);
+  if (network) return network;
+  if (error instanceof Error && error.name === "AbortError") return toHoldfastError(error);
+  if (byStatus && status !== undefined && status >= 300) return byStatus;
+  // A success whose content cannot be understood: something other than an S3 service answered.
+  if (byStatus) return new HoldfastError("unavailable", `the answer cannot be understood: ${message}`, { cause: error });
+  return new HoldfastError("internal", message, { cause: error });
+}
+
+function noBucket(bucket: string, cause: unknown): HoldfastError {
+  return new HoldfastError("unavailable", `the bucket ${bucket} does not exist`, { cause, retryable: false });
+}
+
+function nameOf(error: unknown): string {
+  if (!(error instanceof Error)) return "";
+  return "Code" in error && typeof error.Code === "string" ? error.Code : error.name;
+}
+
+function statusOf(error: unknown): number | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { $metadata, $response } = error as {
+    $metadata?: { httpStatusCode?: number };
+    $response?: { statusCode?: number };
+  };
+  return $metadata?.httpStatusCode ?? $response?.statusCode;
+}
+
+function retryAfterOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { $response } = error as { $response?: { headers?: Record<string, string> } };
+  return $response?.headers?.["retry-after"];
+}
+
+function unquoted(etag: string | undefined): string {
+  return (etag ?? "").replaceAll('"', "").toLowerCase();
+}
+
+/** The object's size from `Content-Range: bytes 0-9/100`. Throws where the server sent something else than was asked. */
+function rangeSize(header: string | undefined, offset: number): number {
+  const match = /^bytes (\d+)-\d+\/(\d+)$/u.exec(header ?? "");
+  if (!match || Number(match[1]) !== offset) {
+    throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
+      retryable: false,
+    });
+  }
+  return Number(match[2]);
+}
+
+export const s3Kind: StoreKind = {
+  open: async (url, context) => new S3Store(url, context),
+};
