@@ -33,6 +33,9 @@ const kinds: Record<string, () => Promise<StoreKind>> = {
   scp: async () => (await import("./stores/sftp.ts")).sftpKind,
   memory: async () => (await import("./stores/memory.ts")).memoryKind,
   rclone: async () => (await import("./stores/rclone.ts")).rcloneKind,
+  "boto3+s3": async () => (await import("./stores/s3.ts")).s3Kind,
+  s3: async () => (await import("./stores/s3.ts")).s3Kind,
+  "s3+http": async () => (await import("./stores/s3.ts")).s3Kind,
 };
 
 /** The schemes that can be opened, in alphabetical order. */

@@ -31,7 +31,8 @@ export interface PartPlan {
 export function partSize(number: number, size: number | undefined, plan: PartPlan): number {
   const least = plan.partBytes ?? 8 * MIB;
   const maxParts = plan.maxParts ?? 10_000;
-  if (size !== undefined) return Math.max(least, Math.ceil(size / maxParts / MIB) * MIB);
+  const unit = Math.min(least, MIB);
+  if (size !== undefined) return Math.max(least, Math.ceil(size / maxParts / unit) * unit);
   return least * 2 ** Math.min(8, Math.floor(((number - 1) * 10) / maxParts));
 }
 

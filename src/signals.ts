@@ -1,4 +1,5 @@
 /** AbortSignals that end together. */
+import { setMaxListeners } from "node:events";
 
 export interface LinkedSignal {
   /** Fires when one of the sources does, with its reason. */
@@ -12,6 +13,8 @@ export interface LinkedSignal {
 /** A signal that fires with the first of several (`AbortSignal.any` keeps what it makes alive with its sources). */
 export function linkSignals(...sources: readonly (AbortSignal | undefined)[]): LinkedSignal {
   const controller = new AbortController();
+  // Each request under way listens; how many there are is limited elsewhere.
+  setMaxListeners(0, controller.signal);
   const listeners: (() => void)[] = [];
   for (const source of sources) {
     if (!source) continue;

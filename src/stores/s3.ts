@@ -19,8 +19,8 @@
  * - `style=path|virtual`: how the bucket is named in requests. Default: `path` with an endpoint of one's own, else `virtual`
  * - `tls=on|off`: for `s3://HOST…` and an `endpoint=` without a scheme. Default `on`
  * - `storage-class=CLASS`; `sse=AES256|aws:kms` with `sse-kms-key=ID`
- * - `conditional-put=on|off`: whether the service decides `If-None-Match: *`, which some ignore without a word. Default: `on`
- *   for AWS and R2, else `off`
+ * - `conditional-put=on|at-once|off`: whether the service decides `If-None-Match: *`, which some ignore without a word;
+ *   `at-once`: not for multipart uploads (Ceph). Default: `on` for AWS and R2, else `off`
  * - `etag=md5|opaque`: whether the ETag of an object that was put in one piece is its MD5. Default `md5`
  *
  * ## Credentials
@@ -35,6 +35,7 @@
  * Content-MD5, compared again with the ETag of the answer. A put that fails aborts its upload and waits for that.
  */
 import { createHash } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { readFileSync } from "node:fs";
 import { Agent as HttpAgent } from "node:http";
 import type { IncomingMessage } from "node:http";
@@ -78,6 +79,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  ListOptions,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -119,7 +121,7 @@ export interface S3Settings {
   readonly serverSideEncryption?: "AES256" | "aws:kms" | undefined;
   readonly kmsKeyId?: string | undefined;
   readonly caFile?: string | undefined;
-  readonly conditionalPut: boolean;
+  readonly conditionalPut: "on" | "at-once" | "off";
   readonly etagIsMd5: boolean;
 }
 
@@ -194,8 +196,8 @@ export function parseS3Url(url: StoreUrl, env: StoreContext["env"]): S3Settings 
     kmsKeyId: parameters["sse-kms-key"],
     caFile: parameters.ca ?? (env["AWS_CA_BUNDLE"] || undefined),
     conditionalPut:
-      (oneOf("conditional-put", parameters["conditional-put"], ["on", "off"]) ?? (knowsConditions ? "on" : "off")) ===
-      "on",
+      oneOf("conditional-put", parameters["conditional-put"], ["on", "at-once", "off"]) ??
+      (knowsConditions ? "on" : "off"),
     etagIsMd5:
       (oneOf("etag", parameters.etag, ["md5", "opaque"]) ?? (bucket.endsWith("--x-s3") ? "opaque" : "md5")) === "md5",
   };
@@ -225,7 +227,8 @@ function clientConfig(settings: S3Settings, env: StoreContext["env"]): S3ClientC
   const secret = env["AWS_SECRET_ACCESS_KEY"];
   const profile = settings.profile ?? (env["AWS_PROFILE"] || undefined);
   const profileFirst =
-    settings.profile !== undefined || (isOwn("AWS_PROFILE") && !isOwn("AWS_ACCESS_KEY_ID") && !isOwn("AWS_SECRET_ACCESS_KEY"));
+    settings.profile !== undefined ||
+    (isOwn("AWS_PROFILE") && !isOwn("AWS_ACCESS_KEY_ID") && !isOwn("AWS_SECRET_ACCESS_KEY"));
   const token = env["AWS_SESSION_TOKEN"];
   const credentials: NonNullable<S3ClientConfig["credentials"]> =
     keyId && secret && !profileFirst
@@ -240,7 +243,9 @@ function clientConfig(settings: S3Settings, env: StoreContext["env"]): S3ClientC
   const region =
     settings.region ??
     (async () => {
-      const known = await parseKnownFiles({ ...files, ...(profile === undefined ? {} : { profile }) }).catch(() => undefined);
+      const known = await parseKnownFiles({ ...files, ...(profile === undefined ? {} : { profile }) }).catch(
+        () => undefined,
+      );
       return known?.[profile ?? "default"]?.["region"] ?? "us-east-1";
     });
   const ca = settings.caFile === undefined ? {} : { ca: [...rootCertificates, readCa(settings.caFile)] };
@@ -267,6 +272,21 @@ function clientConfig(settings: S3Settings, env: StoreContext["env"]): S3ClientC
       socketTimeout: IDLE_TIMEOUT_MS,
     }),
   };
+}
+
+/**
+ * A client, without the SDK's warning to standard error that it will need a newer Node one day: that is for us to act on,
+ * not for who runs Holdfast.
+ */
+function quietClient(config: S3ClientConfig): S3Client {
+  const variable = "AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED";
+  if (process.env[variable] !== undefined) return new S3Client(config);
+  process.env[variable] = "true";
+  try {
+    return new S3Client(config);
+  } finally {
+    delete process.env[variable];
+  }
 }
 
 function readCa(file: string): string {
@@ -319,10 +339,12 @@ export class S3Store implements Store {
     this.#secrets = secretsOf(url, context.env);
     this.#settings = parseS3Url(url, context.env);
     this.#partBytes = options.partBytes ?? 8 * MIB;
-    this.#client = new S3Client(clientConfig(this.#settings, context.env));
+    // Every operation under way listens.
+    setMaxListeners(0, this.#closing.signal);
+    this.#client = quietClient(clientConfig(this.#settings, context.env));
     this.capabilities = {
       orderedList: !this.#settings.bucket.endsWith("--x-s3"),
-      conditionalPut: this.#settings.conditionalPut,
+      conditionalPut: this.#settings.conditionalPut !== "off",
       prefixNames: true,
       maxObjectBytes: MAX_OBJECT_BYTES,
       maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.#settings.prefix),
@@ -399,12 +421,13 @@ export class S3Store implements Store {
     return this.#run("stat", name, options, async (link) => this.#head(name, link.signal));
   }
 
-  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
     const { prefix: root, bucket } = this.#settings;
+    const { after } = options;
     let token: string | undefined;
     let lastName: string | undefined;
     let emptyPages = 0;
-    do {
+    for (;;) {
       const page = await this.#run("list", undefined, options, async (link) => {
         const answer = await this.#client.send(
           new ListObjectsV2Command({
@@ -412,7 +435,11 @@ export class S3Store implements Store {
             Prefix: root + prefix,
             // XML cannot hold every character that a name can.
             EncodingType: "url",
-            ...(token === undefined ? {} : { ContinuationToken: token }),
+            ...(token !== undefined
+              ? { ContinuationToken: token }
+              : after === undefined || !this.capabilities.orderedList
+                ? {}
+                : { StartAfter: root + after }),
           }),
           { abortSignal: link.signal },
         );
@@ -439,7 +466,8 @@ export class S3Store implements Store {
         return names;
       });
       yield* page;
-    } while (token !== undefined);
+      if (token === undefined) return;
+    }
   }
 
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
@@ -473,7 +501,9 @@ export class S3Store implements Store {
       let marker: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
       while (marker) {
         const page: {
-          Uploads?: { Key?: string | undefined; UploadId?: string | undefined; Initiated?: Date | undefined }[] | undefined;
+          Uploads?:
+            | { Key?: string | undefined; UploadId?: string | undefined; Initiated?: Date | undefined }[]
+            | undefined;
           IsTruncated?: boolean | undefined;
           NextKeyMarker?: string | undefined;
           NextUploadIdMarker?: string | undefined;
@@ -525,6 +555,12 @@ export class S3Store implements Store {
     options: PutOptions,
     link: LinkedSignal,
   ): Promise<PutResult> {
+    if (options.ifAbsent && this.#settings.conditionalPut !== "on") {
+      throw new HoldfastError(
+        "unsupported",
+        `this service decides If-None-Match only for objects of at most ${this.#partBytes} bytes`,
+      );
+    }
     // Not given the signal: an upload that was begun but whose id was never heard could not be aborted.
     const begun = this.#client.send(new CreateMultipartUploadCommand({ ...this.#at(name), ...this.#storage() }), {
       abortSignal: this.#closing.signal,
@@ -948,7 +984,8 @@ export function mapS3Error(error: unknown, bucket: string, nowMs: number): Holdf
   if (error instanceof Error && error.name === "AbortError") return toHoldfastError(error);
   if (byStatus && status !== undefined && status >= 300) return byStatus;
   // A success whose content cannot be understood: something other than an S3 service answered.
-  if (byStatus) return new HoldfastError("unavailable", `the answer cannot be understood: ${message}`, { cause: error });
+  if (byStatus)
+    return new HoldfastError("unavailable", `the answer cannot be understood: ${message}`, { cause: error });
   return new HoldfastError("internal", message, { cause: error });
 }
 

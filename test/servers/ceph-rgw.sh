@@ -42,6 +42,7 @@ ms bind port max = 36999
 [client.rgw]
 rgw frontends = beast endpoint=$HOST:$PORT tcp_nodelay=1
 rgw enable usage log = false
+rgw multipart min part size = 65536
 debug rgw = 0
 rgw gc obj min wait = 3
 rgw gc processor period = 3

@@ -59,6 +59,7 @@ location = us-east-1
 allow_no_owner = true
 check_bucket_owner = false
 s3_acl = false
+min_segment_size = 65536
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = testing .admin
