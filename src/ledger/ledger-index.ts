@@ -1,0 +1,156 @@
+/**
+ * The local index: what was read from the ledgers of all stores, merged and ordered by name.
+ *
+ * It is a cache. Deleting it costs time at the next opening and nothing else: everything in it stands on the stores,
+ * but for the marks of writes that this machine began (`pending`), which only make answers more certain.
+ */
+import { compareNames } from "../names.ts";
+import { currentRecord, isPut, isSettled, mergeRecord, mergeStoreRecord } from "./record.ts";
+import type { NameState, ObjectRecord, StoreId, StoreRecord } from "./record.ts";
+
+export interface IndexCounts {
+  /** Names whose current record is a put. */
+  readonly objects: number;
+  /** Names with a debt, an intent or concurrent records. */
+  readonly unsettled: number;
+}
+
+export interface IndexChanges {
+  readonly objects?: Iterable<ObjectRecord>;
+  readonly stores?: Iterable<StoreRecord>;
+  /** A segment whose records these are: remembered as read. */
+  readonly segment?: string;
+}
+
+export interface LedgerIndex {
+  get(name: string): NameState | undefined;
+  /** Merges records in, at once or not at all. */
+  apply(changes: IndexChanges): void;
+  /** Names with the prefix, from `after` on (exclusive), in name order. Sees changes made meanwhile or not. */
+  iterate(prefix: string, after?: string): Iterable<readonly [string, NameState]>;
+  /** Names that are not settled, in name order. */
+  unsettled(prefix: string): Iterable<readonly [string, NameState]>;
+  counts(): IndexCounts;
+  store(id: StoreId): StoreRecord | undefined;
+  stores(): readonly StoreRecord[];
+  /** Whether a segment was read. */
+  hasSegment(name: string): boolean;
+  /** Forgets segments that no store holds any more. */
+  forgetSegments(keep: ReadonlySet<string>): void;
+  /** Removes a name for good: only for a tombstone that no store can contradict. */
+  drop(name: string): void;
+  /** Small facts of this machine: which stores it has heard, whose turn it is, writes begun. */
+  getFact(key: string): string | undefined;
+  setFact(key: string, value: string | undefined): void;
+  facts(prefix: string): Iterable<readonly [string, string]>;
+  close(): Promise<void>;
+}
+
+/** How one merge changes the counts. */
+export function countsOf(state: NameState | undefined): IndexCounts {
+  if (state === undefined) return { objects: 0, unsettled: 0 };
+  return { objects: isPut(currentRecord(state)) ? 1 : 0, unsettled: isSettled(state) ? 0 : 1 };
+}
+
+/** An index in memory: for simulations, and where no cache can be kept. */
+export class MemoryIndex implements LedgerIndex {
+  readonly #names = new Map<string, NameState>();
+  readonly #unsettled = new Set<string>();
+  readonly #stores = new Map<StoreId, StoreRecord>();
+  readonly #segments = new Set<string>();
+  readonly #facts = new Map<string, string>();
+  #objects = 0;
+  #sorted: string[] | undefined;
+
+  get(name: string): NameState | undefined {
+    return this.#names.get(name);
+  }
+
+  apply(changes: IndexChanges): void {
+    for (const record of changes.objects ?? []) {
+      const before = this.#names.get(record.name);
+      const after = mergeRecord(before, record);
+      if (before === undefined) this.#sorted = undefined;
+      this.#names.set(record.name, after);
+      const counts = countsOf(after);
+      this.#objects += counts.objects - countsOf(before).objects;
+      if (counts.unsettled > 0) this.#unsettled.add(record.name);
+      else this.#unsettled.delete(record.name);
+    }
+    for (const record of changes.stores ?? []) {
+      this.#stores.set(record.id, mergeStoreRecord(this.#stores.get(record.id), record));
+    }
+    if (changes.segment !== undefined) this.#segments.add(changes.segment);
+  }
+
+  *iterate(prefix: string, after?: string): Generator<readonly [string, NameState]> {
+    this.#sorted ??= [...this.#names.keys()].sort(compareNames);
+    const names = this.#sorted;
+    let low = 0;
+    let high = names.length;
+    const start = after !== undefined && compareNames(after, prefix) >= 0 ? after : prefix;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (compareNames(names[middle] ?? "", start) < 0) low = middle + 1;
+      else high = middle;
+    }
+    for (let i = low; i < names.length; i++) {
+      const name = names[i] ?? "";
+      if (!name.startsWith(prefix)) return;
+      if (name === after) continue;
+      const state = this.#names.get(name);
+      if (state !== undefined) yield [name, state];
+    }
+  }
+
+  *unsettled(prefix: string): Generator<readonly [string, NameState]> {
+    for (const name of [...this.#unsettled].filter((name) => name.startsWith(prefix)).sort(compareNames)) {
+      const state = this.#names.get(name);
+      if (state !== undefined) yield [name, state];
+    }
+  }
+
+  counts(): IndexCounts {
+    return { objects: this.#objects, unsettled: this.#unsettled.size };
+  }
+
+  store(id: StoreId): StoreRecord | undefined {
+    return this.#stores.get(id);
+  }
+
+  stores(): readonly StoreRecord[] {
+    return [...this.#stores.values()];
+  }
+
+  hasSegment(name: string): boolean {
+    return this.#segments.has(name);
+  }
+
+  forgetSegments(keep: ReadonlySet<string>): void {
+    for (const name of this.#segments) if (!keep.has(name)) this.#segments.delete(name);
+  }
+
+  drop(name: string): void {
+    this.#objects -= countsOf(this.#names.get(name)).objects;
+    this.#names.delete(name);
+    this.#unsettled.delete(name);
+    this.#sorted = undefined;
+  }
+
+  getFact(key: string): string | undefined {
+    return this.#facts.get(key);
+  }
+
+  setFact(key: string, value: string | undefined): void {
+    if (value === undefined) this.#facts.delete(key);
+    else this.#facts.set(key, value);
+  }
+
+  *facts(prefix: string): Generator<readonly [string, string]> {
+    for (const [key, value] of [...this.#facts]) if (key.startsWith(prefix)) yield [key, value];
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}

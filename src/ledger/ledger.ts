@@ -1,0 +1,765 @@
+/**
+ * The ledger of a pool: who its stores are, what was written, what is owed; kept on the stores, read from all of them.
+ *
+ * - `hear` asks every store who it is and which segments it has, and reads the segments not read before.
+ * - `append` makes records durable on the stores, many callers in one segment.
+ * - `initialise` gives stores of a new pool, and new stores of an old one, their identity.
+ * - `compact` and `sync` keep the segments few, and the same on every store.
+ */
+import { collect, toBody } from "../body.ts";
+import { HoldfastError, toHoldfastError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { isReserved } from "../names.ts";
+import type { Runtime } from "../runtime.ts";
+import { HybridClock, versionMs } from "./hybrid-clock.ts";
+import type { Version } from "./hybrid-clock.ts";
+import { formatIdentity, IDENTITY_NAME, parseIdentity } from "./identity.ts";
+import type { Identity } from "./identity.ts";
+import type { LedgerIndex } from "./ledger-index.ts";
+import { MemoryIndex } from "./ledger-index.ts";
+import type { Member } from "./member.ts";
+import type { ObjectRecord, StoreId, StoreRecord } from "./record.ts";
+import { decodeSegment, encodeSegment, parseSegmentName, SEGMENT_PREFIX, segmentName } from "./segment.ts";
+import type { Segment } from "./segment.ts";
+
+export interface LedgerOptions {
+  readonly members: readonly Member[];
+  readonly runtime: Runtime;
+  readonly logger: Logger;
+  /** 8 lower-case hexadecimal digits: the machine. Writers with the same are one as far as certainty goes. */
+  readonly machine: string;
+  /** Opens the local index of a pool. */
+  readonly openIndex: (pool: string) => LedgerIndex;
+  /** The pool that these stores belonged to when this machine last saw them. */
+  readonly knownPool?: string | undefined;
+  /** Told the pool's id as soon as it is known. */
+  readonly onPool?: ((pool: string) => void) | undefined;
+  /** How old what was heard may be, in milliseconds, before an operation asks again. Default 1,000. */
+  readonly freshMs?: number | undefined;
+  /** How long `hear` waits for a store that does not answer, in milliseconds. Default 10,000. */
+  readonly hearMs?: number | undefined;
+  /** How many segments of one level may gather before they are merged. Default 32. */
+  readonly mergeAt?: number | undefined;
+}
+
+/** What one store answered to a segment: undefined, or why it could not be written. */
+export type Appended = ReadonlyMap<Member, Promise<HoldfastError | undefined>>;
+
+interface Batch {
+  readonly objects: ObjectRecord[];
+  readonly stores: StoreRecord[];
+  readonly outcome: Map<Member, { promise: Promise<HoldfastError | undefined>; resolve: (error: HoldfastError | undefined) => void }>;
+}
+
+const MAX_BATCH_RECORDS = 1000;
+/** Records in one segment of a full compaction: bounds the memory of whoever reads it. */
+const BASE_RECORDS = 20_000;
+/** Level of segments that a full compaction wrote. */
+const BASE_LEVEL = 9;
+const READS_AT_ONCE = 8;
+
+export class Ledger {
+  readonly members: readonly Member[];
+  readonly clock: HybridClock;
+  readonly #options: LedgerOptions;
+  readonly #runtime: Runtime;
+  readonly #logger: Logger;
+  readonly #freshMs: number;
+  readonly #hearMs: number;
+  readonly #mergeAt: number;
+  #index: LedgerIndex = new MemoryIndex();
+  #pool: string | undefined;
+  #heardAtMs = -Infinity;
+  #hearing: Promise<void> | undefined;
+  #nextHearing: Promise<void> | undefined;
+  readonly #asking = new Map<Member, Promise<void>>();
+  #batch: Batch | undefined;
+  #flushing: Promise<void> | undefined;
+  #initialising: Promise<void> | undefined;
+  #maintaining: Promise<void> | undefined;
+  /** Segments that no store gave whole: what they held is unknown. */
+  readonly #unreadable = new Set<string>();
+
+  constructor(options: LedgerOptions) {
+    this.#options = options;
+    this.members = options.members;
+    this.#runtime = options.runtime;
+    this.#logger = options.logger;
+    this.#freshMs = options.freshMs ?? 1000;
+    this.#hearMs = options.hearMs ?? 10_000;
+    this.#mergeAt = options.mergeAt ?? 32;
+    this.clock = new HybridClock(options.runtime, options.machine + options.runtime.randomHex(4));
+    if (options.knownPool !== undefined) this.#adoptPool(options.knownPool);
+  }
+
+  get index(): LedgerIndex {
+    return this.#index;
+  }
+
+  get pool(): string | undefined {
+    return this.#pool;
+  }
+
+  /** Segments that could not be read from any store: while there are some, absence proves nothing. */
+  get unreadableSegments(): ReadonlySet<string> {
+    return this.#unreadable;
+  }
+
+  memberById(id: StoreId): Member | undefined {
+    return this.members.find((member) => member.id === id);
+  }
+
+  /** Whether every segment ever read was written by this machine. */
+  get soleWriter(): boolean {
+    return this.#index.getFact("other-writer") === undefined;
+  }
+
+  /** Whether this machine's index holds what the member's ledger held when it last answered. */
+  wasHeard(member: Member): boolean {
+    return member.id !== undefined && this.#index.getFact(`heard:${member.id}`) !== undefined;
+  }
+
+  /** Whether every object on the member is known to be recorded. */
+  isCensused(member: Member): boolean {
+    return member.id !== undefined && (this.#index.store(member.id)?.censused ?? false);
+  }
+
+  isDraining(member: Member): boolean {
+    return member.id !== undefined && this.#index.store(member.id)?.state === "draining";
+  }
+
+  /** Asks all stores anew unless that was done within the last `freshMs`. */
+  async freshen(): Promise<void> {
+    if (this.#freshMs > 0 && this.#runtime.monotonicMs() - this.#heardAtMs < this.#freshMs) return;
+    await this.hear();
+  }
+
+  /** Asks all stores who they are and what their ledgers hold. One that does not answer is marked, not waited for. */
+  hear(): Promise<void> {
+    if (this.#hearing === undefined) {
+      this.#hearing = this.#hear().finally(() => {
+        this.#hearing = undefined;
+      });
+      return this.#hearing;
+    }
+    // What is under way may have asked before the caller's moment: a second round, shared by all who wait, will do.
+    this.#nextHearing ??= this.#hearing
+      .catch(() => undefined)
+      .then(() => {
+        this.#nextHearing = undefined;
+        return this.hear();
+      });
+    return this.#nextHearing;
+  }
+
+  async #hear(): Promise<void> {
+    const answers = new Map<Member, Identity | undefined>();
+    await Promise.all(
+      this.members.map(async (member) => {
+        // A store that still has not answered the last time is not waited for again.
+        if (this.#asking.has(member)) return;
+        const asked = this.#ask(member, answers).finally(() => this.#asking.delete(member));
+        this.#asking.set(member, asked);
+        await this.#within(asked, () => {
+          member.state = "unreachable";
+          member.error = new HoldfastError("timeout", `${member.label} did not answer in ${this.#hearMs} ms`, {
+            store: member.label,
+            operation: "open",
+          });
+        });
+      }),
+    );
+    this.#choosePool([...answers.values()].flatMap((identity) => identity ?? []));
+    for (const [member, identity] of answers) {
+      if (identity !== undefined) {
+        member.id = identity.store;
+        member.state = identity.pool === this.#pool ? "ready" : "foreign";
+      }
+    }
+    this.#refuseTwins();
+    await this.#readSegments();
+    for (const member of this.members) this.#recognise(member);
+    for (const member of this.members) {
+      if (member.ready && member.id !== undefined && !this.wasHeard(member)) {
+        this.#index.setFact(`heard:${member.id}`, "1");
+      }
+    }
+    this.#heardAtMs = this.#runtime.monotonicMs();
+  }
+
+  async #within(work: Promise<void>, late: () => void): Promise<void> {
+    let cancel = (): void => undefined;
+    const timeout = new Promise<void>((resolve) => {
+      cancel = this.#runtime.timer(this.#hearMs, () => {
+        late();
+        resolve();
+      });
+    });
+    await Promise.race([work, timeout]);
+    cancel();
+  }
+
+  /** One store's identity and list of segments, both at once. */
+  async #ask(member: Member, answers: Map<Member, Identity | undefined>): Promise<void> {
+    try {
+      const [identity, segments] = await Promise.all([this.#readIdentity(member), this.#listSegments(member)]);
+      member.segments = segments;
+      member.error = undefined;
+      if (identity === undefined) member.state = "new";
+      answers.set(member, identity);
+    } catch (error) {
+      member.state = "unreachable";
+      member.error = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
+      this.#logger.debug("store does not answer", { store: member.label, reason: member.error.message });
+    }
+  }
+
+  async #readIdentity(member: Member): Promise<Identity | undefined> {
+    try {
+      const { body } = await member.store.get(IDENTITY_NAME);
+      return parseIdentity(await collect(body), member.label);
+    } catch (error) {
+      if (error instanceof HoldfastError && error.code === "not-found") return undefined;
+      throw error;
+    }
+  }
+
+  async #listSegments(member: Member): Promise<Set<string>> {
+    const names = new Set<string>();
+    for await (const { name } of member.store.list(SEGMENT_PREFIX)) {
+      if (parseSegmentName(name) !== undefined) names.add(name);
+    }
+    return names;
+  }
+
+  /** The pool that most of the stores that answered belong to; the one known before where they are even. */
+  #choosePool(identities: readonly Identity[]): void {
+    const votes = new Map<string, number>();
+    for (const { pool } of identities) votes.set(pool, (votes.get(pool) ?? 0) + 1);
+    let best: string | undefined = this.#pool;
+    for (const [pool, count] of votes) {
+      const lead = best === undefined ? 0 : (votes.get(best) ?? 0);
+      if (count > lead && (this.#pool === undefined || pool !== this.#pool)) {
+        // Once a pool is known, others are foreign, however many: they did not come to be this pool's by being there.
+        if (this.#pool !== undefined && lead > 0) continue;
+        best = pool;
+      }
+    }
+    if (best !== undefined && best !== this.#pool) this.#adoptPool(best);
+  }
+
+  #adoptPool(pool: string): void {
+    const former = this.#index;
+    this.#pool = pool;
+    this.#index = this.#options.openIndex(pool);
+    this.#options.onPool?.(pool);
+    // oxlint-disable-next-line typescript/no-floating-promises -- an index in memory, or one of a pool that is not ours
+    former.close();
+  }
+
+  /** Two entries of the pool's file that lead to the same store would count one copy as two. */
+  #refuseTwins(): void {
+    const seen = new Map<StoreId, Member>();
+    for (const member of this.members) {
+      if (!member.ready || member.id === undefined) continue;
+      const twin = seen.get(member.id);
+      if (twin !== undefined) {
+        throw new HoldfastError("config", `${twin.label} and ${member.label} are the same store: take one out`);
+      }
+      seen.set(member.id, member);
+    }
+  }
+
+  /** A store that is down, or holds nothing, is recognised by its URL. */
+  #recognise(member: Member): void {
+    if (member.ready || member.state === "foreign") return;
+    const taken = new Set(this.members.filter((other) => other.ready).map((other) => other.id));
+    const known = this.#index
+      .stores()
+      .filter((record) => record.fingerprint === member.fingerprint && !taken.has(record.id))
+      .sort((a, b) => (a.rev < b.rev ? 1 : -1))[0];
+    if (known === undefined) return;
+    member.id = known.id;
+    if (member.state === "new" && known.state !== "expected") member.state = "missing";
+  }
+
+  /** Reads segments not read before, from whichever store gives them whole. */
+  async #readSegments(): Promise<void> {
+    const wanted = new Map<string, Member[]>();
+    for (const member of this.members) {
+      if (!member.ready) continue;
+      for (const name of member.segments) {
+        if (this.#index.hasSegment(name)) continue;
+        const holders = wanted.get(name);
+        if (holders === undefined) wanted.set(name, [member]);
+        else holders.push(member);
+      }
+    }
+    const names = [...wanted.keys()].sort();
+    let next = 0;
+    const worker = async (): Promise<void> => {
+      for (let name = names[next++]; name !== undefined; name = names[next++]) {
+        await this.#readSegment(name, wanted.get(name) ?? []);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(READS_AT_ONCE, names.length) }, worker));
+  }
+
+  async #readSegment(name: string, holders: readonly Member[]): Promise<void> {
+    let damaged = false;
+    for (const member of holders) {
+      try {
+        const segment = await this.fetchSegment(member, name);
+        this.#learn(name, segment);
+        this.#unreadable.delete(name);
+        return;
+      } catch (error) {
+        const failure = toHoldfastError(error, "unavailable");
+        if (failure.code === "unsupported") throw failure;
+        if (failure.code === "not-found") {
+          // Merged into another segment by another machine since it was listed.
+          member.segments.delete(name);
+        } else if (failure.code === "corrupt") {
+          damaged = true;
+          this.#logger.warn("segment of the ledger is damaged", { store: member.label, segment: name });
+        } else {
+          member.state = "unreachable";
+          member.error = failure.within({ store: member.label, operation: "open" });
+        }
+      }
+    }
+    if (damaged) this.#unreadable.add(name);
+    // Gone from all that listed it: what replaced it was written before it was removed.
+    else if (holders.every((member) => member.ready)) await this.#relist(holders);
+  }
+
+  async #relist(holders: readonly Member[]): Promise<void> {
+    for (const member of holders) {
+      try {
+        const segments = await this.#listSegments(member);
+        const fresh = [...segments].filter((name) => !member.segments.has(name) && !this.#index.hasSegment(name));
+        member.segments = segments;
+        for (const name of fresh) {
+          const segment = await this.fetchSegment(member, name);
+          this.#learn(name, segment);
+        }
+      } catch (error) {
+        member.state = "unreachable";
+        member.error = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
+      }
+    }
+  }
+
+  /** One segment from one store, checked. */
+  async fetchSegment(member: Member, name: string): Promise<Segment> {
+    const { body } = await member.store.get(name);
+    const segment = decodeSegment(await collect(body));
+    if (segment.pool !== this.#pool) {
+      throw new HoldfastError("corrupt", "a segment of another pool's ledger stands in this one", {
+        store: member.label,
+        object: name,
+      });
+    }
+    return segment;
+  }
+
+  #learn(name: string, segment: Segment): void {
+    this.#noteWriter(name.slice(name.lastIndexOf("/") + 3));
+    for (const record of segment.objects) this.#observe(record);
+    for (const record of segment.stores) this.clock.observe(record.rev);
+    this.#index.apply({ objects: segment.objects, stores: segment.stores, segment: name });
+    for (const replaced of segment.replaces) this.#index.setFact(`replaced:${replaced}`, name);
+  }
+
+  #observe(record: ObjectRecord): void {
+    this.#noteWriter(record.version);
+    this.clock.observe(record.version);
+    for (const mark of Object.values(record.copies)) if (mark.rev !== record.version) this.clock.observe(mark.rev);
+  }
+
+  #noteWriter(version: Version): void {
+    if (version.slice(17, 25) !== this.#options.machine && this.soleWriter) this.#index.setFact("other-writer", "1");
+  }
+
+  /** Makes sure that every store that answers has an identity. Throws when none can be written. */
+  async initialise(): Promise<void> {
+    if (this.members.every((member) => member.state !== "new" && member.id !== undefined)) return;
+    this.#initialising ??= this.#initialise().finally(() => {
+      this.#initialising = undefined;
+    });
+    await this.#initialising;
+  }
+
+  async #initialise(): Promise<void> {
+    const fresh = this.members.filter((member) => member.state === "new");
+    const isNewPool = this.#pool === undefined;
+    if (isNewPool && fresh.length === 0) return;
+    const pool = this.#pool ?? this.#runtime.randomHex(16);
+    const joined = await Promise.all(
+      fresh.map(async (member): Promise<StoreRecord | undefined> => {
+        try {
+          return await this.#join(member, pool, isNewPool);
+        } catch (error) {
+          member.state = "unreachable";
+          member.error = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" });
+          return undefined;
+        }
+      }),
+    );
+    const records = joined.filter((record) => record !== undefined);
+    if (isNewPool) {
+      if (records.length === 0) return;
+      this.#adoptPool(pool);
+    }
+    for (const member of this.members) {
+      if (member.id === undefined && member.state === "unreachable") {
+        member.id = this.#runtime.randomHex(8);
+        records.push({
+          id: member.id,
+          rev: this.clock.next(),
+          fingerprint: member.fingerprint,
+          label: member.label,
+          state: "expected",
+          censused: false,
+        });
+      }
+    }
+    await Promise.all(this.append({ stores: records }).values());
+    for (const member of fresh) {
+      if (member.ready && member.id !== undefined) this.#index.setFact(`heard:${member.id}`, "1");
+    }
+  }
+
+  async #join(member: Member, pool: string, isNewPool: boolean): Promise<StoreRecord> {
+    const empty = await this.#isEmpty(member);
+    const store = member.id ?? this.#runtime.randomHex(8);
+    await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool, store })), {
+      ifAbsent: member.store.capabilities.conditionalPut,
+    });
+    // Another machine may have been first: what stands there decides.
+    const identity = await this.#readIdentity(member);
+    if (identity?.pool !== pool || identity.store !== store) {
+      throw new HoldfastError("conflict", `${member.label} was given to another pool at the same moment`, {
+        store: member.label,
+      });
+    }
+    member.id = store;
+    member.state = "ready";
+    return {
+      id: store,
+      rev: this.clock.next(),
+      fingerprint: member.fingerprint,
+      label: member.label,
+      state: isNewPool ? "member" : "joining",
+      censused: empty,
+    };
+  }
+
+  /** Gives a store that lost everything its identity again, so that repair fills it. Only on the user's word. */
+  async refill(member: Member): Promise<void> {
+    if (member.state !== "missing" || member.id === undefined || this.#pool === undefined) return;
+    const former = this.#index.store(member.id);
+    await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool: this.#pool, store: member.id })));
+    member.state = "ready";
+    member.error = undefined;
+    member.segments = new Set();
+    if (former !== undefined) {
+      await Promise.all(
+        this.append({ stores: [{ ...former, rev: this.clock.next(), state: "joining", censused: true }] }).values(),
+      );
+    }
+  }
+
+  async #isEmpty(member: Member): Promise<boolean> {
+    for await (const { name } of member.store.list("")) if (!isReserved(name)) return false;
+    return true;
+  }
+
+  /**
+   * Makes records durable. Gives, for each store of the pool, a promise of how that went; the index learns the records
+   * once one store has them. Callers that arrive while a segment is being written share the next one.
+   */
+  append(records: { objects?: readonly ObjectRecord[]; stores?: readonly StoreRecord[] }): Appended {
+    if (this.#batch === undefined || this.#batch.objects.length >= MAX_BATCH_RECORDS) {
+      this.#batch = { objects: [], stores: [], outcome: new Map() };
+      for (const member of this.members) this.#batch.outcome.set(member, withResolvers());
+      this.#queue.push(this.#batch);
+    }
+    this.#batch.objects.push(...(records.objects ?? []));
+    this.#batch.stores.push(...(records.stores ?? []));
+    const { outcome } = this.#batch;
+    this.#flushing ??= this.#flush().finally(() => {
+      this.#flushing = undefined;
+    });
+    return new Map([...outcome].map(([member, { promise }]) => [member, promise]));
+  }
+
+  readonly #queue: Batch[] = [];
+
+  async #flush(): Promise<void> {
+    // Callers of this same turn of the event loop join the first batch.
+    await Promise.resolve();
+    for (let batch = this.#queue.shift(); batch !== undefined; batch = this.#queue.shift()) {
+      if (batch === this.#batch) this.#batch = undefined;
+      await this.#write(batch);
+    }
+  }
+
+  async #write(batch: Batch): Promise<void> {
+    const at = this.clock.next();
+    const name = segmentName(0, at, batch.objects.length + batch.stores.length);
+    const usable = this.members.filter((member) => member.ready);
+    for (const [member, { resolve }] of batch.outcome) if (!usable.includes(member)) resolve(member.trouble());
+    if (usable.length === 0 || this.#pool === undefined) return;
+    const bytes = encodeSegment({ pool: this.#pool, replaces: [], stores: batch.stores, objects: batch.objects });
+    let known = false;
+    const awaited: Promise<void>[] = [];
+    for (const member of usable) {
+      const lagging = member.appending > 0;
+      member.appending++;
+      const written = member.store
+        .put(name, toBody(bytes))
+        .then(() => {
+          if (!known) {
+            known = true;
+            this.#index.apply({ objects: batch.objects, stores: batch.stores, segment: name });
+          }
+          member.segments.add(name);
+          return undefined;
+        })
+        .catch((error: unknown) =>
+          toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" }),
+        )
+        .then((error) => {
+          member.appending--;
+          batch.outcome.get(member)?.resolve(error);
+          return undefined;
+        });
+      if (!lagging) awaited.push(written);
+    }
+    await Promise.all(awaited);
+  }
+
+  /** Waits until everything appended has been written or has failed, and keeps the ledger short. */
+  async settle(): Promise<void> {
+    while (this.#flushing !== undefined) await this.#flushing;
+    await this.maintain();
+  }
+
+  /** Merges segments where too many have gathered. Never more than once at a time; failures only cost time later. */
+  async maintain(): Promise<void> {
+    this.#maintaining ??= this.#maintain()
+      .catch((error: unknown) => {
+        this.#logger.debug("compaction did not finish", { reason: toHoldfastError(error).message });
+      })
+      .finally(() => {
+        this.#maintaining = undefined;
+      });
+    await this.#maintaining;
+  }
+
+  /** Whether enough segments have gathered for `maintain` to have work. */
+  get crowded(): boolean {
+    return this.members.some((member) => member.ready && member.segments.size >= this.#mergeAt * 2);
+  }
+
+  async #maintain(): Promise<void> {
+    const levels = new Map<number, { name: string; records: number }[]>();
+    let loose = 0;
+    let base = 0;
+    for (const name of this.#presentSegments()) {
+      const parsed = parseSegmentName(name);
+      if (parsed === undefined || !this.#index.hasSegment(name)) continue;
+      if (parsed.level === BASE_LEVEL) base += parsed.records;
+      else {
+        loose += parsed.records;
+        const list = levels.get(parsed.level) ?? [];
+        list.push({ name, records: parsed.records });
+        levels.set(parsed.level, list);
+      }
+    }
+    const crowded = [...levels].filter(([, list]) => list.length >= this.#mergeAt).map(([level]) => level);
+    if (crowded.length === 0) return;
+    if (loose >= Math.max(BASE_RECORDS, base / 2) || Math.max(...crowded) >= BASE_LEVEL - 1) await this.compact();
+    else await this.#mergeLevel(Math.min(...crowded), levels);
+  }
+
+  /** Segments that stand on a store that answers, and that no other one there replaces. */
+  #presentSegments(): Set<string> {
+    const present = new Set<string>();
+    for (const member of this.members) if (member.ready) for (const name of member.segments) present.add(name);
+    for (const name of present) {
+      const by = this.#index.getFact(`replaced:${name}`);
+      if (by !== undefined && present.has(by)) present.delete(name);
+    }
+    return present;
+  }
+
+  /** Merges the segments of one level into one of the next. */
+  async #mergeLevel(level: number, levels: ReadonlyMap<number, { name: string; records: number }[]>): Promise<void> {
+    const list = levels.get(level) ?? [];
+    const merged = new MemoryIndex();
+    for (const { name } of list) {
+      const holder = this.members.find((member) => member.ready && member.segments.has(name));
+      if (holder === undefined) return;
+      const segment = await this.fetchSegment(holder, name);
+      merged.apply({ objects: segment.objects, stores: segment.stores });
+    }
+    const objects = [...merged.iterate("")].flatMap(([, state]) => state.records);
+    await this.#replace(
+      [{ level: level + 1, stores: merged.stores(), objects }],
+      list.map(({ name }) => name),
+    );
+  }
+
+  /** Writes everything that is known as a new base, and removes all segments that went into it. */
+  async compact(): Promise<void> {
+    const replaced = [...this.#presentSegments()].filter((name) => this.#index.hasSegment(name));
+    await this.#replace(this.#baseSegments(), replaced);
+  }
+
+  *#baseSegments(): Generator<NewSegment> {
+    let objects: ObjectRecord[] = [];
+    for (const [, state] of this.#index.iterate("")) {
+      objects.push(...state.records);
+      if (objects.length >= BASE_RECORDS) {
+        yield { level: BASE_LEVEL, stores: [], objects };
+        objects = [];
+      }
+    }
+    yield { level: BASE_LEVEL, stores: this.#index.stores(), objects };
+  }
+
+  /**
+   * Writes segments and, where all of them stand, removes those they replace. Only the last one says what is replaced:
+   * nobody who sees a part of them may remove anything.
+   */
+  async #replace(fresh: Iterable<NewSegment>, replaced: readonly string[]): Promise<void> {
+    const { pool } = { pool: this.#pool };
+    if (pool === undefined) return;
+    const whole = new Set(this.members.filter((member) => member.ready));
+    let last: NewSegment | undefined;
+    const write = async (segment: NewSegment, replaces: readonly string[]): Promise<void> => {
+      const name = segmentName(segment.level, this.clock.next(), segment.objects.length + segment.stores.length);
+      const bytes = encodeSegment({ pool, replaces, stores: segment.stores, objects: segment.objects });
+      await Promise.all(
+        [...whole].map(async (member) => {
+          try {
+            await member.store.put(name, toBody(bytes));
+            member.segments.add(name);
+          } catch {
+            // It keeps its old segments, which say the same.
+            whole.delete(member);
+          }
+        }),
+      );
+      if (whole.size > 0) {
+        this.#index.apply({ segment: name });
+        for (const old of replaces) this.#index.setFact(`replaced:${old}`, name);
+      }
+    };
+    for (const segment of fresh) {
+      if (last !== undefined) await write(last, []);
+      last = segment;
+    }
+    if (last === undefined) return;
+    await write(last, replaced);
+    await Promise.all([...whole].map((member) => this.#remove(member, replaced)));
+  }
+
+  async #remove(member: Member, names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      if (!member.segments.has(name)) continue;
+      await member.store.delete(name);
+      member.segments.delete(name);
+    }
+  }
+
+  /** Segments that a store lacks (to be copied there) and has beyond need (to be removed). Needs what `hear` learned. */
+  ledgerGaps(): { member: Member; missing: string[]; surplus: string[] }[] {
+    const wanted = this.#presentSegments();
+    const gaps: { member: Member; missing: string[]; surplus: string[] }[] = [];
+    for (const member of this.members) {
+      if (!member.ready) continue;
+      const missing = [...wanted].filter((name) => !member.segments.has(name)).sort();
+      const surplus = [...member.segments].filter((name) => !wanted.has(name)).sort();
+      if (missing.length > 0 || surplus.length > 0) gaps.push({ member, missing, surplus });
+    }
+    return gaps;
+  }
+
+  /** Makes the ledger the same on every store that answers. Gives the labels of those that it changed. */
+  async sync(): Promise<readonly string[]> {
+    const changed: string[] = [];
+    for (const { member, missing, surplus } of this.ledgerGaps()) {
+      for (const name of missing) await this.#copySegment(name, member);
+      await this.#remove(member, surplus);
+      changed.push(member.label);
+    }
+    if (this.members.every((member) => member.ready)) this.#index.forgetSegments(this.#presentSegments());
+    return changed;
+  }
+
+  async #copySegment(name: string, to: Member): Promise<void> {
+    let failure: HoldfastError | undefined;
+    for (const from of this.members) {
+      if (!from.ready || from === to || !from.segments.has(name)) continue;
+      try {
+        const { body } = await from.store.get(name);
+        const bytes = await collect(body);
+        decodeSegment(bytes);
+        await to.store.put(name, toBody(bytes));
+        to.segments.add(name);
+        return;
+      } catch (error) {
+        failure = toHoldfastError(error, "unavailable");
+      }
+    }
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Rewrites a segment that is damaged on a store from one where it is whole; true when it could. */
+  async mendSegment(member: Member, name: string): Promise<boolean> {
+    member.segments.delete(name);
+    try {
+      await this.#copySegment(name, member);
+      return member.segments.has(name);
+    } catch {
+      member.segments.add(name);
+      return false;
+    }
+  }
+
+  /** Notes a fact about a store of the pool, on all stores. */
+  async recordStore(id: StoreId, change: Partial<Pick<StoreRecord, "state" | "censused" | "label" | "fingerprint">>): Promise<void> {
+    const known = this.#index.store(id);
+    if (known === undefined) return;
+    const same = Object.entries(change).every(([key, value]) => known[key as keyof StoreRecord] === value);
+    if (same) return;
+    await Promise.all(this.append({ stores: [{ ...known, ...change, rev: this.clock.next() }] }).values());
+  }
+
+  /** Since when a version stands, in milliseconds since 1970. */
+  static sinceMs(version: Version): number {
+    return versionMs(version);
+  }
+
+  async close(): Promise<void> {
+    await this.settle();
+    await this.#index.close();
+  }
+}
+
+interface NewSegment {
+  readonly level: number;
+  readonly stores: readonly StoreRecord[];
+  readonly objects: readonly ObjectRecord[];
+}
+
+function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve!: (value: T) => void;
+  const promise = new Promise<T>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

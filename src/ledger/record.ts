@@ -1,0 +1,172 @@
+/**
+ * Records: what the ledger knows of one name, and how what two writers know becomes one.
+ *
+ * A name's state is a small set of records that merges without regard to order: applying the same records in any order,
+ * any number of times, gives the same state. Almost always the set holds one record. It holds more while an overwrite is
+ * under way (the former record and the intent), and when machines wrote the same name at once (each one's record, until
+ * a later write, which knows of them, supersedes them).
+ */
+import type { ObjectMetadata } from "../store.ts";
+import type { Version } from "./hybrid-clock.ts";
+
+/** Identity of a store: 16 lower-case hexadecimal digits, kept on the store itself. */
+export type StoreId = string;
+
+/**
+ * What a store has to do with one version of an object.
+ * - `holds`: it has a copy that was confirmed.
+ * - `copy`: it owes a copy: it missed the write, or its copy was found missing or wrong.
+ * - `delete`: it owes a delete: a copy may stand there that should not.
+ * - `none`: it has no copy and needs none, confirmed.
+ */
+export type CopyState = "holds" | "copy" | "delete" | "none";
+
+export interface CopyMark {
+  readonly state: CopyState;
+  /** When the mark was made; of two marks for the same store the later wins. */
+  readonly rev: Version;
+  /** Why it owes, in a word or two. */
+  readonly reason?: string;
+}
+
+/**
+ * - `put`: the object has these bytes since this version.
+ * - `delete`: it does not exist since this version (a tombstone).
+ * - `intent`: an overwrite was begun; its bytes may stand on some stores. Supersedes nothing.
+ */
+export type RecordKind = "put" | "delete" | "intent";
+
+/** What identifies the bytes of a version. */
+export interface Content {
+  /** Bytes. */
+  readonly size: number;
+  /** SHA-256 of the whole, lower-case hexadecimal. */
+  readonly sha256: string;
+  /** Bytes of a piece; the last one may be shorter. */
+  readonly pieceBytes: number;
+  /** XXH64 of each piece, 16 lower-case hexadecimal digits each; empty for an object of one piece. */
+  readonly pieces: string;
+}
+
+export interface ObjectRecord {
+  readonly name: string;
+  readonly version: Version;
+  /** The highest version of this name that the writer knew; "" when it knew none. This record supersedes up to there. */
+  readonly base: Version;
+  readonly kind: RecordKind;
+  /** Present for `put`. */
+  readonly content?: Content;
+  /** SHA-256 of the version before, where known, so that verify can tell a stale copy from a damaged one. */
+  readonly former?: string;
+  readonly metadata?: ObjectMetadata;
+  readonly copies: Readonly<Record<StoreId, CopyMark>>;
+  /** Intents that this record declares finished or undone, besides those at or below `base`. */
+  readonly settles?: readonly Version[];
+}
+
+export type PutRecord = ObjectRecord & { readonly kind: "put"; readonly content: Content };
+
+/** All that is known of a name: at least one record, highest version first. */
+export interface NameState {
+  readonly records: readonly ObjectRecord[];
+}
+
+/** What is known of a store of the pool; the record with the highest `rev` wins. */
+export interface StoreRecord {
+  readonly id: StoreId;
+  readonly rev: Version;
+  /** Digest of its URL without credentials: how a store that is down, or empty when it should not be, is recognised. */
+  readonly fingerprint: string;
+  /** What people call it: description or URL without credentials. */
+  readonly label: string;
+  /**
+   * - `expected`: known from the pool's file, never reached yet.
+   * - `joining`: has its identity; objects written before it came are not all on it yet.
+   * - `member`: holds what it should but for its debts.
+   * - `draining`: being emptied: takes no new objects.
+   */
+  readonly state: "expected" | "joining" | "member" | "draining";
+  /** Every object on it was recorded when this was written (it was empty at first, or a repair saw it whole). */
+  readonly censused: boolean;
+}
+
+export function isPut(record: ObjectRecord | undefined): record is PutRecord {
+  return record?.kind === "put" && record.content !== undefined;
+}
+
+/** The record that decides: the highest version among puts and deletes; undefined while there are only intents. */
+export function currentRecord(state: NameState | undefined): ObjectRecord | undefined {
+  return state?.records.find((record) => record.kind !== "intent");
+}
+
+export function openIntents(state: NameState | undefined): readonly ObjectRecord[] {
+  return state?.records.filter((record) => record.kind === "intent") ?? [];
+}
+
+/** The highest version in a state; "" for none. What a writer gives as `base`. */
+export function highestVersion(state: NameState | undefined): Version {
+  return state?.records[0]?.version ?? "";
+}
+
+/** Whether every copy is where it should be, and nothing is under way. */
+export function isSettled(state: NameState): boolean {
+  if (state.records.length !== 1) return false;
+  const record = state.records[0];
+  if (record === undefined || record.kind === "intent") return false;
+  return Object.values(record.copies).every((mark) => mark.state === "holds" || mark.state === "none");
+}
+
+/** Adds one record to what is known. Commutative, associative, idempotent. */
+export function mergeRecord(state: NameState | undefined, record: ObjectRecord): NameState {
+  const records = state?.records ?? [];
+  const same = records.findIndex((known) => known.version === record.version);
+  if (same === -1) {
+    if (records.some((known) => supersedes(known, record))) return state ?? { records: [] };
+    const kept = records.filter((known) => !supersedes(record, known));
+    kept.push(record);
+    kept.sort((a, b) => (a.version < b.version ? 1 : -1));
+    return { records: kept };
+  }
+  const known = records[same];
+  if (known === undefined) return state ?? { records: [] };
+  const joined = joinVersions(known, record);
+  const rest = records.filter((other, index) => index !== same && !supersedes(joined, other));
+  if (rest.some((other) => supersedes(other, joined))) return { records: rest };
+  rest.push(joined);
+  rest.sort((a, b) => (a.version < b.version ? 1 : -1));
+  return { records: rest };
+}
+
+/** Whether `a` makes `b` history. Only finished writes supersede: an intent's own bytes may never arrive. */
+function supersedes(a: ObjectRecord, b: ObjectRecord): boolean {
+  if (a.kind === "intent" || a.version === b.version) return false;
+  if (a.base >= b.version) return true;
+  return b.kind === "intent" && (a.settles?.includes(b.version) ?? false);
+}
+
+/** Two records of one version: a finished one knows the content; each store's later mark wins. */
+function joinVersions(a: ObjectRecord, b: ObjectRecord): ObjectRecord {
+  const first = a.kind === "intent" && b.kind !== "intent" ? b : a;
+  const copies: Record<StoreId, CopyMark> = { ...a.copies };
+  for (const [id, mark] of Object.entries(b.copies)) {
+    const known = copies[id];
+    if (known === undefined || laterMark(mark, known)) copies[id] = mark;
+  }
+  const settles = [...new Set([...(a.settles ?? []), ...(b.settles ?? [])])].sort();
+  return { ...first, copies, ...(settles.length > 0 ? { settles } : {}) };
+}
+
+/** Ties (one writer's clock never gives them, damaged segments might) are broken by what is owed: never lose a debt. */
+function laterMark(a: CopyMark, b: CopyMark): boolean {
+  if (a.rev !== b.rev) return a.rev > b.rev;
+  return weight(a) > weight(b);
+}
+
+function weight(mark: CopyMark): number {
+  return ["none", "holds", "copy", "delete"].indexOf(mark.state);
+}
+
+/** Merges knowledge of a store. */
+export function mergeStoreRecord(known: StoreRecord | undefined, record: StoreRecord): StoreRecord {
+  return known === undefined || record.rev > known.rev ? record : known;
+}

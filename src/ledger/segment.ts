@@ -1,0 +1,250 @@
+/**
+ * Segments: the immutable files that the ledger is made of. docs/format.md describes them for other programs.
+ *
+ * A segment is lines of JSON: a head, one line for each store or object record, and a foot with the number of records
+ * and the SHA-256 of all bytes before it. From 4 KiB it is compressed with gzip. A segment that is cut short or changed
+ * is `corrupt` as a whole: the same segment on another store stands in for it.
+ */
+import { createHash } from "node:crypto";
+import { gunzipSync, gzipSync } from "node:zlib";
+import * as z from "zod/mini";
+import { HoldfastError } from "../errors.ts";
+import { isVersion } from "./hybrid-clock.ts";
+import type { Version } from "./hybrid-clock.ts";
+import type { Content, CopyMark, CopyState, ObjectRecord, StoreId, StoreRecord } from "./record.ts";
+
+export const SEGMENT_PREFIX = ".holdfast/ledger/";
+/** Version of the format, in the head of each segment. A reader refuses a higher one. */
+export const FORMAT = 1;
+const COMPRESS_FROM_BYTES = 4096;
+
+export interface Segment {
+  readonly pool: string;
+  /** Segments whose records this one holds: they can be removed where this one stands. */
+  readonly replaces: readonly string[];
+  readonly stores: readonly StoreRecord[];
+  readonly objects: readonly ObjectRecord[];
+}
+
+const STATE_LETTERS: Record<CopyState, string> = { holds: "h", copy: "c", delete: "d", none: "n" };
+const LETTER_STATES: Record<string, CopyState> = { h: "holds", c: "copy", d: "delete", n: "none" };
+
+const version = z.string().check(z.refine(isVersion));
+const storeId = z.string().check(z.regex(/^[0-9a-f]{16}$/u));
+const headForm = z.object({
+  holdfast: z.number(),
+  pool: z.string(),
+  stores: z.array(storeId),
+  replaces: z.optional(z.array(z.string())),
+});
+const storeForm = z.object({
+  store: storeId,
+  rev: version,
+  fp: z.string(),
+  label: z.string(),
+  state: z.enum(["expected", "joining", "member", "draining"]),
+  censused: z.boolean(),
+});
+const footForm = z.object({ records: z.number(), sha256: z.string() });
+
+/** Name of a segment: ordered by when it was written, unique by its version. `level` 0: as written; higher: compacted. */
+export function segmentName(level: number, at: Version, records: number): string {
+  return `${SEGMENT_PREFIX}${level}-${at}-${records}`;
+}
+
+/** Level and number of records as its name tells; undefined for a name that is none. */
+export function parseSegmentName(name: string): { level: number; records: number } | undefined {
+  const match = /^(\d+)-([0-9a-f]{16}-[0-9a-f]{16})-(\d+)$/u.exec(name.slice(SEGMENT_PREFIX.length));
+  return name.startsWith(SEGMENT_PREFIX) && match ? { level: Number(match[1]), records: Number(match[3]) } : undefined;
+}
+
+export function encodeSegment(segment: Segment): Uint8Array {
+  const text = [...segmentLines(segment)].join("");
+  const bytes = Buffer.from(text);
+  return bytes.length < COMPRESS_FROM_BYTES ? bytes : gzipSync(bytes, { level: 1 });
+}
+
+/** The lines of a segment. */
+function* segmentLines(segment: Segment): Generator<string> {
+  const { pool, replaces, stores, objects } = segment;
+  const hash = createHash("sha256");
+  // Records name stores by their place in the head's table; one that is not in it by its full id.
+  const ids = stores.map((store) => store.id);
+  const table = new Map(ids.map((id, index) => [id, index]));
+  const line = (value: unknown): string => {
+    const text = `${JSON.stringify(value)}\n`;
+    hash.update(text);
+    return text;
+  };
+  yield line({ holdfast: FORMAT, pool, stores: ids, ...(replaces.length > 0 ? { replaces } : {}) });
+  for (const store of stores) {
+    yield line({
+      store: store.id,
+      rev: store.rev,
+      fp: store.fingerprint,
+      label: store.label,
+      state: store.state,
+      censused: store.censused,
+    });
+  }
+  for (const record of objects) yield line(packRecord(record, table));
+  yield `${JSON.stringify({ records: stores.length + objects.length, sha256: hash.digest("hex") })}\n`;
+}
+
+/** Throws `corrupt` unless the bytes are a whole, unchanged segment of this pool's format. */
+export function decodeSegment(bytes: Uint8Array): Segment {
+  const damaged = (why: string, cause?: unknown): HoldfastError =>
+    new HoldfastError("corrupt", `a segment of the ledger is damaged: ${why}`, { cause });
+  let text: Buffer;
+  try {
+    text = bytes[0] === 0x1f ? gunzipSync(bytes, { maxOutputLength: 2 ** 31 }) : Buffer.from(bytes);
+  } catch (error) {
+    throw damaged("it cannot be decompressed", error);
+  }
+  // The foot is the last line.
+  const end = text.length - 1;
+  if (end < 0 || text[end] !== 0x0a) throw damaged("its end is missing");
+  const footStart = text.lastIndexOf(0x0a, end - 1) + 1;
+  const foot = parseLine(footForm, text.subarray(footStart, end), damaged);
+  if (createHash("sha256").update(text.subarray(0, footStart)).digest("hex") !== foot.sha256) {
+    throw damaged("its digest is wrong");
+  }
+  const objects: ObjectRecord[] = [];
+  const stores: StoreRecord[] = [];
+  let head: z.infer<typeof headForm> | undefined;
+  let start = 0;
+  while (start < footStart) {
+    const stop = text.indexOf(0x0a, start);
+    const line = text.subarray(start, stop);
+    start = stop + 1;
+    if (head === undefined) {
+      head = parseLine(headForm, line, damaged);
+      if (head.holdfast > FORMAT) {
+        throw new HoldfastError("unsupported", `the ledger was written in format ${head.holdfast}, by a newer Holdfast`);
+      }
+      continue;
+    }
+    const value = parseJson(line, damaged);
+    if (typeof value === "object" && value !== null && "store" in value) {
+      const store = parseForm(storeForm, value, damaged);
+      stores.push({
+        id: store.store,
+        rev: store.rev,
+        fingerprint: store.fp,
+        label: store.label,
+        state: store.state,
+        censused: store.censused,
+      });
+    } else {
+      objects.push(unpackRecord(value, head.stores, damaged));
+    }
+  }
+  if (head === undefined) throw damaged("its head is missing");
+  if (stores.length + objects.length !== foot.records) throw damaged("records are missing");
+  return { pool: head.pool, replaces: head.replaces ?? [], stores, objects };
+}
+
+type Damaged = (why: string, cause?: unknown) => HoldfastError;
+
+function parseJson(line: Uint8Array, damaged: Damaged): unknown {
+  try {
+    return JSON.parse(Buffer.from(line.buffer, line.byteOffset, line.byteLength).toString("utf8"));
+  } catch (error) {
+    throw damaged("a line is not JSON", error);
+  }
+}
+
+function parseForm<T>(form: z.ZodMiniType<T>, value: unknown, damaged: Damaged): T {
+  const result = z.safeParse(form, value);
+  if (!result.success) throw damaged("a line has an unknown form", result.error);
+  return result.data;
+}
+
+function parseLine<T>(form: z.ZodMiniType<T>, line: Uint8Array, damaged: Damaged): T {
+  return parseForm(form, parseJson(line, damaged), damaged);
+}
+
+/** The short form of a record in a segment and in the local index. Keys are explained in docs/format.md. */
+export interface PackedRecord {
+  n: string;
+  v: string;
+  b?: string;
+  k: "p" | "d" | "i";
+  s?: number;
+  h?: string;
+  pb?: number;
+  ps?: string;
+  f?: string;
+  m?: Readonly<Record<string, string>>;
+  c: Record<string, string | [string, string] | [string, string, string]>;
+  x?: readonly string[];
+}
+
+export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, number>): PackedRecord {
+  const copies: PackedRecord["c"] = {};
+  for (const [id, mark] of Object.entries(record.copies)) {
+    const letter = STATE_LETTERS[mark.state];
+    const key = table.get(id)?.toString() ?? id;
+    if (mark.reason !== undefined) copies[key] = [letter, mark.rev === record.version ? "" : mark.rev, mark.reason];
+    else if (mark.rev !== record.version) copies[key] = [letter, mark.rev];
+    else copies[key] = letter;
+  }
+  const { content } = record;
+  const packed: PackedRecord = { n: record.name, v: record.version, k: record.kind === "put" ? "p" : record.kind === "delete" ? "d" : "i", c: copies };
+  if (record.base !== "") packed.b = record.base;
+  if (content !== undefined) {
+    packed.s = content.size;
+    packed.h = content.sha256;
+    if (content.pieces !== "") {
+      packed.pb = content.pieceBytes;
+      packed.ps = Buffer.from(content.pieces, "hex").toString("base64");
+    }
+  }
+  if (record.former !== undefined) packed.f = record.former;
+  if (record.metadata !== undefined) packed.m = record.metadata;
+  if (record.settles !== undefined) packed.x = record.settles;
+  return packed;
+}
+
+/** Checked by hand: a segment may hold a million of these, and a schema library takes most of the time of reading it. */
+export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: Damaged): ObjectRecord {
+  if (typeof value !== "object" || value === null) throw damaged("a record is no object");
+  const packed = value as Partial<PackedRecord>;
+  const { n, v, k, c } = packed;
+  if (typeof n !== "string" || !isVersion(v) || typeof c !== "object" || c === null) throw damaged("a record is incomplete");
+  if (packed.b !== undefined && !isVersion(packed.b)) throw damaged("a record has no valid base");
+  const copies: Record<StoreId, CopyMark> = {};
+  for (const [key, packedMark] of Object.entries(c)) {
+    const id = key.length === 16 ? key : ids[Number(key)];
+    const parts: readonly unknown[] = Array.isArray(packedMark) ? packedMark : [packedMark];
+    const state = LETTER_STATES[String(parts[0])];
+    const rev = parts[1] === undefined || parts[1] === "" ? v : parts[1];
+    const reason = parts[2];
+    if (id === undefined || state === undefined || !isVersion(rev)) throw damaged("a record has an unknown mark");
+    copies[id] = typeof reason === "string" ? { state, rev, reason } : { state, rev };
+  }
+  const kind = k === "p" ? "put" : k === "d" ? "delete" : k === "i" ? "intent" : undefined;
+  if (kind === undefined) throw damaged("a record is of an unknown kind");
+  let content: Content | undefined;
+  if (packed.s !== undefined) {
+    if (!Number.isSafeInteger(packed.s) || packed.s < 0 || typeof packed.h !== "string") throw damaged("a record has no digest");
+    content = {
+      size: packed.s,
+      sha256: packed.h,
+      pieceBytes: packed.pb ?? Math.max(1, packed.s),
+      pieces: packed.ps === undefined ? "" : Buffer.from(packed.ps, "base64").toString("hex"),
+    };
+  }
+  if (kind === "put" && content === undefined) throw damaged("a put has no content");
+  return {
+    name: n,
+    version: v,
+    base: packed.b ?? "",
+    kind,
+    copies,
+    ...(content === undefined ? {} : { content }),
+    ...(typeof packed.f === "string" ? { former: packed.f } : {}),
+    ...(packed.m === undefined ? {} : { metadata: packed.m }),
+    ...(packed.x === undefined ? {} : { settles: packed.x }),
+  };
+}
