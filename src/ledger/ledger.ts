@@ -72,7 +72,7 @@ export class Ledger {
   #heardAtMs = -Infinity;
   #hearing: Promise<void> | undefined;
   #nextHearing: Promise<void> | undefined;
-  readonly #asking = new Map<Member, Promise<void>>();
+  readonly #asking = new Map<Member, Promise<Answer>>();
   #batch: Batch | undefined;
   #flushing: Promise<void> | undefined;
   #initialising: Promise<void> | undefined;
@@ -153,25 +153,29 @@ export class Ledger {
   }
 
   async #hear(): Promise<void> {
-    const answers = new Map<Member, Identity | undefined>();
-    await Promise.all(
-      this.members.map(async (member) => {
+    const answers = new Map<Member, Answer>();
+    const inTime = await Promise.all(
+      this.members.map(async (member): Promise<[Member, Answer]> => {
         // A store that still has not answered the last time is not waited for again.
-        if (this.#asking.has(member)) return;
-        const asked = this.#ask(member, answers).finally(() => this.#asking.delete(member));
+        if (this.#asking.has(member)) return [member, this.#late(member)];
+        const asked = this.#ask(member).finally(() => this.#asking.delete(member));
         this.#asking.set(member, asked);
-        await this.#within(asked, () => {
-          member.state = "unreachable";
-          member.error = new HoldfastError("timeout", `${member.label} did not answer in ${this.#hearMs} ms`, {
-            store: member.label,
-            operation: "open",
-          });
-        });
+        return [member, await this.#within(asked, () => this.#late(member))];
       }),
     );
-    this.#choosePool([...answers.values()].flatMap((identity) => identity ?? []));
-    for (const [member, identity] of answers) {
-      if (identity !== undefined) {
+    for (const [member, answer] of inTime) answers.set(member, answer);
+    this.#choosePool([...answers.values()].flatMap(({ identity }) => identity ?? []));
+    for (const [member, { identity, segments, error }] of answers) {
+      member.error = error;
+      if (error !== undefined) {
+        member.state = "unreachable";
+        this.#logger.debug("store does not answer", { store: member.label, reason: error.message });
+        continue;
+      }
+      member.segments = segments;
+      if (identity === undefined) {
+        member.state = "new";
+      } else {
         member.id = identity.store;
         member.state = identity.pool === this.#pool ? "ready" : "foreign";
       }
@@ -187,30 +191,29 @@ export class Ledger {
     this.#heardAtMs = this.#runtime.monotonicMs();
   }
 
-  async #within(work: Promise<void>, late: () => void): Promise<void> {
+  #late(member: Member): Answer {
+    const message = `${member.label} did not answer in ${this.#hearMs} ms`;
+    return { error: new HoldfastError("timeout", message, { store: member.label, operation: "open" }), segments: new Set() };
+  }
+
+  async #within(work: Promise<Answer>, late: () => Answer): Promise<Answer> {
     let cancel = (): void => undefined;
-    const timeout = new Promise<void>((resolve) => {
-      cancel = this.#runtime.timer(this.#hearMs, () => {
-        late();
-        resolve();
-      });
+    const timeout = new Promise<Answer>((resolve) => {
+      cancel = this.#runtime.timer(this.#hearMs, () => resolve(late()));
     });
-    await Promise.race([work, timeout]);
+    const answer = await Promise.race([work, timeout]);
     cancel();
+    return answer;
   }
 
   /** One store's identity and list of segments, both at once. */
-  async #ask(member: Member, answers: Map<Member, Identity | undefined>): Promise<void> {
+  async #ask(member: Member): Promise<Answer> {
     try {
       const [identity, segments] = await Promise.all([this.#readIdentity(member), this.#listSegments(member)]);
-      member.segments = segments;
-      member.error = undefined;
-      if (identity === undefined) member.state = "new";
-      answers.set(member, identity);
+      return { identity, segments };
     } catch (error) {
-      member.state = "unreachable";
-      member.error = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
-      this.#logger.debug("store does not answer", { store: member.label, reason: member.error.message });
+      const failure = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
+      return { error: failure, segments: new Set() };
     }
   }
 
@@ -232,20 +235,16 @@ export class Ledger {
     return names;
   }
 
-  /** The pool that most of the stores that answered belong to; the one known before where they are even. */
+  /**
+   * The pool that these stores are: the one known before, while any of them says so; else the one that most of them
+   * belong to, the first in the pool's order where they are even. The others' stores are foreign.
+   */
   #choosePool(identities: readonly Identity[]): void {
     const votes = new Map<string, number>();
     for (const { pool } of identities) votes.set(pool, (votes.get(pool) ?? 0) + 1);
-    let best: string | undefined = this.#pool;
-    for (const [pool, count] of votes) {
-      const lead = best === undefined ? 0 : (votes.get(best) ?? 0);
-      if (count > lead && (this.#pool === undefined || pool !== this.#pool)) {
-        // Once a pool is known, others are foreign, however many: they did not come to be this pool's by being there.
-        if (this.#pool !== undefined && lead > 0) continue;
-        best = pool;
-      }
-    }
-    if (best !== undefined && best !== this.#pool) this.#adoptPool(best);
+    if (votes.size === 0 || (this.#pool !== undefined && votes.has(this.#pool))) return;
+    const [best] = [...votes].sort((a, b) => b[1] - a[1])[0] ?? [];
+    if (best !== undefined) this.#adoptPool(best);
   }
 
   #adoptPool(pool: string): void {
@@ -635,7 +634,7 @@ export class Ledger {
    * nobody who sees a part of them may remove anything.
    */
   async #replace(fresh: Iterable<NewSegment>, replaced: readonly string[]): Promise<void> {
-    const { pool } = { pool: this.#pool };
+    const pool = this.#pool;
     if (pool === undefined) return;
     const whole = new Set(this.members.filter((member) => member.ready));
     let last: NewSegment | undefined;
@@ -748,6 +747,13 @@ export class Ledger {
     await this.settle();
     await this.#index.close();
   }
+}
+
+/** What a store said of itself: its identity (undefined: it has none) and its segments, or why it said nothing. */
+interface Answer {
+  readonly identity?: Identity | undefined;
+  readonly segments: Set<string>;
+  readonly error?: HoldfastError;
 }
 
 interface NewSegment {

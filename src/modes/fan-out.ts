@@ -1,0 +1,146 @@
+/**
+ * One source read once by several readers, each at its own pace within a window.
+ *
+ * The source is read no faster than the slowest reader still listening allows: memory stays bounded by the window. A
+ * reader that stops listening (its store failed) no longer counts; when none is left, the source is closed.
+ */
+import { abortError } from "../errors.ts";
+
+/** How many bytes a reader may lag behind the source. */
+const WINDOW_BYTES = 8 * 1024 * 1024;
+
+export interface FanOut {
+  /** One stream for each reader; to be read once. */
+  readonly branches: readonly FanOutBranch[];
+  /** Resolves when the source was read to its end; rejects with the source's own error. Settles in any case. */
+  readonly source: Promise<void>;
+}
+
+export interface FanOutBranch extends AsyncIterable<Uint8Array> {
+  /** The reader stops listening. */
+  stop(): void;
+}
+
+/** `onChunk` sees each chunk once, before any reader does. */
+export function fanOut(
+  source: AsyncIterable<Uint8Array>,
+  readers: number,
+  onChunk: (chunk: Uint8Array) => void,
+  signal?: AbortSignal,
+): FanOut {
+  const branches = Array.from({ length: readers }, () => new Branch());
+  return { branches, source: pump(source, branches, onChunk, signal) };
+}
+
+async function pump(
+  source: AsyncIterable<Uint8Array>,
+  branches: readonly Branch[],
+  onChunk: (chunk: Uint8Array) => void,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const onAbort = (): void => {
+    for (const branch of branches) branch.wake();
+  };
+  signal?.addEventListener("abort", onAbort);
+  try {
+    for await (const chunk of source) {
+      if (signal?.aborted) throw abortError(signal);
+      if (chunk.byteLength > 0) {
+        onChunk(chunk);
+        for (const branch of branches) branch.push(chunk);
+      }
+      for (const branch of branches) while (branch.isFull && !signal?.aborted) await branch.room();
+      if (branches.every((branch) => branch.stopped)) return;
+    }
+    if (signal?.aborted) throw abortError(signal);
+    for (const branch of branches) branch.end();
+  } catch (error) {
+    for (const branch of branches) branch.fail(error);
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+class Branch implements FanOutBranch {
+  readonly #queue: Uint8Array[] = [];
+  #bytes = 0;
+  #ended = false;
+  #failure: { readonly error: unknown } | undefined;
+  #stopped = false;
+  #onData: (() => void) | undefined;
+  #onRoom: (() => void) | undefined;
+
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  get isFull(): boolean {
+    return !this.#stopped && this.#bytes >= WINDOW_BYTES;
+  }
+
+  push(chunk: Uint8Array): void {
+    if (this.#stopped) return;
+    this.#queue.push(chunk);
+    this.#bytes += chunk.byteLength;
+    this.#onData?.();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#onData?.();
+  }
+
+  fail(error: unknown): void {
+    this.#failure = { error };
+    this.#onData?.();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#queue.length = 0;
+    this.#bytes = 0;
+    this.wake();
+  }
+
+  /** Lets whoever waits look again. */
+  wake(): void {
+    this.#onRoom?.();
+    this.#onData?.();
+  }
+
+  room(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onRoom = () => {
+        this.#onRoom = undefined;
+        resolve();
+      };
+    });
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    try {
+      for (;;) {
+        const chunk = this.#queue.shift();
+        if (chunk !== undefined) {
+          this.#bytes -= chunk.byteLength;
+          this.#onRoom?.();
+          yield chunk;
+        } else if (this.#failure !== undefined) {
+          throw this.#failure.error;
+        } else if (this.#ended || this.#stopped) {
+          return;
+        } else {
+          await new Promise<void>((resolve) => {
+            this.#onData = () => {
+              this.#onData = undefined;
+              resolve();
+            };
+          });
+        }
+      }
+    } finally {
+      this.stop();
+    }
+  }
+}
