@@ -1,0 +1,939 @@
+/**
+ * A pool as a store: mirror and stripe over the same records.
+ *
+ * The two modes differ in where bytes go (`#putMirror`, `#putStripe`). All else follows from the ledger: what is current,
+ * who holds it, who owes it. See docs/decisions/0001-ledger.md for why each step comes when it does.
+ */
+import { ContentDigest, loadDigests } from "../digest.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import { versionMs } from "../ledger/hybrid-clock.ts";
+import type { Version } from "../ledger/hybrid-clock.ts";
+import type { Member } from "../ledger/member.ts";
+import { currentRecord, highestVersion, isPut, openIntents } from "../ledger/record.ts";
+import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
+import type { Logger } from "../log.ts";
+import { checkName, compareNames, isReserved, MAX_NAME_BYTES, RESERVED_PREFIX } from "../names.ts";
+import type { Mode, OnFail, PoolDeleteResult, PoolObjectInfo, PoolPutResult } from "../pool.ts";
+import { resolveRange } from "../ranges.ts";
+import type { Runtime } from "../runtime.ts";
+import type {
+  Body,
+  Capabilities,
+  Debt,
+  GetOptions,
+  GetResult,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  Store,
+} from "../store.ts";
+import { fanOut } from "./fan-out.ts";
+import type { FanOutBranch } from "./fan-out.ts";
+import { mergeLists } from "./merge-lists.ts";
+import { targetsOf, turnOrder, weightedOrder } from "./placement.ts";
+import type { Place } from "./placement.ts";
+import { noGoodCopy, verifiedRead } from "./verified-read.ts";
+import type { Source } from "./verified-read.ts";
+
+export interface PoolStoreOptions {
+  readonly label: string;
+  readonly ledger: Ledger;
+  readonly mode: Mode;
+  readonly onfail: OnFail;
+  /** Copies that a mirror's put needs at least. Default 1. */
+  readonly min?: number | undefined;
+  readonly place?: Place | undefined;
+  readonly runtime: Runtime;
+  readonly logger: Logger;
+  /** A body that gives its bytes once, as one that can be opened again; needed for stripe to go on to the next store. */
+  readonly replayable: (body: Body) => { readonly body: Body; dispose(): Promise<void> };
+  /** This pool is a store of another one: the other's own names are kept under a name of their own. Default false. */
+  readonly nested?: boolean | undefined;
+  /** How long an intent of another machine is left alone, in milliseconds. Default one hour. */
+  readonly leaseMs?: number | undefined;
+}
+
+/** Where a pool keeps the reserved names of a pool above it. */
+const ABOVE_PREFIX = ".holdfast/above/";
+export const DEFAULT_LEASE_MS = 3_600_000;
+const MAX_METADATA_BYTES = 8192;
+
+export class PoolStore implements Store {
+  readonly label: string;
+  readonly mode: Mode;
+  readonly onfail: OnFail;
+  readonly ledger: Ledger;
+  readonly capabilities: Capabilities;
+  readonly #options: PoolStoreOptions;
+  readonly #min: number;
+  readonly #runtime: Runtime;
+  readonly #logger: Logger;
+  readonly #locks = new Map<string, Promise<void>>();
+  #opened: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(options: PoolStoreOptions) {
+    this.#options = options;
+    this.label = options.label;
+    this.mode = options.mode;
+    this.onfail = options.onfail;
+    this.ledger = options.ledger;
+    this.#min = options.mode === "mirror" ? (options.min ?? 1) : 1;
+    this.#runtime = options.runtime;
+    this.#logger = options.logger;
+    this.capabilities = capabilitiesOf(options.ledger.members.map((member) => member.store));
+  }
+
+  /** Loads what reads and writes need, and hears the stores for the first time. */
+  open(): Promise<void> {
+    this.#opened ??= loadDigests().then(() => this.ledger.hear());
+    return this.#opened;
+  }
+
+  async #enter(signal: AbortSignal | undefined): Promise<void> {
+    throwIfAborted(signal);
+    if (this.#closed) throw new HoldfastError("invalid", "the pool is closed", { store: this.label });
+    await this.open();
+    await this.ledger.freshen();
+    throwIfAborted(signal);
+  }
+
+  #inner(name: string): string {
+    if (!isReserved(name)) return name;
+    if (this.#options.nested !== true || !name.startsWith(RESERVED_PREFIX)) {
+      throw new HoldfastError("invalid", `names that begin with ${RESERVED_PREFIX} are Holdfast's own`, {
+        store: this.label,
+        object: name,
+      });
+    }
+    return ABOVE_PREFIX + name.slice(RESERVED_PREFIX.length);
+  }
+
+  #outer(name: string): string {
+    return name.startsWith(ABOVE_PREFIX) ? RESERVED_PREFIX + name.slice(ABOVE_PREFIX.length) : name;
+  }
+
+  // ---------------------------------------------------------------------------------------------------- certainty
+
+  /** Stores whose silence means that more, or newer, could exist than is known of `name` (undefined: of any name). */
+  mayHide(name?: string): readonly Member[] {
+    const unheard = this.ledger.members.filter((member) => !member.readable);
+    if (unheard.length === 0) return [];
+    if (this.ledger.unreadableSegments.size > 0) return unheard;
+    if (!unheard.every((member) => this.ledger.isCensused(member))) return unheard;
+    // Every acknowledged put is on at least `min` stores, so fewer silent ones than that cannot hide one.
+    if (this.mode === "mirror" && unheard.length < this.#min) return [];
+    // Nobody else ever wrote, and this machine's index knows all that it wrote itself.
+    const own = this.ledger.soleWriter && unheard.every((member) => this.ledger.wasHeard(member));
+    if (!own) return unheard;
+    const begun = name === undefined ? this.#anyPending() : this.ledger.index.getFact(pendingKey(name)) !== undefined;
+    return begun ? unheard : [];
+  }
+
+  #anyPending(): boolean {
+    for (const _ of this.ledger.index.facts("pending:")) return true;
+    return false;
+  }
+
+  #absent(name: string, operation: "get" | "stat"): HoldfastError {
+    const silent = this.mayHide(name);
+    const context = { store: this.label, operation, object: name } as const;
+    if (silent.length === 0 && this.ledger.unreadableSegments.size === 0) {
+      return new HoldfastError("not-found", "there is no such object", context);
+    }
+    const who = silent.map((member) => member.label).join(", ");
+    return new HoldfastError(
+      "unavailable",
+      silent.length === 0
+        ? "a part of the ledger is damaged on every store, so it cannot be said whether the object exists"
+        : `no store that answered has it, but ${who} did not answer and could hold it`,
+      { ...context, errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
+    );
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- put
+
+  async put(name: string, body: Body, options: PutOptions = {}): Promise<PoolPutResult> {
+    checkName(name);
+    const inner = this.#inner(name);
+    checkMetadata(options.metadata);
+    await this.#enter(options.signal);
+    return this.#exclusive(inner, async () => {
+      await this.ledger.initialise();
+      if (options.ifAbsent === true) await this.#refuseExisting(inner, options);
+      const result =
+        this.mode === "mirror" || inner.startsWith(ABOVE_PREFIX)
+          ? await this.#putMirror(inner, body, options)
+          : await this.#putStripe(inner, body, options);
+      if (this.ledger.crowded) await this.ledger.maintain();
+      return result;
+    }).catch((error: unknown) => {
+      throw toHoldfastError(error).within({ store: this.label, operation: "put", object: name });
+    });
+  }
+
+  async #refuseExisting(name: string, options: PutOptions): Promise<void> {
+    try {
+      await this.#stat(name, options);
+    } catch (error) {
+      if (error instanceof HoldfastError && error.code === "not-found") return;
+      throw error;
+    }
+    throw new HoldfastError("conflict", "the object exists already", { store: this.label, operation: "put", object: name });
+  }
+
+  async #putMirror(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+    const targets = targetsOf(name, "mirror", this.ledger.members, (member) => this.ledger.isDraining(member));
+    if (targets.length === 0) throw new HoldfastError("unavailable", "every store of the pool is being drained");
+    const failed = new Map<Member, HoldfastError>();
+    for (const member of targets) if (!member.ready) failed.set(member, member.trouble());
+    this.#refuseOnAbort(failed);
+    const begun = await this.#begin(name, targets, failed);
+    this.#refuseOnAbort(failed);
+    const taking = targets.filter((member) => !failed.has(member));
+    if (taking.length < this.#min) throw this.#tooFew(targets, failed);
+
+    const stored = await this.#spread(name, body, taking, failed, options.signal);
+    const holders = taking.filter((member) => !failed.has(member));
+    if (stored === undefined || holders.length === 0) throw this.#tooFew(targets, failed);
+    const result = await this.#commit(begun, stored, holders, failed, options);
+    // After the commit, so that what the half-done put left is one state, and known.
+    this.#refuseOnAbort(failed);
+    if (result.holders.length < this.#min) throw this.#tooFew(targets, failed);
+    return result.answer;
+  }
+
+  /** Sends the body to every member of `taking` at once. Members that fail are added to `failed`. */
+  async #spread(
+    name: string,
+    body: Body,
+    taking: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    signal: AbortSignal | undefined,
+  ): Promise<Content | undefined> {
+    const digest = new ContentDigest(body.size);
+    const stop = new AbortController();
+    const ends = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+    const fan = fanOut(body.open(), taking.length, (chunk) => digest.update(chunk), ends);
+    let sourceError: unknown;
+    let sourceFailed = false;
+    const source = fan.source.catch((error: unknown) => {
+      sourceFailed = true;
+      sourceError = error;
+    });
+    await Promise.all(
+      taking.map(async (member, index) => {
+        const branch = fan.branches[index];
+        if (branch === undefined) return;
+        try {
+          await member.store.put(name, branchBody(branch, body), { signal: ends });
+        } catch (error) {
+          const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: name });
+          failed.set(member, failure);
+          if (this.onfail === "abort" && !sourceFailed) stop.abort(failure);
+        } finally {
+          branch.stop();
+        }
+      }),
+    );
+    throwIfAborted(signal);
+    if (taking.every((member) => failed.has(member))) {
+      // No store listens any more: the source is not waited for, it may never give another byte.
+      stop.abort();
+      if (sourceFailed) throw toHoldfastError(sourceError).within({ operation: "put", object: name });
+      return undefined;
+    }
+    await source;
+    if (sourceFailed) throw toHoldfastError(sourceError).within({ operation: "put", object: name });
+    return digest.finish();
+  }
+
+  async #putStripe(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+    const targets = targetsOf(name, "stripe", this.ledger.members, (member) => this.ledger.isDraining(member));
+    const order = this.#turn(targets);
+    const failed = new Map<Member, HoldfastError>();
+    if (order[0] !== undefined && !order[0].ready) failed.set(order[0], order[0].trouble());
+    this.#refuseOnAbort(failed);
+    // The others' ledgers need not hear of a put that is not theirs: what they miss is made up for later.
+    const begun = await this.#begin(name, order, new Map());
+    const replay = this.onfail === "continue" && order.length > 1 ? this.#options.replayable(body) : undefined;
+    try {
+      for (const member of order) {
+        throwIfAborted(options.signal);
+        if (!member.ready) {
+          failed.set(member, member.trouble());
+          this.#refuseOnAbort(failed);
+          continue;
+        }
+        const missed = new Map<Member, HoldfastError>();
+        const stored = await this.#spread(name, replay?.body ?? body, [member], missed, options.signal);
+        if (stored !== undefined) {
+          const { answer, holders } = await this.#commit(begun, stored, [member], missed, options);
+          if (holders.length > 0) {
+            for (const [store, error] of failed) this.#logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
+            return answer;
+          }
+        }
+        for (const [store, error] of missed) failed.set(store, error);
+        this.#refuseOnAbort(failed);
+      }
+    } finally {
+      await replay?.dispose();
+    }
+    throw this.#tooFew(targets, failed);
+  }
+
+  /** Whose turn it is: counted in the local index, so that many runs of one put each go round too. */
+  #turn(targets: readonly Member[]): readonly Member[] {
+    const known = this.ledger.index.getFact("turn");
+    const turn = known === undefined ? Math.floor(this.#runtime.random() * 1024) : Number(known);
+    this.ledger.index.setFact("turn", String((turn + 1) % 1_000_000_007));
+    return this.#options.place === "weighted" ? weightedOrder(targets, turn) : turnOrder(targets, turn);
+  }
+
+  /**
+   * What is durable before the first byte changes. A name that may exist gets an intent on every store that will take
+   * bytes; a store where it could not be written is out of this put. A new name gets a mark in the local index.
+   */
+  async #begin(name: string, targets: readonly Member[], failed: Map<Member, HoldfastError>): Promise<Begun> {
+    const state = this.ledger.index.get(name);
+    const version = this.ledger.clock.next();
+    const base = highestVersion(state);
+    const isNew =
+      state === undefined &&
+      this.ledger.soleWriter &&
+      this.ledger.index.getFact(pendingKey(name)) === undefined &&
+      this.ledger.members.every((member) => this.ledger.isCensused(member));
+    if (isNew) {
+      this.ledger.index.setFact(pendingKey(name), version);
+      return { name, version, base, state, hasIntent: false };
+    }
+    const copies: Record<StoreId, CopyMark> = {};
+    for (const member of targets) if (member.id !== undefined) copies[member.id] = { state: "copy", rev: version };
+    const appended = this.ledger.append({ objects: [{ name, version, base, kind: "intent", copies }] });
+    await Promise.all(
+      targets.map(async (member) => {
+        if (failed.has(member)) return;
+        const error = await appended.get(member);
+        if (error !== undefined) failed.set(member, error);
+      }),
+    );
+    return { name, version, base, state, hasIntent: true };
+  }
+
+  /**
+   * Makes the record of a put durable on the stores that took its bytes, before the caller is told. A store that has
+   * the bytes and not the record counts as one that missed the put; that, too, is recorded on the others first.
+   */
+  async #commit(
+    begun: Begun,
+    content: Content,
+    took: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    options: PutOptions,
+  ): Promise<{ answer: PoolPutResult; holders: readonly Member[] }> {
+    const { name, version, base, state } = begun;
+    let holders = took;
+    let record: PutRecord;
+    let owedDeletes: Member[];
+    for (let rev: Version = version; ; rev = this.ledger.clock.next()) {
+      const copies: Record<StoreId, CopyMark> = {};
+      owedDeletes = [];
+      for (const member of this.ledger.members) {
+        if (member.id === undefined) continue;
+        const error = failed.get(member);
+        if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
+        else if (error !== undefined && this.mode === "mirror") copies[member.id] = { state: "copy", rev, reason: error.code };
+        else if (this.#mayHold(member, begun)) {
+          copies[member.id] = { state: "delete", rev };
+          owedDeletes.push(member);
+        }
+      }
+      for (const id of formerStores(state)) copies[id] ??= { state: "delete", rev };
+      const former = currentRecord(state);
+      record = {
+        name,
+        version,
+        base,
+        kind: "put",
+        content,
+        copies,
+        ...(isPut(former) ? { former: former.content.sha256 } : {}),
+        ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
+      };
+      const appended = this.ledger.append({ objects: [record] });
+      const errors = await Promise.all(holders.map(async (member) => [member, await appended.get(member)] as const));
+      const lost = errors.filter(([, error]) => error !== undefined);
+      for (const [member, error] of lost) if (error !== undefined) failed.set(member, error);
+      holders = holders.filter((member) => !failed.has(member));
+      if (lost.length === 0 || holders.length === 0) break;
+    }
+    if (holders.length > 0 && !begun.hasIntent) this.ledger.index.setFact(pendingKey(name), undefined);
+    const deletes = await this.#deleteFrom(record, owedDeletes);
+    const sinceMs = versionMs(version);
+    const owed: Debt[] = [];
+    if (this.mode === "mirror") {
+      for (const [member, error] of failed) {
+        owed.push({ object: this.#outer(name), store: member.label, owes: "copy", sinceMs, reason: error.message });
+      }
+    }
+    owed.push(...deletes);
+    if (owed.length > 0) {
+      this.#logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
+    }
+    return { answer: { size: content.size, sha256: content.sha256, owed }, holders };
+  }
+
+  /** Whether a copy of an earlier version may stand on a member that this put did not go to. */
+  #mayHold(member: Member, begun: Begun): boolean {
+    if (member.id === undefined) return false;
+    if (formerStores(begun.state).has(member.id)) return true;
+    // An object from before the ledger may stand anywhere; a put of this name that did not end as well.
+    return begun.hasIntent && this.mode === "stripe" && (begun.state === undefined || !this.ledger.isCensused(member));
+  }
+
+  #refuseOnAbort(failed: ReadonlyMap<Member, HoldfastError>): void {
+    const first = [...failed.values()].find((error) => error.code !== "aborted") ?? failed.values().next().value;
+    if (this.onfail === "abort" && first !== undefined) {
+      throw new HoldfastError(first.code, first.message, {
+        store: first.store,
+        operation: "put",
+        cause: first,
+        errors: [...failed.values()],
+        retryable: first.retryable,
+        retryAfterMs: first.retryAfterMs,
+      });
+    }
+  }
+
+  /** Fewer stores than needed hold the put: the last failure's error, with every store's cause. */
+  #tooFew(targets: readonly Member[], failed: ReadonlyMap<Member, HoldfastError>): HoldfastError {
+    const errors = targets.flatMap((member) => failed.get(member) ?? []);
+    const last = errors.at(-1) ?? new HoldfastError("unavailable", "no store took it");
+    const causes = errors.map((error) => `${error.store ?? "a store"}: ${error.message}`).join("; ");
+    const wanted = this.#min > 1 ? `fewer than ${this.#min} stores took it` : "every store failed";
+    return new HoldfastError(last.code, `${wanted} (${causes})`, {
+      store: this.label,
+      operation: "put",
+      cause: last,
+      errors,
+      retryable: errors.some((error) => error.retryable),
+      retryAfterMs: last.retryAfterMs,
+    });
+  }
+
+  /** One change of a name at a time in this process; other processes are told apart by their versions. */
+  async #exclusive<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#locks.get(name) ?? Promise.resolve();
+    const result = before.then(work);
+    const done = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#locks.set(name, done);
+    try {
+      return await result;
+    } finally {
+      if (this.#locks.get(name) === done) this.#locks.delete(name);
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- get
+
+  async get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    checkName(name);
+    const inner = this.#inner(name);
+    await this.#enter(options.signal);
+    try {
+      return await this.#get(inner, name, options);
+    } catch (error) {
+      throw toHoldfastError(error).within({ store: this.label, operation: "get", object: name });
+    }
+  }
+
+  async #get(inner: string, name: string, options: GetOptions): Promise<GetResult> {
+    let state = this.ledger.index.get(inner);
+    for (let again = true; ; again = false) {
+      try {
+        return await this.#getFrom(state, inner, name, options);
+      } catch (error) {
+        throwIfAborted(options.signal);
+        // What this machine knows may be behind another's: ask the stores once more before giving up.
+        if (!again || (error instanceof HoldfastError && error.code === "invalid")) throw error;
+        await this.ledger.hear();
+        const fresh = this.ledger.index.get(inner);
+        if (JSON.stringify(fresh) === JSON.stringify(state)) throw error;
+        state = fresh;
+      }
+    }
+  }
+
+  async #getFrom(state: NameState | undefined, inner: string, name: string, options: GetOptions): Promise<GetResult> {
+    const current = currentRecord(state);
+    const unheard = this.mayHide(inner).map((member) => member.label);
+    if (state === undefined || current === undefined) return this.#getUnrecorded(state, inner, name, unheard, options);
+    if (!isPut(current)) throw this.#absent(inner, "get");
+    let failure: unknown;
+    // The newest version decides. Only when every store has answered and none has it good is an older one, written at
+    // the same time elsewhere, what the object is.
+    for (const record of state.records) {
+      if (record.kind === "intent") continue;
+      if (!isPut(record)) {
+        if (failure === undefined) throw this.#absent(inner, "get");
+        throw this.#absent(inner, "get");
+      }
+      try {
+        return await this.#getVersion(record, inner, name, unheard, options);
+      } catch (error) {
+        failure ??= error;
+        const isLost = error instanceof HoldfastError && error.code === "corrupt";
+        if (!isLost || !this.#allHeard(record)) throw error;
+      }
+    }
+    if (openIntents(state).length > 0) return this.#getUnrecorded(state, inner, name, unheard, options);
+    throw failure;
+  }
+
+  /** Whether every store that may have a copy of this version answers now. */
+  #allHeard(record: ObjectRecord): boolean {
+    return this.ledger.members.every((member) => member.readable || (member.id !== undefined && record.copies[member.id]?.state === "none"));
+  }
+
+  async #getVersion(record: PutRecord, inner: string, name: string, unheard: readonly string[], options: GetOptions): Promise<GetResult> {
+    const { content } = record;
+    const { start, end } = resolveRange(options.range, content.size);
+    const stop = new AbortController();
+    const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+    const { sources, silent } = this.#sources(record, inner);
+    const failures: HoldfastError[] = [];
+    const bytes = verifiedRead(sources, {
+      name: inner,
+      content,
+      start,
+      end,
+      signal,
+      onFailure: (error) => {
+        failures.push(error);
+        this.#logger.warn("copy passed over", { object: inner, store: error.store, reason: error.message });
+      },
+    });
+    // The first piece is checked before anything is promised.
+    let first: IteratorResult<Uint8Array>;
+    try {
+      first = await bytes.next();
+    } catch (error) {
+      throwIfAborted(options.signal);
+      const lost = error instanceof HoldfastError && error.code === "corrupt";
+      if (lost && silent.length > 0) throw noGoodCopy(name, [...failures, ...silent]);
+      throw error;
+    }
+    const close = async (): Promise<void> => {
+      stop.abort();
+      // oxlint-disable-next-line unicorn/no-useless-undefined -- ends a generator whose return type is void
+      await bytes.return(undefined);
+    };
+    return {
+      info: infoOf(name, record),
+      body: joined(first, bytes),
+      ...(unheard.length > 0 ? { unheard } : {}),
+      close,
+    };
+  }
+
+  /** Stores to read a version from, those that are known to hold it first; and those that would be asked if they answered. */
+  #sources(record: PutRecord, inner: string): { sources: Source[]; silent: HoldfastError[] } {
+    const rank = (member: Member): number => {
+      const mark = member.id === undefined ? undefined : record.copies[member.id]?.state;
+      return mark === "holds" ? 0 : mark === "copy" || mark === undefined ? 1 : 2;
+    };
+    const possible = this.ledger.members.filter((member) => rank(member) < 2).sort((a, b) => rank(a) - rank(b));
+    return {
+      sources: possible
+        .filter((member) => member.readable)
+        .map((member) => ({
+          store: member.store,
+          onWrong: (error) => {
+            if (rank(member) === 0) this.#noteWrong(record, member, error);
+          },
+        })),
+      silent: possible.filter((member) => !member.readable).map((member) => member.trouble()),
+    };
+  }
+
+  /** A copy that was found missing or wrong becomes a debt. Reading needs no write access, so this may fail unheard. */
+  #noteWrong(record: PutRecord, member: Member, error: HoldfastError): void {
+    if (member.id === undefined) return;
+    const mark: CopyMark = {
+      state: "copy",
+      rev: this.ledger.clock.next(),
+      reason: error.code === "not-found" ? "missing" : "wrong",
+    };
+    this.ledger.append({ objects: [{ ...record, copies: { [member.id]: mark } }] });
+  }
+
+  /**
+   * An object without a record, or of which only an unfinished write is known: the first store, in order, that has it.
+   * With nothing to check by, a read goes on from another store only if that one's bytes were the same so far.
+   */
+  async #getUnrecorded(
+    state: NameState | undefined,
+    inner: string,
+    name: string,
+    unheard: readonly string[],
+    options: GetOptions,
+  ): Promise<GetResult> {
+    const failures: HoldfastError[] = this.mayHide(inner).map((member) => member.trouble());
+    if (state !== undefined) await this.#refuseUndecided(inner);
+    for (const member of this.ledger.members) {
+      if (!member.readable) continue;
+      try {
+        const { info, body, close } = await member.store.get(inner, options);
+        return { info: { ...info, name }, body, close, ...(unheard.length > 0 ? { unheard } : {}) };
+      } catch (error) {
+        throwIfAborted(options.signal);
+        const failure = toHoldfastError(error).within({ store: member.label, operation: "get", object: inner });
+        if (failure.code === "invalid") throw failure;
+        if (failure.code !== "not-found") failures.push(failure);
+      }
+    }
+    if (failures.length === 0) throw this.#absent(inner, "get");
+    throw new HoldfastError("unavailable", `no store that answered has it (${failures.map((failure) => `${failure.store ?? ""}: ${failure.message}`).join("; ")})`, {
+      errors: failures,
+      cause: failures.at(-1),
+    });
+  }
+
+  /** What an unfinished write left is read only when all stores answer and their copies are alike. */
+  async #refuseUndecided(name: string): Promise<void> {
+    const seen = new Set<string>();
+    for (const member of this.ledger.members) {
+      if (!member.readable) throw this.#undecided(name, member.trouble());
+      try {
+        const { body } = await member.store.get(name);
+        const digest = new ContentDigest();
+        for await (const chunk of body) digest.update(chunk);
+        seen.add(digest.finish().sha256);
+      } catch (error) {
+        const failure = toHoldfastError(error);
+        if (failure.code !== "not-found") throw this.#undecided(name, failure);
+      }
+    }
+    if (seen.size > 1) {
+      throw new HoldfastError("conflict", "a write was not finished and the copies differ: holdfast repair settles it", {
+        object: name,
+      });
+    }
+  }
+
+  #undecided(name: string, cause: HoldfastError): HoldfastError {
+    return new HoldfastError(
+      "unavailable",
+      `a write was not finished, and it cannot be told what it left while ${cause.store ?? "a store"} does not answer`,
+      { object: name, cause, errors: [cause] },
+    );
+  }
+
+  // --------------------------------------------------------------------------------------------------------- stat
+
+  async stat(name: string, options: OperationOptions = {}): Promise<PoolObjectInfo> {
+    checkName(name);
+    const inner = this.#inner(name);
+    await this.#enter(options.signal);
+    try {
+      const info = await this.#stat(inner, options);
+      return { ...info, name };
+    } catch (error) {
+      throw toHoldfastError(error).within({ store: this.label, operation: "stat", object: name });
+    }
+  }
+
+  async #stat(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
+    const current = currentRecord(this.ledger.index.get(inner));
+    if (isPut(current)) return infoOf(inner, current);
+    if (current !== undefined) throw this.#absent(inner, "stat");
+    const answers = await this.#statAll(inner, options);
+    const failures: HoldfastError[] = [];
+    for (const [, answer] of answers) {
+      if (!(answer instanceof HoldfastError)) return answer;
+      if (answer.code !== "not-found") failures.push(answer);
+    }
+    const failure = failures[0];
+    if (failure !== undefined) {
+      throw new HoldfastError("unavailable", `no store that answered has it (${failure.message})`, { cause: failure, errors: failures });
+    }
+    throw this.#absent(inner, "stat");
+  }
+
+  /** All stores that answer, asked at once: what they have of a name, or the error. In the pool's order. */
+  #statAll(name: string, options: OperationOptions): Promise<(readonly [Member, ObjectInfo | HoldfastError])[]> {
+    return Promise.all(
+      this.ledger.members
+        .filter((member) => member.readable)
+        .map(async (member) => {
+          try {
+            return [member, await member.store.stat(name, options)] as const;
+          } catch (error) {
+            throwIfAborted(options.signal);
+            return [member, toHoldfastError(error).within({ store: member.label, operation: "stat", object: name })] as const;
+          }
+        }),
+    );
+  }
+
+  // --------------------------------------------------------------------------------------------------------- list
+
+  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<PoolObjectInfo> {
+    await this.#enter(options.signal);
+    const above = this.#options.nested === true && prefix.startsWith(RESERVED_PREFIX);
+    const inner = above ? ABOVE_PREFIX + prefix.slice(RESERVED_PREFIX.length) : prefix;
+    const unheard = new Map<string, HoldfastError>();
+    for (const member of this.mayHide()) unheard.set(member.label, member.trouble());
+    const lists = this.ledger.members
+      .filter((member) => member.readable)
+      .map((member) => this.#listOf(member, inner, options, (error) => unheard.set(member.label, error)));
+    const index = this.ledger.index;
+    for await (const { name, found, state } of mergeLists(lists, index.iterate(inner), compareNames)) {
+      throwIfAborted(options.signal);
+      if (above ? !name.startsWith(ABOVE_PREFIX) : isReserved(name)) continue;
+      // The state may have changed since the walk of the index passed it.
+      const current = currentRecord(state === undefined ? undefined : (index.get(name) ?? state));
+      if (current !== undefined) {
+        if (isPut(current)) yield infoOf(this.#outer(name), current);
+      } else if (found !== undefined) {
+        yield { ...found, name: this.#outer(name) };
+      }
+    }
+    if (unheard.size > 0 || this.ledger.unreadableSegments.size > 0) {
+      const who = [...unheard.keys()].join(", ");
+      throw new HoldfastError(
+        "incomplete",
+        unheard.size > 0
+          ? `the listing may lack objects: ${who} could not be heard`
+          : "the listing may be wrong: a part of the ledger is damaged on every store",
+        { store: this.label, operation: "list", errors: [...unheard.values()], cause: [...unheard.values()][0] },
+      );
+    }
+  }
+
+  async *#listOf(
+    member: Member,
+    prefix: string,
+    options: OperationOptions,
+    onFailure: (error: HoldfastError) => void,
+  ): AsyncGenerator<ObjectInfo> {
+    try {
+      if (member.store.capabilities.orderedList) {
+        yield* member.store.list(prefix, options);
+      } else {
+        const all: ObjectInfo[] = [];
+        for await (const info of member.store.list(prefix, options)) all.push(info);
+        yield* all.sort((a, b) => compareNames(a.name, b.name));
+      }
+    } catch (error) {
+      throwIfAborted(options.signal);
+      onFailure(toHoldfastError(error, "unavailable").within({ store: member.label, operation: "list" }));
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------- delete
+
+  async delete(name: string, options: OperationOptions = {}): Promise<PoolDeleteResult> {
+    checkName(name);
+    const inner = this.#inner(name);
+    await this.#enter(options.signal);
+    return this.#exclusive(inner, () => this.#delete(inner, options)).catch((error: unknown) => {
+      throw toHoldfastError(error).within({ store: this.label, operation: "delete", object: name });
+    });
+  }
+
+  async #delete(name: string, options: OperationOptions): Promise<PoolDeleteResult> {
+    await this.ledger.initialise();
+    const state = this.ledger.index.get(name);
+    const current = currentRecord(state);
+    let existed = isPut(current);
+    if (state === undefined) {
+      const answers = await this.#statAll(name, options);
+      existed = answers.some(([, answer]) => !(answer instanceof HoldfastError));
+      const certain = answers.every(([, answer]) => !(answer instanceof HoldfastError) || answer.code === "not-found");
+      if (!existed && certain && this.ledger.members.every((member) => member.readable)) return { existed: false, owed: [] };
+    } else if (current?.kind === "delete" && state.records.length === 1) {
+      const owed = this.#debtsOf(current);
+      return { existed: false, owed };
+    }
+    // The tombstone says first that every store owes the delete: what is not confirmed below stays owed.
+    const version = this.ledger.clock.next();
+    const copies: Record<StoreId, CopyMark> = {};
+    for (const member of this.ledger.members) {
+      if (member.id !== undefined) copies[member.id] = { state: "delete", rev: version };
+    }
+    for (const id of formerStores(state)) copies[id] ??= { state: "delete", rev: version };
+    const record: ObjectRecord = { name, version, base: highestVersion(state), kind: "delete", copies };
+    const appended = this.ledger.append({ objects: [record] });
+    const failed = new Map<Member, HoldfastError>();
+    await Promise.all(
+      this.ledger.members.map(async (member) => {
+        const error = await appended.get(member);
+        if (error !== undefined) failed.set(member, error);
+      }),
+    );
+    const told = this.ledger.members.filter((member) => !failed.has(member));
+    if (told.length < Math.max(1, Math.min(this.#min, this.ledger.members.length))) throw this.#tooFew(this.ledger.members, failed);
+    this.ledger.index.setFact(pendingKey(name), undefined);
+    const owed = await this.#deleteFrom(record, this.ledger.members, failed);
+    if (owed.length > 0) this.#logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
+    if (this.ledger.crowded) await this.ledger.maintain();
+    return { existed, owed };
+  }
+
+  /** Deletes what `record` says that `members` owe, and notes what was done. Gives what is still owed. */
+  async #deleteFrom(
+    record: ObjectRecord,
+    members: readonly Member[],
+    failed: ReadonlyMap<Member, HoldfastError> = new Map(),
+  ): Promise<Debt[]> {
+    const owed: Debt[] = [];
+    const done: Record<StoreId, CopyMark> = {};
+    await Promise.all(
+      members.map(async (member) => {
+        let error = failed.get(member) ?? (member.ready ? undefined : member.trouble());
+        try {
+          if (error === undefined) await member.store.delete(record.name);
+        } catch (caught) {
+          error = toHoldfastError(caught).within({ store: member.label, operation: "delete", object: record.name });
+        }
+        if (error !== undefined) {
+          owed.push({
+            object: this.#outer(record.name),
+            store: member.label,
+            owes: "delete",
+            sinceMs: versionMs(record.version),
+            reason: error.message,
+          });
+        } else if (member.id !== undefined) {
+          done[member.id] = { state: "none", rev: this.ledger.clock.next() };
+        }
+      }),
+    );
+    // May follow later: until then the delete is owed, which is true as far as anyone else can know.
+    if (Object.keys(done).length > 0) this.ledger.append({ objects: [{ ...record, copies: done }] });
+    return owed.sort((a, b) => compareNames(a.store, b.store));
+  }
+
+  /** What a record says that stores of this pool owe. */
+  #debtsOf(record: ObjectRecord): Debt[] {
+    return this.ledger.members.flatMap((member): Debt[] => {
+      const mark = member.id === undefined ? undefined : record.copies[member.id];
+      if (mark?.state !== "copy" && mark?.state !== "delete") return [];
+      return [
+        {
+          object: this.#outer(record.name),
+          store: member.label,
+          owes: mark.state,
+          sinceMs: versionMs(mark.rev),
+          ...(mark.reason === undefined ? {} : { reason: mark.reason }),
+        },
+      ];
+    });
+  }
+
+  /** The debts of all names, in name order. */
+  async *debts(options: OperationOptions = {}): AsyncGenerator<Debt> {
+    await this.#enter(options.signal);
+    for (const [, state] of this.ledger.index.unsettled("")) {
+      const current = currentRecord(state);
+      if (current !== undefined) yield* this.#debtsOf(current);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await Promise.all(this.#locks.values());
+    if (this.#opened !== undefined) await this.#opened.catch(() => undefined);
+    await this.ledger.close();
+    await Promise.all(this.ledger.members.map((member) => member.store.close()));
+  }
+}
+
+/** A put that has begun. */
+interface Begun {
+  readonly name: string;
+  readonly version: Version;
+  readonly base: Version;
+  readonly state: NameState | undefined;
+  readonly hasIntent: boolean;
+}
+
+/** Key of the mark, in the local index, of a put of a new name that has not ended. */
+export function pendingKey(name: string): string {
+  return `pending:${name}`;
+}
+
+/** Stores on which some version of a name may stand. */
+function formerStores(state: NameState | undefined): ReadonlySet<StoreId> {
+  const ids = new Set<StoreId>();
+  for (const record of state?.records ?? []) {
+    for (const [id, mark] of Object.entries(record.copies)) if (mark.state !== "none") ids.add(id);
+  }
+  return ids;
+}
+
+function infoOf(name: string, record: PutRecord): PoolObjectInfo {
+  return {
+    name,
+    size: record.content.size,
+    modifiedMs: versionMs(record.version),
+    sha256: record.content.sha256,
+    digests: { sha256: record.content.sha256 },
+    ...(record.metadata === undefined ? {} : { metadata: record.metadata }),
+  };
+}
+
+function branchBody(branch: FanOutBranch, body: Body): Body {
+  let opened = false;
+  return {
+    size: body.size,
+    reopenable: body.reopenable,
+    open() {
+      // The first reading shares the source; only a store that has to begin anew reads it for itself.
+      if (opened) return body.open();
+      opened = true;
+      return branch;
+    },
+  };
+}
+
+async function* joined(first: IteratorResult<Uint8Array>, rest: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  if (first.done === true) return;
+  yield first.value;
+  yield* rest;
+}
+
+function checkMetadata(metadata: PutOptions["metadata"]): void {
+  if (metadata !== undefined && Buffer.byteLength(JSON.stringify(metadata)) > MAX_METADATA_BYTES) {
+    throw new HoldfastError("invalid", `metadata may have at most ${MAX_METADATA_BYTES} bytes`);
+  }
+}
+
+/** A pool can hold what every one of its stores can. */
+function capabilitiesOf(stores: readonly Store[]): Capabilities {
+  const all = stores.map((store) => store.capabilities);
+  const smallest = (values: (number | undefined)[]): number | undefined => {
+    const known = values.filter((value) => value !== undefined);
+    return known.length === 0 ? undefined : Math.min(...known);
+  };
+  const maxObjectBytes = smallest(all.map((one) => one.maxObjectBytes));
+  const maxNamePartBytes = smallest(all.map((one) => one.maxNamePartBytes));
+  return {
+    orderedList: true,
+    // Decided by this process from what the ledgers say, not by the stores at one instant.
+    conditionalPut: false,
+    prefixNames: all.every((one) => one.prefixNames),
+    ...(maxObjectBytes === undefined ? {} : { maxObjectBytes }),
+    maxNameBytes: Math.min(MAX_NAME_BYTES, ...all.map((one) => one.maxNameBytes)),
+    ...(maxNamePartBytes === undefined ? {} : { maxNamePartBytes }),
+    caseSensitive: all.every((one) => one.caseSensitive),
+    storeDigests: ["sha256"],
+  };
+}
