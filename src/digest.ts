@@ -54,6 +54,11 @@ export class ContentDigest {
     this.#pieceBytes = (expectedBytes ?? 0) > LARGE_OBJECT_BYTES ? LARGE_PIECE_BYTES : PIECE_BYTES;
   }
 
+  /** Bytes seen so far. */
+  get size(): number {
+    return this.#size;
+  }
+
   update(chunk: Uint8Array): void {
     this.#whole.update(chunk);
     this.#size += chunk.byteLength;

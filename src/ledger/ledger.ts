@@ -60,6 +60,8 @@ const READS_AT_ONCE = 8;
 
 export class Ledger {
   readonly members: readonly Member[];
+  /** This process as a writer: the machine and 8 digits of its own. */
+  readonly writer: string;
   readonly clock: HybridClock;
   readonly #options: LedgerOptions;
   readonly #runtime: Runtime;
@@ -88,7 +90,8 @@ export class Ledger {
     this.#freshMs = options.freshMs ?? 1000;
     this.#hearMs = options.hearMs ?? 10_000;
     this.#mergeAt = options.mergeAt ?? 32;
-    this.clock = new HybridClock(options.runtime, options.machine + options.runtime.randomHex(4));
+    this.writer = options.machine + options.runtime.randomHex(4);
+    this.clock = new HybridClock(options.runtime, this.writer);
     if (options.knownPool !== undefined) this.#adoptPool(options.knownPool);
   }
 
@@ -208,8 +211,10 @@ export class Ledger {
 
   /** One store's identity and list of segments, both at once. */
   async #ask(member: Member): Promise<Answer> {
+    const started = this.#runtime.monotonicMs();
     try {
       const [identity, segments] = await Promise.all([this.#readIdentity(member), this.#listSegments(member)]);
+      member.latencyMs = this.#runtime.monotonicMs() - started;
       return { identity, segments };
     } catch (error) {
       const failure = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
@@ -487,9 +492,7 @@ export class Ledger {
     this.#batch.objects.push(...(records.objects ?? []));
     this.#batch.stores.push(...(records.stores ?? []));
     const { outcome } = this.#batch;
-    this.#flushing ??= this.#flush().finally(() => {
-      this.#flushing = undefined;
-    });
+    this.#flushing ??= this.#flush();
     return new Map([...outcome].map(([member, { promise }]) => [member, promise]));
   }
 
@@ -502,6 +505,8 @@ export class Ledger {
       if (batch === this.#batch) this.#batch = undefined;
       await this.#write(batch);
     }
+    // At once with finding the queue empty: what is appended from now on starts anew.
+    this.#flushing = undefined;
   }
 
   async #write(batch: Batch): Promise<void> {

@@ -31,6 +31,8 @@ export class Member {
   error: HoldfastError | undefined;
   /** Segments of the ledger seen on it. */
   segments: Set<string> = new Set();
+  /** How long it took to say who it is, the last time, in milliseconds. */
+  latencyMs: number | undefined;
   /** Writes to its ledger that have not ended. A batch does not wait for a member that still has an earlier one. */
   appending = 0;
 

@@ -23,7 +23,9 @@ import type {
   Debt,
   GetOptions,
   GetResult,
+  ListOptions,
   ObjectInfo,
+  ObjectMetadata,
   OperationOptions,
   PutOptions,
   Store,
@@ -50,6 +52,8 @@ export interface PoolStoreOptions {
   readonly replayable: (body: Body) => { readonly body: Body; dispose(): Promise<void> };
   /** This pool is a store of another one: the other's own names are kept under a name of their own. Default false. */
   readonly nested?: boolean | undefined;
+  /** Whether a writer (16 hexadecimal digits) of this machine still runs; undefined for another machine's. */
+  readonly isLiveWriter?: ((writer: string) => boolean | undefined) | undefined;
   /** How long an intent of another machine is left alone, in milliseconds. Default one hour. */
   readonly leaseMs?: number | undefined;
 }
@@ -70,6 +74,8 @@ export class PoolStore implements Store {
   readonly #runtime: Runtime;
   readonly #logger: Logger;
   readonly #locks = new Map<string, Promise<void>>();
+  /** Names held by repair rather than by a write. */
+  readonly #holding = new Set<string>();
   #opened: Promise<void> | undefined;
   #closed = false;
 
@@ -112,6 +118,38 @@ export class PoolStore implements Store {
 
   #outer(name: string): string {
     return name.startsWith(ABOVE_PREFIX) ? RESERVED_PREFIX + name.slice(ABOVE_PREFIX.length) : name;
+  }
+
+  // ----------------------------------------------------------------------------------- what repair needs to know
+
+  /** The mode that holds for a name: a pool's own names are kept on all its stores. */
+  modeFor(name: string): Mode {
+    return name.startsWith(ABOVE_PREFIX) ? "mirror" : this.mode;
+  }
+
+  /** Where an object should be (mirror) or may be (stripe). */
+  targets(name: string): readonly Member[] {
+    return targetsOf(name, this.modeFor(name), this.ledger.members, (member) => this.ledger.isDraining(member));
+  }
+
+  /** The name as this pool's users know it. */
+  shownName(name: string): string {
+    return this.#outer(name);
+  }
+
+  /** Whether a change of the name is under way in this process. */
+  isBusy(name: string): boolean {
+    return this.#locks.has(name);
+  }
+
+  /** Whether the writer of an open intent is certainly gone. To be asked while holding the name (`exclusive`). */
+  isDead(intent: ObjectRecord): boolean {
+    const writer = intent.version.slice(17);
+    if (writer === this.ledger.writer) return !this.isBusy(intent.name) || this.#holding.has(intent.name);
+    const isLive = this.#options.isLiveWriter?.(writer);
+    if (isLive !== undefined) return !isLive;
+    const renewed = Object.values(intent.copies).reduce((rev, mark) => (mark.rev > rev ? mark.rev : rev), intent.version);
+    return this.#runtime.now() - versionMs(renewed) > (this.#options.leaseMs ?? DEFAULT_LEASE_MS);
   }
 
   // ---------------------------------------------------------------------------------------------------- certainty
@@ -157,7 +195,7 @@ export class PoolStore implements Store {
   async put(name: string, body: Body, options: PutOptions = {}): Promise<PoolPutResult> {
     checkName(name);
     const inner = this.#inner(name);
-    checkMetadata(options.metadata);
+    if (typeof options.metadata !== "function") checkMetadata(options.metadata);
     await this.#enter(options.signal);
     return this.#exclusive(inner, async () => {
       await this.ledger.initialise();
@@ -184,7 +222,7 @@ export class PoolStore implements Store {
   }
 
   async #putMirror(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
-    const targets = targetsOf(name, "mirror", this.ledger.members, (member) => this.ledger.isDraining(member));
+    const targets = this.targets(name);
     if (targets.length === 0) throw new HoldfastError("unavailable", "every store of the pool is being drained");
     const failed = new Map<Member, HoldfastError>();
     for (const member of targets) if (!member.ready) failed.set(member, member.trouble());
@@ -194,9 +232,12 @@ export class PoolStore implements Store {
     const taking = targets.filter((member) => !failed.has(member));
     if (taking.length < this.#min) throw this.#tooFew(targets, failed);
 
-    const stored = await this.#spread(name, body, taking, failed, options.signal);
+    const stored = await this.#spread(begun, body, taking, failed, options.signal);
     const holders = taking.filter((member) => !failed.has(member));
-    if (stored === undefined || holders.length === 0) throw this.#tooFew(targets, failed);
+    if (stored === undefined || holders.length === 0) {
+      this.#refuseOnAbort(failed);
+      throw this.#tooFew(targets, failed);
+    }
     const result = await this.#commit(begun, stored, holders, failed, options);
     // After the commit, so that what the half-done put left is one state, and known.
     this.#refuseOnAbort(failed);
@@ -206,22 +247,27 @@ export class PoolStore implements Store {
 
   /** Sends the body to every member of `taking` at once. Members that fail are added to `failed`. */
   async #spread(
-    name: string,
+    begun: Begun,
     body: Body,
     taking: readonly Member[],
     failed: Map<Member, HoldfastError>,
     signal: AbortSignal | undefined,
   ): Promise<Content | undefined> {
+    const { name } = begun;
     const digest = new ContentDigest(body.size);
     const stop = new AbortController();
     const ends = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
     const fan = fanOut(body.open(), taking.length, (chunk) => digest.update(chunk), ends);
-    let sourceError: unknown;
-    let sourceFailed = false;
-    const source = fan.source.catch((error: unknown) => {
-      sourceFailed = true;
-      sourceError = error;
-    });
+    let sourceError: HoldfastError | undefined;
+    let sourceEnded = false;
+    const source = fan.source.then(
+      () => {
+        sourceEnded = true;
+      },
+      (error: unknown) => {
+        sourceError = toHoldfastError(error).within({ operation: "put", object: name });
+      },
+    );
     await Promise.all(
       taking.map(async (member, index) => {
         const branch = fan.branches[index];
@@ -231,26 +277,37 @@ export class PoolStore implements Store {
         } catch (error) {
           const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: name });
           failed.set(member, failure);
-          if (this.onfail === "abort" && !sourceFailed) stop.abort(failure);
+          if (this.onfail === "abort" && sourceError === undefined) stop.abort(failure);
         } finally {
           branch.stop();
         }
       }),
     );
+    // No store listens any more: then the source is not waited for, it may never give another byte.
+    if (taking.every((member) => failed.has(member))) stop.abort();
+    else await source;
+    // No store can have the whole of what never ended, so there is nothing left to settle.
+    const delivered = sourceEnded || (body.size !== undefined && digest.size >= body.size);
+    if (!delivered) this.#cancel(begun);
     throwIfAborted(signal);
-    if (taking.every((member) => failed.has(member))) {
-      // No store listens any more: the source is not waited for, it may never give another byte.
-      stop.abort();
-      if (sourceFailed) throw toHoldfastError(sourceError).within({ operation: "put", object: name });
-      return undefined;
+    if (sourceError !== undefined) throw sourceError;
+    return sourceEnded ? digest.finish() : undefined;
+  }
+
+  /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
+  #cancel(begun: Begun): void {
+    if (!begun.hasIntent) {
+      this.ledger.index.setFact(pendingKey(begun.name), undefined);
+      return;
     }
-    await source;
-    if (sourceFailed) throw toHoldfastError(sourceError).within({ operation: "put", object: name });
-    return digest.finish();
+    const current = currentRecord(begun.state);
+    if (current !== undefined) {
+      this.ledger.append({ objects: [{ ...current, copies: {}, settles: [begun.version] }] });
+    }
   }
 
   async #putStripe(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
-    const targets = targetsOf(name, "stripe", this.ledger.members, (member) => this.ledger.isDraining(member));
+    const targets = this.targets(name);
     const order = this.#turn(targets);
     const failed = new Map<Member, HoldfastError>();
     if (order[0] !== undefined && !order[0].ready) failed.set(order[0], order[0].trouble());
@@ -267,7 +324,7 @@ export class PoolStore implements Store {
           continue;
         }
         const missed = new Map<Member, HoldfastError>();
-        const stored = await this.#spread(name, replay?.body ?? body, [member], missed, options.signal);
+        const stored = await this.#spread(begun, replay?.body ?? body, [member], missed, options.signal);
         if (stored !== undefined) {
           const { answer, holders } = await this.#commit(begun, stored, [member], missed, options);
           if (holders.length > 0) {
@@ -334,6 +391,8 @@ export class PoolStore implements Store {
     options: PutOptions,
   ): Promise<{ answer: PoolPutResult; holders: readonly Member[] }> {
     const { name, version, base, state } = begun;
+    const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
+    checkMetadata(metadata);
     let holders = took;
     let record: PutRecord;
     let owedDeletes: Member[];
@@ -360,7 +419,7 @@ export class PoolStore implements Store {
         content,
         copies,
         ...(isPut(former) ? { former: former.content.sha256 } : {}),
-        ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
+        ...(metadata === undefined ? {} : { metadata }),
       };
       const appended = this.ledger.append({ objects: [record] });
       const errors = await Promise.all(holders.map(async (member) => [member, await appended.get(member)] as const));
@@ -423,6 +482,18 @@ export class PoolStore implements Store {
     });
   }
 
+  /** For repair: nobody else in this process changes the name while `work` runs. */
+  exclusive<T>(name: string, work: () => Promise<T>): Promise<T> {
+    return this.#exclusive(name, async () => {
+      this.#holding.add(name);
+      try {
+        return await work();
+      } finally {
+        this.#holding.delete(name);
+      }
+    });
+  }
+
   /** One change of a name at a time in this process; other processes are told apart by their versions. */
   async #exclusive<T>(name: string, work: () => Promise<T>): Promise<T> {
     const before = this.#locks.get(name) ?? Promise.resolve();
@@ -473,16 +544,12 @@ export class PoolStore implements Store {
     const current = currentRecord(state);
     const unheard = this.mayHide(inner).map((member) => member.label);
     if (state === undefined || current === undefined) return this.#getUnrecorded(state, inner, name, unheard, options);
-    if (!isPut(current)) throw this.#absent(inner, "get");
     let failure: unknown;
     // The newest version decides. Only when every store has answered and none has it good is an older one, written at
     // the same time elsewhere, what the object is.
     for (const record of state.records) {
       if (record.kind === "intent") continue;
-      if (!isPut(record)) {
-        if (failure === undefined) throw this.#absent(inner, "get");
-        throw this.#absent(inner, "get");
-      }
+      if (!isPut(record)) throw this.#absent(inner, "get");
       try {
         return await this.#getVersion(record, inner, name, unheard, options);
       } catch (error) {
@@ -505,7 +572,7 @@ export class PoolStore implements Store {
     const { start, end } = resolveRange(options.range, content.size);
     const stop = new AbortController();
     const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
-    const { sources, silent } = this.#sources(record, inner);
+    const { sources, silent } = this.#sources(record);
     const failures: HoldfastError[] = [];
     const bytes = verifiedRead(sources, {
       name: inner,
@@ -542,7 +609,7 @@ export class PoolStore implements Store {
   }
 
   /** Stores to read a version from, those that are known to hold it first; and those that would be asked if they answered. */
-  #sources(record: PutRecord, inner: string): { sources: Source[]; silent: HoldfastError[] } {
+  #sources(record: PutRecord): { sources: Source[]; silent: HoldfastError[] } {
     const rank = (member: Member): number => {
       const mark = member.id === undefined ? undefined : record.copies[member.id]?.state;
       return mark === "holds" ? 0 : mark === "copy" || mark === undefined ? 1 : 2;
@@ -683,7 +750,7 @@ export class PoolStore implements Store {
 
   // --------------------------------------------------------------------------------------------------------- list
 
-  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<PoolObjectInfo> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<PoolObjectInfo> {
     await this.#enter(options.signal);
     const above = this.#options.nested === true && prefix.startsWith(RESERVED_PREFIX);
     const inner = above ? ABOVE_PREFIX + prefix.slice(RESERVED_PREFIX.length) : prefix;
@@ -692,12 +759,13 @@ export class PoolStore implements Store {
     const lists = this.ledger.members
       .filter((member) => member.readable)
       .map((member) => this.#listOf(member, inner, options, (error) => unheard.set(member.label, error)));
-    const index = this.ledger.index;
-    for await (const { name, found, state } of mergeLists(lists, index.iterate(inner), compareNames)) {
+    const after = options.after === undefined ? undefined : this.#inner(options.after);
+    const known = this.ledger.index.iterate(inner, after);
+    for await (const { name, found, state } of mergeLists(lists, known, compareNames)) {
       throwIfAborted(options.signal);
+      if (after !== undefined && compareNames(name, after) <= 0) continue;
       if (above ? !name.startsWith(ABOVE_PREFIX) : isReserved(name)) continue;
-      // The state may have changed since the walk of the index passed it.
-      const current = currentRecord(state === undefined ? undefined : (index.get(name) ?? state));
+      const current = currentRecord(state);
       if (current !== undefined) {
         if (isPut(current)) yield infoOf(this.#outer(name), current);
       } else if (found !== undefined) {
@@ -719,7 +787,7 @@ export class PoolStore implements Store {
   async *#listOf(
     member: Member,
     prefix: string,
-    options: OperationOptions,
+    options: ListOptions,
     onFailure: (error: HoldfastError) => void,
   ): AsyncGenerator<ObjectInfo> {
     try {
@@ -910,7 +978,7 @@ async function* joined(first: IteratorResult<Uint8Array>, rest: AsyncGenerator<U
   yield* rest;
 }
 
-function checkMetadata(metadata: PutOptions["metadata"]): void {
+function checkMetadata(metadata: ObjectMetadata | undefined): void {
   if (metadata !== undefined && Buffer.byteLength(JSON.stringify(metadata)) > MAX_METADATA_BYTES) {
     throw new HoldfastError("invalid", `metadata may have at most ${MAX_METADATA_BYTES} bytes`);
   }

@@ -1,0 +1,225 @@
+/** Opens a pool: reads its description, opens its stores, and puts the modes, the ledger and repair over them. */
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { homedir, hostname } from "node:os";
+import { join, resolve } from "node:path";
+import { toBody } from "./body.ts";
+import type { BodyInput } from "./body.ts";
+import { HoldfastError } from "./errors.ts";
+import { Ledger } from "./ledger/ledger.ts";
+import { MemoryIndex } from "./ledger/ledger-index.ts";
+import type { LedgerIndex } from "./ledger/ledger-index.ts";
+import { Member } from "./ledger/member.ts";
+import { silentLogger } from "./log.ts";
+import type { Logger } from "./log.ts";
+import { PoolStore } from "./modes/pool-store.ts";
+import { openStore } from "./open-store.ts";
+import type { OpenStoreOptions } from "./open-store.ts";
+import { parsePool } from "./pool-config.ts";
+import type { PoolDescription, StoreDescription } from "./pool-config.ts";
+import type { Pool } from "./pool.ts";
+import { MaintainedPool } from "./repair/maintained-pool.ts";
+import { replayable } from "./replayable.ts";
+import { systemRuntime } from "./runtime.ts";
+import type { Runtime } from "./runtime.ts";
+import type { PutOptions, Store } from "./store.ts";
+
+export interface OpenPoolOptions {
+  /**
+   * Where the local index is kept: a folder, or false for memory only. Default `$HOLDFAST_CACHE`, else
+   * `$XDG_CACHE_HOME/holdfast`, else `~/.cache/holdfast`. It can be deleted at any time.
+   */
+  readonly cache?: string | false | undefined;
+  readonly logger?: Logger | undefined;
+  readonly runtime?: Runtime | undefined;
+  /** How stores are opened; `openStore` by default. For tests and for stores of one's own. */
+  readonly openStore?: ((url: string, options: OpenStoreOptions) => Promise<Store>) | undefined;
+  /** Cancels opening. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens the pool that `source` names: a `multi://` URL, the path of a pool file, or a description made elsewhere. A
+ * single store's URL is opened as a mirror of that one store. Throws `config` for what cannot be a pool. Stores that
+ * are down do not hinder opening.
+ */
+export async function openPool(source: string | PoolDescription, options: OpenPoolOptions = {}): Promise<OpenedPool> {
+  const parsed = typeof source === "string" ? await parsePool(source) : source;
+  const logger = options.logger ?? silentLogger;
+  for (const warning of parsed.warnings) logger.warn(warning);
+  if (parsed.kind === "pool") return openDescribed(parsed, options, false);
+  const single: StoreDescription = {
+    url: parsed.url,
+    parsed: parsed.parsed,
+    label: parsed.parsed.redacted,
+    env: {},
+    prefixes: [],
+    weight: 1,
+  };
+  const description: PoolDescription = {
+    kind: "pool",
+    mode: "mirror",
+    onfail: "continue",
+    min: 1,
+    read: "first",
+    place: "round-robin",
+    stores: [single],
+    warnings: [],
+  };
+  return openDescribed(description, options, false);
+}
+
+/** A pool as the library's users get it: bodies may be anything that `toBody` takes. */
+export interface OpenedPool extends Pool {
+  put(name: string, body: BodyInput, options?: PutOptions): ReturnType<Pool["put"]>;
+}
+
+async function openDescribed(
+  description: PoolDescription,
+  options: OpenPoolOptions,
+  nested: boolean,
+): Promise<OpenedPool> {
+  const logger = options.logger ?? silentLogger;
+  const runtime = options.runtime ?? systemRuntime;
+  const members = await Promise.all(
+    description.stores.map(async (store, position) => {
+      const opened = await openMember(store, options);
+      return new Member(
+        {
+          store: opened,
+          fingerprint: fingerprint(store),
+          prefixes: store.prefixes,
+          weight: store.weight,
+        },
+        position,
+      );
+    }),
+  );
+  const cache = cacheFolder(options.cache);
+  const ledger = new Ledger({
+    members,
+    runtime,
+    logger,
+    machine: machineId(cache),
+    openIndex: await indexOpener(cache, logger),
+    knownPool: knownPool(cache, members),
+    onPool: (pool) => rememberPool(cache, members, pool),
+  });
+  const core = new PoolStore({
+    label: description.sourcePath ?? members.map((member) => member.label).join(" + "),
+    ledger,
+    mode: description.mode,
+    onfail: description.onfail,
+    min: description.min,
+    place: description.place,
+    runtime,
+    logger,
+    replayable,
+    nested,
+  });
+  return withAnyBody(new MaintainedPool(core, { runtime, logger }));
+}
+
+function withAnyBody(pool: MaintainedPool): OpenedPool {
+  const put = pool.put.bind(pool);
+  return Object.assign(pool, {
+    put: (name: string, body: BodyInput, options?: PutOptions) => put(name, toBody(body), options),
+  });
+}
+
+async function openMember(store: StoreDescription, options: OpenPoolOptions): Promise<Store> {
+  if (store.pool !== undefined) return openDescribed(store.pool, options, true);
+  const open = options.openStore ?? openStore;
+  return open(store.url, {
+    label: store.label,
+    env: store.env,
+    ...(options.runtime === undefined ? {} : { runtime: options.runtime }),
+    ...(options.logger === undefined ? {} : { logger: options.logger }),
+    signal: options.signal,
+  });
+}
+
+/** Recognises a store by its URL, however its password may change. Folders by their absolute path. */
+function fingerprint(store: StoreDescription): string {
+  const { parsed } = store;
+  const place = parsed.scheme === "file" ? resolve(parsed.path) : `${parsed.host}:${parsed.port ?? ""}${parsed.path}`;
+  return createHash("sha256").update(`${parsed.scheme} ${place}`).digest("hex").slice(0, 32);
+}
+
+function cacheFolder(cache: string | false | undefined): string | undefined {
+  if (cache === false) return undefined;
+  const folder =
+    cache ?? process.env["HOLDFAST_CACHE"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "holdfast");
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    return folder;
+  } catch {
+    // A machine that cannot keep a cache reads the ledgers anew each time.
+    return undefined;
+  }
+}
+
+/**
+ * 8 hexadecimal digits that stand for this machine. Made once and kept in the cache: if the cache goes, so does what the
+ * machine knew of its own writes, and it must not take itself for the one that made them.
+ */
+function machineId(cache: string | undefined): string {
+  const fresh = systemRuntime.randomHex(16);
+  let kept = fresh;
+  if (cache !== undefined) {
+    const path = join(cache, "machine");
+    try {
+      writeFileSync(path, fresh, { flag: "wx", mode: 0o600 });
+    } catch {
+      // It exists already.
+    }
+    try {
+      kept = readFileSync(path, "utf8");
+    } catch {
+      kept = fresh;
+    }
+  }
+  // Copies of one disk image on several machines differ in their names.
+  return createHash("sha256").update(`${kept}\0${hostname()}`).digest("hex").slice(0, 8);
+}
+
+async function indexOpener(cache: string | undefined, logger: Logger): Promise<(pool: string) => LedgerIndex> {
+  if (cache === undefined) return () => new MemoryIndex();
+  const { openLmdbIndex } = await import("./ledger/lmdb-index.ts");
+  return (pool) => {
+    try {
+      return openLmdbIndex(join(cache, "pools", pool));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      logger.warn("the local index cannot be used; the ledger is kept in memory", { reason });
+      return new MemoryIndex();
+    }
+  };
+}
+
+function pointer(cache: string, member: Member): string {
+  return join(cache, "stores", member.fingerprint);
+}
+
+function knownPool(cache: string | undefined, members: readonly Member[]): string | undefined {
+  if (cache === undefined) return undefined;
+  for (const member of members) {
+    try {
+      const pool = readFileSync(pointer(cache, member), "utf8").trim();
+      if (/^[0-9a-f]{32}$/u.test(pool)) return pool;
+    } catch {
+      // Never seen by this machine.
+    }
+  }
+  return undefined;
+}
+
+function rememberPool(cache: string | undefined, members: readonly Member[], pool: string): void {
+  if (cache === undefined) return;
+  try {
+    mkdirSync(join(cache, "stores"), { recursive: true, mode: 0o700 });
+    for (const member of members) writeFileSync(pointer(cache, member), `${pool}\n`, { mode: 0o600 });
+  } catch (error) {
+    throw new HoldfastError("unavailable", "the cache cannot be written", { cause: error });
+  }
+}

@@ -1,0 +1,279 @@
+/**
+ * What is wrong with one object, and what would make it right. Pure: facts in, findings and a plan out.
+ *
+ * The rules, in order:
+ * 1. The newest finished version of which a good copy was seen is what the object is. An older one counts only when every
+ *    store has answered and none has the newer.
+ * 2. An unfinished write left either nothing (then the finished version stands) or, when no copy of that is left anywhere
+ *    and all copies are alike, itself.
+ * 3. Copies without a record that are alike are adopted; copies that differ with nothing to decide by are a conflict, and
+ *    all are kept.
+ * 4. Nothing is deleted, and nothing overwritten, before a good copy was seen elsewhere.
+ */
+import type { Member } from "../ledger/member.ts";
+import { isPut } from "../ledger/record.ts";
+import type { Content, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
+import type { FindingKind, Mode } from "../pool.ts";
+
+/** What was seen of one object on one store. */
+export type CopyFact =
+  | { readonly kind: "absent" }
+  /** The bytes were read. */
+  | { readonly kind: "content"; readonly content: Content }
+  /** Only the size, and perhaps the store's own SHA-256, is known. */
+  | { readonly kind: "size"; readonly size: number; readonly sha256?: string }
+  /** The store has it, and it could not be read. */
+  | { readonly kind: "unreadable"; readonly reason: string }
+  /** The store was not heard. */
+  | { readonly kind: "unheard" };
+
+export interface AssessInput {
+  readonly name: string;
+  readonly state: NameState | undefined;
+  /** One fact for each member, in the pool's order. */
+  readonly facts: ReadonlyMap<Member, CopyFact>;
+  readonly mode: Mode;
+  /** Where the object should be (mirror), or may be (stripe). */
+  readonly targets: readonly Member[];
+  /** Whether an open intent's writer is certainly gone. */
+  readonly isDead: (intent: ObjectRecord) => boolean;
+}
+
+export interface ObjectFinding {
+  readonly kind: FindingKind;
+  readonly member?: Member;
+  readonly detail?: string;
+}
+
+/** What is to be done for one object. Carried out in this order: record, copies, deletes, marks. */
+export interface ObjectPlan {
+  /**
+   * - `keep`: the record stands; marks may change.
+   * - `renew`: a record of a new version is written first, which settles what was open: with this content, or a tombstone.
+   */
+  readonly decision: { readonly keep: ObjectRecord } | { readonly renew: Content | "delete"; readonly from: ObjectRecord | undefined };
+  /** Why a record is written, for people. */
+  readonly why: string;
+  /** Members whose copy is good. */
+  readonly good: readonly Member[];
+  readonly copyTo: readonly { readonly member: Member; readonly why: string }[];
+  readonly deleteFrom: readonly { readonly member: Member; readonly why: string }[];
+  /** Good copies whose record does not say so yet, and absent ones whose record says that they owe a delete. */
+  readonly confirm: readonly Member[];
+}
+
+export interface Assessment {
+  readonly findings: readonly ObjectFinding[];
+  /** Undefined: nothing to do, or nothing that can be done now. */
+  readonly plan: ObjectPlan | undefined;
+}
+
+const NOTHING: Assessment = { findings: [], plan: undefined };
+
+export function assess(input: AssessInput): Assessment {
+  const records = input.state?.records ?? [];
+  const finished = records.filter((record) => record.kind !== "intent");
+  const intents = records.filter((record) => record.kind === "intent");
+  const live = intents.some((intent) => !input.isDead(intent));
+  for (const record of finished) {
+    if (record.kind === "delete") return settled(input, record, [], intents, live);
+    if (!isPut(record)) continue;
+    const good = membersWhere(input, (fact) => matches(fact, record.content));
+    if (good.length > 0) return settled(input, record, good, intents, live);
+    const silent = membersWhere(input, (fact) => fact.kind === "unheard" || fact.kind === "unreadable");
+    if (silent.length > 0) return undecided(input, record);
+  }
+  const newest = finished[0];
+  // A write under way is no fault, and what the stores hold meanwhile says nothing.
+  if (live) return NOTHING;
+  if (newest !== undefined && intents.length === 0) return lost(input, newest);
+  return unrecorded(input, newest);
+}
+
+function membersWhere(input: AssessInput, test: (fact: CopyFact) => boolean): Member[] {
+  return [...input.facts].filter(([, fact]) => test(fact)).map(([member]) => member);
+}
+
+function isPresent(fact: CopyFact): boolean {
+  return fact.kind === "content" || fact.kind === "size" || fact.kind === "unreadable";
+}
+
+/** Whether a copy is this content, as far as it was looked at. */
+export function matches(fact: CopyFact, content: Content): boolean {
+  if (fact.kind === "content") return fact.content.sha256 === content.sha256 && fact.content.size === content.size;
+  if (fact.kind === "size") return fact.size === content.size && (fact.sha256 ?? content.sha256) === content.sha256;
+  return false;
+}
+
+/** The version is known: every other copy is measured by it. */
+function settled(
+  input: AssessInput,
+  record: ObjectRecord,
+  good: readonly Member[],
+  intents: readonly ObjectRecord[],
+  live: boolean,
+): Assessment {
+  const findings: ObjectFinding[] = [];
+  const others = (input.state?.records.length ?? 0) > 1;
+  if (live) return NOTHING;
+  if (others) {
+    findings.push({
+      kind: "unsettled",
+      detail: intents.length > 0 ? "a write was begun and not finished" : "several machines wrote it at once",
+    });
+  }
+  const copyTo: { member: Member; why: string }[] = [];
+  const deleteFrom: { member: Member; why: string }[] = [];
+  const confirm: Member[] = [];
+  const wanted = wantedMembers(input, record, good);
+  for (const [member, fact] of input.facts) {
+    const mark = member.id === undefined ? undefined : record.copies[member.id]?.state;
+    if (good.includes(member)) {
+      if (wanted.has(member)) {
+        if (mark !== "holds") {
+          if (mark === "copy") findings.push({ kind: "missing", member, detail: "owed, and found in place" });
+          confirm.push(member);
+        }
+      } else {
+        findings.push({ kind: "stray", member, detail: "the object is not placed here" });
+        deleteFrom.push({ member, why: "not placed here" });
+      }
+      continue;
+    }
+    if (fact.kind === "unheard") continue;
+    if (isPresent(fact)) {
+      const kind = record.kind === "delete" ? "stray" : wrongness(fact, record, input.state);
+      if (!wanted.has(member)) {
+        findings.push({ kind: "stray", member, detail: record.kind === "delete" ? "the object was deleted" : "the object is not placed here" });
+        deleteFrom.push({ member, why: record.kind === "delete" ? "deleted" : "not placed here" });
+      } else {
+        findings.push({ kind, member, ...(fact.kind === "unreadable" ? { detail: fact.reason } : {}) });
+        if (fact.kind !== "unreadable") copyTo.push({ member, why: kind });
+      }
+      continue;
+    }
+    if (wanted.has(member)) {
+      findings.push({ kind: "missing", member });
+      copyTo.push({ member, why: "missing" });
+    } else if (mark === "delete" || mark === "holds" || mark === "copy") {
+      if (record.kind === "put" && mark === "holds") findings.push({ kind: "missing", member });
+      confirm.push(member);
+    }
+  }
+  if (!others && copyTo.length === 0 && deleteFrom.length === 0 && confirm.length === 0) return { findings, plan: undefined };
+  return {
+    findings,
+    plan: {
+      decision: others ? { renew: isPut(record) ? record.content : "delete", from: record } : { keep: record },
+      why: others ? "settles an unfinished or concurrent write" : "notes what was confirmed",
+      good,
+      copyTo,
+      deleteFrom,
+      confirm,
+    },
+  };
+}
+
+/** Members that should have a copy. Mirror: the targets. Stripe: where it is good, else the first target. */
+function wantedMembers(input: AssessInput, record: ObjectRecord, good: readonly Member[]): ReadonlySet<Member> {
+  if (record.kind === "delete") return new Set();
+  if (input.mode === "mirror") return new Set(input.targets);
+  const placed = good.filter((member) => input.targets.includes(member));
+  const recorded = placed.filter((member) => member.id !== undefined && record.copies[member.id]?.state === "holds");
+  const chosen = recorded[0] ?? placed[0];
+  if (chosen !== undefined) {
+    // A second good copy of a striped object is not worth deleting unless the record says that it should go.
+    const kept = placed.filter((member) => member.id !== undefined && record.copies[member.id]?.state !== "delete");
+    return new Set([chosen, ...kept]);
+  }
+  const taking = input.targets.find((member) => input.facts.get(member)?.kind === "absent");
+  return new Set(taking === undefined ? good : [taking]);
+}
+
+function wrongness(fact: CopyFact, record: ObjectRecord, state: NameState | undefined): FindingKind {
+  if (fact.kind === "unreadable") return "unreadable";
+  const sha256 = fact.kind === "content" ? fact.content.sha256 : fact.kind === "size" ? fact.sha256 : undefined;
+  const earlier = [record.former, ...(state?.records ?? []).map((one) => one.content?.sha256)];
+  if (sha256 !== undefined && earlier.includes(sha256)) return "stale";
+  const expected = record.content;
+  if (expected === undefined) return "corrupt";
+  const size = fact.kind === "content" ? fact.content.size : fact.kind === "size" ? fact.size : 0;
+  if (size < expected.size && (fact.kind !== "content" || isBeginning(fact.content, expected))) return "truncated";
+  return "corrupt";
+}
+
+/** Whether the whole pieces of a shorter copy are those of the expected content. */
+function isBeginning(copy: Content, expected: Content): boolean {
+  if (copy.pieceBytes !== expected.pieceBytes || expected.pieces === "" || copy.pieces === "") return true;
+  const whole = Math.floor(copy.size / copy.pieceBytes) * 16;
+  return expected.pieces.startsWith(copy.pieces.slice(0, whole));
+}
+
+/** No good copy was seen, and not every store could be looked at. */
+function undecided(input: AssessInput, record: PutRecord): Assessment {
+  const findings: ObjectFinding[] = [];
+  for (const [member, fact] of input.facts) {
+    if (fact.kind === "content" || fact.kind === "size") findings.push({ kind: wrongness(fact, record, input.state), member });
+    else if (fact.kind === "unreadable") findings.push({ kind: "unreadable", member, detail: fact.reason });
+    else if (fact.kind === "absent" && member.id !== undefined && record.copies[member.id]?.state === "holds") {
+      findings.push({ kind: "missing", member });
+    }
+  }
+  return { findings, plan: undefined };
+}
+
+function lost(input: AssessInput, record: ObjectRecord): Assessment {
+  const findings: ObjectFinding[] = [{ kind: "lost", detail: "no store has a good copy" }];
+  for (const [member, fact] of input.facts) {
+    if (isPresent(fact)) findings.push({ kind: wrongness(fact, record, input.state), member });
+    else if (member.id !== undefined && record.copies[member.id]?.state === "holds") findings.push({ kind: "missing", member });
+  }
+  return { findings, plan: undefined };
+}
+
+/** Nothing finished decides: copies from before the ledger, or what an unfinished write left. */
+function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Assessment {
+  const present = membersWhere(input, isPresent);
+  const unheard = membersWhere(input, (fact) => fact.kind === "unheard");
+  const intents = (input.state?.records.length ?? 0) > 0;
+  if (present.length === 0) {
+    if (!intents || unheard.length > 0) {
+      return intents ? { findings: [{ kind: "unsettled", detail: "a store was not heard" }], plan: undefined } : NOTHING;
+    }
+    if (finished !== undefined) return lost(input, finished);
+    return {
+      findings: [{ kind: "unsettled", detail: "a write was begun and left nothing" }],
+      plan: { decision: { renew: "delete", from: undefined }, why: "settles an unfinished write", good: [], copyTo: [], deleteFrom: [], confirm: [] },
+    };
+  }
+  const contents = new Map<string, Content>();
+  for (const member of present) {
+    const fact = input.facts.get(member);
+    if (fact?.kind !== "content") {
+      return { findings: [{ kind: intents ? "unsettled" : "unrecorded", detail: "a copy could not be read" }], plan: undefined };
+    }
+    contents.set(fact.content.sha256, fact.content);
+  }
+  const [content] = contents.values();
+  if (contents.size > 1 || content === undefined) {
+    return {
+      findings: present.map((member) => ({ kind: "conflict", member, detail: "copies differ, and nothing decides between them" })),
+      plan: undefined,
+    };
+  }
+  const kind: FindingKind = intents ? "unsettled" : "unrecorded";
+  // A store that was not heard may hold something else: nothing is decided over its head.
+  if (unheard.length > 0) return { findings: [{ kind, detail: "a store was not heard" }], plan: undefined };
+  const wanted = input.mode === "mirror" ? input.targets : present;
+  return {
+    findings: [{ kind }],
+    plan: {
+      decision: { renew: content, from: finished },
+      why: intents ? "settles an unfinished write" : "adopts an object without a record",
+      good: present,
+      copyTo: wanted.filter((member) => !present.includes(member)).map((member) => ({ member, why: "missing" })),
+      deleteFrom: present.filter((member) => input.mode === "mirror" && !wanted.includes(member)).map((member) => ({ member, why: "not placed here" })),
+      confirm: [],
+    },
+  };
+}

@@ -1,0 +1,220 @@
+/** Mend: carries out the plan for one object, step by step, each of which leaves the object no worse. */
+import { ContentDigest } from "../digest.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { Member } from "../ledger/member.ts";
+import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
+import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
+import type { PoolStore } from "../modes/pool-store.ts";
+import { verifiedRead } from "../modes/verified-read.ts";
+import type { RepairAction } from "../pool.ts";
+import type { Body } from "../store.ts";
+import type { ObjectPlan } from "./assess.ts";
+import { sameState } from "./scan.ts";
+
+export interface Mended {
+  readonly done: number;
+  readonly failed: number;
+  readonly bytes: number;
+  /** Why steps failed. */
+  readonly errors: readonly HoldfastError[];
+}
+
+/** The steps of a plan, for people and for `--dry-run`. */
+export function describePlan(name: string, plan: ObjectPlan): readonly RepairAction[] {
+  const actions: RepairAction[] = [];
+  if ("renew" in plan.decision) {
+    actions.push({ action: plan.decision.from === undefined ? "record" : "settle", object: name, why: plan.why });
+  }
+  const content = contentOf(plan);
+  for (const { member, why } of plan.copyTo) {
+    const from = plan.good[0];
+    actions.push({
+      action: "copy",
+      object: name,
+      store: member.label,
+      ...(from === undefined ? {} : { from: from.label }),
+      ...(content === undefined ? {} : { bytes: content.size }),
+      why,
+    });
+  }
+  for (const { member, why } of plan.deleteFrom) actions.push({ action: "delete", object: name, store: member.label, why });
+  for (const member of plan.confirm) actions.push({ action: "clear", object: name, store: member.label, why: "confirmed" });
+  return actions;
+}
+
+function contentOf(plan: ObjectPlan): Content | undefined {
+  if ("keep" in plan.decision) return plan.decision.keep.content;
+  return plan.decision.renew === "delete" ? undefined : plan.decision.renew;
+}
+
+/** Nobody else in this process changes the object meanwhile; that no other process did is checked before each step. */
+export async function mend(
+  core: PoolStore,
+  name: string,
+  plan: ObjectPlan,
+  seen: NameState | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Mended> {
+  const { ledger } = core;
+  let state = seen;
+  const errors: HoldfastError[] = [];
+  let done = 0;
+  let bytes = 0;
+  const unchanged = async (): Promise<boolean> => {
+    throwIfAborted(signal);
+    await ledger.freshen();
+    return sameState(ledger.index.get(name), state);
+  };
+  if (!(await unchanged())) return { done: 0, failed: 0, bytes: 0, errors };
+
+  let record: ObjectRecord;
+  if ("renew" in plan.decision) {
+    record = renewed(core, name, plan, state);
+    // Where it cannot be written, the ledger lags; at least one store must have it before anything else is done.
+    const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
+    if (outcomes.every((error) => error !== undefined)) {
+      return { done: 0, failed: 1, bytes: 0, errors: outcomes.filter((error) => error !== undefined) };
+    }
+    state = ledger.index.get(name);
+    done++;
+  } else {
+    record = plan.decision.keep;
+  }
+
+  const marks: Record<StoreId, CopyMark> = {};
+  const mark = (member: Member, next: CopyMark["state"]): void => {
+    if (member.id !== undefined) marks[member.id] = { state: next, rev: ledger.clock.next() };
+  };
+  for (const member of plan.confirm) {
+    mark(member, plan.good.includes(member) ? "holds" : isOwedCopy(core, record, member) ? "copy" : "none");
+    done++;
+  }
+  const copied: Member[] = [];
+  if (isPut(record)) {
+    for (const { member } of plan.copyTo) {
+      try {
+        if (!(await unchanged())) break;
+        await copyTo(record, plan.good, member, signal);
+        bytes += record.content.size;
+        copied.push(member);
+        mark(member, "holds");
+        done++;
+      } catch (error) {
+        throwIfAborted(signal);
+        errors.push(toHoldfastError(error).within({ store: member.label, operation: "put", object: name }));
+        // What stands there now is not known: it owes a copy until it is confirmed.
+        mark(member, "copy");
+      }
+    }
+  }
+  // A copy is removed only where enough good ones stand elsewhere.
+  const staying = [...plan.good, ...copied].filter((member) => !plan.deleteFrom.some((one) => one.member === member));
+  const enough = !isPut(record) || (staying.length > 0 && plan.copyTo.every(({ member }) => copied.includes(member)));
+  if (enough) {
+    for (const { member } of plan.deleteFrom) {
+      try {
+        if (!(await unchanged())) break;
+        await member.store.delete(name, { signal });
+        mark(member, "none");
+        done++;
+      } catch (error) {
+        throwIfAborted(signal);
+        errors.push(toHoldfastError(error).within({ store: member.label, operation: "delete", object: name }));
+        mark(member, "delete");
+      }
+    }
+  }
+  await noteMarks(core, name, record, marks, state, [...copied, ...plan.deleteFrom.map(({ member }) => member)]);
+  return { done, failed: errors.length, bytes, errors };
+}
+
+function isOwedCopy(core: PoolStore, record: ObjectRecord, member: Member): boolean {
+  return record.kind === "put" && core.modeFor(record.name) === "mirror" && core.targets(record.name).includes(member);
+}
+
+function renewed(core: PoolStore, name: string, plan: ObjectPlan, state: NameState | undefined): ObjectRecord {
+  const { ledger } = core;
+  const version = ledger.clock.next();
+  const decision = "renew" in plan.decision ? plan.decision : undefined;
+  const former = decision?.from;
+  const copies: Record<StoreId, CopyMark> = {};
+  const content = contentOf(plan);
+  for (const member of ledger.members) {
+    if (member.id === undefined) continue;
+    if (content === undefined) copies[member.id] = { state: "delete", rev: version };
+    else if (plan.good.includes(member)) copies[member.id] = { state: "holds", rev: version };
+    else if (core.modeFor(name) === "stripe" && !plan.copyTo.some((one) => one.member === member)) {
+      copies[member.id] = { state: "delete", rev: version };
+    } else copies[member.id] = { state: "copy", rev: version };
+  }
+  for (const { member } of plan.deleteFrom) if (member.id !== undefined) copies[member.id] = { state: "delete", rev: version };
+  const settles = state?.records.filter((record) => record.kind === "intent").map((record) => record.version) ?? [];
+  const metadata = former?.metadata;
+  const shared = {
+    name,
+    version,
+    base: highestVersion(state),
+    copies,
+    ...(settles.length > 0 ? { settles } : {}),
+  };
+  if (content === undefined) return { ...shared, kind: "delete" };
+  return { ...shared, kind: "put", content, ...(metadata === undefined ? {} : { metadata }) };
+}
+
+/** Writes marks; where the object was changed meanwhile, what was touched is owed anew under the newer record. */
+async function noteMarks(
+  core: PoolStore,
+  name: string,
+  record: ObjectRecord,
+  marks: Readonly<Record<StoreId, CopyMark>>,
+  state: NameState | undefined,
+  touched: readonly Member[],
+): Promise<void> {
+  const { ledger } = core;
+  if (Object.keys(marks).length > 0) await Promise.all(ledger.append({ objects: [{ ...record, copies: marks }] }).values());
+  if (touched.length === 0) return;
+  await ledger.freshen();
+  const now = ledger.index.get(name);
+  if (sameState(now, state)) return;
+  const newer = currentRecord(now);
+  if (newer === undefined || newer.version === record.version) return;
+  const owed: Record<StoreId, CopyMark> = {};
+  for (const member of touched) {
+    if (member.id === undefined) continue;
+    owed[member.id] = { state: isPut(newer) ? "copy" : "delete", rev: ledger.clock.next(), reason: "changed during repair" };
+  }
+  await Promise.all(ledger.append({ objects: [{ ...newer, copies: owed }] }).values());
+}
+
+/** Copies from good copies, checked piece by piece, and confirms what arrived. */
+export async function copyTo(
+  record: PutRecord,
+  good: readonly Member[],
+  to: Member,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { content, name } = record;
+  const sources = good.filter((member) => member !== to).map((member) => ({ store: member.store }));
+  const body: Body = {
+    size: content.size,
+    reopenable: true,
+    open: () => verifiedRead(sources, { name, content, start: 0, end: content.size, signal }),
+  };
+  await to.store.put(name, body, { signal });
+  await confirm(to, record, signal);
+}
+
+/** Reads a copy back, or takes the store's own SHA-256 for it. Throws `corrupt` when it is not what was put. */
+async function confirm(member: Member, record: PutRecord, signal: AbortSignal | undefined): Promise<void> {
+  const { name, content } = record;
+  const wrong = (why: string): HoldfastError =>
+    new HoldfastError("corrupt", `what ${member.label} stored is wrong: ${why}`, { store: member.label, object: name });
+  if (member.store.capabilities.storeDigests.includes("sha256")) {
+    const info = await member.store.stat(name, { signal });
+    if (info.digests?.sha256 === content.sha256 && info.size === content.size) return;
+  }
+  const { body } = await member.store.get(name, { signal });
+  const digest = new ContentDigest(content.size);
+  for await (const chunk of body) digest.update(chunk);
+  if (digest.finish().sha256 !== content.sha256) throw wrong("its digest is another");
+}

@@ -1,0 +1,166 @@
+/** Scan: looks at every object on every store, and says of each what is there. Changes nothing. */
+import { ContentDigest } from "../digest.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { Member } from "../ledger/member.ts";
+import type { NameState } from "../ledger/record.ts";
+import { mergeLists } from "../modes/merge-lists.ts";
+import type { PoolStore } from "../modes/pool-store.ts";
+import { compareNames, isReserved } from "../names.ts";
+import type { ObjectInfo } from "../store.ts";
+import { assess } from "./assess.ts";
+import type { Assessment, CopyFact } from "./assess.ts";
+
+export interface ScanScope {
+  readonly prefix: string;
+  /** Names behind this one only. */
+  readonly after?: string | undefined;
+  /** Compare sizes and the stores' own digests instead of reading. */
+  readonly quick: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A name to be looked at, with what the stores' listings said of it. */
+export interface ScanItem {
+  readonly name: string;
+  readonly state: NameState | undefined;
+  readonly listed: ReadonlyMap<Member, ObjectInfo | undefined>;
+}
+
+/** All names on any store or in the ledger. Members whose listing fails are added to `unheard`. */
+export async function* scanNames(
+  core: PoolStore,
+  scope: ScanScope,
+  unheard: Map<Member, HoldfastError>,
+): AsyncGenerator<ScanItem> {
+  for (const member of core.ledger.members) if (!member.readable) unheard.set(member, member.trouble());
+  const heard = core.ledger.members.filter((member) => member.readable);
+  const lists = heard.map((member) => listOf(member, scope, (error) => unheard.set(member, error)));
+  const known = core.ledger.index.iterate(scope.prefix, scope.after);
+  for await (const { name, state, all } of mergeLists(lists, known, compareNames)) {
+    throwIfAborted(scope.signal);
+    if (isReserved(name) && !name.startsWith(".holdfast/above/")) continue;
+    if (scope.after !== undefined && compareNames(name, scope.after) <= 0) continue;
+    yield { name, state, listed: new Map(heard.map((member, place) => [member, all[place]])) };
+  }
+}
+
+async function* listOf(
+  member: Member,
+  scope: ScanScope,
+  onFailure: (error: HoldfastError) => void,
+): AsyncGenerator<ObjectInfo> {
+  const { store } = member;
+  try {
+    if (store.capabilities.orderedList) {
+      yield* store.list(scope.prefix, { signal: scope.signal, after: scope.after });
+    } else {
+      const all: ObjectInfo[] = [];
+      for await (const info of store.list(scope.prefix, { signal: scope.signal })) all.push(info);
+      yield* all.sort((a, b) => compareNames(a.name, b.name));
+    }
+  } catch (error) {
+    throwIfAborted(scope.signal);
+    onFailure(toHoldfastError(error, "unavailable").within({ store: store.label, operation: "list" }));
+  }
+}
+
+export interface Inspected {
+  readonly assessment: Assessment;
+  readonly state: NameState | undefined;
+  readonly copies: number;
+  readonly bytes: number;
+}
+
+/**
+ * Looks at one object on every store and says what is wrong. Looks again when the object was changed meanwhile: what was
+ * seen of two moments is no fact.
+ */
+export async function inspect(
+  core: PoolStore,
+  item: Pick<ScanItem, "name" | "state"> & { readonly listed?: ScanItem["listed"] | undefined },
+  scope: Pick<ScanScope, "quick" | "signal">,
+  unheard: ReadonlyMap<Member, HoldfastError>,
+): Promise<Inspected> {
+  let { state, listed } = item;
+  for (let round = 0; ; round++) {
+    const facts = await gather(core, item.name, state, listed, scope, unheard);
+    const now = core.ledger.index.get(item.name);
+    if (round < 3 && !sameState(state, now)) {
+      state = now;
+      // The listing is of an earlier moment too.
+      listed = undefined;
+      continue;
+    }
+    const assessment = assess({
+      name: item.name,
+      state,
+      facts,
+      mode: core.modeFor(item.name),
+      targets: core.targets(item.name),
+      isDead: (intent) => core.isDead(intent),
+    });
+    let copies = 0;
+    let bytes = 0;
+    for (const fact of facts.values()) {
+      if (fact.kind === "content") bytes += fact.content.size;
+      if (fact.kind === "content" || fact.kind === "size") copies++;
+    }
+    return { assessment, state, copies, bytes };
+  }
+}
+
+/** Whether a name's records are the same; marks that only confirm what is owed do not matter to what an object is. */
+export function sameState(a: NameState | undefined, b: NameState | undefined): boolean {
+  if (a === b) return true;
+  const versions = (state: NameState | undefined): string =>
+    state?.records.map((record) => `${record.version}${record.kind}`).join(" ") ?? "";
+  return versions(a) === versions(b);
+}
+
+async function gather(
+  core: PoolStore,
+  name: string,
+  state: NameState | undefined,
+  listed: ScanItem["listed"] | undefined,
+  scope: Pick<ScanScope, "quick" | "signal">,
+  unheard: ReadonlyMap<Member, HoldfastError>,
+): Promise<ReadonlyMap<Member, CopyFact>> {
+  const facts = await Promise.all(
+    core.ledger.members.map(async (member): Promise<readonly [Member, CopyFact]> => {
+      if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
+      const info = listed?.get(member);
+      if (listed !== undefined && info === undefined) return [member, { kind: "absent" }];
+      // What has no record can only be told by its bytes.
+      const quick = scope.quick && state !== undefined && state.records.every((record) => record.kind !== "intent");
+      return [member, await look(member, name, quick, info, scope.signal)];
+    }),
+  );
+  return new Map(facts);
+}
+
+async function look(
+  member: Member,
+  name: string,
+  quick: boolean,
+  listed: ObjectInfo | undefined,
+  signal: AbortSignal | undefined,
+): Promise<CopyFact> {
+  try {
+    if (quick) {
+      const info = listed ?? (await member.store.stat(name, { signal }));
+      const sha256 = info.digests?.sha256;
+      return { kind: "size", size: info.size, ...(sha256 === undefined ? {} : { sha256 }) };
+    }
+    const { info, body } = await member.store.get(name, { signal });
+    const digest = new ContentDigest(info.size);
+    for await (const chunk of body) digest.update(chunk);
+    return { kind: "content", content: digest.finish() };
+  } catch (error) {
+    throwIfAborted(signal);
+    const failure = toHoldfastError(error);
+    if (failure.code === "not-found") return { kind: "absent" };
+    // A store that stopped answering says nothing of its copy; one that answers with an error has a copy it cannot give.
+    if (failure.retryable) return { kind: "unheard" };
+    return { kind: "unreadable", reason: failure.message };
+  }
+}
