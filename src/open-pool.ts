@@ -149,7 +149,9 @@ function fingerprint(store: StoreDescription): string {
 function cacheFolder(cache: string | false | undefined): string | undefined {
   if (cache === false) return undefined;
   const folder =
-    cache ?? process.env["HOLDFAST_CACHE"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "holdfast");
+    cache ??
+    process.env["HOLDFAST_CACHE"] ??
+    join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "holdfast");
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     return folder;
@@ -185,7 +187,7 @@ function machineId(cache: string | undefined): string {
 
 async function indexOpener(cache: string | undefined, logger: Logger): Promise<(pool: string) => LedgerIndex> {
   if (cache === undefined) return () => new MemoryIndex();
-  const { openLmdbIndex } = await import("./ledger/lmdb-index.ts");
+  const { openLmdbIndex } = await import("./lmdb-index.ts");
   return (pool) => {
     try {
       return openLmdbIndex(join(cache, "pools", pool));

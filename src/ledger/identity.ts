@@ -32,7 +32,11 @@ export function parseIdentity(bytes: Uint8Array, store: string): Identity {
   }
   const result = z.safeParse(form, value);
   if (!result.success) {
-    throw new HoldfastError("corrupt", "its identity is damaged", { store, object: IDENTITY_NAME, cause: result.error });
+    throw new HoldfastError("corrupt", "its identity is damaged", {
+      store,
+      object: IDENTITY_NAME,
+      cause: result.error,
+    });
   }
   if (result.data.holdfast > FORMAT) {
     throw new HoldfastError("unsupported", `it was written in format ${result.data.holdfast}, by a newer Holdfast`, {

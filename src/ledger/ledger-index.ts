@@ -147,7 +147,7 @@ export class MemoryIndex implements LedgerIndex {
   }
 
   *facts(prefix: string): Generator<readonly [string, string]> {
-    for (const [key, value] of [...this.#facts]) if (key.startsWith(prefix)) yield [key, value];
+    for (const [key, value] of this.#facts) if (key.startsWith(prefix)) yield [key, value];
   }
 
   close(): Promise<void> {

@@ -48,7 +48,10 @@ export type Appended = ReadonlyMap<Member, Promise<HoldfastError | undefined>>;
 interface Batch {
   readonly objects: ObjectRecord[];
   readonly stores: StoreRecord[];
-  readonly outcome: Map<Member, { promise: Promise<HoldfastError | undefined>; resolve: (error: HoldfastError | undefined) => void }>;
+  readonly outcome: Map<
+    Member,
+    { promise: Promise<HoldfastError | undefined>; resolve: (error: HoldfastError | undefined) => void }
+  >;
 }
 
 const MAX_BATCH_RECORDS = 1000;
@@ -196,7 +199,10 @@ export class Ledger {
 
   #late(member: Member): Answer {
     const message = `${member.label} did not answer in ${this.#hearMs} ms`;
-    return { error: new HoldfastError("timeout", message, { store: member.label, operation: "open" }), segments: new Set() };
+    return {
+      error: new HoldfastError("timeout", message, { store: member.label, operation: "open" }),
+      segments: new Set(),
+    };
   }
 
   async #within(work: Promise<Answer>, late: () => Answer): Promise<Answer> {
@@ -735,7 +741,10 @@ export class Ledger {
   }
 
   /** Notes a fact about a store of the pool, on all stores. */
-  async recordStore(id: StoreId, change: Partial<Pick<StoreRecord, "state" | "censused" | "label" | "fingerprint">>): Promise<void> {
+  async recordStore(
+    id: StoreId,
+    change: Partial<Pick<StoreRecord, "state" | "censused" | "label" | "fingerprint">>,
+  ): Promise<void> {
     const known = this.#index.store(id);
     if (known === undefined) return;
     const same = Object.entries(change).every(([key, value]) => known[key as keyof StoreRecord] === value);

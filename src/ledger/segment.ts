@@ -120,7 +120,10 @@ export function decodeSegment(bytes: Uint8Array): Segment {
     if (head === undefined) {
       head = parseLine(headForm, line, damaged);
       if (head.holdfast > FORMAT) {
-        throw new HoldfastError("unsupported", `the ledger was written in format ${head.holdfast}, by a newer Holdfast`);
+        throw new HoldfastError(
+          "unsupported",
+          `the ledger was written in format ${head.holdfast}, by a newer Holdfast`,
+        );
       }
       continue;
     }
@@ -190,7 +193,12 @@ export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, num
     else copies[key] = letter;
   }
   const { content } = record;
-  const packed: PackedRecord = { n: record.name, v: record.version, k: record.kind === "put" ? "p" : record.kind === "delete" ? "d" : "i", c: copies };
+  const packed: PackedRecord = {
+    n: record.name,
+    v: record.version,
+    k: record.kind === "put" ? "p" : record.kind === "delete" ? "d" : "i",
+    c: copies,
+  };
   if (record.base !== "") packed.b = record.base;
   if (content !== undefined) {
     packed.s = content.size;
@@ -211,7 +219,8 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
   if (typeof value !== "object" || value === null) throw damaged("a record is no object");
   const packed = value as Partial<PackedRecord>;
   const { n, v, k, c } = packed;
-  if (typeof n !== "string" || !isVersion(v) || typeof c !== "object" || c === null) throw damaged("a record is incomplete");
+  if (typeof n !== "string" || !isVersion(v) || typeof c !== "object" || c === null)
+    throw damaged("a record is incomplete");
   if (packed.b !== undefined && !isVersion(packed.b)) throw damaged("a record has no valid base");
   const copies: Record<StoreId, CopyMark> = {};
   for (const [key, packedMark] of Object.entries(c)) {
@@ -227,7 +236,8 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
   if (kind === undefined) throw damaged("a record is of an unknown kind");
   let content: Content | undefined;
   if (packed.s !== undefined) {
-    if (!Number.isSafeInteger(packed.s) || packed.s < 0 || typeof packed.h !== "string") throw damaged("a record has no digest");
+    if (!Number.isSafeInteger(packed.s) || packed.s < 0 || typeof packed.h !== "string")
+      throw damaged("a record has no digest");
     content = {
       size: packed.s,
       sha256: packed.h,

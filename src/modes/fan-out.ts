@@ -12,8 +12,11 @@ const WINDOW_BYTES = 8 * 1024 * 1024;
 export interface FanOut {
   /** One stream for each reader; to be read once. */
   readonly branches: readonly FanOutBranch[];
-  /** Resolves when the source was read to its end; rejects with the source's own error. Settles in any case. */
-  readonly source: Promise<void>;
+  /**
+   * Resolves to true when the source was read to its end, to false when nobody listened any more before that; rejects
+   * with the source's own error.
+   */
+  readonly source: Promise<boolean>;
 }
 
 export interface FanOutBranch extends AsyncIterable<Uint8Array> {
@@ -37,7 +40,7 @@ async function pump(
   branches: readonly Branch[],
   onChunk: (chunk: Uint8Array) => void,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<boolean> {
   const onAbort = (): void => {
     for (const branch of branches) branch.wake();
   };
@@ -49,17 +52,22 @@ async function pump(
         onChunk(chunk);
         for (const branch of branches) branch.push(chunk);
       }
-      for (const branch of branches) while (branch.isFull && !signal?.aborted) await branch.room();
-      if (branches.every((branch) => branch.stopped)) return;
+      for (const branch of branches) while (branch.isFull && !isAborted(signal)) await branch.room();
+      if (branches.every((branch) => branch.stopped)) return false;
     }
     if (signal?.aborted) throw abortError(signal);
     for (const branch of branches) branch.end();
+    return true;
   } catch (error) {
     for (const branch of branches) branch.fail(error);
     throw error;
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted ?? false;
 }
 
 class Branch implements FanOutBranch {

@@ -45,7 +45,7 @@ export async function* mergeLists(
       }
     }
   } finally {
-    await Promise.all(readers.map((reader) => reader.return?.()));
+    await Promise.all(readers.map(async (reader) => reader.return?.()));
     walk.return?.();
   }
 }

@@ -148,7 +148,10 @@ export class PoolStore implements Store {
     if (writer === this.ledger.writer) return !this.isBusy(intent.name) || this.#holding.has(intent.name);
     const isLive = this.#options.isLiveWriter?.(writer);
     if (isLive !== undefined) return !isLive;
-    const renewed = Object.values(intent.copies).reduce((rev, mark) => (mark.rev > rev ? mark.rev : rev), intent.version);
+    const renewed = Object.values(intent.copies).reduce(
+      (rev, mark) => (mark.rev > rev ? mark.rev : rev),
+      intent.version,
+    );
     return this.#runtime.now() - versionMs(renewed) > (this.#options.leaseMs ?? DEFAULT_LEASE_MS);
   }
 
@@ -218,7 +221,11 @@ export class PoolStore implements Store {
       if (error instanceof HoldfastError && error.code === "not-found") return;
       throw error;
     }
-    throw new HoldfastError("conflict", "the object exists already", { store: this.label, operation: "put", object: name });
+    throw new HoldfastError("conflict", "the object exists already", {
+      store: this.label,
+      operation: "put",
+      object: name,
+    });
   }
 
   async #putMirror(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
@@ -261,8 +268,8 @@ export class PoolStore implements Store {
     let sourceError: HoldfastError | undefined;
     let sourceEnded = false;
     const source = fan.source.then(
-      () => {
-        sourceEnded = true;
+      (ended) => {
+        sourceEnded = ended;
       },
       (error: unknown) => {
         sourceError = toHoldfastError(error).within({ operation: "put", object: name });
@@ -328,7 +335,8 @@ export class PoolStore implements Store {
         if (stored !== undefined) {
           const { answer, holders } = await this.#commit(begun, stored, [member], missed, options);
           if (holders.length > 0) {
-            for (const [store, error] of failed) this.#logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
+            for (const [store, error] of failed)
+              this.#logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
             return answer;
           }
         }
@@ -403,7 +411,8 @@ export class PoolStore implements Store {
         if (member.id === undefined) continue;
         const error = failed.get(member);
         if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
-        else if (error !== undefined && this.mode === "mirror") copies[member.id] = { state: "copy", rev, reason: error.code };
+        else if (error !== undefined && this.mode === "mirror")
+          copies[member.id] = { state: "copy", rev, reason: error.code };
         else if (this.#mayHold(member, begun)) {
           copies[member.id] = { state: "delete", rev };
           owedDeletes.push(member);
@@ -564,10 +573,18 @@ export class PoolStore implements Store {
 
   /** Whether every store that may have a copy of this version answers now. */
   #allHeard(record: ObjectRecord): boolean {
-    return this.ledger.members.every((member) => member.readable || (member.id !== undefined && record.copies[member.id]?.state === "none"));
+    return this.ledger.members.every(
+      (member) => member.readable || (member.id !== undefined && record.copies[member.id]?.state === "none"),
+    );
   }
 
-  async #getVersion(record: PutRecord, inner: string, name: string, unheard: readonly string[], options: GetOptions): Promise<GetResult> {
+  async #getVersion(
+    record: PutRecord,
+    inner: string,
+    name: string,
+    unheard: readonly string[],
+    options: GetOptions,
+  ): Promise<GetResult> {
     const { content } = record;
     const { start, end } = resolveRange(options.range, content.size);
     const stop = new AbortController();
@@ -655,8 +672,13 @@ export class PoolStore implements Store {
     for (const member of this.ledger.members) {
       if (!member.readable) continue;
       try {
-        const { info, body, close } = await member.store.get(inner, options);
-        return { info: { ...info, name }, body, close, ...(unheard.length > 0 ? { unheard } : {}) };
+        const found = await member.store.get(inner, options);
+        return {
+          info: { ...found.info, name },
+          body: found.body,
+          close: () => found.close(),
+          ...(unheard.length > 0 ? { unheard } : {}),
+        };
       } catch (error) {
         throwIfAborted(options.signal);
         const failure = toHoldfastError(error).within({ store: member.label, operation: "get", object: inner });
@@ -665,10 +687,14 @@ export class PoolStore implements Store {
       }
     }
     if (failures.length === 0) throw this.#absent(inner, "get");
-    throw new HoldfastError("unavailable", `no store that answered has it (${failures.map((failure) => `${failure.store ?? ""}: ${failure.message}`).join("; ")})`, {
-      errors: failures,
-      cause: failures.at(-1),
-    });
+    throw new HoldfastError(
+      "unavailable",
+      `no store that answered has it (${failures.map((failure) => `${failure.store ?? ""}: ${failure.message}`).join("; ")})`,
+      {
+        errors: failures,
+        cause: failures.at(-1),
+      },
+    );
   }
 
   /** What an unfinished write left is read only when all stores answer and their copies are alike. */
@@ -687,9 +713,13 @@ export class PoolStore implements Store {
       }
     }
     if (seen.size > 1) {
-      throw new HoldfastError("conflict", "a write was not finished and the copies differ: holdfast repair settles it", {
-        object: name,
-      });
+      throw new HoldfastError(
+        "conflict",
+        "a write was not finished and the copies differ: holdfast repair settles it",
+        {
+          object: name,
+        },
+      );
     }
   }
 
@@ -727,7 +757,10 @@ export class PoolStore implements Store {
     }
     const failure = failures[0];
     if (failure !== undefined) {
-      throw new HoldfastError("unavailable", `no store that answered has it (${failure.message})`, { cause: failure, errors: failures });
+      throw new HoldfastError("unavailable", `no store that answered has it (${failure.message})`, {
+        cause: failure,
+        errors: failures,
+      });
     }
     throw this.#absent(inner, "stat");
   }
@@ -742,7 +775,10 @@ export class PoolStore implements Store {
             return [member, await member.store.stat(name, options)] as const;
           } catch (error) {
             throwIfAborted(options.signal);
-            return [member, toHoldfastError(error).within({ store: member.label, operation: "stat", object: name })] as const;
+            return [
+              member,
+              toHoldfastError(error).within({ store: member.label, operation: "stat", object: name }),
+            ] as const;
           }
         }),
     );
@@ -824,7 +860,8 @@ export class PoolStore implements Store {
       const answers = await this.#statAll(name, options);
       existed = answers.some(([, answer]) => !(answer instanceof HoldfastError));
       const certain = answers.every(([, answer]) => !(answer instanceof HoldfastError) || answer.code === "not-found");
-      if (!existed && certain && this.ledger.members.every((member) => member.readable)) return { existed: false, owed: [] };
+      if (!existed && certain && this.ledger.members.every((member) => member.readable))
+        return { existed: false, owed: [] };
     } else if (current?.kind === "delete" && state.records.length === 1) {
       const owed = this.#debtsOf(current);
       return { existed: false, owed };
@@ -846,7 +883,8 @@ export class PoolStore implements Store {
       }),
     );
     const told = this.ledger.members.filter((member) => !failed.has(member));
-    if (told.length < Math.max(1, Math.min(this.#min, this.ledger.members.length))) throw this.#tooFew(this.ledger.members, failed);
+    if (told.length < Math.max(1, Math.min(this.#min, this.ledger.members.length)))
+      throw this.#tooFew(this.ledger.members, failed);
     this.ledger.index.setFact(pendingKey(name), undefined);
     const owed = await this.#deleteFrom(record, this.ledger.members, failed);
     if (owed.length > 0) this.#logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
@@ -972,7 +1010,10 @@ function branchBody(branch: FanOutBranch, body: Body): Body {
   };
 }
 
-async function* joined(first: IteratorResult<Uint8Array>, rest: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* joined(
+  first: IteratorResult<Uint8Array>,
+  rest: AsyncGenerator<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
   if (first.done === true) return;
   yield first.value;
   yield* rest;

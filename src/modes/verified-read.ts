@@ -98,10 +98,11 @@ async function* checkedPieces(
   const offset = first * pieceBytes;
   const endOfPieces = Math.min(size, behind * pieceBytes);
   const isWhole = offset === 0 && endOfPieces === size;
-  const { info, body, close } = await store.get(name, {
+  const found = await store.get(name, {
     ...(isWhole ? {} : { range: { offset, length: endOfPieces - offset } }),
     signal,
   });
+  const { info, body } = found;
   try {
     if (info.size !== size) {
       throw corrupt(store, name, `it has ${info.size} bytes, not ${size}`);
@@ -133,7 +134,7 @@ async function* checkedPieces(
     if (size === 0 && index === first) yield piece();
     if (index < behind) throw corrupt(store, name, "it ends too early");
   } finally {
-    await close();
+    await found.close();
   }
 }
 

@@ -51,7 +51,9 @@ export interface ObjectPlan {
    * - `keep`: the record stands; marks may change.
    * - `renew`: a record of a new version is written first, which settles what was open: with this content, or a tombstone.
    */
-  readonly decision: { readonly keep: ObjectRecord } | { readonly renew: Content | "delete"; readonly from: ObjectRecord | undefined };
+  readonly decision:
+    | { readonly keep: ObjectRecord }
+    | { readonly renew: Content | "delete"; readonly from: ObjectRecord | undefined };
   /** Why a record is written, for people. */
   readonly why: string;
   /** Members whose copy is good. */
@@ -144,7 +146,11 @@ function settled(
     if (isPresent(fact)) {
       const kind = record.kind === "delete" ? "stray" : wrongness(fact, record, input.state);
       if (!wanted.has(member)) {
-        findings.push({ kind: "stray", member, detail: record.kind === "delete" ? "the object was deleted" : "the object is not placed here" });
+        findings.push({
+          kind: "stray",
+          member,
+          detail: record.kind === "delete" ? "the object was deleted" : "the object is not placed here",
+        });
         deleteFrom.push({ member, why: record.kind === "delete" ? "deleted" : "not placed here" });
       } else {
         findings.push({ kind, member, ...(fact.kind === "unreadable" ? { detail: fact.reason } : {}) });
@@ -160,7 +166,8 @@ function settled(
       confirm.push(member);
     }
   }
-  if (!others && copyTo.length === 0 && deleteFrom.length === 0 && confirm.length === 0) return { findings, plan: undefined };
+  if (!others && copyTo.length === 0 && deleteFrom.length === 0 && confirm.length === 0)
+    return { findings, plan: undefined };
   return {
     findings,
     plan: {
@@ -213,7 +220,8 @@ function isBeginning(copy: Content, expected: Content): boolean {
 function undecided(input: AssessInput, record: PutRecord): Assessment {
   const findings: ObjectFinding[] = [];
   for (const [member, fact] of input.facts) {
-    if (fact.kind === "content" || fact.kind === "size") findings.push({ kind: wrongness(fact, record, input.state), member });
+    if (fact.kind === "content" || fact.kind === "size")
+      findings.push({ kind: wrongness(fact, record, input.state), member });
     else if (fact.kind === "unreadable") findings.push({ kind: "unreadable", member, detail: fact.reason });
     else if (fact.kind === "absent" && member.id !== undefined && record.copies[member.id]?.state === "holds") {
       findings.push({ kind: "missing", member });
@@ -226,7 +234,8 @@ function lost(input: AssessInput, record: ObjectRecord): Assessment {
   const findings: ObjectFinding[] = [{ kind: "lost", detail: "no store has a good copy" }];
   for (const [member, fact] of input.facts) {
     if (isPresent(fact)) findings.push({ kind: wrongness(fact, record, input.state), member });
-    else if (member.id !== undefined && record.copies[member.id]?.state === "holds") findings.push({ kind: "missing", member });
+    else if (member.id !== undefined && record.copies[member.id]?.state === "holds")
+      findings.push({ kind: "missing", member });
   }
   return { findings, plan: undefined };
 }
@@ -238,26 +247,42 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
   const intents = (input.state?.records.length ?? 0) > 0;
   if (present.length === 0) {
     if (!intents || unheard.length > 0) {
-      return intents ? { findings: [{ kind: "unsettled", detail: "a store was not heard" }], plan: undefined } : NOTHING;
+      return intents
+        ? { findings: [{ kind: "unsettled", detail: "a store was not heard" }], plan: undefined }
+        : NOTHING;
     }
     if (finished !== undefined) return lost(input, finished);
     return {
       findings: [{ kind: "unsettled", detail: "a write was begun and left nothing" }],
-      plan: { decision: { renew: "delete", from: undefined }, why: "settles an unfinished write", good: [], copyTo: [], deleteFrom: [], confirm: [] },
+      plan: {
+        decision: { renew: "delete", from: undefined },
+        why: "settles an unfinished write",
+        good: [],
+        copyTo: [],
+        deleteFrom: [],
+        confirm: [],
+      },
     };
   }
   const contents = new Map<string, Content>();
   for (const member of present) {
     const fact = input.facts.get(member);
     if (fact?.kind !== "content") {
-      return { findings: [{ kind: intents ? "unsettled" : "unrecorded", detail: "a copy could not be read" }], plan: undefined };
+      return {
+        findings: [{ kind: intents ? "unsettled" : "unrecorded", detail: "a copy could not be read" }],
+        plan: undefined,
+      };
     }
     contents.set(fact.content.sha256, fact.content);
   }
   const [content] = contents.values();
   if (contents.size > 1 || content === undefined) {
     return {
-      findings: present.map((member) => ({ kind: "conflict", member, detail: "copies differ, and nothing decides between them" })),
+      findings: present.map((member) => ({
+        kind: "conflict",
+        member,
+        detail: "copies differ, and nothing decides between them",
+      })),
       plan: undefined,
     };
   }
@@ -272,7 +297,9 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
       why: intents ? "settles an unfinished write" : "adopts an object without a record",
       good: present,
       copyTo: wanted.filter((member) => !present.includes(member)).map((member) => ({ member, why: "missing" })),
-      deleteFrom: present.filter((member) => input.mode === "mirror" && !wanted.includes(member)).map((member) => ({ member, why: "not placed here" })),
+      deleteFrom: present
+        .filter((member) => input.mode === "mirror" && !wanted.includes(member))
+        .map((member) => ({ member, why: "not placed here" })),
       confirm: [],
     },
   };

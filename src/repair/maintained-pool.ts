@@ -183,7 +183,11 @@ export class MaintainedPool implements Pool {
       const missing = late.filter(
         (member) => targets.includes(member) && (member.id === undefined || current.copies[member.id] === undefined),
       );
-      if (missing.length > 0 && Object.values(current.copies).every((mark) => mark.state !== "copy" && mark.state !== "delete")) objects++;
+      if (
+        missing.length > 0 &&
+        Object.values(current.copies).every((mark) => mark.state !== "copy" && mark.state !== "delete")
+      )
+        objects++;
       for (const { id } of missing) {
         if (id === undefined) continue;
         const sum = tally.get(id) ?? { copies: 0, bytes: 0, deletes: 0, since: undefined };
@@ -205,7 +209,14 @@ export class MaintainedPool implements Pool {
     const mark = `verify:${options.quick === true ? "quick" : "full"}:${prefix}`;
     const sampling = options.samplePercent !== undefined && options.samplePercent < 100;
     const resumed = options.resume === false || sampling ? undefined : readMark(ledger.index.getFact(mark));
-    const tally = { objects: 0, copies: 0, bytes: 0, findings: 0, byKind: {} as Partial<Record<FindingKind, number>>, ...resumed?.tally };
+    const tally = {
+      objects: 0,
+      copies: 0,
+      bytes: 0,
+      findings: 0,
+      byKind: {} as Partial<Record<FindingKind, number>>,
+      ...resumed?.tally,
+    };
     const unheard = new Map<Member, HoldfastError>();
     const report = (finding: Finding): void => {
       tally.findings++;
@@ -226,7 +237,11 @@ export class MaintainedPool implements Pool {
       tally.copies += copies;
       tally.bytes += bytes;
       inFlight.delete(item.name);
-      options.onProgress?.({ objects: tally.objects, bytes: tally.bytes, ...(total === undefined ? {} : { totalObjects: total }) });
+      options.onProgress?.({
+        objects: tally.objects,
+        bytes: tally.bytes,
+        ...(total === undefined ? {} : { totalObjects: total }),
+      });
       behind++;
       // Everything up to the first name still being looked at is done.
       if (!sampling && behind % 500 === 0 && inFlight.size === 0) {
@@ -242,7 +257,8 @@ export class MaintainedPool implements Pool {
     const { ledger } = this.#core;
     const findings: Finding[] = [];
     for (const { member, missing } of ledger.ledgerGaps()) {
-      for (const name of missing) findings.push({ kind: "ledger", object: name, store: member.label, detail: "missing" });
+      for (const name of missing)
+        findings.push({ kind: "ledger", object: name, store: member.label, detail: "missing" });
     }
     for (const member of ledger.members) {
       if (!read || !member.ready) continue;
@@ -318,7 +334,7 @@ export class MaintainedPool implements Pool {
   /** After a census of all stores nothing that was begun here can be hidden any more. */
   #clearPending(): void {
     const { index } = this.#core.ledger;
-    for (const [key] of [...index.facts("pending:")]) {
+    for (const [key] of index.facts("pending:")) {
       if (!this.#core.isBusy(key.slice("pending:".length))) index.setFact(key, undefined);
     }
   }
@@ -392,9 +408,18 @@ export class MaintainedPool implements Pool {
     sum.failed += mended.failed;
     sum.bytes += mended.bytes;
     for (const error of mended.errors) {
-      this.#logger.warn("repair could not finish an object", { object: name, store: error.store, reason: error.message });
+      this.#logger.warn("repair could not finish an object", {
+        object: name,
+        store: error.store,
+        reason: error.message,
+      });
       if (left.length < MAX_LEFT) {
-        left.push({ kind: "missing", object: name, ...(error.store === undefined ? {} : { store: error.store }), detail: error.message });
+        left.push({
+          kind: "missing",
+          object: name,
+          ...(error.store === undefined ? {} : { store: error.store }),
+          detail: error.message,
+        });
       }
     }
   }
@@ -409,7 +434,8 @@ export class MaintainedPool implements Pool {
     const scope = { prefix, quick: true, signal };
     const known = new Set(left.map((finding) => `${finding.kind} ${finding.store ?? ""} ${finding.object}`));
     const add = (finding: Finding): void => {
-      if (left.length < MAX_LEFT && !known.has(`${finding.kind} ${finding.store ?? ""} ${finding.object}`)) left.push(finding);
+      if (left.length < MAX_LEFT && !known.has(`${finding.kind} ${finding.store ?? ""} ${finding.object}`))
+        left.push(finding);
     };
     for (const finding of await this.#ledgerFindings(false)) add(finding);
     await forEachParallel(scanNames(this.#core, scope, unheard), WIDTH, async (item) => {
@@ -425,7 +451,12 @@ export class MaintainedPool implements Pool {
       for (const [id, mark] of Object.entries(current?.copies ?? {})) {
         const member = this.#core.ledger.memberById(id);
         if (member === undefined || (mark.state !== "copy" && mark.state !== "delete")) continue;
-        add({ kind: mark.state === "copy" ? "missing" : "stray", object: name, store: member.label, detail: "still owed" });
+        add({
+          kind: mark.state === "copy" ? "missing" : "stray",
+          object: name,
+          store: member.label,
+          detail: "still owed",
+        });
       }
     }
   }
@@ -443,7 +474,10 @@ export class MaintainedPool implements Pool {
     }
     if (options.dryRun !== true) await ledger.recordStore(member.id, { state: "draining" });
     const report = await this.#repair(options);
-    const removable = options.dryRun !== true && this.#isDispensable(member) && report.left.every((finding) => finding.store === member.label);
+    const removable =
+      options.dryRun !== true &&
+      this.#isDispensable(member) &&
+      report.left.every((finding) => finding.store === member.label);
     return { ...report, removable };
   }
 
@@ -454,8 +488,11 @@ export class MaintainedPool implements Pool {
       const current = currentRecord(state);
       if (state.records.length > 1) return false;
       if (!isPut(current)) continue;
-      const holders = members.filter((one) => one !== member && one.id !== undefined && current.copies[one.id]?.state === "holds");
-      const enough = this.#core.modeFor(name) === "mirror" ? holders.length === this.#core.targets(name).length : holders.length > 0;
+      const holders = members.filter(
+        (one) => one !== member && one.id !== undefined && current.copies[one.id]?.state === "holds",
+      );
+      const enough =
+        this.#core.modeFor(name) === "mirror" ? holders.length === this.#core.targets(name).length : holders.length > 0;
       if (!enough) return false;
     }
     return true;
@@ -465,7 +502,14 @@ export class MaintainedPool implements Pool {
     const report = await this.#repair(options);
     if (this.mode !== "stripe") return report;
     const moved = await this.#spread(options);
-    return { ...report, planned: report.planned + moved.planned, done: report.done + moved.done, failed: report.failed + moved.failed, bytes: report.bytes + moved.bytes, whole: report.whole && moved.failed === 0 };
+    return {
+      ...report,
+      planned: report.planned + moved.planned,
+      done: report.done + moved.done,
+      failed: report.failed + moved.failed,
+      bytes: report.bytes + moved.bytes,
+      whole: report.whole && moved.failed === 0,
+    };
   }
 
   /** Stripe: moves objects from stores that hold more than their share of the bytes to those that hold less. */
@@ -493,7 +537,14 @@ export class MaintainedPool implements Pool {
         // Only a move that brings the two nearer to each other.
         if (to === undefined || to === holder || size === 0 || excess(holder) - size < excess(to)) return;
         sum.planned++;
-        options.onAction?.({ action: "copy", object: name, store: to.label, from: holder.label, bytes: size, why: "spreads the load" });
+        options.onAction?.({
+          action: "copy",
+          object: name,
+          store: to.label,
+          from: holder.label,
+          bytes: size,
+          why: "spreads the load",
+        });
         held.set(holder, (held.get(holder) ?? 0) - size);
         held.set(to, (held.get(to) ?? 0) + size);
         if (options.dryRun === true) return;
@@ -504,7 +555,10 @@ export class MaintainedPool implements Pool {
         } catch (error) {
           throwIfAborted(options.signal);
           sum.failed++;
-          this.#logger.warn("an object could not be moved", { object: name, reason: error instanceof Error ? error.message : String(error) });
+          this.#logger.warn("an object could not be moved", {
+            object: name,
+            reason: error instanceof Error ? error.message : String(error),
+          });
         }
       });
     }
@@ -516,7 +570,9 @@ export class MaintainedPool implements Pool {
     for (const [name, state] of this.#core.ledger.index.iterate(prefix)) {
       const current = currentRecord(state);
       if (state.records.length !== 1 || !isPut(current)) continue;
-      const holders = this.#core.ledger.members.filter((member) => member.id !== undefined && current.copies[member.id]?.state === "holds");
+      const holders = this.#core.ledger.members.filter(
+        (member) => member.id !== undefined && current.copies[member.id]?.state === "holds",
+      );
       if (holders.length === 1 && holders[0] !== undefined) yield [name, current, holders[0]];
     }
   }
@@ -542,7 +598,9 @@ export class MaintainedPool implements Pool {
 
   // -------------------------------------------------------------------------------------------------------- drill
 
-  async drill(options: ScanOptions & { store?: string | undefined; samplePercent?: number | undefined } = {}): Promise<DrillReport> {
+  async drill(
+    options: ScanOptions & { store?: string | undefined; samplePercent?: number | undefined } = {},
+  ): Promise<DrillReport> {
     await this.#core.open();
     const { ledger } = this.#core;
     await ledger.hear();
@@ -562,11 +620,23 @@ export class MaintainedPool implements Pool {
     }
     await forEachParallel(chosen(), WIDTH, async ([name, record]) => {
       const sources = ledger.members
-        .filter((member) => member !== gone && member.readable && member.id !== undefined && record.copies[member.id]?.state === "holds")
+        .filter(
+          (member) =>
+            member !== gone &&
+            member.readable &&
+            member.id !== undefined &&
+            record.copies[member.id]?.state === "holds",
+        )
         .map((member) => ({ store: member.store }));
       objects++;
       try {
-        for await (const chunk of verifiedRead(sources, { name: record.name, content: record.content, start: 0, end: record.content.size, signal: options.signal })) {
+        for await (const chunk of verifiedRead(sources, {
+          name: record.name,
+          content: record.content,
+          start: 0,
+          end: record.content.size,
+          signal: options.signal,
+        })) {
           bytes += chunk.byteLength;
         }
       } catch {
@@ -612,7 +682,13 @@ function toFinding(object: string, finding: ObjectFinding): Finding {
 
 interface VerifyMark {
   readonly after: string;
-  readonly tally: { objects: number; copies: number; bytes: number; findings: number; byKind: Partial<Record<FindingKind, number>> };
+  readonly tally: {
+    objects: number;
+    copies: number;
+    bytes: number;
+    findings: number;
+    byKind: Partial<Record<FindingKind, number>>;
+  };
 }
 
 function readMark(text: string | undefined): VerifyMark | undefined {

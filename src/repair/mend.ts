@@ -37,8 +37,10 @@ export function describePlan(name: string, plan: ObjectPlan): readonly RepairAct
       why,
     });
   }
-  for (const { member, why } of plan.deleteFrom) actions.push({ action: "delete", object: name, store: member.label, why });
-  for (const member of plan.confirm) actions.push({ action: "clear", object: name, store: member.label, why: "confirmed" });
+  for (const { member, why } of plan.deleteFrom)
+    actions.push({ action: "delete", object: name, store: member.label, why });
+  for (const member of plan.confirm)
+    actions.push({ action: "clear", object: name, store: member.label, why: "confirmed" });
   return actions;
 }
 
@@ -147,7 +149,8 @@ function renewed(core: PoolStore, name: string, plan: ObjectPlan, state: NameSta
       copies[member.id] = { state: "delete", rev: version };
     } else copies[member.id] = { state: "copy", rev: version };
   }
-  for (const { member } of plan.deleteFrom) if (member.id !== undefined) copies[member.id] = { state: "delete", rev: version };
+  for (const { member } of plan.deleteFrom)
+    if (member.id !== undefined) copies[member.id] = { state: "delete", rev: version };
   const settles = state?.records.filter((record) => record.kind === "intent").map((record) => record.version) ?? [];
   const metadata = former?.metadata;
   const shared = {
@@ -171,7 +174,8 @@ async function noteMarks(
   touched: readonly Member[],
 ): Promise<void> {
   const { ledger } = core;
-  if (Object.keys(marks).length > 0) await Promise.all(ledger.append({ objects: [{ ...record, copies: marks }] }).values());
+  if (Object.keys(marks).length > 0)
+    await Promise.all(ledger.append({ objects: [{ ...record, copies: marks }] }).values());
   if (touched.length === 0) return;
   await ledger.freshen();
   const now = ledger.index.get(name);
@@ -181,7 +185,11 @@ async function noteMarks(
   const owed: Record<StoreId, CopyMark> = {};
   for (const member of touched) {
     if (member.id === undefined) continue;
-    owed[member.id] = { state: isPut(newer) ? "copy" : "delete", rev: ledger.clock.next(), reason: "changed during repair" };
+    owed[member.id] = {
+      state: isPut(newer) ? "copy" : "delete",
+      rev: ledger.clock.next(),
+      reason: "changed during repair",
+    };
   }
   await Promise.all(ledger.append({ objects: [{ ...newer, copies: owed }] }).values());
 }

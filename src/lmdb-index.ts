@@ -10,13 +10,13 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { open } from "lmdb";
 import type { Database, RootDatabase } from "lmdb";
-import { HoldfastError } from "../errors.ts";
-import { compareNames } from "../names.ts";
-import { countsOf } from "./ledger-index.ts";
-import type { IndexChanges, IndexCounts, LedgerIndex } from "./ledger-index.ts";
-import { mergeRecord, mergeStoreRecord } from "./record.ts";
-import type { NameState, StoreId, StoreRecord } from "./record.ts";
-import { packRecord, unpackRecord } from "./segment.ts";
+import { HoldfastError } from "./errors.ts";
+import { compareNames } from "./names.ts";
+import { countsOf } from "./ledger/ledger-index.ts";
+import type { IndexChanges, IndexCounts, LedgerIndex } from "./ledger/ledger-index.ts";
+import { mergeRecord, mergeStoreRecord } from "./ledger/record.ts";
+import type { NameState, StoreId, StoreRecord } from "./ledger/record.ts";
+import { packRecord, unpackRecord } from "./ledger/segment.ts";
 
 /** Raised when what is kept changes its form: an index of another form is thrown away. */
 const INDEX_FORM = "1";

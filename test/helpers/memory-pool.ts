@@ -1,0 +1,133 @@
+/** Pools over stores in memory, whose members tests can take down, look into and change by hand. */
+import { randomBytes } from "node:crypto";
+import { HoldfastError } from "../../src/errors.ts";
+import { Ledger } from "../../src/ledger/ledger.ts";
+import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
+import type { LedgerIndex } from "../../src/ledger/ledger-index.ts";
+import { Member } from "../../src/ledger/member.ts";
+import { silentLogger } from "../../src/log.ts";
+import { PoolStore } from "../../src/modes/pool-store.ts";
+import type { PoolStoreOptions } from "../../src/modes/pool-store.ts";
+import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
+import { replayable } from "../../src/replayable.ts";
+import { systemRuntime } from "../../src/runtime.ts";
+import type { Operation } from "../../src/errors.ts";
+import type { Store } from "../../src/store.ts";
+import { MemoryObjects, MemoryStore } from "../../src/stores/memory.ts";
+
+/** A store that a test can take down. */
+export interface Switched {
+  readonly store: Store;
+  readonly objects: MemoryObjects;
+  /** Every call rejects with `unavailable` while true. */
+  down: boolean;
+  /** Called before each call; may throw. */
+  onCall: ((operation: Operation, name: string) => void | Promise<void>) | undefined;
+  readonly calls: string[];
+}
+
+export function switched(label: string, objects = new MemoryObjects()): Switched {
+  const inner = new MemoryStore({ label, objects });
+  const self: Switched = { store: inner, objects, down: false, onCall: undefined, calls: [] };
+  const before = async (operation: Operation, name: string): Promise<void> => {
+    self.calls.push(`${operation} ${name}`);
+    if (self.down)
+      throw new HoldfastError("unavailable", "connection refused", { store: label, operation, object: name });
+    await self.onCall?.(operation, name);
+  };
+  const store: Store = {
+    label,
+    capabilities: inner.capabilities,
+    async put(name, body, options) {
+      await before("put", name);
+      return inner.put(name, body, options);
+    },
+    async get(name, options) {
+      await before("get", name);
+      return inner.get(name, options);
+    },
+    async stat(name, options) {
+      await before("stat", name);
+      return inner.stat(name, options);
+    },
+    async *list(prefix, options) {
+      await before("list", prefix);
+      yield* inner.list(prefix, options);
+    },
+    async delete(name, options) {
+      await before("delete", name);
+      return inner.delete(name, options);
+    },
+    // Several pools share the members, as machines do: one that closes does not take them from the others.
+    close: () => Promise.resolve(),
+  };
+  return Object.assign(self, { store });
+}
+
+export interface MemoryPoolOptions extends Partial<
+  Pick<PoolStoreOptions, "mode" | "onfail" | "min" | "nested" | "leaseMs" | "place">
+> {
+  readonly prefixes?: readonly (readonly string[])[];
+  /** 8 hexadecimal digits; the same machine shares an index. */
+  readonly machine?: string;
+  readonly index?: LedgerIndex;
+  readonly fingerprints?: readonly string[];
+  readonly mergeAt?: number;
+}
+
+export interface MemoryPool {
+  readonly pool: MaintainedPool;
+  readonly core: PoolStore;
+  readonly index: LedgerIndex;
+}
+
+/** An opened pool over the members given; more than one may be opened over the same members, as by several machines. */
+export function memoryPool(members: readonly { store: Store }[], options: MemoryPoolOptions = {}): MemoryPool {
+  // An index outlives the pool that used it, as one on disk does.
+  const index = options.index ?? new MemoryIndex();
+  const ledger = new Ledger({
+    members: members.map(
+      ({ store }, position) =>
+        new Member(
+          {
+            store,
+            fingerprint: options.fingerprints?.[position] ?? `place of ${store.label}`,
+            prefixes: options.prefixes?.[position] ?? [],
+          },
+          position,
+        ),
+    ),
+    runtime: systemRuntime,
+    logger: silentLogger,
+    machine: options.machine ?? randomBytes(4).toString("hex"),
+    openIndex: () => index,
+    freshMs: 0,
+    hearMs: 1000,
+    ...(options.mergeAt === undefined ? {} : { mergeAt: options.mergeAt }),
+  });
+  const core = new PoolStore({
+    label: "pool",
+    ledger,
+    mode: options.mode ?? "mirror",
+    onfail: options.onfail ?? "continue",
+    min: options.min,
+    place: options.place,
+    runtime: systemRuntime,
+    logger: silentLogger,
+    replayable,
+    nested: options.nested,
+    leaseMs: options.leaseMs,
+  });
+  return { pool: new MaintainedPool(core, { runtime: systemRuntime, logger: silentLogger }), core, index };
+}
+
+/** What a member holds under a name, as text; undefined where it has nothing. */
+export function textOn(member: Switched, name: string): string | undefined {
+  const entry = member.objects.get(name);
+  return entry === undefined ? undefined : Buffer.from(entry.bytes).toString();
+}
+
+/** Changes a member's copy behind the pool's back. */
+export function plant(member: Switched, name: string, bytes: Uint8Array | string): void {
+  member.objects.set(name, { bytes: Buffer.from(bytes), modifiedMs: 1 });
+}

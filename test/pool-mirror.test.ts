@@ -1,0 +1,153 @@
+import { describe, expect, it } from "vitest";
+import { collect, toBody } from "../src/body.ts";
+import { HoldfastError } from "../src/errors.ts";
+import type { Finding } from "../src/pool.ts";
+import type { Store } from "../src/store.ts";
+import { memoryPool, plant, switched, textOn } from "./helpers/memory-pool.ts";
+import type { Switched } from "./helpers/memory-pool.ts";
+
+async function read(store: Store, name: string): Promise<string> {
+  const { body } = await store.get(name);
+  return Buffer.from(await collect(body)).toString();
+}
+
+async function names(store: Store, prefix = ""): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name } of store.list(prefix)) found.push(name);
+  return found;
+}
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => "no error",
+    (error: unknown) => (error instanceof HoldfastError ? error.code : String(error)),
+  );
+}
+
+function three(): [Switched, Switched, Switched] {
+  return [switched("A"), switched("B"), switched("C")];
+}
+
+describe("a mirror", () => {
+  it("puts an object on every store, as a plain object under its own name", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    const result = await pool.put("a/b.txt", toBody("hello"));
+    expect(result.owed).toEqual([]);
+    expect(members.map((member) => textOn(member, "a/b.txt"))).toEqual(["hello", "hello", "hello"]);
+    expect(await read(pool, "a/b.txt")).toBe("hello");
+    expect(await names(pool)).toEqual(["a/b.txt"]);
+    await pool.close();
+  });
+
+  it("succeeds with one store down, says who owes it, and remembers that", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    await pool.put("first", toBody("1"));
+    members[1].down = true;
+    const result = await pool.put("x", toBody("new"));
+    expect(result.owed.map((debt) => `${debt.store} ${debt.owes} ${debt.object}`)).toEqual(["B copy x"]);
+    const status = await pool.status();
+    expect(status.degraded).toBe(1);
+    expect(status.stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
+    const other = memoryPool(members);
+    expect((await other.pool.status()).stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
+    await pool.close();
+  });
+
+  it("never reads the old version from a store that missed an overwrite", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    await pool.put("x", toBody("old"));
+    members[0].down = true;
+    await pool.put("x", toBody("new"));
+    members[0].down = false;
+    expect(textOn(members[0], "x")).toBe("old");
+    expect(await read(pool, "x")).toBe("new");
+    expect(await read(memoryPool(members).pool, "x")).toBe("new");
+    members[1].down = true;
+    members[2].down = true;
+    expect(await codeOf(read(pool, "x"))).toBe("unavailable");
+    await pool.close();
+  });
+
+  it("keeps a deleted object deleted when a store that missed the delete comes back", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    await pool.put("x", toBody("old"));
+    members[2].down = true;
+    const result = await pool.delete("x");
+    expect(result.existed).toBe(true);
+    expect(result.owed.map((debt) => `${debt.store} ${debt.owes}`)).toEqual(["C delete"]);
+    members[2].down = false;
+    expect(await codeOf(read(pool, "x"))).toBe("not-found");
+    expect(await names(pool)).toEqual([]);
+    const other = memoryPool(members).pool;
+    expect(await codeOf(read(other, "x"))).toBe("not-found");
+    const report = await pool.repair();
+    expect(report.whole).toBe(true);
+    expect(textOn(members[2], "x")).toBeUndefined();
+    await pool.close();
+  });
+
+  it("reads from the next store when the first is corrupt, names it, and repair mends it", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    await pool.put("x", toBody("right"));
+    plant(members[0], "x", "wrong");
+    expect(await read(pool, "x")).toBe("right");
+    const findings: Finding[] = [];
+    await pool.verify({ onFinding: (finding) => findings.push(finding) });
+    expect(findings.map((finding) => `${finding.kind} ${finding.store ?? ""}`)).toEqual(["corrupt A"]);
+    const report = await pool.repair();
+    expect(report).toMatchObject({ whole: true, left: [] });
+    expect(textOn(members[0], "x")).toBe("right");
+    const again = await pool.repair();
+    expect(again).toMatchObject({ planned: 0, done: 0, whole: true });
+    await pool.close();
+  });
+
+  it("adopts what stood there before the ledger, and fills the stores that lack it", async () => {
+    const members = three();
+    plant(members[1], "old.gpg", "volume");
+    plant(members[2], "old.gpg", "volume");
+    plant(members[0], "differs", "one");
+    plant(members[2], "differs", "two");
+    const { pool } = memoryPool(members);
+    expect(await read(pool, "old.gpg")).toBe("volume");
+    const report = await pool.repair();
+    expect(textOn(members[0], "old.gpg")).toBe("volume");
+    expect(report.left.map((finding) => `${finding.kind} ${finding.object} ${finding.store ?? ""}`).sort()).toEqual([
+      "conflict differs A",
+      "conflict differs C",
+    ]);
+    expect(textOn(members[0], "differs")).toBe("one");
+    expect(textOn(members[2], "differs")).toBe("two");
+    await pool.close();
+  });
+
+  it("fills a store that came late, and one that was wiped only when told so", async () => {
+    const members = three();
+    const first = memoryPool(members.slice(0, 2));
+    for (let i = 0; i < 20; i++) await first.pool.put(`n${i}`, toBody(`v${i}`));
+    await first.pool.close();
+    const { pool } = memoryPool(members);
+    expect(await pool.repair()).toMatchObject({ whole: true, left: [], failed: 0 });
+    expect(textOn(members[2], "n7")).toBe("v7");
+    for (const { name } of await collectInfos(members[2].store)) members[2].objects.delete(name);
+    await pool.put("while empty", toBody("x"));
+    expect(textOn(members[2], "while empty")).toBeUndefined();
+    expect((await pool.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "missing"]);
+    expect((await pool.repair()).whole).toBe(false);
+    expect((await pool.repair({ refill: ["C"] })).whole).toBe(true);
+    expect(textOn(members[2], "n7")).toBe("v7");
+    expect((await pool.repair()).planned).toBe(0);
+    await pool.close();
+  });
+});
+
+async function collectInfos(store: Store): Promise<{ name: string }[]> {
+  const found: { name: string }[] = [];
+  for await (const info of store.list("")) found.push(info);
+  return found;
+}
