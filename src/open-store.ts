@@ -31,6 +31,7 @@ export interface StoreKind {
 const kinds: Record<string, () => Promise<StoreKind>> = {
   sftp: async () => (await import("./stores/sftp.ts")).sftpKind,
   scp: async () => (await import("./stores/sftp.ts")).sftpKind,
+  file: async () => (await import("./stores/file.ts")).fileKind,
   memory: async () => (await import("./stores/memory.ts")).memoryKind,
   rclone: async () => (await import("./stores/rclone.ts")).rcloneKind,
   "boto3+s3": async () => (await import("./stores/s3.ts")).s3Kind,

@@ -1,0 +1,997 @@
+/**
+ * A folder as a store: `file:///absolute`, `file://relative` and plain paths, as duplicity reads them.
+ *
+ * An object is a plain file under its own name. A put writes a temporary file under `.holdfast/tmp/`, flushes it, renames
+ * it to its name and flushes the directory, so a crash at any instant leaves the old object or the new one. Directories
+ * are made as names need them and removed when they are empty.
+ *
+ * Nothing outside the folder can be reached: names with empty, `.` or `..` parts are refused, and symbolic links are not
+ * followed, neither on the way nor at the end. On Linux every directory and file is opened first and then asked where it
+ * is (`/proc/self/fd`), so that swapping a directory for a link at the wrong moment does not help either.
+ *
+ * A folder that does not exist is an empty store while its parent exists; `unavailable` when that is missing too. The
+ * first put makes it.
+ */
+import { randomBytes } from "node:crypto";
+import { isUtf8 } from "node:buffer";
+import * as fs from "node:fs";
+import { hostname } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { CHUNK_BYTES, checkedBytes } from "../body.ts";
+import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
+import type { ErrorCode, Operation } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { silentLogger } from "../log.ts";
+import { MAX_NAME_BYTES, RESERVED_PREFIX, checkName, compareNames } from "../names.ts";
+import type { StoreKind } from "../open-store.ts";
+import { resolveRange } from "../ranges.ts";
+import { systemRuntime } from "../runtime.ts";
+import type { Runtime } from "../runtime.ts";
+import { looksLikeUrl } from "../store-url.ts";
+import type {
+  Body,
+  Capabilities,
+  DeleteResult,
+  GetOptions,
+  GetResult,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../store.ts";
+
+// Plain descriptors: a FileHandle costs a third more on small files.
+const open = promisify(fs.open);
+const close = promisify(fs.close);
+const read = promisify(fs.read);
+const fstat = promisify(fs.fstat);
+const fdatasync = promisify(fs.fdatasync);
+const fsync = promisify(fs.fsync);
+const lstat = promisify(fs.lstat);
+const link = promisify(fs.link);
+const mkdir = promisify(fs.mkdir);
+const readdir = promisify(fs.readdir);
+const readlink = promisify(fs.readlink);
+const realpath = promisify(fs.realpath.native);
+const rename = promisify(fs.rename);
+const rmdir = promisify(fs.rmdir);
+const stat = promisify(fs.stat);
+const unlink = promisify(fs.unlink);
+const writev = promisify(fs.writev);
+
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants;
+
+/** The longest part of a name, in bytes: the limit of every common file system. */
+const MAX_PART_BYTES = 255;
+/** Where temporary files are, below the root: on its file system, and never listed. */
+const TMP = `${RESERVED_PREFIX}tmp`;
+/** A temporary file of a process that cannot be asked about is stray when nothing was written to it for so long. */
+const STRAY_AFTER_MS = 24 * 60 * 60 * 1000;
+/** How often a put goes back to making its directories when deletes take them away. */
+const MAX_TRIES = 50;
+/** An open directory is shared between operations for so long; then it is looked up by its path again. */
+const SHARE_MS = 1000;
+/** So many sizes are asked for at once in a listing. */
+const STAT_BATCH = 64;
+/** Chunks of fewer bytes are copied together before they are written. */
+const SMALL_CHUNK_BYTES = 16 * 1024;
+
+const HAS_PROC = process.platform === "linux" && fs.existsSync("/proc/self/fd");
+
+export interface FileStoreOptions {
+  readonly label?: string | undefined;
+  readonly logger?: Logger | undefined;
+  readonly runtime?: Runtime | undefined;
+}
+
+/** A directory that was opened and found to be where it should be. */
+class Directory {
+  readonly fd: number;
+  /** Where it really is. */
+  readonly where: string;
+  readonly openedMs: number;
+  refs = 1;
+  /** No longer given to others. */
+  stale = false;
+  #running: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
+
+  constructor(fd: number, where: string, openedMs: number) {
+    this.fd = fd;
+    this.where = where;
+    this.openedMs = openedMs;
+  }
+
+  /** Path of an entry: through the descriptor where that can be, so that no link can come between. */
+  entry(name: string): string {
+    return HAS_PROC ? `/proc/self/fd/${this.fd}/${name}` : `${this.where}/${name}`;
+  }
+
+  /** Flushes the directory. Calls during a flush share the next one, since the running one may have begun too early. */
+  sync(): Promise<void> {
+    if (!this.#running) return this.#start();
+    this.#next ??= this.#running
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined;
+        return this.#start();
+      });
+    return this.#next;
+  }
+
+  #start(): Promise<void> {
+    const running = fsync(this.fd)
+      .catch((error: unknown) => {
+        // Some file systems know no flush of a directory; there is nothing more to be had from them.
+        const code = codeOf(error);
+        if (code !== "EINVAL" && code !== "ENOTSUP") throw error;
+      })
+      .finally(() => {
+        if (this.#running === running) this.#running = undefined;
+      });
+    this.#running = running;
+    return running;
+  }
+}
+
+export class FileStore implements Store {
+  readonly label: string;
+  readonly capabilities: Capabilities = {
+    orderedList: true,
+    conditionalPut: true,
+    prefixNames: false,
+    maxNameBytes: MAX_NAME_BYTES,
+    maxNamePartBytes: MAX_PART_BYTES,
+    caseSensitive: process.platform !== "darwin" && process.platform !== "win32",
+    storeDigests: [],
+  };
+  /** The folder, absolute, as given. */
+  readonly root: string;
+  /** The folder without symbolic links, once it was found. */
+  #real: string | undefined;
+  readonly #logger: Logger;
+  readonly #runtime: Runtime;
+  #closed = false;
+  readonly #directories = new Map<string, Directory>();
+  /** Directories that are being made and flushed. */
+  readonly #making = new Map<string, Promise<void>>();
+  readonly #readers = new Set<() => Promise<void>>();
+  readonly #writing = new Set<Promise<unknown>>();
+  #swept: Promise<void> | undefined;
+
+  /** `root` is taken relative to the working directory of now. */
+  constructor(root: string, options: FileStoreOptions = {}) {
+    this.root = resolve(root);
+    this.label = options.label ?? this.root;
+    this.#logger = options.logger ?? silentLogger;
+    this.#runtime = options.runtime ?? systemRuntime;
+  }
+
+  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    return this.#tracked(this.#put(name, body, options).catch((error: unknown) => this.#fail(error, "put", name)));
+  }
+
+  async #put(name: string, body: Body, options: PutOptions): Promise<PutResult> {
+    const parts = this.#parts(name, options);
+    if (options.metadata) throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
+    const signal = options.signal;
+    let temporary: { fd: number; path: string } | undefined;
+    let directory: Directory | undefined;
+    try {
+      temporary = await this.#openTemporary();
+      const size = await writeAll(temporary.fd, checkedBytes(body, signal));
+      // The directories are made only now: a body that fails leaves none.
+      const flushed = fdatasync(temporary.fd);
+      const made = this.#makeDirectory(parts.slice(0, -1));
+      const [flush, parent] = await Promise.allSettled([flushed, made]);
+      if (parent.status === "fulfilled") directory = parent.value;
+      else throw parent.reason;
+      if (flush.status === "rejected") throw flush.reason;
+      const { fd } = temporary;
+      temporary = { fd: -1, path: temporary.path };
+      await close(fd);
+      throwIfAborted(signal);
+      const last = parts.at(-1) ?? "";
+      for (let tries = 1; ; tries++) {
+        try {
+          if (options.ifAbsent) await link(temporary.path, directory.entry(last));
+          else await rename(temporary.path, directory.entry(last));
+          break;
+        } catch (error) {
+          const code = codeOf(error);
+          const gone = code === "ENOENT" && tries < MAX_TRIES;
+          const empty =
+            (code === "EISDIR" || code === "ENOTEMPTY" || code === "EEXIST") &&
+            tries < MAX_TRIES &&
+            (await removeEmpty(directory.entry(last)));
+          if (!gone && !empty) throw putError(error, code, last);
+          if (gone) {
+            // A delete took the directory away between the two steps.
+            await this.#release(directory, true);
+            directory = undefined;
+            directory = await this.#makeDirectory(parts.slice(0, -1));
+          }
+        }
+      }
+      if (!options.ifAbsent) temporary = undefined;
+      await directory.sync();
+      return { size };
+    } finally {
+      if (directory) await this.#release(directory);
+      if (temporary) {
+        if (temporary.fd !== -1) await close(temporary.fd).catch(() => undefined);
+        await unlink(temporary.path).catch(() => undefined);
+      }
+    }
+  }
+
+  async get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    try {
+      const parts = this.#parts(name, options);
+      const fd = await this.#openObject(parts);
+      try {
+        const stats = await fstat(fd);
+        if (!stats.isFile()) throw notFound();
+        const { start, end } = resolveRange(options.range, stats.size);
+        throwIfAborted(options.signal);
+        return this.#reader(name, fd, stats, start, end, options.signal);
+      } catch (error) {
+        await close(fd);
+        throw error;
+      }
+    } catch (error) {
+      return this.#fail(error, "get", name);
+    }
+  }
+
+  #reader(
+    name: string,
+    fd: number,
+    stats: fs.Stats,
+    start: number,
+    end: number,
+    signal: AbortSignal | undefined,
+  ): GetResult {
+    let pending: Promise<unknown> | undefined;
+    let closing: Promise<void> | undefined;
+    const onAbort = (): void => void shut().catch(() => undefined);
+    const shut = (): Promise<void> => {
+      closing ??= (async () => {
+        this.#readers.delete(shut);
+        signal?.removeEventListener("abort", onAbort);
+        // A descriptor must not be closed under a read: its number may be another file's by then.
+        await pending?.catch(() => undefined);
+        await close(fd);
+      })();
+      return closing;
+    };
+    this.#readers.add(shut);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const readAt = async (at: number): Promise<Uint8Array> => {
+      const length = Math.min(CHUNK_BYTES, end - at);
+      const buffer = Buffer.allocUnsafeSlow(length);
+      const { bytesRead } = await read(fd, buffer, 0, length, at);
+      if (bytesRead === 0) throw new HoldfastError("corrupt", `the file was cut off at byte ${at} while it was read`);
+      return buffer.subarray(0, bytesRead);
+    };
+    const chunks = async function* (this: FileStore): AsyncGenerator<Uint8Array> {
+      try {
+        // One chunk ahead of the consumer.
+        let next: Promise<Uint8Array> | undefined;
+        for (let at = start; at < end;) {
+          if (signal?.aborted) throw abortError(signal);
+          if (closing) throw new HoldfastError("invalid", "the read was closed");
+          next ??= readAt(at);
+          pending = next;
+          const chunk = await next;
+          at += chunk.length;
+          next = undefined;
+          if (at < end && !closing) {
+            next = readAt(at);
+            pending = next;
+            next.catch(() => undefined);
+          }
+          yield chunk;
+        }
+        if (signal?.aborted) throw abortError(signal);
+      } catch (error) {
+        this.#fail(error, "get", name);
+      } finally {
+        await shut();
+      }
+    };
+    return { info: infoOf(name, stats), body: chunks.call(this), close: shut };
+  }
+
+  async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    try {
+      const parts = this.#parts(name, options);
+      const root = await this.#rootToRead();
+      if (root === undefined) throw notFound();
+      let stats;
+      try {
+        if (parts.length > 1) await this.#expectInside(join(root, ...parts.slice(0, -1)));
+        stats = await lstat(join(root, ...parts));
+      } catch (error) {
+        throw await this.#notThere(error);
+      }
+      if (stats.isSymbolicLink()) throw linkError();
+      if (!stats.isFile()) throw notFound();
+      throwIfAborted(options.signal);
+      return infoOf(name, stats);
+    } catch (error) {
+      return this.#fail(error, "stat", name);
+    }
+  }
+
+  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+    const skipped = { invalidNames: 0, notFiles: 0 };
+    try {
+      this.#check(options);
+      yield* this.#walk(prefix, options, skipped);
+    } catch (error) {
+      this.#fail(error, "list");
+    } finally {
+      if (skipped.invalidNames > 0) {
+        this.#logger.warn("list.names-skipped", {
+          store: this.label,
+          count: skipped.invalidNames,
+          reason: "file names that are not UTF-8, or too long, cannot be names of objects",
+        });
+      }
+      if (skipped.notFiles > 0) {
+        this.#logger.warn("list.not-files-skipped", {
+          store: this.label,
+          count: skipped.notFiles,
+          reason: "symbolic links, sockets, pipes and devices are no objects",
+        });
+      }
+    }
+  }
+
+  async *#walk(
+    prefix: string,
+    options: OperationOptions,
+    skipped: { invalidNames: number; notFiles: number },
+  ): AsyncGenerator<ObjectInfo> {
+    const root = await this.#rootToRead();
+    if (root === undefined) return;
+    const above = prefix.split("/").slice(0, -1);
+    // No object has such a part, so nothing begins with this.
+    if (prefix.includes("\0") || above.some((part) => !isPart(part))) return;
+    const top = above.length === 0 ? "" : `${above.join("/")}/`;
+    if (top.startsWith(`${TMP}/`)) return;
+    try {
+      if (top !== "") await this.#expectInside(join(root, ...above));
+    } catch (error) {
+      const found = await this.#notThere(error);
+      if (found.code === "not-found") return;
+      throw found;
+    }
+    interface Frame {
+      readonly path: string;
+      readonly entries: readonly Entry[];
+      at: number;
+    }
+    const stack: Frame[] = [{ path: top, entries: await this.#entries(root, top, prefix, skipped), at: 0 }];
+    for (let frame = stack.at(-1); frame; frame = stack.at(-1)) {
+      const entry = frame.entries[frame.at];
+      if (!entry) {
+        stack.pop();
+        continue;
+      }
+      this.#check(options);
+      if (entry.directory) {
+        frame.at++;
+        const path = `${frame.path}${entry.name}/`;
+        if (path !== `${TMP}/`) stack.push({ path, entries: await this.#entries(root, path, prefix, skipped), at: 0 });
+        continue;
+      }
+      const names: string[] = [];
+      for (let next = frame.entries[frame.at]; next && !next.directory && names.length < STAT_BATCH;) {
+        names.push(frame.path + next.name);
+        next = frame.entries[++frame.at];
+      }
+      const infos = await Promise.all(names.map((name) => infoAt(root, name)));
+      for (const info of infos) {
+        // Gone since its directory was read.
+        if (!info) continue;
+        this.#check(options);
+        yield info;
+      }
+    }
+  }
+
+  /** Entries of a directory that may stand under the prefix, in the order of the full names. Empty when it is gone. */
+  async #entries(
+    root: string,
+    path: string,
+    prefix: string,
+    skipped: { invalidNames: number; notFiles: number },
+  ): Promise<Entry[]> {
+    let found;
+    try {
+      found = await readdir(join(root, path), { withFileTypes: true, encoding: "buffer" });
+    } catch (error) {
+      const code = codeOf(error);
+      if (path !== "" && (code === "ENOENT" || code === "ENOTDIR")) return [];
+      throw path === "" ? await this.#notThere(error) : error;
+    }
+    const entries: Entry[] = [];
+    for (const one of found) {
+      const name = one.name.toString();
+      const full = path + name;
+      const directory = one.isDirectory();
+      if (!(full.startsWith(prefix) || (directory && prefix.startsWith(`${full}/`)))) continue;
+      if (!isUtf8(one.name) || Buffer.byteLength(full) > MAX_NAME_BYTES) skipped.invalidNames++;
+      else if (directory || one.isFile()) entries.push({ name, key: directory ? `${name}/` : name, directory });
+      else skipped.notFiles++;
+    }
+    return entries.sort((a, b) => compareNames(a.key, b.key));
+  }
+
+  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    return this.#tracked(this.#delete(name, options).catch((error: unknown) => this.#fail(error, "delete", name)));
+  }
+
+  async #delete(name: string, options: OperationOptions): Promise<DeleteResult> {
+    const parts = this.#parts(name, options);
+    const above = parts.slice(0, -1);
+    let directory: Directory | undefined;
+    try {
+      try {
+        directory = await this.#directory(above);
+        throwIfAborted(options.signal);
+        await unlink(directory.entry(parts.at(-1) ?? ""));
+      } catch (error) {
+        const found = await this.#notThere(error);
+        if (found.code === "not-found") return { existed: false };
+        throw found;
+      }
+      // Empty directories go too: they would be in the way of an object of their name.
+      while (above.length > 0) {
+        const child = above.at(-1) ?? "";
+        let parent: Directory;
+        try {
+          parent = await this.#directory(above.slice(0, -1));
+        } catch {
+          break;
+        }
+        try {
+          await rmdir(parent.entry(child));
+        } catch {
+          // Not empty, mostly; or another delete was faster.
+          await this.#release(parent);
+          break;
+        }
+        directory.stale = true;
+        await this.#release(directory, true);
+        directory = parent;
+        above.pop();
+      }
+      await directory.sync();
+      return { existed: true };
+    } finally {
+      if (directory) await this.#release(directory);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await Promise.allSettled(this.#writing);
+    await Promise.allSettled([...this.#readers].map((shut) => shut()));
+    const real = this.#real;
+    if (real !== undefined) {
+      // Both stay when they are not empty.
+      await rmdir(join(real, TMP)).catch(() => undefined);
+      await rmdir(join(real, RESERVED_PREFIX)).catch(() => undefined);
+    }
+  }
+
+  #tracked<T>(work: Promise<T>): Promise<T> {
+    const settled = work.finally(() => this.#writing.delete(settled));
+    this.#writing.add(settled);
+    return settled;
+  }
+
+  #check(options: OperationOptions): void {
+    throwIfAborted(options.signal);
+    if (this.#closed) throw new HoldfastError("invalid", "the store is closed");
+  }
+
+  #parts(name: string, options: OperationOptions): string[] {
+    this.#check(options);
+    checkName(name);
+    if (name === TMP || name.startsWith(`${TMP}/`)) {
+      throw new HoldfastError("invalid", `names under ${TMP}/ are kept for temporary files`);
+    }
+    const parts = name.split("/");
+    for (const part of parts) {
+      if (!isPart(part)) {
+        throw new HoldfastError("invalid", `a folder cannot hold the name ${JSON.stringify(name)}: ${badPart(part)}`);
+      }
+      if (Buffer.byteLength(part) > MAX_PART_BYTES) {
+        throw new HoldfastError("invalid", `a part of the name is longer than ${MAX_PART_BYTES} bytes`);
+      }
+    }
+    return parts;
+  }
+
+  /** The folder without links; undefined when it does not exist. */
+  async #realRoot(): Promise<string | undefined> {
+    if (this.#real !== undefined) return this.#real;
+    try {
+      const real = await realpath(this.root);
+      this.#real = real;
+      return real;
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+
+  /** The same for reading: rejects with `unavailable` when the parent is missing too. */
+  async #rootToRead(): Promise<string | undefined> {
+    const root = await this.#realRoot();
+    if (root === undefined) await this.#expectParent();
+    return root;
+  }
+
+  /** Throws `unavailable` when not even the folder's parent is there: a disk that is not mounted, mostly. */
+  async #expectParent(): Promise<void> {
+    const parent = dirname(this.root);
+    try {
+      await stat(parent);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
+      throw new HoldfastError("unavailable", `neither the folder ${this.root} nor its parent exists`, {
+        cause: error,
+        retryable: false,
+      });
+    }
+  }
+
+  /** What the failure to find something means: it is absent, or the folder is not there to be asked. */
+  async #notThere(error: unknown): Promise<HoldfastError> {
+    if (error instanceof HoldfastError) return error;
+    const code = codeOf(error);
+    // unlink of a directory, which is no object.
+    if (code === "EISDIR" || (code === "EPERM" && process.platform === "darwin")) return notFound(error);
+    if (code === "ELOOP") return linkError(error);
+    if (code !== "ENOENT" && code !== "ENOTDIR") return fsError(error);
+    try {
+      await stat(this.root);
+    } catch {
+      this.#real = undefined;
+      try {
+        await this.#expectParent();
+      } catch (missing) {
+        return fsError(missing);
+      }
+    }
+    return notFound(error);
+  }
+
+  /** Throws unless the directory really is at this place, with no link on the way. */
+  async #expectInside(path: string): Promise<void> {
+    if ((await realpath(path)) !== path) throw linkError();
+  }
+
+  /** Opens a file and makes sure that it is the one of this name. */
+  async #openObject(parts: readonly string[]): Promise<number> {
+    const root = await this.#rootToRead();
+    if (root === undefined) throw notFound();
+    const path = join(root, ...parts);
+    try {
+      if (!HAS_PROC && parts.length > 1) await this.#expectInside(dirname(path));
+      // A pipe of that name would keep an open without O_NONBLOCK waiting for its writer.
+      const fd = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+      if (HAS_PROC) {
+        const where = await readlink(`/proc/self/fd/${fd}`);
+        // Replaced or deleted since it was opened: still the object of this name.
+        if (where !== path && where !== `${path} (deleted)`) {
+          await close(fd);
+          throw linkError();
+        }
+      }
+      return fd;
+    } catch (error) {
+      // Not even whether something is there is told of a place outside.
+      if (codeOf(error) === "ENOENT" && (await leadsThroughLink(root, parts.slice(0, -1)))) throw linkError(error);
+      throw await this.#notThere(error);
+    }
+  }
+
+  /** Opens a directory below the root, or shares an open one. Rejects with the system's error when there is none. */
+  async #directory(parts: readonly string[]): Promise<Directory> {
+    const root = await this.#realRoot();
+    if (root === undefined) throw goneError();
+    const where = join(root, ...parts);
+    const shared = this.#directories.get(where);
+    const now = this.#runtime.monotonicMs();
+    if (shared && !shared.stale && now - shared.openedMs < SHARE_MS) {
+      shared.refs++;
+      return shared;
+    }
+    let fd;
+    try {
+      if (!HAS_PROC) await this.#expectInside(where);
+      fd = await open(where, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    } catch (error) {
+      if (codeOf(error) === "ENOTDIR" && (await leadsThroughLink(root, parts))) throw linkError(error);
+      throw error;
+    }
+    if (HAS_PROC) {
+      const found = await readlink(`/proc/self/fd/${fd}`);
+      if (found !== where) {
+        await close(fd);
+        if (found === `${where} (deleted)`) {
+          throw goneError();
+        }
+        throw linkError();
+      }
+    }
+    const directory = new Directory(fd, where, now);
+    this.#directories.set(where, directory);
+    return directory;
+  }
+
+  async #release(directory: Directory, stale = false): Promise<void> {
+    if (stale) directory.stale = true;
+    if (--directory.refs > 0) return;
+    if (this.#directories.get(directory.where) === directory) this.#directories.delete(directory.where);
+    await close(directory.fd);
+  }
+
+  /** Opens a directory, and makes it and those above it where they are missing. */
+  async #makeDirectory(parts: readonly string[]): Promise<Directory> {
+    for (let tries = 1; ; tries++) {
+      try {
+        const directory = await this.#directory(parts);
+        // Another put has made it, and its entry may not be flushed yet.
+        await this.#making.get(directory.where);
+        return directory;
+      } catch (error) {
+        const code = codeOf(error);
+        if (code === "ENOTDIR") {
+          throw new HoldfastError("conflict", "an object stands where a directory is needed", { cause: error });
+        }
+        if (code !== "ENOENT" || tries >= MAX_TRIES) throw error;
+        if (parts.length === 0) {
+          await this.#makeRoot();
+          continue;
+        }
+        const parent = await this.#makeDirectory(parts.slice(0, -1));
+        try {
+          await this.#makeEntry(parent, parts.at(-1) ?? "");
+        } catch (made) {
+          // The parent is gone again: from the top.
+          if (codeOf(made) !== "ENOENT") throw made;
+          parent.stale = true;
+        } finally {
+          await this.#release(parent);
+        }
+      }
+    }
+  }
+
+  async #makeEntry(parent: Directory, name: string): Promise<void> {
+    const where = join(parent.where, name);
+    const running = this.#making.get(where);
+    if (running) return running;
+    const making = (async () => {
+      try {
+        await mkdir(parent.entry(name));
+      } catch (error) {
+        if (codeOf(error) === "EEXIST") return;
+        throw error;
+      }
+      await parent.sync();
+    })();
+    this.#making.set(where, making);
+    try {
+      await making;
+    } finally {
+      this.#making.delete(where);
+    }
+  }
+
+  async #makeRoot(): Promise<void> {
+    const first = await mkdir(this.root, { recursive: true });
+    this.#real = await realpath(this.root);
+    if (first === undefined) return;
+    // Each directory above a new one has a new entry.
+    for (let path = dirname(this.root); path.length >= dirname(first).length; path = dirname(path)) {
+      const fd = await open(path, O_RDONLY | O_DIRECTORY);
+      try {
+        await fsync(fd);
+      } finally {
+        await close(fd);
+      }
+      if (path === dirname(path)) break;
+    }
+  }
+
+  async #openTemporary(): Promise<{ fd: number; path: string }> {
+    for (let tries = 1; ; tries++) {
+      const root = await this.#realRoot();
+      if (root !== undefined) {
+        const path = join(root, TMP, `${OWNER}.${process.pid}.${randomBytes(8).toString("hex")}`);
+        try {
+          if (!this.#swept) {
+            // Never through a link: the temporary files would be elsewhere.
+            await this.#expectInside(join(root, TMP));
+            this.#swept = this.#sweep(join(root, TMP));
+          }
+          await this.#swept;
+          const fd = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o666);
+          if (HAS_PROC && (await readlink(`/proc/self/fd/${fd}`)) !== path) {
+            await close(fd);
+            await unlink(path);
+            throw linkError();
+          }
+          return { path, fd };
+        } catch (error) {
+          if (codeOf(error) !== "ENOENT" || tries >= MAX_TRIES) throw error;
+        }
+      }
+      this.#swept = undefined;
+      const directory = await this.#makeDirectory(TMP.split("/"));
+      await this.#release(directory);
+    }
+  }
+
+  /** Removes temporary files whose process is gone, or that nobody has written to for a day. */
+  async #sweep(path: string): Promise<void> {
+    try {
+      for (const name of await readdir(path)) {
+        const [owner, pid] = name.split(".");
+        const file = join(path, name);
+        const dead = owner === OWNER && pid !== undefined && !isAlive(Number(pid));
+        if (!dead) {
+          const { mtimeMs } = await lstat(file);
+          if (this.#runtime.now() - mtimeMs < STRAY_AFTER_MS) continue;
+        }
+        await unlink(file);
+        this.#logger.info("sweep.temporary-file-removed", { store: this.label, file: `${TMP}/${name}` });
+      }
+    } catch (error) {
+      // Another process is sweeping, or may not: nothing depends on it.
+      this.#logger.debug("sweep.failed", { store: this.label, reason: String(error) });
+    }
+  }
+
+  #fail(error: unknown, operation: Operation, object?: string): never {
+    throw fsError(error).within({ store: this.label, operation, object });
+  }
+}
+
+interface Entry {
+  readonly name: string;
+  /** By what it is ordered: the names in a directory all begin with its own and a slash. */
+  readonly key: string;
+  readonly directory: boolean;
+}
+
+/**
+ * Whose process ids can be compared with ours: the same boot of the same machine and the same set of process ids. A
+ * container has its own set, and a folder on a network has several machines.
+ */
+const OWNER = ((): string => {
+  const facts = [hostname()];
+  try {
+    facts.push(fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(), fs.readlinkSync("/proc/self/ns/pid"));
+  } catch {
+    // Not Linux: the host's name must do.
+  }
+  return facts
+    .join("-")
+    .replaceAll(/[^A-Za-z0-9]+/gu, "-")
+    .slice(-80);
+})();
+
+function isAlive(pid: number): boolean {
+  if (!Number.isSafeInteger(pid) || pid <= 0) return true;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return codeOf(error) !== "ESRCH";
+  }
+}
+
+function isPart(part: string): boolean {
+  return part !== "" && part !== "." && part !== "..";
+}
+
+function badPart(part: string): string {
+  return part === "" ? "it begins or ends with a slash or has two in a row" : `one of its parts is ${part}`;
+}
+
+/** Writes everything, in pieces of 1 MiB or more, while the next piece is gathered. Returns the size. */
+async function writeAll(fd: number, chunks: AsyncIterable<Uint8Array>): Promise<number> {
+  let size = 0;
+  let gathered = 0;
+  let list: Uint8Array[] = [];
+  let small: Uint8Array[] = [];
+  let smallBytes = 0;
+  let writing: Promise<void> | undefined;
+  const joinSmall = (): void => {
+    const [only] = small;
+    if (only) list.push(small.length === 1 ? only : Buffer.concat(small, smallBytes));
+    small = [];
+    smallBytes = 0;
+  };
+  const flush = async (): Promise<void> => {
+    joinSmall();
+    const batch = list;
+    list = [];
+    gathered = 0;
+    await writing;
+    if (batch.length > 0) writing = writeBatch(fd, batch);
+    writing?.catch(() => undefined);
+  };
+  try {
+    for await (const chunk of chunks) {
+      size += chunk.length;
+      gathered += chunk.length;
+      if (chunk.length < SMALL_CHUNK_BYTES) {
+        small.push(chunk);
+        smallBytes += chunk.length;
+      } else {
+        joinSmall();
+        list.push(chunk);
+      }
+      if (gathered >= CHUNK_BYTES) await flush();
+    }
+    await flush();
+  } finally {
+    await writing;
+  }
+  return size;
+}
+
+async function writeBatch(fd: number, batch: Uint8Array[]): Promise<void> {
+  let list = batch;
+  for (;;) {
+    let { bytesWritten } = await writev(fd, list);
+    let at = 0;
+    for (let chunk = list[at]; chunk && bytesWritten >= chunk.length; chunk = list[++at]) bytesWritten -= chunk.length;
+    const rest = list[at];
+    if (!rest) return;
+    // A short write: the next one says why.
+    list = [rest.subarray(bytesWritten), ...list.slice(at + 1)];
+  }
+}
+
+/** Removes a directory that holds nothing but empty directories. Resolves to whether it is gone. */
+async function removeEmpty(path: string): Promise<boolean> {
+  try {
+    await rmdir(path);
+    return true;
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === "ENOENT") return true;
+    if (code !== "ENOTEMPTY" && code !== "EEXIST") return false;
+  }
+  const entries = await readdir(path, { withFileTypes: true }).catch(() => undefined);
+  if (!entries?.every((entry) => entry.isDirectory())) return false;
+  for (const entry of entries) {
+    if (!(await removeEmpty(`${path}/${entry.name}`))) return false;
+  }
+  return rmdir(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Whether one of the parts is a symbolic link. */
+async function leadsThroughLink(root: string, parts: readonly string[]): Promise<boolean> {
+  let path = root;
+  for (const part of parts) {
+    path = join(path, part);
+    try {
+      if ((await lstat(path)).isSymbolicLink()) return true;
+    } catch {
+      return false;
+    }
+  }
+  return false;
+}
+
+async function infoAt(root: string, name: string): Promise<ObjectInfo | undefined> {
+  try {
+    const stats = await lstat(`${root}/${name}`);
+    return stats.isFile() ? infoOf(name, stats) : undefined;
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw error;
+  }
+}
+
+function infoOf(name: string, stats: fs.Stats): ObjectInfo {
+  return { name, size: stats.size, modifiedMs: stats.mtimeMs };
+}
+
+function notFound(cause?: unknown): HoldfastError {
+  return new HoldfastError("not-found", "there is no such object", { cause });
+}
+
+function linkError(cause?: unknown): HoldfastError {
+  return new HoldfastError("denied", "a symbolic link stands in the way; links are not followed", { cause });
+}
+
+/** As the system says it when a directory is missing. */
+function goneError(): Error {
+  return Object.assign(new Error("ENOENT: the directory does not exist"), { code: "ENOENT" });
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
+
+/** What a failure to give the object its name means. */
+function putError(error: unknown, code: string | undefined, last: string): unknown {
+  if (code === "EISDIR" || code === "ENOTEMPTY") {
+    return new HoldfastError("conflict", `${JSON.stringify(last)} is a directory with objects in it`, { cause: error });
+  }
+  if (code === "EEXIST") return new HoldfastError("conflict", "the object exists already", { cause: error });
+  if (code === "ENOTDIR") {
+    return new HoldfastError("conflict", "an object stands where a directory is needed", { cause: error });
+  }
+  if (code === "EXDEV") {
+    return new HoldfastError("unsupported", "another file system is mounted below the folder; make it a store itself", {
+      cause: error,
+    });
+  }
+  return error;
+}
+
+const CODES: Readonly<Record<string, ErrorCode>> = {
+  ENOSPC: "full",
+  EDQUOT: "full",
+  EFBIG: "full",
+  EACCES: "denied",
+  EPERM: "denied",
+  EROFS: "denied",
+  ELOOP: "denied",
+  ENAMETOOLONG: "invalid",
+  EILSEQ: "invalid",
+  EINVAL: "invalid",
+  ENOTSUP: "unsupported",
+  ENOSYS: "unsupported",
+};
+
+/** The system's error as Holdfast's. What is not known is a disk, or a network, out of order. */
+function fsError(error: unknown): HoldfastError {
+  if (error instanceof HoldfastError) return error;
+  const code = codeOf(error);
+  const message = error instanceof Error ? error.message : String(error);
+  if (code === undefined) return new HoldfastError("internal", message, { cause: error });
+  return new HoldfastError(CODES[code] ?? "unavailable", message, { cause: error });
+}
+
+export const fileKind: StoreKind = {
+  open: async (url, context) => {
+    const path = looksLikeUrl(url.text) ? decodePath(url.path) : url.path;
+    if (path === "") throw new HoldfastError("config", "the URL names no folder", { store: context.label });
+    return new FileStore(path, context);
+  },
+};
+
+/** Percent-decoded as duplicity does it: what is no encoding stays as it is. */
+function decodePath(path: string): string {
+  return path.replaceAll(/(?:%[0-9A-Fa-f]{2})+/gu, (encoded) => {
+    try {
+      const decoded = decodeURIComponent(encoded);
+      return decoded.includes("\0") ? encoded : decoded;
+    } catch {
+      return encoded;
+    }
+  });
+}
