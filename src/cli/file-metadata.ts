@@ -1,0 +1,23 @@
+/** What push and put keep of a file beside its bytes, and pull and get restore. */
+import type { Stats } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
+import type { ObjectMetadata } from "../store.ts";
+
+/** Modification time in seconds since 1970 with decimals, as rclone writes it; permission bits in octal. */
+export function metadataOf(stats: Stats): ObjectMetadata {
+  const metadata: Record<string, string> = { mtime: (stats.mtimeMs / 1000).toFixed(3) };
+  if (process.platform !== "win32") metadata["mode"] = (stats.mode & 0o777).toString(8);
+  return metadata;
+}
+
+/** Sets a file's time and permissions from metadata, where they are there and make sense. */
+export async function restoreMetadata(file: FileHandle, metadata: ObjectMetadata | undefined): Promise<void> {
+  const mode = metadata?.["mode"];
+  // The owner keeps the right to read and write what was restored; never set-user-id and the like.
+  if (mode !== undefined && /^[0-7]{1,3}$/u.test(mode)) await file.chmod(Number.parseInt(mode, 8) | 0o600);
+  const seconds = metadata?.["mtime"];
+  if (seconds !== undefined && /^-?\d{1,11}(\.\d{1,9})?$/u.test(seconds)) {
+    const time = Number.parseFloat(seconds);
+    await file.utimes(time, time);
+  }
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+/** The `holdfast` command. */
+import { constants } from "node:os";
+import { HoldfastError } from "../errors.ts";
+import { Output } from "./output.ts";
+import { run } from "./run.ts";
+
+/** After everything is done, what is left open (a socket that lingers) gets so long before the process ends. */
+const LINGER_MS = 1000;
+
+const stop = new AbortController();
+let stoppedBy: NodeJS.Signals | undefined;
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.on(name, () => {
+    // The second one is an order.
+    if (stoppedBy) process.exit(128 + constants.signals[name]);
+    stoppedBy = name;
+    if (process.stderr.isTTY) process.stderr.write("\nstopping (once more to stop at once)\n");
+    stop.abort(new HoldfastError("aborted", `stopped by ${name}`));
+  });
+}
+const onBroken = (): void => stop.abort(new HoldfastError("aborted", "nobody reads the output any more"));
+
+const exitCode = await run(
+  process.argv.slice(2),
+  {
+    stdin: process.stdin,
+    stdout: new Output(process.stdout, process.stdout.isTTY, onBroken),
+    stderr: new Output(process.stderr, process.stderr.isTTY, () => undefined),
+    env: process.env,
+    cwd: process.cwd(),
+  },
+  stop,
+);
+process.exitCode = stoppedBy ? 128 + constants.signals[stoppedBy] : exitCode;
+process.stdin.destroy();
+setTimeout(() => process.exit(), LINGER_MS).unref();

@@ -1,0 +1,130 @@
+/** What verify, repair, drain, rebalance and drill share: progress, findings, and the words for them. */
+import type { DrainReport, Finding, RepairAction, RepairReport, ScanOptions } from "../pool.ts";
+import type { CommandContext } from "./context.ts";
+import { count, formatBytes, printable } from "./format.ts";
+import type { OutputRecord } from "./printer.ts";
+import type { Progress } from "./progress.ts";
+
+const WORDS: Readonly<Record<Finding["kind"], string>> = {
+  missing: "the copy is missing",
+  stale: "the copy is of an older version",
+  truncated: "the copy is cut short",
+  corrupt: "the copy's bytes are wrong",
+  stray: "a copy that should not be there",
+  unrecorded: "the ledger does not know it",
+  conflict: "copies differ, and nothing decides between them",
+  unsettled: "a write was begun and not finished",
+  lost: "no good copy is left",
+  unreadable: "the copy cannot be read",
+  ledger: "a part of the ledger is missing or damaged",
+};
+
+export function findingRecord(finding: Finding): OutputRecord {
+  return {
+    type: "finding",
+    kind: finding.kind,
+    object: finding.object,
+    ...(finding.store === undefined ? {} : { store: finding.store }),
+    ...(finding.detail === undefined ? {} : { detail: finding.detail }),
+  };
+}
+
+export function findingLine(finding: Finding): string {
+  const where = finding.store === undefined ? "" : ` on ${printable(finding.store)}`;
+  const detail = finding.detail === undefined ? "" : ` (${printable(finding.detail)})`;
+  return `${finding.kind.padEnd(10)}  ${printable(finding.object)}${where}: ${WORDS[finding.kind]}${detail}`;
+}
+
+function actionRecord(action: RepairAction, dryRun: boolean): OutputRecord {
+  return {
+    type: "action",
+    action: action.action,
+    object: action.object,
+    ...(action.store === undefined ? {} : { store: action.store }),
+    ...(action.from === undefined ? {} : { from: action.from }),
+    ...(action.bytes === undefined ? {} : { bytes: action.bytes }),
+    why: action.why,
+    ...(dryRun ? { dryRun } : {}),
+  };
+}
+
+function actionLine(action: RepairAction): string {
+  const to = action.store === undefined ? "" : action.action === "copy" ? ` to ${action.store}` : ` on ${action.store}`;
+  const from = action.from === undefined ? "" : ` from ${action.from}`;
+  const size = action.bytes === undefined ? "" : ` (${formatBytes(action.bytes)})`;
+  return printable(`${action.action.padEnd(6)}  ${action.object}${from}${to}${size}: ${action.why}`);
+}
+
+/** Options of a scan that show its progress. */
+export function scanOptions(context: CommandContext, progress: Progress): ScanOptions {
+  return {
+    signal: context.signal,
+    onProgress: (at) => {
+      progress.total(at.totalBytes, at.totalObjects);
+      progress.reach(at.bytes, at.objects);
+    },
+  };
+}
+
+/** Prints each action as it is taken (or planned) and, where the run is to end with a report, what was found. */
+export function printActions(context: CommandContext, dryRun: boolean): (action: RepairAction) => void {
+  return (action) => {
+    const { printer } = context;
+    const line = actionLine(action);
+    void (dryRun ? printer.data(actionRecord(action, true), line) : printer.step(actionRecord(action, false), line));
+  };
+}
+
+/** Ends a repair, drain or rebalance: what is left, the summary, and the exit code. */
+export async function reportRepair(
+  context: CommandContext,
+  command: string,
+  report: RepairReport | DrainReport,
+  dryRun: boolean,
+): Promise<void> {
+  const { printer, outcome } = context;
+  for (const finding of report.left) {
+    await printer.data({ ...findingRecord(finding), left: true }, findingLine(finding));
+  }
+  if (report.failed > 0 || report.left.some((finding) => finding.kind === "lost")) outcome.failed();
+  const removable = "removable" in report ? report.removable : undefined;
+  const good = removable ?? report.whole;
+  // A dry run changes nothing, so whatever it planned is still wrong.
+  if (dryRun ? report.planned > 0 || report.unheard.length > 0 : !good) outcome.degraded();
+  const parts = dryRun
+    ? [`${count(report.planned, "step")} planned, nothing changed`]
+    : [
+        `${count(report.done, "step")} done (${formatBytes(report.bytes)})`,
+        ...(report.failed > 0 ? [`${report.failed} FAILED`] : []),
+        ...(report.left.length > 0 ? [`${count(report.left.length, "finding")} left`] : []),
+      ];
+  if (report.unheard.length > 0) parts.push(`not heard: ${report.unheard.map(printable).join(", ")}`);
+  if (!dryRun) {
+    parts.push(
+      removable === undefined
+        ? report.whole
+          ? "the pool is whole"
+          : "the pool is NOT known to be whole"
+        : removable
+          ? "the store may be taken out of the pool's file now"
+          : "the store may NOT be taken out yet",
+    );
+  }
+  await printer.done(
+    {
+      type: "summary",
+      command,
+      dryRun,
+      planned: report.planned,
+      done: report.done,
+      failed: report.failed,
+      bytes: report.bytes,
+      left: report.left.length,
+      whole: report.whole,
+      ...(removable === undefined ? {} : { removable }),
+      unheard: report.unheard,
+      exitCode: outcome.exitCode,
+    },
+    parts.join(", "),
+  );
+}

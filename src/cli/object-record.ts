@@ -1,0 +1,14 @@
+/** An object in JSON output. */
+import type { PoolObjectInfo } from "../pool.ts";
+import type { OutputRecord } from "./printer.ts";
+
+export function objectRecord(info: PoolObjectInfo): OutputRecord {
+  return {
+    type: "object",
+    object: info.name,
+    size: info.size,
+    ...(info.modifiedMs === undefined ? {} : { modified: new Date(info.modifiedMs).toISOString() }),
+    ...(info.sha256 === undefined ? {} : { sha256: info.sha256 }),
+    ...(info.metadata === undefined ? {} : { metadata: info.metadata }),
+  };
+}

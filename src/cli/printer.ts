@@ -1,0 +1,134 @@
+/**
+ * What commands say, in one of two forms: lines of text for people, or JSON for programs (docs/json.md).
+ *
+ * A command calls the same methods in both cases, with the record and its line.
+ */
+import type { HoldfastError } from "../errors.ts";
+import type { Debt } from "../store.ts";
+import { printable } from "./format.ts";
+import type { Output } from "./output.ts";
+import type { Progress } from "./progress.ts";
+
+/** One JSON object of the output. `type` says which; fields are only ever added to a type. */
+export interface OutputRecord {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+export interface Printer {
+  /** What the user asked for (a listing, a status). Shown with --quiet too. */
+  data(record: OutputRecord, line: string): Promise<void> | void;
+  /** One thing of many that was done: a line of its own where no progress bar stands for it. Not with --quiet. */
+  step(record: OutputRecord, line: string): Promise<void> | void;
+  /** What the command came to. Not with --quiet. */
+  done(record: OutputRecord, line: string): Promise<void> | void;
+  /** Something the user should know; the run goes on. */
+  warning(message: string, fields?: Readonly<Record<string, unknown>>): Promise<void> | void;
+  /** Something that did not work. */
+  error(error: HoldfastError): Promise<void> | void;
+  /** From here on stdout carries an object's bytes, and everything else goes to stderr. */
+  giveStdoutAway(): void;
+  /** Begins to show progress; the printer stops it at the end. */
+  progress(progress: Progress): void;
+  /** Resolves when everything is written. */
+  end(): Promise<void>;
+}
+
+export interface PrinterOptions {
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly quiet: boolean;
+  /** Whether stderr may be coloured. */
+  readonly colour: boolean;
+}
+
+/** An error as one JSON object, with the errors beneath it. */
+export function errorRecord(error: HoldfastError): OutputRecord {
+  return {
+    type: "error",
+    code: error.code,
+    message: error.message,
+    ...(error.store === undefined ? {} : { store: error.store }),
+    ...(error.operation === undefined ? {} : { operation: error.operation }),
+    ...(error.object === undefined ? {} : { object: error.object }),
+    retryable: error.retryable,
+    ...(error.errors.length === 0 ? {} : { errors: error.errors.map(errorRecord) }),
+  };
+}
+
+/** A debt in JSON output. */
+export function debtRecord(debt: Debt): Record<string, unknown> {
+  return {
+    object: debt.object,
+    store: debt.store,
+    owes: debt.owes,
+    since: new Date(debt.sinceMs).toISOString(),
+    ...(debt.reason === undefined ? {} : { reason: debt.reason }),
+  };
+}
+
+/** An error in one line, each store's own below it. */
+export function errorLines(error: HoldfastError, indent = ""): string[] {
+  const where = [error.store, error.object].filter((part) => part !== undefined && !error.message.includes(part));
+  const lines = [`${indent}${printable([...where, error.message].join(": "))}`];
+  for (const inner of error.errors) lines.push(...errorLines(inner, `${indent}  `));
+  return lines;
+}
+
+export function textPrinter({ stdout, stderr, quiet, colour }: PrinterOptions): Printer {
+  let out = stdout;
+  let bar: Progress | undefined;
+  const paint = (code: number, text: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+  const say = (text: string): Promise<void> | void => {
+    // What was said before on stdout stands before it on a terminal, too.
+    if (bar?.say(text)) return;
+    return Promise.resolve(out.isTerminal ? out.flush() : undefined).then(() => stderr.write(`${text}\n`));
+  };
+  return {
+    data: (_record, line) => out.write(`${line}\n`),
+    step: (_record, line) => {
+      if (!quiet && bar?.visible !== true) return out.write(`${line}\n`);
+    },
+    done: (_record, line) => {
+      bar?.stop();
+      if (!quiet) return out.write(`${line}\n`);
+    },
+    warning: (message) => say(`${paint(33, "warning:")} ${printable(message)}`),
+    error: (error) => say(`${paint(31, "error:")} ${errorLines(error).join("\n")}`),
+    giveStdoutAway: () => {
+      out = stderr;
+    },
+    progress: (progress) => {
+      bar = progress;
+    },
+    end: async () => {
+      bar?.stop();
+      await stdout.end();
+      await stderr.end();
+    },
+  };
+}
+
+export function jsonPrinter({ stdout, stderr, quiet }: PrinterOptions): Printer {
+  let out = stdout;
+  const print = (record: OutputRecord): Promise<void> | void => out.write(`${JSON.stringify(record)}\n`);
+  return {
+    data: print,
+    step: (record) => {
+      if (!quiet) return print(record);
+    },
+    done: (record) => {
+      if (!quiet) return print(record);
+    },
+    warning: (message, fields) => print({ type: "warning", message, ...fields }),
+    error: (error) => print(errorRecord(error)),
+    giveStdoutAway: () => {
+      out = stderr;
+    },
+    progress: () => undefined,
+    end: async () => {
+      await stdout.end();
+      await stderr.end();
+    },
+  };
+}

@@ -1,0 +1,286 @@
+/**
+ * The commands, their arguments and options: the one definition behind parsing, --help, the man page, docs/cli.md and
+ * shell completion. What a command does is in its own file, loaded when it is called.
+ */
+import { Argument, Command, InvalidArgumentError, Option } from "commander";
+import { HoldfastError } from "../errors.ts";
+import { VERSION } from "../version.ts";
+import type { CommandContext } from "./context.ts";
+
+/** Options that every command takes, before or behind its name. */
+export interface GlobalOptions {
+  readonly pool?: string;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly debug?: boolean;
+  readonly color?: boolean;
+}
+
+function globalOptions(): Option[] {
+  return [
+    new Option("-p, --pool <POOL>", "a multi:// URL, a pool file's path, or a single store's URL").env("HOLDFAST_POOL"),
+    new Option("--json", "print one JSON object a line (docs/json.md)"),
+    new Option("-q, --quiet", "print only what was asked for, warnings and errors"),
+    new Option("--debug", "log every step to stderr, one JSON object a line, without secrets"),
+    new Option("--no-color", "no colours (nor with NO_COLOR set)"),
+  ];
+}
+
+function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const number = /^\d{1,9}$/u.test(text) ? Number(text) : Number.NaN;
+    if (number >= least && number <= most) return number;
+    throw new InvalidArgumentError(`It is a whole number from ${least} to ${most}.`);
+  };
+}
+
+function percentage(text: string): number {
+  const number = /^\d{1,3}(\.\d{1,6})?%?$/u.test(text) ? Number.parseFloat(text) : Number.NaN;
+  if (number > 0 && number <= 100) return number;
+  throw new InvalidArgumentError("It is a percentage above 0, up to 100.");
+}
+
+function several(text: string, before: readonly string[] | undefined): string[] {
+  return [...(before ?? []), text];
+}
+
+const jobs = (): Option => new Option("-j, --jobs <N>", "objects at a time").argParser(wholeNumber(1, 256)).default(8);
+const links = (): Option =>
+  new Option("--links <WHAT>", "symbolic links in DIR: name them and exit 3, follow them, or ignore them")
+    .choices(["report", "follow", "ignore"])
+    .default("report");
+const quick = (): Option =>
+  new Option("--quick", "compare sizes and the stores' own checksums instead of reading everything");
+const dryRun = (): Option => new Option("-n, --dry-run", "print what would be done, and change nothing");
+const sample = (): Option =>
+  new Option("--sample <PERCENT>", "only so many of the objects, chosen at random").argParser(percentage);
+
+/** Builds the program. `contextOf` makes the context that a command runs in, from the options given. */
+export function buildProgram(contextOf: (options: GlobalOptions) => CommandContext): Command {
+  const program = new Command("holdfast");
+  program
+    .description(
+      "Makes many stores one safe place: mirrors objects over them or spreads them, and says what is missing.",
+    )
+    .version(VERSION, "-V, --version", "print the version")
+    .helpOption("-h, --help", "show help")
+    .helpCommand("help [COMMAND]", "show help for a command")
+    .exitOverride()
+    .showSuggestionAfterError(true)
+    .addHelpText(
+      "after",
+      `
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage or configuration
+  3  done, but degraded or partial: copies are owed, a store was not heard
+  4  not found
+  130, 143, 129  stopped by SIGINT, SIGTERM, SIGHUP; 141: nobody read the output any more
+
+Examples:
+  holdfast -p 'multi:///etc/pool.json?mode=mirror' push ~/photos photos
+  pg_dump db | holdfast -p pool.json put - db.sql
+  holdfast -p pool.json status`,
+    );
+  for (const option of globalOptions()) program.addOption(option);
+
+  /** Adds a command; its options are merged with those before its name. */
+  const add = (usage: string, summary: string, description = summary): Command => {
+    const command = program.command(usage).summary(summary).description(description);
+    command.helpOption("-h, --help", "show help");
+    command.exitOverride();
+    return command;
+  };
+  const contextFor = (command: Command): CommandContext => {
+    const before = program.opts<GlobalOptions>();
+    const behind = command.opts<GlobalOptions>();
+    const given = (where: Command): boolean => where.getOptionValueSource("pool") === "cli";
+    if (given(program) && given(command) && before.pool !== behind.pool) {
+      throw new HoldfastError("config", "two different pools are given by -p, before and behind the command");
+    }
+    return contextOf({
+      ...(given(command) ? { pool: behind.pool ?? "" } : before.pool === undefined ? {} : { pool: before.pool }),
+      json: before.json === true || behind.json === true,
+      quiet: before.quiet === true || behind.quiet === true,
+      debug: before.debug === true || behind.debug === true,
+      color: before.color !== false && behind.color !== false,
+    });
+  };
+
+  add("put", "put a file, or stdin, into the pool")
+    .argument("<FILE>", "the file, or - for stdin")
+    .argument("[NAME]", "the object's name; the file's own when left out")
+    .action(async (file: string, name: string | undefined, _options: unknown, command: Command) =>
+      (await import("./put.ts")).put(contextFor(command), file, name),
+    );
+  add("get", "get an object, into a file or stdout", "Gets an object. A file appears whole, or not at all.")
+    .argument("<NAME>", "the object")
+    .argument("[FILE]", "where to, or - for stdout; the last part of NAME when left out")
+    .action(async (name: string, file: string | undefined, _options: unknown, command: Command) =>
+      (await import("./get.ts")).get(contextFor(command), name, file),
+    );
+  add("ls", "list objects, in name order")
+    .argument("[PREFIX]", "only names that start with this", "")
+    .addOption(new Option("-l, --long", "size and time, too"))
+    .addOption(new Option("-0, --null", "end names with a NUL character instead of a newline"))
+    .action(async (prefix: string, options: { long?: boolean; null?: boolean }, command: Command) =>
+      (await import("./ls.ts")).ls(contextFor(command), prefix, options),
+    );
+  add("stat", "show an object's size, digest and times")
+    .argument("<NAME>", "the object")
+    .action(async (name: string, _options: unknown, command: Command) =>
+      (await import("./stat.ts")).stat(contextFor(command), name),
+    );
+  add("rm", "delete objects")
+    .argument("<NAME...>", "the objects")
+    .addOption(new Option("-f, --force", "an object that does not exist is no failure"))
+    .action(async (names: string[], options: { force?: boolean }, command: Command) =>
+      (await import("./rm.ts")).rm(contextFor(command), names, options),
+    );
+  add(
+    "push",
+    "put a folder's files into the pool",
+    "Puts the files of a folder, with those in its folders, into the pool. Files that are there already, by their digest, are skipped.",
+  )
+    .argument("<DIR>", "the folder")
+    .argument("[PREFIX]", "a folder in the pool to put them in", "")
+    .addOption(jobs())
+    .addOption(links())
+    .addOption(dryRun())
+    .addOption(new Option("--delete", "delete objects under PREFIX that DIR does not have, for an exact copy"))
+    .addOption(new Option("--force", "with --delete: even when DIR has no file at all"))
+    .action(async (directory: string, prefix: string, options: PushFlags, command: Command) =>
+      (await import("./push.ts")).push(contextFor(command), directory, prefix, options),
+    );
+  add(
+    "pull",
+    "get the pool's objects into a folder",
+    "Gets objects into the files of a folder. Files that are the same already, by their digest, are skipped.",
+  )
+    .argument("<DIR>", "the folder")
+    .argument("[PREFIX]", "the folder in the pool to get", "")
+    .addOption(jobs())
+    .addOption(dryRun())
+    .addOption(new Option("--delete", "delete files in DIR that the pool does not have, for an exact copy"))
+    .addOption(new Option("--force", "with --delete: even when the pool has no object there"))
+    .action(async (directory: string, prefix: string, options: PullFlags, command: Command) =>
+      (await import("./pull.ts")).pull(contextFor(command), directory, prefix, options),
+    );
+  add(
+    "check-store",
+    "try a store before trusting it",
+    "Runs the conformance probes on a store, under a name of their own, and cleans up. Exits 1 when a guarantee does not hold.",
+  )
+    .argument("<URL>", "the store")
+    .addOption(new Option("--full", "every case, names and long listings too, not only the quick ones"))
+    .addOption(new Option("--no-speed", "do not measure latency and throughput"))
+    .action(async (url: string, options: { full?: boolean; speed?: boolean }, command: Command) =>
+      (await import("./check-store.ts")).checkStore(contextFor(command), url, options),
+    );
+  add("stores", "show each store: reachable or not, why, how fast").action(
+    async (_options: unknown, command: Command) => (await import("./stores.ts")).stores(contextFor(command)),
+  );
+  add(
+    "status",
+    "show what is degraded and what each store owes",
+    "Shows, from the ledger alone, what is degraded, which store owes how much, and since when. Exits 3 when anything is.",
+  )
+    .addOption(new Option("--debts", "name every object that is owed"))
+    .action(async (options: { debts?: boolean }, command: Command) =>
+      (await import("./status.ts")).status(contextFor(command), options),
+    );
+  add(
+    "verify",
+    "read and compare every copy",
+    "Reads every copy on every store and names what is missing, stale, truncated, wrong or stray. Changes nothing.",
+  )
+    .argument("[PREFIX]", "only names that start with this", "")
+    .addOption(quick())
+    .addOption(sample())
+    .addOption(new Option("--restart", "begin anew instead of going on where an interrupted verify stopped"))
+    .action(async (prefix: string, options: VerifyFlags, command: Command) =>
+      (await import("./verify.ts")).verify(contextFor(command), prefix, options),
+    );
+  add(
+    "repair",
+    "make right what is missing or wrong",
+    "Copies what is missing from good copies, settles and clears debts, and says that the pool is whole only after a census.",
+  )
+    .argument("[PREFIX]", "only names that start with this", "")
+    .addOption(dryRun())
+    .addOption(quick())
+    .addOption(
+      new Option("--refill <STORE>", "a store that is known to be empty now (a replaced disk); repeatable").argParser(
+        several,
+      ),
+    )
+    .action(async (prefix: string, options: RepairFlags, command: Command) =>
+      (await import("./repair.ts")).repair(contextFor(command), prefix, options),
+    );
+  add("drain", "move everything off a store, so that it can be taken out of the pool")
+    .argument("<STORE>", "the store's description, URL or id, as `holdfast stores` shows it")
+    .addOption(dryRun())
+    .action(async (store: string, options: { dryRun?: boolean }, command: Command) =>
+      (await import("./drain.ts")).drain(contextFor(command), store, options),
+    );
+  add("rebalance", "spread objects over the stores again, or fill stores that came late")
+    .addOption(dryRun())
+    .action(async (options: { dryRun?: boolean }, command: Command) =>
+      (await import("./rebalance.ts")).rebalance(contextFor(command), options),
+    );
+  add(
+    "drill",
+    "try what would be lost if a store were gone",
+    "Reads everything, or a sample, to nowhere, as if a store were gone, and says what would be lost and how long it took.",
+  )
+    .addOption(new Option("--store <STORE>", "the store that is pretended to be gone; none when left out"))
+    .addOption(sample())
+    .action(async (options: DrillFlags, command: Command) =>
+      (await import("./drill.ts")).drill(contextFor(command), options),
+    );
+  add("completion", "print a completion script for a shell")
+    .addArgument(new Argument("<SHELL>", "the shell").choices(["bash", "zsh", "fish"]))
+    .action(async (shell: string, _options: unknown, command: Command) => {
+      const context = contextFor(command);
+      const { completionScript } = await import("./completion.ts");
+      await context.stdout.write(completionScript(shell, program));
+    });
+
+  for (const command of program.commands) {
+    for (const option of globalOptions()) command.addOption(option);
+  }
+  return program;
+}
+
+export interface PushFlags {
+  readonly jobs: number;
+  readonly links: "report" | "follow" | "ignore";
+  readonly dryRun?: boolean;
+  readonly delete?: boolean;
+  readonly force?: boolean;
+}
+
+export interface PullFlags {
+  readonly jobs: number;
+  readonly dryRun?: boolean;
+  readonly delete?: boolean;
+  readonly force?: boolean;
+}
+
+export interface VerifyFlags {
+  readonly quick?: boolean;
+  readonly sample?: number;
+  readonly restart?: boolean;
+}
+
+export interface RepairFlags {
+  readonly dryRun?: boolean;
+  readonly quick?: boolean;
+  readonly refill?: string[];
+}
+
+export interface DrillFlags {
+  readonly store?: string;
+  readonly sample?: number;
+}

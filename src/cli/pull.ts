@@ -1,0 +1,290 @@
+/** `holdfast pull`: the pool's objects into a folder. */
+import { lstat, mkdir, rmdir, unlink } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { dirname, join as joinPath, resolve, sep } from "node:path";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import type { Pool, PoolObjectInfo } from "../pool.ts";
+import { forEachBounded } from "./bounded.ts";
+import { isSame, join } from "./compare.ts";
+import type { CommandContext } from "./context.ts";
+import { restoreMetadata } from "./file-metadata.ts";
+import { count, formatBytes, printable } from "./format.ts";
+import { warnUnheard } from "./get.ts";
+import { walk } from "./local-files.ts";
+import type { LocalEntry } from "./local-files.ts";
+import { folderPrefix, pathParts } from "./names.ts";
+import type { PullFlags } from "./program.ts";
+import type { Progress } from "./progress.ts";
+import { writeFile } from "./write-file.ts";
+
+/** Something in the folder that the pool does not have. */
+interface Superfluous {
+  readonly name: string;
+  /** A link or a device, which no object is. */
+  readonly special: boolean;
+}
+
+export async function pull(
+  context: CommandContext,
+  directory: string,
+  prefixArgument: string,
+  options: PullFlags,
+): Promise<void> {
+  const { printer, outcome, signal } = context;
+  const root = resolve(context.cwd, directory);
+  const prefix = folderPrefix(prefixArgument);
+  const { pool, labels } = await context.openTarget();
+  await prepareRoot(root, options.dryRun === true);
+  const progress = await context.startProgress(options.dryRun ? "compare" : "pull", labels);
+  if (progress.visible) void measure(pool, prefix, signal, progress);
+  const folders = new FolderMaker(root);
+  const sum = { got: 0, bytes: 0, same: 0, deleted: 0, failed: 0 };
+  const superfluous: Superfluous[] = [];
+  let objects = 0;
+  let complete = true;
+
+  const failed = async (name: string, error: unknown): Promise<void> => {
+    if (isHoldfastError(error, "aborted")) throw error;
+    const failure = toHoldfastError(error).within({ operation: "get", object: name });
+    sum.failed++;
+    outcome.failed();
+    await printer.error(failure);
+  };
+  async function* listed(): AsyncGenerator<PoolObjectInfo> {
+    try {
+      for await (const object of pool.list(prefix, { signal })) {
+        objects++;
+        yield object;
+      }
+    } catch (error) {
+      if (!isHoldfastError(error, "incomplete")) throw error;
+      complete = false;
+      outcome.error(error);
+      await printer.error(error);
+    }
+  }
+  async function* localFiles(): AsyncGenerator<LocalEntry> {
+    if ((await lstatOrNothing(root)) === undefined) return;
+    for await (const entry of walk(root, { links: "report" })) {
+      if (entry.kind === "error") {
+        await failed(entry.name, new HoldfastError("invalid", entry.message));
+      } else if (entry.kind === "file") {
+        yield entry;
+      } else if (!entry.what.includes("was writing")) {
+        superfluous.push({ name: entry.name, special: true });
+      }
+    }
+  }
+  const getObject = async (object: PoolObjectInfo): Promise<void> => {
+    const parts = pathParts(object.name.slice(prefix.length));
+    if (typeof parts === "string") throw new HoldfastError("invalid", `it cannot be a file in the folder: ${parts}`);
+    const path = joinPath(root, ...parts);
+    const there = await lstatOrNothing(path);
+    if (
+      there?.isFile() &&
+      (await folders.isReal(parts)) &&
+      (await isSame({ path, size: there.size }, object, signal))
+    ) {
+      sum.same++;
+      progress.bytes(object.size);
+      return;
+    }
+    const record = { type: "get", object: object.name, size: object.size, file: path };
+    if (options.dryRun) {
+      sum.got++;
+      sum.bytes += object.size;
+      await printer.data(
+        { ...record, dryRun: true },
+        `would get ${printable(object.name)} (${formatBytes(object.size)})`,
+      );
+      return;
+    }
+    await folders.make(parts);
+    const result = await pool.get(object.name, { signal });
+    try {
+      await writeFile(path, result.body, {
+        onBytes: (bytes) => progress.bytes(bytes),
+        finish: (file) => restoreMetadata(file, result.info.metadata),
+      });
+    } finally {
+      await result.close();
+    }
+    sum.got++;
+    sum.bytes += result.info.size;
+    await warnUnheard(context, object.name, result);
+    await printer.step(
+      { ...record, size: result.info.size, unheard: result.unheard ?? [] },
+      `got ${printable(object.name)} (${formatBytes(result.info.size)})`,
+    );
+  };
+  async function* pairs(): AsyncGenerator<{ name: string; object: PoolObjectInfo | undefined }> {
+    if (!options.delete) {
+      for await (const object of listed()) yield { name: object.name, object };
+      return;
+    }
+    const joined = join(
+      localFiles(),
+      (file) => `${prefix}${file.name}`,
+      listed(),
+      (object) => object.name,
+      (error) => {
+        throw error;
+      },
+    );
+    for await (const { name, left, right } of joined) {
+      if (left && !right) superfluous.push({ name: left.name, special: false });
+      yield { name, object: right };
+    }
+  }
+  await forEachBounded(
+    pairs(),
+    options.jobs,
+    async ({ name, object }) => {
+      if (!object) return;
+      try {
+        await getObject(object);
+        progress.object(name);
+      } catch (error) {
+        await failed(name, error);
+      }
+    },
+    signal,
+  );
+  if (options.delete) await deleteSuperfluous();
+
+  async function deleteSuperfluous(): Promise<void> {
+    const obstacle = !complete
+      ? "the pool's listing is incomplete"
+      : sum.failed > 0
+        ? `${count(sum.failed, "object")} could not be read or written`
+        : objects === 0 && superfluous.length > 0 && options.force !== true
+          ? "the pool has no object there, so that everything would go (--force does it)"
+          : undefined;
+    if (obstacle !== undefined) {
+      const error = new HoldfastError(complete ? "conflict" : "incomplete", `nothing was deleted: ${obstacle}`);
+      outcome.error(error);
+      await printer.error(error);
+      return;
+    }
+    for (const { name, special } of superfluous) {
+      // What was a link when the walk met it may be an object's file by now.
+      if (special && (await lstatOrNothing(joinPath(root, name)))?.isFile() === true) continue;
+      const record = { type: "delete-file", file: joinPath(root, name) };
+      try {
+        if (!options.dryRun) await removeFile(root, name);
+        sum.deleted++;
+        await (options.dryRun
+          ? printer.data({ ...record, dryRun: true }, `would delete the file ${printable(name)}`)
+          : printer.step(record, `deleted the file ${printable(name)}`));
+      } catch (error) {
+        await failed(name, new HoldfastError("invalid", error instanceof Error ? error.message : String(error)));
+      }
+    }
+  }
+
+  progress.stop();
+  const parts = [
+    `${options.dryRun ? "would get" : "got"} ${count(sum.got, "object")} (${formatBytes(sum.bytes)})`,
+    `${sum.same} unchanged`,
+    ...(options.delete ? [`${options.dryRun ? "would delete" : "deleted"} ${sum.deleted}`] : []),
+    ...(sum.failed > 0 ? [`${sum.failed} FAILED`] : []),
+    ...(complete ? [] : ["the listing was INCOMPLETE"]),
+  ];
+  await printer.done(
+    { type: "summary", command: "pull", ...sum, complete, exitCode: outcome.exitCode },
+    parts.join(", "),
+  );
+}
+
+async function lstatOrNothing(path: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : "";
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new HoldfastError("invalid", error instanceof Error ? error.message : String(error), { cause: error });
+  }
+}
+
+async function prepareRoot(root: string, dryRun: boolean): Promise<void> {
+  try {
+    if (!dryRun) await mkdir(root, { recursive: true });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new HoldfastError("config", `cannot make the folder ${root}: ${reason}`, { cause: error });
+  }
+}
+
+/** Makes folders below a root, and sees to it that none of them is a link that leads out of it. */
+class FolderMaker {
+  readonly #root: string;
+  readonly #known = new Set<string>();
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /** Makes the folders above the last of `parts`. Throws `invalid` when something else is in the way. */
+  async make(parts: readonly string[]): Promise<void> {
+    let path = this.#root;
+    for (const part of parts.slice(0, -1)) {
+      path = joinPath(path, part);
+      if (this.#known.has(path)) continue;
+      const there = await lstatOrNothing(path);
+      if (there === undefined) {
+        await mkdir(path).catch((error: unknown) => {
+          // Another object's, made at the same time.
+          if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+        });
+        if ((await lstatOrNothing(path))?.isDirectory() !== true) throw inTheWay(path);
+      } else if (!there.isDirectory()) {
+        throw inTheWay(path);
+      }
+      if (this.#known.size > 100_000) this.#known.clear();
+      this.#known.add(path);
+    }
+  }
+
+  /** Whether every folder above the last of `parts` is there and is no link. */
+  async isReal(parts: readonly string[]): Promise<boolean> {
+    let path = this.#root;
+    for (const part of parts.slice(0, -1)) {
+      path = joinPath(path, part);
+      if (!this.#known.has(path) && (await lstatOrNothing(path))?.isDirectory() !== true) return false;
+    }
+    return true;
+  }
+}
+
+function inTheWay(path: string): HoldfastError {
+  return new HoldfastError("invalid", `${path} is in the way: it is no folder, or a link to one`);
+}
+
+/** Deletes a file below `root`, and the folders that are empty without it. */
+async function removeFile(root: string, name: string): Promise<void> {
+  const path = joinPath(root, name);
+  await unlink(path);
+  for (let folder = dirname(path); folder.startsWith(root + sep); folder = dirname(folder)) {
+    try {
+      await rmdir(folder);
+    } catch {
+      // Not empty, as most are not.
+      return;
+    }
+  }
+}
+
+/** Counts the objects for the bar, beside the work itself. */
+async function measure(pool: Pool, prefix: string, signal: AbortSignal, progress: Progress): Promise<void> {
+  let bytes = 0;
+  let objects = 0;
+  try {
+    for await (const object of pool.list(prefix, { signal })) {
+      bytes += object.size;
+      objects++;
+    }
+    progress.total(bytes, objects);
+  } catch {
+    // The pull itself meets the same error and says it.
+  }
+}

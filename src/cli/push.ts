@@ -1,0 +1,217 @@
+/** `holdfast push`: a folder's files into the pool. */
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import { bodyFromFile } from "../body.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import type { PoolObjectInfo } from "../pool.ts";
+import { forEachBounded } from "./bounded.ts";
+import { isSame, join } from "./compare.ts";
+import type { Pair } from "./compare.ts";
+import type { CommandContext } from "./context.ts";
+import { countingBody } from "./counting-body.ts";
+import { metadataOf } from "./file-metadata.ts";
+import { count, formatBytes, printable } from "./format.ts";
+import { walk } from "./local-files.ts";
+import type { LocalEntry } from "./local-files.ts";
+import { folderPrefix } from "./names.ts";
+import { OwedCounter } from "./owed.ts";
+import { debtRecord } from "./printer.ts";
+import type { PushFlags } from "./program.ts";
+
+type LocalFile = Extract<LocalEntry, { kind: "file" }>;
+
+export async function push(
+  context: CommandContext,
+  directory: string,
+  prefixArgument: string,
+  options: PushFlags,
+): Promise<void> {
+  const { printer, outcome, signal } = context;
+  const root = resolve(context.cwd, directory);
+  await checkFolder(root);
+  const prefix = folderPrefix(prefixArgument);
+  const { pool, labels } = await context.openTarget();
+  const progress = await context.startProgress(options.dryRun ? "compare" : "push", labels);
+  if (progress.visible) void measure(root, options, signal, (bytes, files) => progress.total(bytes, files));
+  const owed = new OwedCounter(context, progress);
+  const sum = { put: 0, bytes: 0, same: 0, deleted: 0, skipped: 0, failed: 0 };
+  const superfluous: string[] = [];
+  let files = 0;
+  let complete = true;
+
+  const failed = async (name: string, error: unknown): Promise<void> => {
+    if (isHoldfastError(error, "aborted")) throw error;
+    const failure = toHoldfastError(error).within({ operation: "put", object: name });
+    sum.failed++;
+    outcome.failed();
+    await printer.error(failure);
+  };
+  async function* localFiles(): AsyncGenerator<LocalFile> {
+    for await (const entry of walk(root, { links: options.links })) {
+      if (entry.kind === "file") {
+        files++;
+        yield entry;
+      } else if (entry.kind === "skipped") {
+        sum.skipped++;
+        outcome.degraded();
+        await printer.warning(`not stored: ${entry.name} is ${entry.what}`, { code: "skipped", file: entry.name });
+      } else {
+        await failed(`${prefix}${entry.name}`, new HoldfastError("invalid", entry.message));
+      }
+    }
+  }
+  const putFile = async (file: LocalFile, name: string): Promise<void> => {
+    const record = { type: "put", object: name, size: file.stats.size };
+    if (options.dryRun) {
+      sum.put++;
+      sum.bytes += file.stats.size;
+      await printer.data({ ...record, dryRun: true }, `would put ${printable(name)} (${formatBytes(file.stats.size)})`);
+      return;
+    }
+    const body = await bodyFromFile(file.path);
+    let counted = 0;
+    const result = await pool.put(
+      name,
+      progress.visible
+        ? countingBody(body, (more) => {
+            counted += more;
+            progress.bytes(more);
+          })
+        : body,
+      { signal, metadata: metadataOf(file.stats) },
+    );
+    progress.bytes(result.size - counted);
+    sum.put++;
+    sum.bytes += result.size;
+    await owed.add(result.owed);
+    await printer.step(
+      { ...record, size: result.size, sha256: result.sha256, owed: result.owed.map(debtRecord) },
+      `put ${printable(name)} (${formatBytes(result.size)})`,
+    );
+  };
+  const pairs = join(
+    localFiles(),
+    (file) => `${prefix}${file.name}`,
+    pool.list(prefix, { signal }),
+    (object) => object.name,
+    (error) => {
+      // What the listing lacks is put again, which is right if not quick; but nothing may be deleted by it.
+      if (!isHoldfastError(error, "incomplete")) throw error;
+      complete = false;
+      outcome.degraded();
+    },
+  );
+  await forEachBounded(
+    pairs,
+    options.jobs,
+    async ({ name, left, right }: Pair<LocalFile, PoolObjectInfo>) => {
+      if (!left) {
+        if (options.delete) superfluous.push(name);
+        return;
+      }
+      try {
+        if (right && (await isSame({ path: left.path, size: left.stats.size }, right, signal))) {
+          sum.same++;
+          progress.bytes(left.stats.size);
+        } else {
+          await putFile(left, name);
+        }
+        progress.object(name);
+      } catch (error) {
+        await failed(name, error);
+      }
+    },
+    signal,
+  );
+  if (!complete) {
+    await printer.warning("the pool's listing is incomplete: a store was not heard", { code: "incomplete" });
+  }
+  if (options.delete) await deleteSuperfluous();
+
+  async function deleteSuperfluous(): Promise<void> {
+    const obstacle = !complete
+      ? "the pool's listing is incomplete"
+      : sum.failed > 0
+        ? `${count(sum.failed, "file")} could not be stored`
+        : sum.skipped > 0
+          ? `${count(sum.skipped, "entry", "entries")} of the folder can not be stored (see --links)`
+          : files === 0 && superfluous.length > 0 && options.force !== true
+            ? "the folder has no file at all, so that everything would go (--force does it)"
+            : undefined;
+    if (obstacle !== undefined) {
+      const error = new HoldfastError(complete ? "conflict" : "incomplete", `nothing was deleted: ${obstacle}`);
+      outcome.error(error);
+      await printer.error(error);
+      return;
+    }
+    await forEachBounded(
+      superfluous,
+      options.jobs,
+      async (name) => {
+        if (options.dryRun) {
+          sum.deleted++;
+          await printer.data({ type: "rm", object: name, dryRun: true }, `would delete ${printable(name)}`);
+          return;
+        }
+        try {
+          const result = await pool.delete(name, { signal });
+          sum.deleted++;
+          await owed.add(result.owed);
+          await printer.step(
+            { type: "rm", object: name, existed: result.existed, owed: result.owed.map(debtRecord) },
+            `deleted ${printable(name)}`,
+          );
+        } catch (error) {
+          await failed(name, error);
+        }
+      },
+      signal,
+    );
+  }
+
+  progress.stop();
+  const parts = [
+    `${options.dryRun ? "would put" : "put"} ${count(sum.put, "file")} (${formatBytes(sum.bytes)})`,
+    `${sum.same} unchanged`,
+    ...(options.delete ? [`${options.dryRun ? "would delete" : "deleted"} ${sum.deleted}`] : []),
+    ...(sum.skipped > 0 ? [`${sum.skipped} skipped`] : []),
+    ...(sum.failed > 0 ? [`${sum.failed} FAILED`] : []),
+  ];
+  await printer.done(
+    { type: "summary", command: "push", ...sum, degraded: owed.objects, complete, exitCode: outcome.exitCode },
+    `${parts.join(", ")}${owed.summary}`,
+  );
+}
+
+async function checkFolder(root: string): Promise<void> {
+  let isDirectory: boolean;
+  try {
+    isDirectory = (await stat(root)).isDirectory();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new HoldfastError("config", `cannot read the folder ${root}: ${reason}`, { cause: error });
+  }
+  if (!isDirectory) throw new HoldfastError("config", `${root} is not a folder`);
+}
+
+/** Counts a folder's files for the bar, beside the work itself. */
+async function measure(
+  root: string,
+  options: PushFlags,
+  signal: AbortSignal,
+  tell: (bytes: number, files: number) => void,
+): Promise<void> {
+  let bytes = 0;
+  let files = 0;
+  try {
+    for await (const entry of walk(root, { links: options.links })) {
+      if (signal.aborted) return;
+      if (entry.kind !== "file") continue;
+      bytes += entry.stats.size;
+      files++;
+    }
+    tell(bytes, files);
+  } catch {
+    // The push itself meets the same error and says it.
+  }
+}

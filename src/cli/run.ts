@@ -1,0 +1,130 @@
+/** One run of the command, from its arguments to its exit code. */
+import { setMaxListeners } from "node:events";
+import { CommanderError } from "commander";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { silentLogger } from "../log.ts";
+import { redactError } from "../redact.ts";
+import type { CommandContext, Surroundings } from "./context.ts";
+import { EXIT_DONE, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
+import { lineLogger } from "./log-lines.ts";
+import { jsonPrinter, textPrinter } from "./printer.ts";
+import type { Printer } from "./printer.ts";
+import { buildProgram } from "./program.ts";
+import type { GlobalOptions } from "./program.ts";
+import { startProgress } from "./progress.ts";
+import type { Target } from "./target.ts";
+
+/** What is being closed gets so long, in milliseconds, before the run ends without it. */
+const CLOSE_MS = 10_000;
+
+/** Runs the command. Never rejects. `stop` is what signals and a closed stdout fire. */
+export async function run(argv: readonly string[], surroundings: Surroundings, stop: AbortController): Promise<number> {
+  const { stdout, stderr, env } = surroundings;
+  const outcome = new Outcome();
+  // Every object under way listens, and there may be hundreds: no leak.
+  setMaxListeners(0, stop.signal);
+  const secrets: string[] = [];
+  const closing: (() => Promise<void>)[] = [];
+  const colour = stderr.isTerminal && (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
+  // Until the options are read: --json counts for errors in the options, too.
+  let printer: Printer = argv.includes("--json")
+    ? jsonPrinter({ stdout, stderr, quiet: false, colour: false })
+    : textPrinter({ stdout, stderr, quiet: false, colour });
+
+  const contextOf = (options: GlobalOptions): CommandContext => {
+    const quiet = options.quiet === true;
+    const json = options.json === true;
+    const wanted = { stdout, stderr, quiet, colour: colour && options.color !== false };
+    printer = json ? jsonPrinter(wanted) : textPrinter(wanted);
+    const logger = options.debug === true ? lineLogger(stderr, secrets) : silentLogger;
+    const pool = options.pool ?? env["HOLDFAST_POOL"];
+    let target: Promise<Target> | undefined;
+    return {
+      ...surroundings,
+      printer,
+      logger,
+      outcome,
+      pool,
+      json,
+      quiet,
+      signal: stop.signal,
+      async openTarget() {
+        const { openTarget } = await import("./target.ts");
+        target ??= openTarget(pool, {
+          cwd: surroundings.cwd,
+          logger,
+          signal: stop.signal,
+          onWarning: (message) => printer.warning(message),
+          onSecrets: (more) => void secrets.push(...more),
+        }).then((opened) => {
+          closing.push(() => opened.pool.close());
+          return opened;
+        });
+        return target;
+      },
+      closeLater: (close) => void closing.push(close),
+      addSecrets: (more) => void secrets.push(...more),
+      async startProgress(verb, stores) {
+        const shown = stderr.isTerminal && !quiet && !json && env["TERM"] !== "dumb";
+        const progress = await startProgress({ stream: shown ? stderr.stream : undefined, verb, stores });
+        printer.progress(progress);
+        return progress;
+      },
+    };
+  };
+
+  const report = async (error: unknown): Promise<void> => {
+    const redacted = redactError(toHoldfastError(error), secrets);
+    const holdfast = isHoldfastError(redacted) ? redacted : toHoldfastError(redacted);
+    outcome.error(holdfast);
+    // The user stopped it, or reads no more: nothing to explain.
+    if (stop.signal.aborted && holdfast.code === "aborted") return;
+    await printer.error(holdfast);
+  };
+
+  let usage = EXIT_DONE;
+  try {
+    const program = buildProgram(contextOf);
+    program.configureOutput({
+      writeOut: (text) => void stdout.write(text),
+      writeErr: (text) => void stderr.write(text),
+      outputError: () => undefined,
+    });
+    await program.parseAsync(argv, { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Help and version end by an error of exit code 0.
+      usage = error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
+      if (usage !== EXIT_DONE && error.code !== "commander.help") {
+        const message = error.message.replace(/^error: /u, "");
+        await printer.error(new HoldfastError("config", `${message} (see holdfast --help)`));
+      }
+    } else {
+      await report(error);
+    }
+  }
+  for (const close of closing.toReversed()) {
+    try {
+      await within(CLOSE_MS, close());
+    } catch (error) {
+      await report(error);
+    }
+  }
+  await printer.end();
+  if (stdout.broken) return EXIT_PIPE;
+  return usage === EXIT_DONE ? outcome.exitCode : usage;
+}
+
+async function within(ms: number, promise: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    await Promise.race([
+      promise,
+      new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(new HoldfastError("timeout", "closing the stores took too long")), ms);
+      }),
+    ]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,60 @@
+/** `holdfast status`: what is degraded, from the ledger alone. */
+import type { CommandContext } from "./context.ts";
+import { count, formatBytes, formatMoment, printable, table } from "./format.ts";
+import { debtRecord } from "./printer.ts";
+import { troubleWords } from "./stores.ts";
+
+export async function status(context: CommandContext, options: { readonly debts?: boolean }): Promise<void> {
+  const { printer, outcome, signal } = context;
+  const { pool } = await context.openTarget();
+  const found = await pool.status({ signal });
+  const usable = found.stores.every((store) => store.reachable && store.trouble === undefined);
+  if (found.degraded > 0 || found.unsettled > 0 || !usable) outcome.degraded();
+  const rows = table(
+    found.stores.map((store) => {
+      const owes = [
+        ...(store.owedCopies > 0
+          ? [`${count(store.owedCopies, "copy", "copies")} (${formatBytes(store.owedBytes)})`]
+          : []),
+        ...(store.owedDeletes > 0 ? [count(store.owedDeletes, "delete")] : []),
+      ];
+      const since = store.owesSinceMs === undefined ? "" : ` since ${formatMoment(store.owesSinceMs)}`;
+      return [
+        printable(store.label),
+        owes.length === 0 ? "owes nothing" : `owes ${owes.join(" and ")}${since}`,
+        troubleWords(store),
+      ];
+    }),
+  );
+  for (const [index, store] of found.stores.entries()) {
+    const { owesSinceMs, ...rest } = store;
+    const since = owesSinceMs === undefined ? {} : { owesSince: new Date(owesSinceMs).toISOString() };
+    await printer.data({ type: "store-status", position: index + 1, ...rest, ...since }, rows[index] ?? "");
+  }
+  if (options.debts) {
+    for await (const debt of pool.debts({ signal })) {
+      const why = debt.reason === undefined ? "" : `: ${printable(debt.reason)}`;
+      await printer.data(
+        { type: "debt", ...debtRecord(debt) },
+        `${printable(debt.store)} owes ${debt.owes === "copy" ? "a copy" : "the delete"} of ${printable(debt.object)} since ${formatMoment(debt.sinceMs)}${why}`,
+      );
+    }
+  }
+  const parts = [
+    `${found.mode} of ${count(found.stores.length, "store")}`,
+    count(found.objects, "object"),
+    found.degraded === 0 ? "none degraded" : `${found.degraded} DEGRADED`,
+    ...(found.unsettled === 0 ? [] : [`${count(found.unsettled, "write")} neither finished nor undone`]),
+  ];
+  await printer.data(
+    {
+      type: "status",
+      mode: found.mode,
+      objects: found.objects,
+      degraded: found.degraded,
+      unsettled: found.unsettled,
+      exitCode: outcome.exitCode,
+    },
+    `${parts.join(", ")}${found.degraded + found.unsettled > 0 ? "; holdfast repair puts it right" : ""}`,
+  );
+}

@@ -1,0 +1,46 @@
+/** What `-p POOL` names, opened. A single store is a pool of one. */
+import { HoldfastError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { openPool } from "../open-pool.ts";
+import { parsePool } from "../pool-config.ts";
+import type { PoolDescription } from "../pool-config.ts";
+import type { Pool } from "../pool.ts";
+import { secretsOf } from "../redact.ts";
+
+export interface Target {
+  readonly pool: Pool;
+  /** Labels of the stores, in order. */
+  readonly labels: readonly string[];
+}
+
+export interface OpenTargetOptions {
+  readonly cwd: string;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+  readonly onWarning: (message: string) => Promise<void> | void;
+  readonly onSecrets: (secrets: readonly string[]) => void;
+}
+
+/** Secrets of every store of a pool, nested ones too. */
+function secretsOfPool(description: PoolDescription): string[] {
+  return description.stores.flatMap((store) => [
+    ...secretsOf(store.parsed, store.env),
+    ...(store.pool === undefined ? [] : secretsOfPool(store.pool)),
+  ]);
+}
+
+/** Opens POOL. Throws `config` for what is wrong with it. A store that is down does not hinder opening. */
+export async function openTarget(text: string | undefined, options: OpenTargetOptions): Promise<Target> {
+  if (text === undefined || text.length === 0) {
+    throw new HoldfastError("config", "no pool is given: use -p POOL, or set HOLDFAST_POOL");
+  }
+  const description = await parsePool(text, { cwd: options.cwd });
+  for (const warning of description.warnings) await options.onWarning(warning);
+  const open = { logger: options.logger, signal: options.signal };
+  if (description.kind === "single") {
+    options.onSecrets(secretsOf(description.parsed));
+    return { pool: await openPool(text, open), labels: [description.parsed.redacted] };
+  }
+  options.onSecrets(secretsOfPool(description));
+  return { pool: await openPool(description, open), labels: description.stores.map((store) => store.label) };
+}
