@@ -10,6 +10,7 @@ import { Ledger } from "./ledger/ledger.ts";
 import { MemoryIndex } from "./ledger/ledger-index.ts";
 import type { LedgerIndex } from "./ledger/ledger-index.ts";
 import { Member } from "./ledger/member.ts";
+import { isLiveWriter, registerWriter, unregisterWriter } from "./live-writers.ts";
 import { silentLogger } from "./log.ts";
 import type { Logger } from "./log.ts";
 import { PoolStore } from "./modes/pool-store.ts";
@@ -96,12 +97,21 @@ async function openDescribed(
     }),
   );
   const cache = cacheFolder(options.cache);
+  const machine = machineId(cache);
+  const writer = machine + runtime.randomHex(4);
+  const openIndex = await indexOpener(cache, logger);
   const ledger = new Ledger({
     members,
     runtime,
     logger,
-    machine: machineId(cache),
-    openIndex: await indexOpener(cache, logger),
+    machine,
+    writer,
+    openIndex: (pool) => {
+      const index = openIndex(pool);
+      registerWriter(index, writer);
+      return index;
+    },
+    onClose: (index) => unregisterWriter(index, writer),
     knownPool: knownPool(cache, members),
     onPool: (pool) => rememberPool(cache, members, pool),
   });
@@ -116,6 +126,7 @@ async function openDescribed(
     logger,
     replayable,
     nested,
+    isLiveWriter: (other) => (other.startsWith(machine) ? isLiveWriter(ledger.index, other) : undefined),
   });
   return withAnyBody(new MaintainedPool(core, { runtime, logger }));
 }

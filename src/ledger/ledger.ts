@@ -28,12 +28,16 @@ export interface LedgerOptions {
   readonly logger: Logger;
   /** 8 lower-case hexadecimal digits: the machine. Writers with the same are one as far as certainty goes. */
   readonly machine: string;
+  /** 16 digits that stand for this process, the machine's first. Default the machine's and 8 random ones. */
+  readonly writer?: string | undefined;
   /** Opens the local index of a pool. */
   readonly openIndex: (pool: string) => LedgerIndex;
   /** The pool that these stores belonged to when this machine last saw them. */
   readonly knownPool?: string | undefined;
   /** Told the pool's id as soon as it is known. */
   readonly onPool?: ((pool: string) => void) | undefined;
+  /** Called before the index is closed. */
+  readonly onClose?: ((index: LedgerIndex) => void) | undefined;
   /** How old what was heard may be, in milliseconds, before an operation asks again. Default 1,000. */
   readonly freshMs?: number | undefined;
   /** How long `hear` waits for a store that does not answer, in milliseconds. Default 10,000. */
@@ -93,7 +97,7 @@ export class Ledger {
     this.#freshMs = options.freshMs ?? 1000;
     this.#hearMs = options.hearMs ?? 10_000;
     this.#mergeAt = options.mergeAt ?? 32;
-    this.writer = options.machine + options.runtime.randomHex(4);
+    this.writer = options.writer ?? options.machine + options.runtime.randomHex(4);
     this.clock = new HybridClock(options.runtime, this.writer);
     if (options.knownPool !== undefined) this.#adoptPool(options.knownPool);
   }
@@ -568,9 +572,9 @@ export class Ledger {
     await this.#maintaining;
   }
 
-  /** Whether enough segments have gathered for `maintain` to have work. */
-  get crowded(): boolean {
-    return this.members.some((member) => member.ready && member.segments.size >= this.#mergeAt * 2);
+  /** Starts `maintain` where enough segments have gathered; nobody waits for it but `settle`. */
+  maintainSoon(): void {
+    if (this.members.some((member) => member.ready && member.segments.size >= this.#mergeAt * 2)) void this.maintain();
   }
 
   async #maintain(): Promise<void> {
@@ -759,6 +763,7 @@ export class Ledger {
 
   async close(): Promise<void> {
     await this.settle();
+    this.#options.onClose?.(this.#index);
     await this.#index.close();
   }
 }

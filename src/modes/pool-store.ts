@@ -74,6 +74,7 @@ export class PoolStore implements Store {
   readonly #runtime: Runtime;
   readonly #logger: Logger;
   readonly #locks = new Map<string, Promise<void>>();
+  readonly #renewals = new Map<string, () => void>();
   /** Names held by repair rather than by a write. */
   readonly #holding = new Set<string>();
   #opened: Promise<void> | undefined;
@@ -200,18 +201,24 @@ export class PoolStore implements Store {
     const inner = this.#inner(name);
     if (typeof options.metadata !== "function") checkMetadata(options.metadata);
     await this.#enter(options.signal);
-    return this.#exclusive(inner, async () => {
-      await this.ledger.initialise();
-      if (options.ifAbsent === true) await this.#refuseExisting(inner, options);
-      const result =
-        this.mode === "mirror" || inner.startsWith(ABOVE_PREFIX)
-          ? await this.#putMirror(inner, body, options)
-          : await this.#putStripe(inner, body, options);
-      if (this.ledger.crowded) await this.ledger.maintain();
-      return result;
-    }).catch((error: unknown) => {
+    try {
+      return await this.#exclusive(inner, () => this.#putExclusively(inner, body, options));
+    } catch (error) {
       throw toHoldfastError(error).within({ store: this.label, operation: "put", object: name });
-    });
+    }
+  }
+
+  async #putExclusively(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+    await this.ledger.initialise();
+    if (options.ifAbsent === true) await this.#refuseExisting(name, options);
+    try {
+      return this.modeFor(name) === "mirror"
+        ? await this.#putMirror(name, body, options)
+        : await this.#putStripe(name, body, options);
+    } finally {
+      this.#stopRenewing(name);
+      this.ledger.maintainSoon();
+    }
   }
 
   async #refuseExisting(name: string, options: PutOptions): Promise<void> {
@@ -376,7 +383,9 @@ export class PoolStore implements Store {
     }
     const copies: Record<StoreId, CopyMark> = {};
     for (const member of targets) if (member.id !== undefined) copies[member.id] = { state: "copy", rev: version };
-    const appended = this.ledger.append({ objects: [{ name, version, base, kind: "intent", copies }] });
+    const intent: ObjectRecord = { name, version, base, kind: "intent", copies };
+    const appended = this.ledger.append({ objects: [intent] });
+    this.#renew(intent);
     await Promise.all(
       targets.map(async (member) => {
         if (failed.has(member)) return;
@@ -385,6 +394,26 @@ export class PoolStore implements Store {
       }),
     );
     return { name, version, base, state, hasIntent: true };
+  }
+
+  /** An intent says that its writer is alive; while a long put runs, it says so again. */
+  #renew(intent: ObjectRecord): void {
+    const { name } = intent;
+    const every = (this.#options.leaseMs ?? DEFAULT_LEASE_MS) / 4;
+    this.#renewals.set(
+      name,
+      this.#runtime.timer(every, () => {
+        const rev = this.ledger.clock.next();
+        const copies = Object.fromEntries(Object.entries(intent.copies).map(([id, mark]) => [id, { ...mark, rev }]));
+        this.ledger.append({ objects: [{ ...intent, copies }] });
+        this.#renew(intent);
+      }),
+    );
+  }
+
+  #stopRenewing(name: string): void {
+    this.#renewals.get(name)?.();
+    this.#renewals.delete(name);
   }
 
   /**
@@ -888,7 +917,7 @@ export class PoolStore implements Store {
     this.ledger.index.setFact(pendingKey(name), undefined);
     const owed = await this.#deleteFrom(record, this.ledger.members, failed);
     if (owed.length > 0) this.#logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
-    if (this.ledger.crowded) await this.ledger.maintain();
+    this.ledger.maintainSoon();
     return { existed, owed };
   }
 
