@@ -266,6 +266,8 @@ export class Ledger {
     const former = this.#index;
     this.#pool = pool;
     this.#index = this.#options.openIndex(pool);
+    const latest = this.#index.getFact("clock");
+    if (latest !== undefined) this.clock.observe(latest);
     this.#options.onPool?.(pool);
     // oxlint-disable-next-line typescript/no-floating-promises -- an index in memory, or one of a pool that is not ours
     former.close();
@@ -389,6 +391,15 @@ export class Ledger {
     this.#noteWriter(record.version);
     this.clock.observe(record.version);
     for (const mark of Object.values(record.copies)) if (mark.rev !== record.version) this.clock.observe(mark.rev);
+  }
+
+  /** A version above all those in the records, and above every other that this process has seen or given. */
+  stamp(...records: readonly ObjectRecord[]): Version {
+    for (const record of records) {
+      this.clock.observe(record.version);
+      for (const mark of Object.values(record.copies)) this.clock.observe(mark.rev);
+    }
+    return this.clock.next();
   }
 
   #noteWriter(version: Version): void {
@@ -536,6 +547,8 @@ export class Ledger {
         .then(() => {
           if (!known) {
             known = true;
+            // The wall clock may be set back before the next run.
+            this.#index.setFact("clock", at);
             this.#index.apply({ objects: batch.objects, stores: batch.stores, segment: name });
           }
           member.segments.add(name);

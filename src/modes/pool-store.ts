@@ -370,7 +370,7 @@ export class PoolStore implements Store {
    */
   async #begin(name: string, targets: readonly Member[], failed: Map<Member, HoldfastError>): Promise<Begun> {
     const state = this.ledger.index.get(name);
-    const version = this.ledger.clock.next();
+    const version = this.ledger.stamp(...(state?.records ?? []));
     const base = highestVersion(state);
     const isNew =
       state === undefined &&
@@ -403,7 +403,7 @@ export class PoolStore implements Store {
     this.#renewals.set(
       name,
       this.#runtime.timer(every, () => {
-        const rev = this.ledger.clock.next();
+        const rev = this.ledger.stamp(intent);
         const copies = Object.fromEntries(Object.entries(intent.copies).map(([id, mark]) => [id, { ...mark, rev }]));
         this.ledger.append({ objects: [{ ...intent, copies }] });
         this.#renew(intent);
@@ -570,6 +570,8 @@ export class PoolStore implements Store {
         throwIfAborted(options.signal);
         // What this machine knows may be behind another's: ask the stores once more before giving up.
         if (!again || (error instanceof HoldfastError && error.code === "invalid")) throw error;
+        // A write of this process that is under way has changed copies that its record does not yet name.
+        await this.#locks.get(inner);
         await this.ledger.hear();
         const fresh = this.ledger.index.get(inner);
         if (JSON.stringify(fresh) === JSON.stringify(state)) throw error;
@@ -679,7 +681,7 @@ export class PoolStore implements Store {
     if (member.id === undefined) return;
     const mark: CopyMark = {
       state: "copy",
-      rev: this.ledger.clock.next(),
+      rev: this.ledger.stamp(record),
       reason: error.code === "not-found" ? "missing" : "wrong",
     };
     this.ledger.append({ objects: [{ ...record, copies: { [member.id]: mark } }] });
@@ -896,7 +898,7 @@ export class PoolStore implements Store {
       return { existed: false, owed };
     }
     // The tombstone says first that every store owes the delete: what is not confirmed below stays owed.
-    const version = this.ledger.clock.next();
+    const version = this.ledger.stamp(...(state?.records ?? []));
     const copies: Record<StoreId, CopyMark> = {};
     for (const member of this.ledger.members) {
       if (member.id !== undefined) copies[member.id] = { state: "delete", rev: version };
@@ -946,7 +948,7 @@ export class PoolStore implements Store {
             reason: error.message,
           });
         } else if (member.id !== undefined) {
-          done[member.id] = { state: "none", rev: this.ledger.clock.next() };
+          done[member.id] = { state: "none", rev: this.ledger.stamp(record) };
         }
       }),
     );

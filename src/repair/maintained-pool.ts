@@ -583,7 +583,7 @@ export class MaintainedPool implements Pool {
     await ledger.freshen();
     await copyTo(record, [from], to, signal);
     const marks = (fromState: CopyMark["state"]): ObjectRecord => {
-      const rev = ledger.clock.next();
+      const rev = ledger.stamp(record);
       const copies: Record<StoreId, CopyMark> = {};
       if (from.id !== undefined) copies[from.id] = { state: fromState, rev };
       if (to.id !== undefined) copies[to.id] = { state: "holds", rev };

@@ -85,7 +85,7 @@ export async function mend(
 
   const marks: Record<StoreId, CopyMark> = {};
   const mark = (member: Member, next: CopyMark["state"]): void => {
-    if (member.id !== undefined) marks[member.id] = { state: next, rev: ledger.clock.next() };
+    if (member.id !== undefined) marks[member.id] = { state: next, rev: ledger.stamp(record) };
   };
   for (const member of plan.confirm) {
     mark(member, plan.good.includes(member) ? "holds" : isOwedCopy(core, record, member) ? "copy" : "none");
@@ -136,7 +136,7 @@ function isOwedCopy(core: PoolStore, record: ObjectRecord, member: Member): bool
 
 function renewed(core: PoolStore, name: string, plan: ObjectPlan, state: NameState | undefined): ObjectRecord {
   const { ledger } = core;
-  const version = ledger.clock.next();
+  const version = ledger.stamp(...(state?.records ?? []));
   const decision = "renew" in plan.decision ? plan.decision : undefined;
   const former = decision?.from;
   const copies: Record<StoreId, CopyMark> = {};
@@ -187,7 +187,7 @@ async function noteMarks(
     if (member.id === undefined) continue;
     owed[member.id] = {
       state: isPut(newer) ? "copy" : "delete",
-      rev: ledger.clock.next(),
+      rev: ledger.stamp(newer),
       reason: "changed during repair",
     };
   }
