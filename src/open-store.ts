@@ -33,6 +33,7 @@ const kinds: Record<string, () => Promise<StoreKind>> = {
   scp: async () => (await import("./stores/sftp.ts")).sftpKind,
   file: async () => (await import("./stores/file.ts")).fileKind,
   memory: async () => (await import("./stores/memory.ts")).memoryKind,
+  rest: async () => (await import("./stores/rest.ts")).restKind,
   rclone: async () => (await import("./stores/rclone.ts")).rcloneKind,
   "boto3+s3": async () => (await import("./stores/s3.ts")).s3Kind,
   s3: async () => (await import("./stores/s3.ts")).s3Kind,

@@ -28,6 +28,7 @@ import {
   checkPathName,
   folderOfPrefix,
   foldersAbove,
+  raceSignal,
   refuseUnsupported,
 } from "./shared/guard.ts";
 import { isTempName, tempName } from "./shared/tree-store.ts";
@@ -750,22 +751,6 @@ function lostConnection(connection: Connection | undefined, error: unknown): Hol
     connection?.child.running ? "the connection to rclone broke" : "rclone ended while it was at work",
     { cause: error },
   );
-}
-
-async function raceSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) throw abortError(signal);
-  let onAbort = (): void => undefined;
-  try {
-    return await Promise.race([
-      work,
-      new Promise<never>((_, reject) => {
-        onAbort = () => reject(abortError(signal));
-        signal.addEventListener("abort", onAbort, { once: true });
-      }),
-    ]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 async function answerOf(response: Dispatcher.ResponseData): Promise<unknown> {

@@ -224,3 +224,22 @@ export function foldersAbove(name: string): string[] {
   const parts = name.split("/").slice(0, -1);
   return parts.map((_, i) => parts.slice(0, i + 1).join("/"));
 }
+
+/** Waits for work that others wait for too, until the signal fires. */
+export async function raceSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  // Its failure is for those who still wait.
+  work.catch(() => undefined);
+  if (signal.aborted) throw abortError(signal);
+  let onAbort = (): void => undefined;
+  try {
+    return await Promise.race([
+      work,
+      new Promise<never>((_, reject) => {
+        onAbort = () => reject(abortError(signal));
+        signal.addEventListener("abort", onAbort, { once: true });
+      }),
+    ]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
