@@ -1,0 +1,94 @@
+/** A store that passes everything on to another: what wrappers begin with. */
+import type {
+  Body,
+  Capabilities,
+  DeleteResult,
+  GetOptions,
+  GetResult,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../store.ts";
+
+export class ForwardingStore implements Store {
+  protected readonly inner: Store;
+
+  constructor(inner: Store) {
+    this.inner = inner;
+  }
+
+  get label(): string {
+    return this.inner.label;
+  }
+
+  get capabilities(): Capabilities {
+    return this.inner.capabilities;
+  }
+
+  put(name: string, body: Body, options?: PutOptions): Promise<PutResult> {
+    return this.inner.put(name, body, options);
+  }
+
+  get(name: string, options?: GetOptions): Promise<GetResult> {
+    return this.inner.get(name, options);
+  }
+
+  stat(name: string, options?: OperationOptions): Promise<ObjectInfo> {
+    return this.inner.stat(name, options);
+  }
+
+  list(prefix: string, options?: OperationOptions): AsyncIterable<ObjectInfo> {
+    return this.inner.list(prefix, options);
+  }
+
+  delete(name: string, options?: OperationOptions): Promise<DeleteResult> {
+    return this.inner.delete(name, options);
+  }
+
+  close(): Promise<void> {
+    return this.inner.close();
+  }
+}
+
+/**
+ * A body whose bytes pass through `pass`. The rest of the body stays as it is, but for the path: what reads the file
+ * itself would go around the wrapper.
+ */
+export function throughBody(body: Body, pass: (chunks: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>): Body {
+  return { size: body.size, reopenable: body.reopenable, open: () => pass(body.open()) };
+}
+
+/** Calls `next` and takes care that the iterator is let go of, however the loop around it ends. */
+export async function* pulling<T>(
+  source: AsyncIterable<T>,
+  pull: (next: () => Promise<IteratorResult<T>>) => Promise<IteratorResult<T>>,
+  /** Whether letting go may be waited for: false when the source may hang. */
+  waitForReturn: () => boolean = () => true,
+): AsyncGenerator<T> {
+  const iterator = source[Symbol.asyncIterator]();
+  let finished = false;
+  try {
+    for (;;) {
+      const result = await pull(async () => {
+        try {
+          const result = await iterator.next();
+          if (result.done) finished = true;
+          return result;
+        } catch (error) {
+          finished = true;
+          throw error;
+        }
+      });
+      if (result.done) return;
+      yield result.value;
+    }
+  } finally {
+    if (!finished) {
+      const returned = iterator.return?.();
+      if (waitForReturn()) await returned;
+      else returned?.catch(() => undefined);
+    }
+  }
+}
