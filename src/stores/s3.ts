@@ -35,7 +35,6 @@
  * Content-MD5, compared again with the ETag of the answer. A put that fails aborts its upload and waits for that.
  */
 import { createHash } from "node:crypto";
-import { setMaxListeners } from "node:events";
 import { readFileSync } from "node:fs";
 import { Agent as HttpAgent } from "node:http";
 import type { IncomingMessage } from "node:http";
@@ -62,16 +61,15 @@ import { defaultProvider } from "@aws-sdk/credential-provider-node";
 import { parseKnownFiles } from "@smithy/core/config";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { checkedBytes } from "../body.ts";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
-import type { ErrorCode, Operation } from "../errors.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName, compareNames } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
 import { MIB, cutParts, forEachParallel, joinChunks } from "../parts.ts";
 import type { Part } from "../parts.ts";
 import { checkRange, resolveRange } from "../ranges.ts";
-import { redactError, secretsOf } from "../redact.ts";
-import { linkSignals } from "../signals.ts";
+import { secretsOf } from "../redact.ts";
 import type { LinkedSignal } from "../signals.ts";
 import type {
   Body,
@@ -87,6 +85,7 @@ import type {
   Store,
 } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
+import { StoreOperations, refuseMetadata } from "./operations.ts";
 import { oneOf, pathParts, urlParameters } from "../url-parameters.ts";
 
 /** 5 TiB. */
@@ -99,8 +98,6 @@ const MAX_JOINED_BYTES = 64 * MIB;
 /** Answers other than objects are at most this long, in bytes: a page of a listing is 1,000 names of 1 KiB, encoded. */
 const MAX_ANSWER_BYTES = 16 * MIB;
 const PART_ATTEMPTS = 3;
-/** How long a put that failed may take to clean up behind itself, in milliseconds. */
-const CLEAN_UP_MS = 10_000;
 /** A bucket that has answered is believed to exist for this long, in milliseconds. */
 const BUCKET_KNOWN_MS = 60_000;
 const CONNECT_TIMEOUT_MS = 15_000;
@@ -327,20 +324,22 @@ export class S3Store implements Store {
   readonly capabilities: Capabilities;
   readonly #settings: S3Settings;
   readonly #context: StoreContext;
-  readonly #secrets: readonly string[];
+  readonly #operations: StoreOperations;
   readonly #client: S3Client;
   readonly #partBytes: number;
-  readonly #closing = new AbortController();
   #bucketSeenMs = Number.NEGATIVE_INFINITY;
 
   constructor(url: StoreUrl, context: StoreContext, options: S3StoreOptions = {}) {
     this.label = context.label;
     this.#context = context;
-    this.#secrets = secretsOf(url, context.env);
     this.#settings = parseS3Url(url, context.env);
+    this.#operations = new StoreOperations({
+      context,
+      secrets: secretsOf(url, context.env),
+      mapError: (error) => mapS3Error(error, this.#settings.bucket, context.runtime.now()),
+      checkName: (name) => this.#checkName(name),
+    });
     this.#partBytes = options.partBytes ?? 8 * MIB;
-    // Every operation under way listens.
-    setMaxListeners(0, this.#closing.signal);
     this.#client = quietClient(clientConfig(this.#settings, context.env));
     this.capabilities = {
       orderedList: !this.#settings.bucket.endsWith("--x-s3"),
@@ -354,10 +353,8 @@ export class S3Store implements Store {
   }
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    return this.#run("put", name, options, async (link) => {
-      if (options.metadata) {
-        throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
-      }
+    return this.#operations.run("put", name, options, async (link) => {
+      refuseMetadata(options);
       if (options.ifAbsent && !this.capabilities.conditionalPut) {
         throw new HoldfastError(
           "unsupported",
@@ -379,7 +376,7 @@ export class S3Store implements Store {
 
   get(name: string, options: GetOptions = {}): Promise<GetResult> {
     const { range } = options;
-    return this.#run("get", name, options, async (link, keep) => {
+    return this.#operations.run("get", name, options, async (link, keep) => {
       if (range) checkRange(range);
       if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
       const last = range?.length === undefined ? "" : range.offset + range.length - 1;
@@ -407,18 +404,23 @@ export class S3Store implements Store {
         }
         const { start, end } = resolveRange(range, size);
         const info = this.#info(name, size, answer);
-        const body = this.#bytes(stream, name, end - start, range ? undefined : info.digests?.md5, link);
+        const body = this.#operations.bytes(
+          stream,
+          name,
+          { size: end - start, md5: range ? undefined : info.digests?.md5 },
+          link,
+        );
         keep();
-        return { info, body, close: async () => this.#letGo(stream, link) };
+        return { info, body, close: async () => this.#operations.letGo(stream, link) };
       } catch (error) {
-        this.#letGo(stream, link);
+        this.#operations.letGo(stream, link);
         throw error;
       }
     });
   }
 
   stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    return this.#run("stat", name, options, async (link) => this.#head(name, link.signal));
+    return this.#operations.run("stat", name, options, async (link) => this.#head(name, link.signal));
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
@@ -428,7 +430,7 @@ export class S3Store implements Store {
     let lastName: string | undefined;
     let emptyPages = 0;
     for (;;) {
-      const page = await this.#run("list", undefined, options, async (link) => {
+      const page = await this.#operations.run("list", undefined, options, async (link) => {
         const answer = await this.#client.send(
           new ListObjectsV2Command({
             Bucket: bucket,
@@ -471,11 +473,11 @@ export class S3Store implements Store {
   }
 
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    return this.#run("delete", name, options, async (link) => {
+    return this.#operations.run("delete", name, options, async (link) => {
       try {
         await this.#client.send(new DeleteObjectCommand(this.#at(name)), { abortSignal: link.signal });
       } catch (error) {
-        if (this.#mapped(error).code !== "not-found") throw error;
+        if (this.#operations.mapped(error).code !== "not-found") throw error;
         return { existed: false };
       }
       this.#bucketSeen();
@@ -484,9 +486,7 @@ export class S3Store implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#closing.signal.aborted) return;
-    this.#closing.abort(new HoldfastError("invalid", "the store is closed"));
-    this.#client.destroy();
+    if (this.#operations.close()) this.#client.destroy();
   }
 
   /**
@@ -494,7 +494,7 @@ export class S3Store implements Store {
    * writers left that were killed. Their parts are in no listing but are paid for. Gives how many there were.
    */
   abortStrayUploads(options: OperationOptions & { olderThanMs?: number | undefined } = {}): Promise<number> {
-    return this.#run("delete", undefined, options, async (link) => {
+    return this.#operations.run("delete", undefined, options, async (link) => {
       const { bucket, prefix } = this.#settings;
       const before = this.#context.runtime.now() - (options.olderThanMs ?? 86_400_000);
       let count = 0;
@@ -540,7 +540,7 @@ export class S3Store implements Store {
     });
     // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
     const attempts = body.reopenable || options.ifAbsent ? 1 : PART_ATTEMPTS;
-    const answer = await this.#attempts(attempts, link.signal, () =>
+    const answer = await this.#operations.attempts(attempts, link.signal, () =>
       this.#client.send(command, { abortSignal: link.signal }),
     );
     this.#bucketSeen();
@@ -563,9 +563,9 @@ export class S3Store implements Store {
     }
     // Not given the signal: an upload that was begun but whose id was never heard could not be aborted.
     const begun = this.#client.send(new CreateMultipartUploadCommand({ ...this.#at(name), ...this.#storage() }), {
-      abortSignal: this.#closing.signal,
+      abortSignal: this.#operations.closing,
     });
-    const created = await this.#unlessAborted(begun, link.signal, async (late) => {
+    const created = await this.#operations.unlessAborted(begun, link.signal, async (late) => {
       if (late.UploadId !== undefined) await this.#abortUpload(name, late.UploadId);
     });
     const uploadId = created.UploadId;
@@ -608,7 +608,7 @@ export class S3Store implements Store {
     for (const chunk of part.chunks) hash.update(chunk);
     const md5 = hash.digest();
     const bytes = part.size <= MAX_JOINED_BYTES ? joinChunks(part.chunks) : undefined;
-    const answer = await this.#attempts(PART_ATTEMPTS, signal, () =>
+    const answer = await this.#operations.attempts(PART_ATTEMPTS, signal, () =>
       this.#client.send(
         new UploadPartCommand({
           ...this.#at(name),
@@ -640,7 +640,7 @@ export class S3Store implements Store {
       ...(options.ifAbsent ? { IfNoneMatch: "*" } : {}),
     });
     let asked = 0;
-    await this.#attempts(PART_ATTEMPTS, signal, async () => {
+    await this.#operations.attempts(PART_ATTEMPTS, signal, async () => {
       asked++;
       try {
         await this.#client.send(command, { abortSignal: signal });
@@ -653,71 +653,22 @@ export class S3Store implements Store {
     });
   }
 
-  /** Waits for a promise, but not beyond the signal; `late` is done with what it gives afterwards. */
-  async #unlessAborted<T>(promise: Promise<T>, signal: AbortSignal, late: (value: T) => Promise<void>): Promise<T> {
-    let onAbort: (() => void) | undefined;
-    const aborted = new Promise<never>((_, reject) => {
-      onAbort = () => reject(abortError(signal));
-      if (signal.aborted) onAbort();
-      else signal.addEventListener("abort", onAbort, { once: true });
-    });
-    try {
-      return await Promise.race([promise, aborted]);
-    } catch (error) {
-      if (signal.aborted) {
-        const cleanUp = promise.then(late).catch(() => undefined);
-        await Promise.race([cleanUp, this.#context.runtime.sleep(CLEAN_UP_MS)]);
-      }
-      throw error;
-    } finally {
-      if (onAbort) signal.removeEventListener("abort", onAbort);
-    }
-  }
-
   /**
-   * Aborts an upload, again when that fails or when a part that was still on its way came in behind it. Never throws: the
-   * error that led here is the one to be heard. What could not be aborted is logged, and left to `abortStrayUploads`.
+   * Aborts an upload, again when that fails or when a part that was still on its way came in behind it. What cannot be
+   * aborted is left to `abortStrayUploads`.
    */
   async #abortUpload(name: string, uploadId: string): Promise<void> {
-    const deadline = linkSignals(this.#closing.signal);
-    const stopTimer = this.#context.runtime.timer(CLEAN_UP_MS, () => deadline.abort(new HoldfastError("timeout", "")));
-    try {
-      const target = { ...this.#at(name), UploadId: uploadId };
-      for (let attempt = 1; ; attempt++) {
-        try {
-          await this.#client.send(new AbortMultipartUploadCommand(target), { abortSignal: deadline.signal });
-          await this.#client.send(new ListPartsCommand(target), { abortSignal: deadline.signal });
-          if (attempt >= 5) throw new HoldfastError("unavailable", "the upload is still there after it was aborted");
-        } catch (error) {
-          if (["NoSuchUpload", "NoSuchKey", "NotFound"].includes(nameOf(error)) || statusOf(error) === 404) return;
-          if (attempt >= 5 || deadline.signal.aborted) throw error;
-        }
-        await this.#context.runtime.sleep(50 * 2 ** attempt, deadline.signal);
-      }
-    } catch (error) {
-      this.#context.logger.warn("s3.upload-left-behind", {
-        store: this.label,
-        object: name,
-        reason: this.#mapped(error).message,
-      });
-    } finally {
-      stopTimer();
-      deadline.release();
-    }
-  }
-
-  async #attempts<T>(attempts: number, signal: AbortSignal, action: () => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt++) {
+    const target = { ...this.#at(name), UploadId: uploadId };
+    await this.#operations.cleanUp("s3.upload-left-behind", name, async (abortSignal) => {
       try {
-        return await action();
+        await this.#client.send(new AbortMultipartUploadCommand(target), { abortSignal });
+        await this.#client.send(new ListPartsCommand(target), { abortSignal });
       } catch (error) {
-        const mapped = this.#mapped(error);
-        if (attempt >= attempts || signal.aborted || !mapped.retryable) throw error;
-        const { runtime } = this.#context;
-        const backoff = 100 * 4 ** attempt * (0.5 + runtime.random());
-        await runtime.sleep(Math.min(10_000, Math.max(backoff, mapped.retryAfterMs ?? 0)), signal);
+        if (nameOf(error) === "NoSuchUpload" || statusOf(error) === 404) return;
+        throw error;
       }
-    }
+      throw new HoldfastError("unavailable", "the upload is still there after it was aborted");
+    });
   }
 
   async #head(name: string, signal: AbortSignal): Promise<ObjectInfo> {
@@ -750,52 +701,13 @@ export class S3Store implements Store {
     } catch (error) {
       if (statusOf(error) === 404) throw noBucket(this.#settings.bucket, error);
       // A key that may not ask about the bucket says nothing about the object: its own answer stands.
-      if (this.#mapped(error).code !== "denied") throw error;
+      if (this.#operations.mapped(error).code !== "denied") throw error;
     }
     this.#bucketSeen();
   }
 
   #bucketSeen(): void {
     this.#bucketSeenMs = this.#context.runtime.monotonicMs();
-  }
-
-  /** The bytes of an answer: all of them, with the right digest where one is known, or an error. */
-  async *#bytes(
-    stream: Readable,
-    name: string,
-    size: number,
-    md5: string | undefined,
-    link: LinkedSignal,
-  ): AsyncGenerator<Uint8Array> {
-    const onAbort = (): void => void stream.destroy(abortError(link.signal));
-    const hash = md5 === undefined ? undefined : createHash("md5");
-    let total = 0;
-    try {
-      throwIfAborted(link.signal);
-      link.signal.addEventListener("abort", onAbort, { once: true });
-      for await (const chunk of stream as AsyncIterable<Buffer>) {
-        total += chunk.length;
-        hash?.update(chunk);
-        if (total > size) throw new HoldfastError("corrupt", `more bytes came than the ${size} that were announced`);
-        yield chunk;
-      }
-      if (total < size) throw new HoldfastError("unavailable", `only ${total} of ${size} bytes came`);
-      if (hash && hash.digest("hex") !== md5) {
-        throw new HoldfastError("corrupt", "the bytes are not those of the object's digest (MD5)");
-      }
-    } catch (error) {
-      throw this.#error(error, "get", name, link.signal);
-    } finally {
-      link.signal.removeEventListener("abort", onAbort);
-      this.#letGo(stream, link);
-    }
-  }
-
-  #letGo(stream: Readable, link: LinkedSignal): void {
-    link.release();
-    // Whatever a destroyed stream still says has no listener any more.
-    stream.on("error", () => undefined);
-    if (!stream.readableEnded) stream.destroy();
   }
 
   #at(name: string): { Bucket: string; Key: string } {
@@ -862,46 +774,11 @@ export class S3Store implements Store {
     }
   }
 
-  /**
-   * What is common to all operations: nothing runs after `close`, the caller's signal and `close` end it, and errors are
-   * mapped. `keep` leaves the signals linked for a body that outlives the call.
-   */
-  async #run<T>(
-    operation: Operation,
-    name: string | undefined,
-    options: OperationOptions,
-    action: (link: LinkedSignal, keep: () => void) => Promise<T>,
-  ): Promise<T> {
-    const link = linkSignals(this.#closing.signal, options.signal);
-    let kept = false;
-    try {
-      throwIfAborted(link.signal);
-      if (name !== undefined) this.#checkName(name);
-      return await action(link, () => (kept = true));
-    } catch (error) {
-      throw this.#error(error, operation, name, link.signal);
-    } finally {
-      if (!kept) link.release();
-    }
-  }
-
   #checkName(name: string): void {
-    checkName(name);
     const { maxNameBytes } = this.capabilities;
     if (Buffer.byteLength(name) > maxNameBytes) {
       throw new HoldfastError("invalid", `the name is too long: at most ${maxNameBytes} bytes fit behind the prefix`);
     }
-  }
-
-  #error(error: unknown, operation: Operation, object: string | undefined, signal: AbortSignal): HoldfastError {
-    // A library's own word for an abort says less than the signal's reason.
-    const mapped = signal.aborted ? abortError(signal) : this.#mapped(error);
-    const redacted = redactError(mapped.within({ store: this.label, operation, object }), this.#secrets);
-    return toHoldfastError(redacted);
-  }
-
-  #mapped(error: unknown): HoldfastError {
-    return mapS3Error(error, this.#settings.bucket, this.#context.runtime.now());
   }
 }
 

@@ -1,0 +1,502 @@
+/**
+ * Azure Blob Storage: `azure://CONTAINER[/PREFIX]`, as duplicity writes it.
+ *
+ * A PREFIX always ends at a slash: `azure://c/x` keeps the object `n` as the blob `x/n`. The only parameter is
+ * `endpoint=URL`, the account's URL where it is not `https://ACCOUNT.blob.core.windows.net` (an emulator, another cloud).
+ *
+ * Credentials come from the store's environment: `AZURE_CONNECTION_STRING` (or `AZURE_STORAGE_CONNECTION_STRING`); or
+ * `AZURE_ACCOUNT_NAME` with `AZURE_ACCOUNT_KEY` or `AZURE_SHARED_ACCESS_SIGNATURE` (or `AZURE_STORAGE_ACCOUNT` with
+ * `AZURE_STORAGE_KEY` or `AZURE_STORAGE_SAS_TOKEN`), and `AZURE_ENDPOINT_SUFFIX` for another cloud.
+ *
+ * Objects up to 8 MiB are put at once, larger ones as blocks, four at a time, which become visible together when the list
+ * of blocks is committed. Blocks of a put that failed are in no listing; the service discards them within a week, and at
+ * once when the blob is put again. Each block is sent with its MD5, and the blob keeps the MD5 of the whole.
+ *
+ * Needs the package `@azure/storage-blob`, which is loaded when the first such store is opened.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { Readable } from "node:stream";
+import type * as Sdk from "@azure/storage-blob";
+import { checkedBytes } from "../body.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+import { MAX_NAME_BYTES, checkName } from "../names.ts";
+import { httpError, networkError } from "../network-errors.ts";
+import type { StoreContext, StoreKind } from "../open-store.ts";
+import { MIB, cutParts, forEachParallel, joinChunks } from "../parts.ts";
+import type { Part } from "../parts.ts";
+import { checkRange, resolveRange } from "../ranges.ts";
+import { secretsOf } from "../redact.ts";
+import type { LinkedSignal } from "../signals.ts";
+import type {
+  Body,
+  Capabilities,
+  DeleteResult,
+  GetOptions,
+  GetResult,
+  ListOptions,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../store.ts";
+import type { StoreUrl } from "../store-url.ts";
+import { pathParts, urlParameters } from "../url-parameters.ts";
+import { loadPeer } from "./load-peer.ts";
+import { inNameOrder } from "./name-order.ts";
+import { StoreOperations, refuseMetadata } from "./operations.ts";
+
+/** 50,000 blocks of 4,000 MiB. */
+const MAX_OBJECT_BYTES = 50_000 * 4000 * MIB;
+const MAX_BLOCKS = 50_000;
+/** What blocks in flight may hold together, in bytes. One block is always allowed. */
+const IN_FLIGHT_BYTES = 64 * MIB;
+const PARALLEL_BLOCKS = 4;
+const BLOCK_ATTEMPTS = 3;
+
+export interface AzureSettings {
+  readonly container: string;
+  /** Empty, or ends with `/`. */
+  readonly prefix: string;
+  readonly connectionString?: string | undefined;
+  /** URL of the account, with a shared access signature where there is one. */
+  readonly accountUrl?: string | undefined;
+  readonly key?: { readonly account: string; readonly key: string } | undefined;
+}
+
+/** Reads a URL and the credentials that go with it. Throws `config`. */
+export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSettings {
+  const { endpoint } = urlParameters(url, ["endpoint"]);
+  if (url.username !== undefined) {
+    throw new HoldfastError("config", "credentials do not stand in an azure URL: set AZURE_CONNECTION_STRING in env");
+  }
+  if (url.port !== undefined) throw new HoldfastError("config", "a container has no port: use endpoint=");
+  const [container, ...prefix] = [...(url.host === "" ? [] : [url.host]), ...pathParts(url.path)];
+  if (container === undefined || !/^(?:\$root|\$web|[a-z0-9](?:-?[a-z0-9]){2,62})$/u.test(container)) {
+    throw new HoldfastError("config", `the URL ${url.redacted} names no container: write azure://CONTAINER[/PREFIX]`);
+  }
+  const settings = { container, prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/` };
+  const connectionString = env["AZURE_CONNECTION_STRING"] || env["AZURE_STORAGE_CONNECTION_STRING"];
+  if (connectionString) return { ...settings, connectionString };
+  const account = env["AZURE_ACCOUNT_NAME"] || env["AZURE_STORAGE_ACCOUNT"];
+  const key = env["AZURE_ACCOUNT_KEY"] || env["AZURE_STORAGE_KEY"];
+  const sas = env["AZURE_SHARED_ACCESS_SIGNATURE"] || env["AZURE_STORAGE_SAS_TOKEN"];
+  if (!account || !(key || sas)) {
+    throw new HoldfastError(
+      "config",
+      "no credentials for Azure: set AZURE_CONNECTION_STRING, or AZURE_ACCOUNT_NAME with AZURE_ACCOUNT_KEY or AZURE_SHARED_ACCESS_SIGNATURE",
+    );
+  }
+  const suffix = env["AZURE_ENDPOINT_SUFFIX"] || "core.windows.net";
+  const accountUrl = (endpoint ?? `https://${account}.blob.${suffix}`).replace(/\/+$/u, "");
+  if (!/^https?:\/\/[^@?#]+$/u.test(accountUrl)) {
+    throw new HoldfastError("config", "endpoint= must be the http:// or https:// URL of the account");
+  }
+  if (key) return { ...settings, accountUrl, key: { account, key } };
+  return { ...settings, accountUrl: `${accountUrl}?${(sas ?? "").replace(/^\?/u, "")}` };
+}
+
+function serviceClient(sdk: typeof Sdk, settings: AzureSettings): Sdk.BlobServiceClient {
+  // The caller decides how often to try: see the retry wrapper.
+  const options = { retryOptions: { maxTries: 1 } };
+  try {
+    if (settings.connectionString !== undefined) {
+      return sdk.BlobServiceClient.fromConnectionString(settings.connectionString, options);
+    }
+    const { key, accountUrl = "" } = settings;
+    const credential = key ? new sdk.StorageSharedKeyCredential(key.account, key.key) : undefined;
+    return new sdk.BlobServiceClient(accountUrl, credential, options);
+  } catch (error) {
+    // Without the cause, whose message may hold the connection string.
+    const which = settings.connectionString === undefined ? "account name, key or endpoint" : "connection string";
+    throw new HoldfastError("config", `the ${which} for Azure cannot be understood (${(error as Error).name})`);
+  }
+}
+
+export interface AzureStoreOptions {
+  /** Size of the first blocks, in bytes. Default 8 MiB. */
+  readonly partBytes?: number | undefined;
+}
+
+export class AzureStore implements Store {
+  readonly label: string;
+  readonly capabilities: Capabilities;
+  readonly #prefix: string;
+  readonly #container: Sdk.ContainerClient;
+  readonly #context: StoreContext;
+  readonly #operations: StoreOperations;
+  readonly #partBytes: number;
+
+  constructor(sdk: typeof Sdk, url: StoreUrl, context: StoreContext, options: AzureStoreOptions = {}) {
+    const settings = parseAzureUrl(url, context.env);
+    this.label = context.label;
+    this.#context = context;
+    this.#prefix = settings.prefix;
+    this.#container = serviceClient(sdk, settings).getContainerClient(settings.container);
+    this.#partBytes = options.partBytes ?? 8 * MIB;
+    this.#operations = new StoreOperations({
+      context,
+      secrets: secretsOf(url, context.env),
+      mapError: (error) => mapAzureError(error, settings.container, context.runtime.now()),
+      checkName: (name) => {
+        const refusal = whyNotHeld(this.#prefix + name);
+        if (refusal !== undefined) throw new HoldfastError("invalid", `Azure cannot hold the name: ${refusal}`);
+      },
+    });
+    this.capabilities = {
+      orderedList: true,
+      conditionalPut: true,
+      prefixNames: true,
+      maxObjectBytes: MAX_OBJECT_BYTES,
+      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.#prefix),
+      caseSensitive: true,
+      storeDigests: ["md5"],
+    };
+  }
+
+  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    return this.#operations.run("put", name, options, async (link) => {
+      refuseMetadata(options);
+      const plan = { partBytes: this.#partBytes, maxParts: MAX_BLOCKS, maxBytes: MAX_OBJECT_BYTES };
+      const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
+      try {
+        const first = await parts.next();
+        if (first.done) throw new HoldfastError("internal", "a body was cut into no parts");
+        if (first.value.last) return await this.#putAtOnce(name, first.value, body, options, link);
+        return await this.#putInBlocks(name, first.value, parts, options, link);
+      } finally {
+        await parts.return(undefined);
+      }
+    });
+  }
+
+  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    const { range } = options;
+    return this.#operations.run("get", name, options, async (link, keep) => {
+      if (range) checkRange(range);
+      if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
+      let answer: Sdk.BlobDownloadResponseParsed;
+      try {
+        answer = await this.#blob(name).download(range?.offset ?? 0, range?.length, {
+          abortSignal: link.signal,
+          maxRetryRequests: 0,
+        });
+      } catch (error) {
+        // Also for a range that begins at the very end, where there is nothing to send.
+        if (range && statusOf(error) === 416) return this.#emptyRange(name, options, link.signal);
+        throw error;
+      }
+      const stream = answer.readableStreamBody;
+      if (!(stream instanceof Readable)) throw new HoldfastError("internal", "the SDK gave no stream");
+      try {
+        // The SDK asks for no range when it is the whole blob.
+        const partial = range && (range.offset > 0 || range.length !== undefined);
+        const size = partial ? rangeSize(answer.contentRange, range.offset) : answer.contentLength;
+        if (size === undefined) throw new HoldfastError("unavailable", "the server did not say how long the blob is");
+        const { start, end } = resolveRange(range, size);
+        // A part of a blob comes with its own MD5; that of the whole is apart.
+        const whole = partial ? answer.blobContentMD5 : (answer.contentMD5 ?? answer.blobContentMD5);
+        const info = infoOf(name, size, answer.lastModified, whole);
+        const expected = { size: end - start, md5: range ? undefined : info.digests?.md5 };
+        const body = this.#operations.bytes(stream, name, expected, link);
+        keep();
+        return { info, body, close: async () => this.#operations.letGo(stream, link) };
+      } catch (error) {
+        this.#operations.letGo(stream, link);
+        throw error;
+      }
+    });
+  }
+
+  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    return this.#operations.run("stat", name, options, async (link) => this.#head(name, link.signal));
+  }
+
+  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+    return this.#operations.within("list", options, inNameOrder(this.#pages(prefix, options)));
+  }
+
+  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    return this.#operations.run("delete", name, options, async (link) => {
+      try {
+        await this.#blob(name).delete({ abortSignal: link.signal, deleteSnapshots: "include" });
+        return { existed: true };
+      } catch (error) {
+        if (this.#operations.mapped(error).code !== "not-found") throw error;
+        return { existed: false };
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#operations.close();
+  }
+
+  async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, link: LinkedSignal): Promise<PutResult> {
+    const bytes = joinChunks(part.chunks);
+    const md5 = createHash("md5").update(bytes).digest();
+    // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
+    const attempts = body.reopenable || options.ifAbsent ? 1 : BLOCK_ATTEMPTS;
+    const answer = await this.#operations.attempts(attempts, link.signal, () =>
+      this.#blob(name).upload(bytes, bytes.length, {
+        abortSignal: link.signal,
+        blobHTTPHeaders: { blobContentMD5: md5 },
+        ...conditions(options),
+      }),
+    );
+    if (answer.contentMD5 && !md5.equals(answer.contentMD5)) {
+      throw new HoldfastError("corrupt", "the service stored other bytes than were sent (their MD5 differ)");
+    }
+    return { size: bytes.length };
+  }
+
+  async #putInBlocks(
+    name: string,
+    first: Part,
+    rest: AsyncGenerator<Part>,
+    options: PutOptions,
+    link: LinkedSignal,
+  ): Promise<PutResult> {
+    // Blocks of all who put this blob stand side by side until one of them commits: ids must not meet.
+    const own = randomBytes(12).toString("hex");
+    const blob = this.#blob(name);
+    const whole = createHash("md5");
+    const ids: string[] = [];
+    let size = 0;
+    const parts = async function* (): AsyncGenerator<Part> {
+      yield first;
+      yield* rest;
+    };
+    await forEachParallel(
+      parts(),
+      (part) => Math.max(1, Math.min(PARALLEL_BLOCKS, Math.floor(IN_FLIGHT_BYTES / part.size))),
+      async (part) => {
+        // Parts come in order, and everything before the first await happens in that order.
+        for (const chunk of part.chunks) whole.update(chunk);
+        size += part.size;
+        const id = Buffer.from(`${own}-${String(part.number).padStart(6, "0")}`).toString("base64");
+        ids.push(id);
+        const bytes = joinChunks(part.chunks);
+        const md5 = createHash("md5").update(bytes).digest();
+        await this.#operations.attempts(BLOCK_ATTEMPTS, link.signal, () =>
+          blob.stageBlock(id, bytes, bytes.length, { abortSignal: link.signal, transactionalContentMD5: md5 }),
+        );
+      },
+      (error) => link.abort(error),
+    );
+    const blobContentMD5 = whole.digest();
+    await this.#operations.attempts(options.ifAbsent ? 1 : BLOCK_ATTEMPTS, link.signal, async (attempt) => {
+      try {
+        await blob.commitBlockList(ids, {
+          abortSignal: link.signal,
+          blobHTTPHeaders: { blobContentMD5 },
+          ...conditions(options),
+        });
+      } catch (error) {
+        // The answer to an earlier attempt was lost: its blocks are the blob now.
+        if (attempt === 1 || codeOf(error) !== "InvalidBlockList") throw error;
+        const { digests } = await this.#head(name, link.signal);
+        if (digests?.md5 !== blobContentMD5.toString("hex")) throw error;
+      }
+    });
+    return { size };
+  }
+
+  async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
+    let token: string | undefined;
+    let emptyPages = 0;
+    for (;;) {
+      const page = await this.#operations.run("list", undefined, options, async (link) => {
+        const pages = this.#container
+          .listBlobsFlat({ prefix: this.#prefix + prefix, abortSignal: link.signal })
+          .byPage({ maxPageSize: 5000, ...(token === undefined ? {} : { continuationToken: token }) });
+        const next = await pages.next();
+        if (next.done) return undefined;
+        const names = next.value.segment.blobItems.flatMap((item: Sdk.BlobItem): ObjectInfo[] => {
+          const name = this.#listedName(item.name, prefix);
+          const { contentLength, lastModified, contentMD5 } = item.properties;
+          return name === undefined ? [] : [infoOf(name, contentLength ?? 0, lastModified, contentMD5)];
+        });
+        emptyPages = names.length === 0 ? emptyPages + 1 : 0;
+        const nextToken = next.value.continuationToken || undefined;
+        if (nextToken !== undefined && (nextToken === token || emptyPages > 100)) {
+          throw new HoldfastError("corrupt", "the server's listing does not come to an end");
+        }
+        token = nextToken;
+        return names;
+      });
+      if (page) yield* page;
+      if (!page || token === undefined) return;
+    }
+  }
+
+  async #head(name: string, abortSignal: AbortSignal): Promise<ObjectInfo> {
+    const answer = await this.#blob(name).getProperties({ abortSignal });
+    if (answer.contentLength === undefined) {
+      throw new HoldfastError("unavailable", "the server did not say how long the blob is");
+    }
+    return infoOf(name, answer.contentLength, answer.lastModified, answer.contentMD5);
+  }
+
+  async #emptyRange(name: string, options: GetOptions, signal: AbortSignal): Promise<GetResult> {
+    const info = await this.#head(name, signal);
+    const { start, end } = resolveRange(options.range, info.size);
+    if (end > start) throw new HoldfastError("unavailable", "the object changed while it was read");
+    return { info, body: (async function* () {})(), close: async () => undefined };
+  }
+
+  #blob(name: string): Sdk.BlockBlobClient {
+    return this.#container.getBlockBlobClient(this.#prefix + name);
+  }
+
+  /** A name from a listing; undefined for what no caller can have put. */
+  #listedName(blob: string, prefix: string): string | undefined {
+    if (!blob.startsWith(this.#prefix + prefix)) {
+      throw new HoldfastError("corrupt", "the server's listing holds names that were not asked for");
+    }
+    const name = blob.slice(this.#prefix.length);
+    if (name === "") return undefined;
+    try {
+      checkName(name);
+      return name;
+    } catch (error) {
+      if (!isHoldfastError(error)) throw error;
+      this.#context.logger.warn("azure.unusable-name", { store: this.label, blob: JSON.stringify(blob) });
+      return undefined;
+    }
+  }
+}
+
+/**
+ * Why a blob cannot have a name; undefined when it can. Refused is what the service, or URLs on the way to it, would
+ * change: dots at the end of a part, backslashes, characters that XML cannot carry. The service's limits are 1,024
+ * characters and 254 parts.
+ */
+function whyNotHeld(blob: string): string | undefined {
+  const parts = blob.split("/");
+  if (parts.some((part) => part.endsWith("."))) return "a part of it ends with a dot";
+  if (parts.length > 254) return "it has more than 254 parts";
+  if (Buffer.byteLength(blob) > MAX_NAME_BYTES) return "it is too long";
+  if (blob.includes("\\")) return "it has a backslash";
+  // oxlint-disable-next-line no-control-regex -- these are what is looked for
+  if (/[\u0000-\u001f\u007f-\u009f\ufffe\uffff]/u.test(blob)) return "it has a control character";
+  return undefined;
+}
+
+function conditions(options: PutOptions): { conditions?: { ifNoneMatch: string } } {
+  return options.ifAbsent ? { conditions: { ifNoneMatch: "*" } } : {};
+}
+
+function infoOf(name: string, size: number, modified: Date | undefined, md5: Uint8Array | undefined): ObjectInfo {
+  return {
+    name,
+    size,
+    ...(modified === undefined ? {} : { modifiedMs: modified.getTime() }),
+    ...(md5 === undefined || md5.length !== 16 ? {} : { digests: { md5: Buffer.from(md5).toString("hex") } }),
+  };
+}
+
+/** The service's error codes that say more than the HTTP status does: code of Holdfast, and whether to try again. */
+const serviceCodes: Readonly<Record<string, readonly [ErrorCode, boolean?]>> = {
+  BlobNotFound: ["not-found"],
+  ResourceNotFound: ["not-found"],
+  BlobAlreadyExists: ["conflict"],
+  ConditionNotMet: ["conflict"],
+  // Another writer of the same blob committed meanwhile, which discards all blocks that wait.
+  InvalidBlockList: ["conflict", true],
+  InvalidBlobOrBlock: ["conflict", true],
+  AuthenticationFailed: ["denied"],
+  AuthorizationFailure: ["denied"],
+  AuthorizationPermissionMismatch: ["denied"],
+  InsufficientAccountPermissions: ["denied"],
+  InvalidAuthenticationInfo: ["denied"],
+  AccountIsDisabled: ["denied"],
+  BlobImmutableDueToPolicy: ["denied"],
+  ServerBusy: ["throttled"],
+  IngressExceedsAccountLimit: ["throttled"],
+  OperationTimedOut: ["timeout"],
+  InternalError: ["unavailable"],
+  Md5Mismatch: ["corrupt", true],
+  InvalidMd5: ["corrupt", true],
+  AccountLimitExceeded: ["full"],
+  BlobArchived: ["unavailable", false],
+  BlobBeingRehydrated: ["unavailable", false],
+  ContainerBeingDeleted: ["unavailable"],
+  ContainerDisabled: ["unavailable", false],
+  InvalidRange: ["invalid"],
+  InvalidResourceName: ["invalid"],
+  InvalidUri: ["invalid"],
+  RequestBodyTooLarge: ["invalid"],
+  REQUEST_SEND_ERROR: ["unavailable"],
+  PARSE_ERROR: ["unavailable"],
+};
+
+/** What the SDK threw, as an error of Holdfast. */
+export function mapAzureError(error: unknown, container: string, nowMs: number): HoldfastError {
+  if (isHoldfastError(error)) return error;
+  const code = codeOf(error);
+  if (code === "ContainerNotFound") {
+    return new HoldfastError("unavailable", `the container ${container} does not exist`, {
+      cause: error,
+      retryable: false,
+    });
+  }
+  const status = statusOf(error);
+  // The message goes on with the whole answer, headers and all.
+  const said = error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+  const message = code === "" ? said : `${code}: ${said}`;
+  const byStatus =
+    status === undefined
+      ? undefined
+      : httpError({ status, message, retryAfter: retryAfterOf(error), nowMs, cause: error });
+  const known = serviceCodes[code];
+  if (known) {
+    const network = code === "REQUEST_SEND_ERROR" ? networkError(error) : undefined;
+    if (network) return network;
+    const [mapped, retryable] = known;
+    return new HoldfastError(mapped, message, { cause: error, retryable, retryAfterMs: byStatus?.retryAfterMs });
+  }
+  const network = networkError(error);
+  if (network) return network;
+  if (error instanceof Error && error.name === "AbortError") return toHoldfastError(error);
+  if (byStatus && status !== undefined && status >= 300) return byStatus;
+  if (byStatus) return new HoldfastError("unavailable", `the answer cannot be understood: ${said}`, { cause: error });
+  return new HoldfastError("internal", message, { cause: error });
+}
+
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return "";
+  const { code, details } = error as { code?: unknown; details?: { errorCode?: unknown } };
+  if (typeof code === "string") return code;
+  return typeof details?.errorCode === "string" ? details.errorCode : "";
+}
+
+function statusOf(error: unknown): number | undefined {
+  return error instanceof Error && "statusCode" in error && typeof error.statusCode === "number"
+    ? error.statusCode
+    : undefined;
+}
+
+function retryAfterOf(error: unknown): string | undefined {
+  const { response } = error as { response?: { headers?: { get?: (name: string) => string | undefined } } };
+  return response?.headers?.get?.("retry-after");
+}
+
+/** The blob's size from `Content-Range: bytes 0-9/100`. Throws where the server sent something else than was asked. */
+function rangeSize(header: string | undefined, offset: number): number {
+  const match = /^bytes (\d+)-\d+\/(\d+)$/u.exec(header ?? "");
+  if (!match || Number(match[1]) !== offset) {
+    throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
+      retryable: false,
+    });
+  }
+  return Number(match[2]);
+}
+
+export const azureKind: StoreKind = {
+  open: async (url, context) => {
+    const sdk = await loadPeer("@azure/storage-blob", "Azure Blob Storage", () => import("@azure/storage-blob"));
+    return new AzureStore(sdk, url, context);
+  },
+};
