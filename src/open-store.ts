@@ -1,5 +1,5 @@
 /** Opens one store by its URL: the one list of schemes and the kinds behind them. */
-import { HoldfastError } from "./errors.ts";
+import { HoldfastError, toHoldfastError } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { silentLogger } from "./log.ts";
 import { systemRuntime } from "./runtime.ts";
@@ -66,14 +66,21 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
     throw new HoldfastError(
       "config",
       `no kind of store is known for ${parsed.scheme}:// (known: ${knownSchemes().join(", ")})`,
+      { store: options.label ?? parsed.redacted, operation: "open" },
     );
   }
   const kind = await load();
-  return kind.open(parsed, {
-    label: options.label ?? parsed.redacted,
-    env: { ...process.env, ...options.env },
-    runtime: options.runtime ?? systemRuntime,
-    logger: options.logger ?? silentLogger,
-    signal: options.signal,
-  });
+  const label = options.label ?? parsed.redacted;
+  try {
+    return await kind.open(parsed, {
+      label,
+      env: { ...process.env, ...options.env },
+      runtime: options.runtime ?? systemRuntime,
+      logger: options.logger ?? silentLogger,
+      signal: options.signal,
+    });
+  } catch (error) {
+    // Which of a pool's stores is wrong, the kind need not say.
+    throw toHoldfastError(error).within({ store: label, operation: "open" });
+  }
 }
