@@ -64,6 +64,7 @@ export async function openPool(source: string | PoolDescription, options: OpenPo
     min: 1,
     read: "first",
     place: "round-robin",
+    wait: "all",
     stores: [single],
     warnings: [],
   };
@@ -122,6 +123,8 @@ async function openDescribed(
     onfail: description.onfail,
     min: description.min,
     place: description.place,
+    read: description.read,
+    wait: description.wait,
     runtime,
     logger,
     replayable,

@@ -19,6 +19,8 @@ import type { StoreUrl } from "./store-url.ts";
 
 /** Which copy a mirror reads first: the first store in the pool's order, or the one that has been answering fastest. */
 export type ReadOrder = "first" | "fastest";
+/** Whether a mirror's put waits for all its stores, or only for as many as must hold it. */
+export type WaitFor = "all" | "min";
 /** Where a stripe puts a new object: in turn, in turn by the stores' weights, or where most space is free. */
 export type Placement = "round-robin" | "weighted" | "free";
 
@@ -36,6 +38,8 @@ export interface PoolParameters {
   readonly read: ReadOrder;
   /** Stripe. Default `round-robin`. */
   readonly place: Placement;
+  /** Mirror with `onfail=continue`: whether a put waits for all stores or for `min` of them. Default `all`. */
+  readonly wait: WaitFor;
   /** Bytes a second to all stores together. Default none. */
   readonly limitUp?: number;
   /** Bytes a second from all stores together. Default none. */
@@ -182,6 +186,12 @@ export const POOL_PARAMETERS: readonly PoolParameter[] = [
     name: "read",
     ...choice("first", "fastest"),
     description: "mode=mirror: read from the first store in the list (the default) or from the fastest.",
+  },
+  {
+    name: "wait",
+    ...choice("all", "min"),
+    description:
+      "mode=mirror: a put waits for all stores (the default), or for min of them; the others are brought up after it.",
   },
   {
     name: "place",
@@ -473,6 +483,7 @@ async function describe(
   const min = number("min");
   const read = text("read") as ReadOrder | undefined;
   const place = text("place") as Placement | undefined;
+  const wait = text("wait") as WaitFor | undefined;
   if (min !== undefined && (mode !== "mirror" || onfail !== "continue")) {
     fail(`${where}: min is for mode=mirror with onfail=continue; this pool is mode=${mode} with onfail=${onfail}`);
   }
@@ -480,6 +491,7 @@ async function describe(
     fail(`${where}: min is ${min}, but there are ${elements.length} stores; it may be 1 to ${elements.length}`);
   }
   if (read !== undefined && mode !== "mirror") fail(`${where}: read is for mode=mirror; this pool is mode=${mode}`);
+  if (wait !== undefined && mode !== "mirror") fail(`${where}: wait is for mode=mirror; this pool is mode=${mode}`);
   if (place !== undefined && mode !== "stripe") fail(`${where}: place is for mode=stripe; this pool is mode=${mode}`);
   const subpath = text("subpath");
 
@@ -517,6 +529,7 @@ async function describe(
     ...(subpath === undefined ? {} : { subpath }),
     read: read ?? "first",
     place: place ?? "round-robin",
+    wait: wait ?? "all",
     ...optional("limitUp", number("limit-up")),
     ...optional("limitDown", number("limit-down")),
     ...optional("deadlineMs", number("deadline")),

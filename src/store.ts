@@ -159,6 +159,8 @@ export interface Store {
   /** Objects whose name starts with `prefix` (`""`: all). An incomplete listing rejects with `incomplete` at its end. */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;
   delete(name: string, options?: OperationOptions): Promise<DeleteResult>;
+  /** Bytes that can still be stored, where the store can tell; undefined where it cannot. */
+  freeBytes?(options?: OperationOptions): Promise<number | undefined>;
   /** Ends connections. Resolves when nothing is left open. A second call does nothing. */
   close(): Promise<void>;
 }

@@ -151,3 +151,25 @@ async function collectInfos(store: Store): Promise<{ name: string }[]> {
   for await (const info of store.list("")) found.push(info);
   return found;
 }
+
+describe("a mirror with one slow store", () => {
+  it("answers when min stores have it, owes the slow one its copy, and brings it afterwards", async () => {
+    const members = three();
+    const { pool } = memoryPool(members, { wait: "min", min: 2 });
+    await pool.put("x", toBody("old"));
+    let letGo = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    members[2].onCall = (operation, name) => (operation === "put" && name === "x" ? held : undefined);
+    const result = await pool.put("x", toBody("new"));
+    expect(result.owed.map((debt) => `${debt.store} ${debt.owes}`)).toEqual(["C copy"]);
+    expect((await memoryPool(members).pool.status()).stores.map((store) => store.owedCopies)).toEqual([0, 0, 1]);
+    expect(textOn(members[2], "x")).toBe("old");
+    expect(await read(pool, "x")).toBe("new");
+    letGo();
+    await pool.close();
+    expect(textOn(members[2], "x")).toBe("new");
+    expect((await memoryPool(members).pool.status()).degraded).toBe(0);
+  });
+});

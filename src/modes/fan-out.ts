@@ -3,8 +3,11 @@
  *
  * The source is read no faster than the slowest reader still listening allows: memory stays bounded by the window. A
  * reader that stops listening (its store failed) no longer counts; when none is left, the source is closed.
+ *
+ * With `enough`, readers that hold up the others are dropped once that many keep pace without them.
  */
-import { abortError } from "../errors.ts";
+import { abortError, HoldfastError } from "../errors.ts";
+import type { Runtime } from "../runtime.ts";
 
 /** How many bytes a reader may lag behind the source. */
 const WINDOW_BYTES = 8 * 1024 * 1024;
@@ -24,23 +27,26 @@ export interface FanOutBranch extends AsyncIterable<Uint8Array> {
   stop(): void;
 }
 
-/** `onChunk` sees each chunk once, before any reader does. */
-export function fanOut(
-  source: AsyncIterable<Uint8Array>,
-  readers: number,
-  onChunk: (chunk: Uint8Array) => void,
-  signal?: AbortSignal,
-): FanOut {
-  const branches = Array.from({ length: readers }, () => new Branch());
-  return { branches, source: pump(source, branches, onChunk, signal) };
+export interface FanOutOptions {
+  readonly readers: number;
+  /** Sees each chunk once, before any reader does. */
+  readonly onChunk: (chunk: Uint8Array) => void;
+  readonly signal?: AbortSignal | undefined;
+  /** Do not wait longer than `patienceMs` for a reader as long as `readers` others keep pace. Default: wait for all. */
+  readonly enough?: { readonly readers: number; readonly patienceMs: number; readonly runtime: Runtime } | undefined;
+}
+
+export function fanOut(source: AsyncIterable<Uint8Array>, options: FanOutOptions): FanOut {
+  const branches = Array.from({ length: options.readers }, () => new Branch());
+  return { branches, source: pump(source, branches, options) };
 }
 
 async function pump(
   source: AsyncIterable<Uint8Array>,
   branches: readonly Branch[],
-  onChunk: (chunk: Uint8Array) => void,
-  signal: AbortSignal | undefined,
+  options: FanOutOptions,
 ): Promise<boolean> {
+  const { onChunk, signal } = options;
   const onAbort = (): void => {
     for (const branch of branches) branch.wake();
   };
@@ -52,7 +58,9 @@ async function pump(
         onChunk(chunk);
         for (const branch of branches) branch.push(chunk);
       }
-      for (const branch of branches) while (branch.isFull && !isAborted(signal)) await branch.room();
+      for (const branch of branches) {
+        while (branch.isFull && !isAborted(signal)) await room(branch, branches, options);
+      }
       if (branches.every((branch) => branch.stopped)) return false;
     }
     if (signal?.aborted) throw abortError(signal);
@@ -64,6 +72,18 @@ async function pump(
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/** Waits until a reader that is behind has caught up; where enough others need not wait, not for ever. */
+async function room(behind: Branch, branches: readonly Branch[], { enough }: FanOutOptions): Promise<void> {
+  const caughtUp = behind.room();
+  const keepingPace = branches.filter((branch) => !branch.stopped && !branch.isFull).length;
+  if (enough === undefined || keepingPace < enough.readers) return caughtUp;
+  const cancel = enough.runtime.timer(enough.patienceMs, () => {
+    behind.drop(new HoldfastError("timeout", "it was too slow for the others"));
+  });
+  await caughtUp;
+  cancel();
 }
 
 function isAborted(signal: AbortSignal | undefined): boolean {
@@ -102,6 +122,12 @@ class Branch implements FanOutBranch {
   fail(error: unknown): void {
     this.#failure = { error };
     this.#onData?.();
+  }
+
+  /** Ends a reader that holds up the others: it gets an error, never an end. */
+  drop(error: HoldfastError): void {
+    this.#failure = { error };
+    this.stop();
   }
 
   stop(): void {

@@ -35,6 +35,7 @@ import type { FanOutBranch } from "./fan-out.ts";
 import { mergeLists } from "./merge-lists.ts";
 import { targetsOf, turnOrder, weightedOrder } from "./placement.ts";
 import type { Place } from "./placement.ts";
+import { copyTo } from "./copy.ts";
 import { noGoodCopy, verifiedRead } from "./verified-read.ts";
 import type { Source } from "./verified-read.ts";
 
@@ -46,6 +47,13 @@ export interface PoolStoreOptions {
   /** Copies that a mirror's put needs at least. Default 1. */
   readonly min?: number | undefined;
   readonly place?: Place | undefined;
+  /** Mirror: which copy is read first. Default `first`, the pool's order. */
+  readonly read?: "first" | "fastest" | undefined;
+  /**
+   * Mirror with `onfail=continue`: whether a put waits for all stores (the default), or only for `min` of them and as
+   * long again for the others. What those still miss is owed, and brought after the caller was answered.
+   */
+  readonly wait?: "all" | "min" | undefined;
   readonly runtime: Runtime;
   readonly logger: Logger;
   /** A body that gives its bytes once, as one that can be opened again; needed for stripe to go on to the next store. */
@@ -62,6 +70,12 @@ export interface PoolStoreOptions {
 const ABOVE_PREFIX = ".holdfast/above/";
 export const DEFAULT_LEASE_MS = 3_600_000;
 const MAX_METADATA_BYTES = 8192;
+/** How long, at least, stores may take longer than the first `min`, in milliseconds. */
+const GRACE_MS = 100;
+/** How long a store may hold up the reading of the source when others need not wait for it, in milliseconds. */
+const PATIENCE_MS = 1000;
+/** How long what was said of a store's free space is used, in milliseconds. */
+const FREE_SPACE_MS = 10_000;
 
 export class PoolStore implements Store {
   readonly label: string;
@@ -74,6 +88,9 @@ export class PoolStore implements Store {
   readonly #runtime: Runtime;
   readonly #logger: Logger;
   readonly #locks = new Map<string, Promise<void>>();
+  readonly #free = new Map<Member, { readonly atMs: number; readonly bytes: number | undefined }>();
+  /** Work for a name that goes on after its caller was answered. */
+  readonly #tails = new Map<string, Promise<void>>();
   readonly #renewals = new Map<string, () => void>();
   /** Names held by repair rather than by a write. */
   readonly #holding = new Set<string>();
@@ -246,13 +263,18 @@ export class PoolStore implements Store {
     const taking = targets.filter((member) => !failed.has(member));
     if (taking.length < this.#min) throw this.#tooFew(targets, failed);
 
-    const stored = await this.#spread(begun, body, taking, failed, options.signal);
+    const late =
+      this.#options.wait === "min" && this.onfail === "continue" ? new Map<Member, Promise<boolean>>() : undefined;
+    const stored = await this.#spread(begun, body, taking, failed, options.signal, late);
     const holders = taking.filter((member) => !failed.has(member));
     if (stored === undefined || holders.length === 0) {
       this.#refuseOnAbort(failed);
       throw this.#tooFew(targets, failed);
     }
     const result = await this.#commit(begun, stored, holders, failed, options);
+    if (late !== undefined && late.size > 0) {
+      this.#tails.set(name, this.#finishLate(result.record, result.holders, late));
+    }
     // After the commit, so that what the half-done put left is one state, and known.
     this.#refuseOnAbort(failed);
     if (result.holders.length < this.#min) throw this.#tooFew(targets, failed);
@@ -266,12 +288,20 @@ export class PoolStore implements Store {
     taking: readonly Member[],
     failed: Map<Member, HoldfastError>,
     signal: AbortSignal | undefined,
+    late?: Map<Member, Promise<boolean>>,
   ): Promise<Content | undefined> {
     const { name } = begun;
     const digest = new ContentDigest(body.size);
     const stop = new AbortController();
     const ends = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
-    const fan = fanOut(body.open(), taking.length, (chunk) => digest.update(chunk), ends);
+    const fan = fanOut(body.open(), {
+      readers: taking.length,
+      onChunk: (chunk) => digest.update(chunk),
+      signal: ends,
+      ...(late === undefined
+        ? {}
+        : { enough: { readers: this.#min, patienceMs: PATIENCE_MS, runtime: this.#runtime } }),
+    });
     let sourceError: HoldfastError | undefined;
     let sourceEnded = false;
     const source = fan.source.then(
@@ -282,23 +312,25 @@ export class PoolStore implements Store {
         sourceError = toHoldfastError(error).within({ operation: "put", object: name });
       },
     );
-    await Promise.all(
-      taking.map(async (member, index) => {
-        const branch = fan.branches[index];
-        if (branch === undefined) return;
-        try {
-          await member.store.put(name, branchBody(branch, body), { signal: ends });
-        } catch (error) {
-          const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: name });
-          failed.set(member, failure);
-          if (this.onfail === "abort" && sourceError === undefined) stop.abort(failure);
-        } finally {
-          branch.stop();
-        }
-      }),
-    );
+    const put = async (member: Member, branch: FanOutBranch | undefined): Promise<boolean> => {
+      if (branch === undefined) return false;
+      try {
+        await member.store.put(name, branchBody(branch, body), { signal: ends });
+        return true;
+      } catch (error) {
+        const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: name });
+        failed.set(member, failure);
+        if (this.onfail === "abort" && sourceError === undefined) stop.abort(failure);
+        return false;
+      } finally {
+        branch.stop();
+      }
+    };
+    const puts = new Map(taking.map((member, index) => [member, put(member, fan.branches[index])]));
+    if (late === undefined) await Promise.all(puts.values());
+    else await this.#waitForEnough(puts, failed, late);
     // No store listens any more: then the source is not waited for, it may never give another byte.
-    if (taking.every((member) => failed.has(member))) stop.abort();
+    if (taking.every((member) => failed.has(member) && late?.has(member) !== true)) stop.abort();
     else await source;
     // No store can have the whole of what never ended, so there is nothing left to settle.
     const delivered = sourceEnded || (body.size !== undefined && digest.size >= body.size);
@@ -306,6 +338,63 @@ export class PoolStore implements Store {
     throwIfAborted(signal);
     if (sourceError !== undefined) throw sourceError;
     return sourceEnded ? digest.finish() : undefined;
+  }
+
+  /** Resolves when all puts have ended, or enough have and the others had as long again; those are then `late`. */
+  async #waitForEnough(
+    puts: ReadonlyMap<Member, Promise<boolean>>,
+    failed: Map<Member, HoldfastError>,
+    late: Map<Member, Promise<boolean>>,
+  ): Promise<void> {
+    const started = this.#runtime.monotonicMs();
+    const waiting = new Set(puts.keys());
+    let taken = 0;
+    let cancel = (): void => undefined;
+    await new Promise<void>((resolve) => {
+      for (const [member, put] of puts) {
+        void put.then((ok) => {
+          waiting.delete(member);
+          if (ok) taken++;
+          if (waiting.size === 0) resolve();
+          else if (ok && taken === this.#min) {
+            const again = Math.max(GRACE_MS, this.#runtime.monotonicMs() - started);
+            cancel = this.#runtime.timer(again, resolve);
+          }
+        });
+      }
+    });
+    cancel();
+    for (const [member, put] of puts) {
+      if (!waiting.has(member)) continue;
+      late.set(member, put);
+      const message = `${member.label} is slower than the others and still being written to`;
+      failed.set(member, new HoldfastError("timeout", message, { store: member.label, operation: "put" }));
+    }
+  }
+
+  /** Sees the puts that were not waited for to their end, and brings what failed of them by a copy. */
+  async #finishLate(
+    record: PutRecord,
+    holders: readonly Member[],
+    late: ReadonlyMap<Member, Promise<boolean>>,
+  ): Promise<void> {
+    await Promise.all(
+      [...late].map(async ([member, put]) => {
+        try {
+          if (!(await put)) await copyTo(record, holders, member, undefined);
+        } catch (error) {
+          this.#logger.warn("copy still owed", {
+            object: record.name,
+            store: member.label,
+            reason: toHoldfastError(error).message,
+          });
+          return;
+        }
+        if (member.id === undefined) return;
+        const mark: CopyMark = { state: "holds", rev: this.ledger.stamp(record) };
+        this.ledger.append({ objects: [{ ...record, copies: { [member.id]: mark } }] });
+      }),
+    );
   }
 
   /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
@@ -322,7 +411,7 @@ export class PoolStore implements Store {
 
   async #putStripe(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
     const targets = this.targets(name);
-    const order = this.#turn(targets);
+    const order = await this.#turn(targets);
     const failed = new Map<Member, HoldfastError>();
     if (order[0] !== undefined && !order[0].ready) failed.set(order[0], order[0].trouble());
     this.#refuseOnAbort(failed);
@@ -357,11 +446,28 @@ export class PoolStore implements Store {
   }
 
   /** Whose turn it is: counted in the local index, so that many runs of one put each go round too. */
-  #turn(targets: readonly Member[]): readonly Member[] {
+  async #turn(targets: readonly Member[]): Promise<readonly Member[]> {
     const known = this.ledger.index.getFact("turn");
     const turn = known === undefined ? Math.floor(this.#runtime.random() * 1024) : Number(known);
     this.ledger.index.setFact("turn", String((turn + 1) % 1_000_000_007));
-    return this.#options.place === "weighted" ? weightedOrder(targets, turn) : turnOrder(targets, turn);
+    if (this.#options.place === "weighted") return weightedOrder(targets, turn);
+    const order = turnOrder(targets, turn);
+    if (this.#options.place !== "free") return order;
+    const free = new Map(
+      await Promise.all(order.map(async (member) => [member, await this.#freeBytes(member)] as const)),
+    );
+    return [...order].sort((a, b) => compareNumbers(free.get(b) ?? -1, free.get(a) ?? -1));
+  }
+
+  /** What a store says of its free space; undefined where it does not tell. */
+  async #freeBytes(member: Member): Promise<number | undefined> {
+    if (!member.ready || member.store.freeBytes === undefined) return undefined;
+    const now = this.#runtime.monotonicMs();
+    const known = this.#free.get(member);
+    if (known !== undefined && now - known.atMs < FREE_SPACE_MS) return known.bytes;
+    const bytes = await member.store.freeBytes().catch(() => undefined);
+    this.#free.set(member, { atMs: now, bytes });
+    return bytes;
   }
 
   /**
@@ -426,14 +532,15 @@ export class PoolStore implements Store {
     took: readonly Member[],
     failed: Map<Member, HoldfastError>,
     options: PutOptions,
-  ): Promise<{ answer: PoolPutResult; holders: readonly Member[] }> {
+  ): Promise<{ answer: PoolPutResult; record: PutRecord; holders: readonly Member[] }> {
     const { name, version, base, state } = begun;
     const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
     checkMetadata(metadata);
     let holders = took;
     let record: PutRecord;
     let owedDeletes: Member[];
-    for (let rev: Version = version; ; rev = this.ledger.clock.next()) {
+    // The intent's marks were made at `version`: these come after them.
+    for (let rev: Version = begun.hasIntent ? this.ledger.clock.next() : version; ; rev = this.ledger.clock.next()) {
       const copies: Record<StoreId, CopyMark> = {};
       owedDeletes = [];
       for (const member of this.ledger.members) {
@@ -479,7 +586,7 @@ export class PoolStore implements Store {
     if (owed.length > 0) {
       this.#logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
     }
-    return { answer: { size: content.size, sha256: content.sha256, owed }, holders };
+    return { answer: { size: content.size, sha256: content.sha256, owed }, record, holders };
   }
 
   /** Whether a copy of an earlier version may stand on a member that this put did not go to. */
@@ -536,16 +643,21 @@ export class PoolStore implements Store {
   async #exclusive<T>(name: string, work: () => Promise<T>): Promise<T> {
     const before = this.#locks.get(name) ?? Promise.resolve();
     const result = before.then(work);
-    const done = result.then(
-      () => undefined,
-      () => undefined,
-    );
+    const done = result
+      .then(
+        () => undefined,
+        () => undefined,
+      )
+      // A put that was not waited for must not land on top of a later one.
+      .then(() => this.#tails.get(name))
+      .then(() => {
+        this.#tails.delete(name);
+      });
     this.#locks.set(name, done);
-    try {
-      return await result;
-    } finally {
+    void done.then(() => {
       if (this.#locks.get(name) === done) this.#locks.delete(name);
-    }
+    });
+    return result;
   }
 
   // ---------------------------------------------------------------------------------------------------------- get
@@ -662,7 +774,10 @@ export class PoolStore implements Store {
       const mark = member.id === undefined ? undefined : record.copies[member.id]?.state;
       return mark === "holds" ? 0 : mark === "copy" || mark === undefined ? 1 : 2;
     };
-    const possible = this.ledger.members.filter((member) => rank(member) < 2).sort((a, b) => rank(a) - rank(b));
+    const latency = (member: Member): number => (this.#options.read === "fastest" ? (member.latencyMs ?? Infinity) : 0);
+    const possible = this.ledger.members
+      .filter((member) => rank(member) < 2)
+      .sort((a, b) => rank(a) - rank(b) || compareNumbers(latency(a), latency(b)) || a.position - b.position);
     return {
       sources: possible
         .filter((member) => member.readable)
@@ -1000,6 +1115,10 @@ interface Begun {
   readonly base: Version;
   readonly state: NameState | undefined;
   readonly hasIntent: boolean;
+}
+
+function compareNumbers(a: number, b: number): number {
+  return a === b ? 0 : a < b ? -1 : 1;
 }
 
 /** Key of the mark, in the local index, of a put of a new name that has not ended. */

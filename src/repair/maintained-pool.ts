@@ -6,6 +6,7 @@ import { currentRecord, isPut } from "../ledger/record.ts";
 import type { CopyMark, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
+import { copyTo } from "../modes/copy.ts";
 import { verifiedRead } from "../modes/verified-read.ts";
 import type {
   DrainReport,
@@ -39,7 +40,7 @@ import type {
   PutOptions,
 } from "../store.ts";
 import type { ObjectFinding, ObjectPlan } from "./assess.ts";
-import { copyTo, describePlan, mend } from "./mend.ts";
+import { describePlan, mend } from "./mend.ts";
 import { forEachParallel } from "./parallel.ts";
 import { inspect, scanNames } from "./scan.ts";
 import type { ScanItem } from "./scan.ts";

@@ -1,13 +1,11 @@
 /** Mend: carries out the plan for one object, step by step, each of which leaves the object no worse. */
-import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
-import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
+import type { Content, CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
-import { verifiedRead } from "../modes/verified-read.ts";
+import { copyTo } from "../modes/copy.ts";
 import type { RepairAction } from "../pool.ts";
-import type { Body } from "../store.ts";
 import type { ObjectPlan } from "./assess.ts";
 import { sameState } from "./scan.ts";
 
@@ -192,37 +190,4 @@ async function noteMarks(
     };
   }
   await Promise.all(ledger.append({ objects: [{ ...newer, copies: owed }] }).values());
-}
-
-/** Copies from good copies, checked piece by piece, and confirms what arrived. */
-export async function copyTo(
-  record: PutRecord,
-  good: readonly Member[],
-  to: Member,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const { content, name } = record;
-  const sources = good.filter((member) => member !== to).map((member) => ({ store: member.store }));
-  const body: Body = {
-    size: content.size,
-    reopenable: true,
-    open: () => verifiedRead(sources, { name, content, start: 0, end: content.size, signal }),
-  };
-  await to.store.put(name, body, { signal });
-  await confirm(to, record, signal);
-}
-
-/** Reads a copy back, or takes the store's own SHA-256 for it. Throws `corrupt` when it is not what was put. */
-async function confirm(member: Member, record: PutRecord, signal: AbortSignal | undefined): Promise<void> {
-  const { name, content } = record;
-  const wrong = (why: string): HoldfastError =>
-    new HoldfastError("corrupt", `what ${member.label} stored is wrong: ${why}`, { store: member.label, object: name });
-  if (member.store.capabilities.storeDigests.includes("sha256")) {
-    const info = await member.store.stat(name, { signal });
-    if (info.digests?.sha256 === content.sha256 && info.size === content.size) return;
-  }
-  const { body } = await member.store.get(name, { signal });
-  const digest = new ContentDigest(content.size);
-  for await (const chunk of body) digest.update(chunk);
-  if (digest.finish().sha256 !== content.sha256) throw wrong("its digest is another");
 }

@@ -45,6 +45,7 @@ import type {
 // Plain descriptors: a FileHandle costs a third more on small files.
 const open = promisify(fs.open);
 const close = promisify(fs.close);
+const statfs = promisify(fs.statfs);
 const read = promisify(fs.read);
 const fstat = promisify(fs.fstat);
 const fdatasync = promisify(fs.fdatasync);
@@ -476,6 +477,13 @@ export class FileStore implements Store {
     } finally {
       if (directory) await this.#release(directory);
     }
+  }
+
+  async freeBytes(): Promise<number | undefined> {
+    const root = await this.#rootToRead();
+    if (root === undefined) return undefined;
+    const { bavail, bsize } = await statfs(root);
+    return bavail * bsize;
   }
 
   async close(): Promise<void> {

@@ -65,7 +65,7 @@ export function switched(label: string, objects = new MemoryObjects()): Switched
 }
 
 export interface MemoryPoolOptions extends Partial<
-  Pick<PoolStoreOptions, "mode" | "onfail" | "min" | "nested" | "leaseMs" | "place">
+  Pick<PoolStoreOptions, "mode" | "onfail" | "min" | "nested" | "leaseMs" | "place" | "read" | "wait">
 > {
   readonly prefixes?: readonly (readonly string[])[];
   /** 8 hexadecimal digits; the same machine shares an index. */
@@ -112,6 +112,8 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
     onfail: options.onfail ?? "continue",
     min: options.min,
     place: options.place,
+    read: options.read,
+    wait: options.wait,
     runtime: systemRuntime,
     logger: silentLogger,
     replayable,
