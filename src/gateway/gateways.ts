@@ -1,0 +1,192 @@
+/**
+ * Gateways over one pool: everything that `holdfast serve` and `holdfast exec` start, for programs and tests too.
+ *
+ * All gateways of a process share the pool, its metrics, the locks on names and the listings that are kept for later
+ * pages, so that what one writes the others show.
+ */
+import { createHash } from "node:crypto";
+import { isIP } from "node:net";
+import { homedir } from "node:os";
+import path from "node:path";
+import { HoldfastError } from "../errors.ts";
+import { silentLogger } from "../log.ts";
+import type { Logger } from "../log.ts";
+import { openPool } from "../open-pool.ts";
+import type { OpenPoolOptions } from "../open-pool.ts";
+import { openStore } from "../open-store.ts";
+import type { OpenStoreOptions } from "../open-store.ts";
+import type { PoolDescription } from "../pool-config.ts";
+import type { Pool } from "../pool.ts";
+import { systemRuntime } from "../runtime.ts";
+import type { Runtime } from "../runtime.ts";
+import type { GatewayContext } from "./gateway-context.ts";
+import type { Credential } from "./http-tools.ts";
+import { startHttpServer } from "./http-server.ts";
+import type { Gateway, HttpLimits, HttpServer } from "./http-server.ts";
+import { Listings } from "./listing.ts";
+import { createMetrics, measured } from "./metrics.ts";
+import type { GatewayMetrics } from "./metrics.ts";
+import { createMetricsGateway } from "./metrics-gateway.ts";
+import { NameLocks } from "./name-locks.ts";
+import { createResticGateway } from "./restic-gateway.ts";
+import { createS3Gateway } from "./s3/s3-gateway.ts";
+import { Uploads } from "./s3/uploads.ts";
+import { createWebdavGateway } from "./webdav/webdav-gateway.ts";
+
+export type Protocol = "s3" | "webdav" | "restic" | "metrics";
+
+export interface Listen {
+  readonly protocol: Protocol;
+  /** Name or address. Other than loopback only with credentials. */
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+}
+
+export interface GatewaysOptions {
+  readonly listen: readonly Listen[];
+  /** Who may come in. Empty: everybody on this machine. */
+  readonly credentials?: readonly Credential[] | undefined;
+  /** PEM texts; all listeners use them. */
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
+  /** S3: the one bucket that is the whole pool. */
+  readonly bucket?: string | undefined;
+  /** S3: folder for the parts of uploads. Default under the user's cache folder, one for each pool. */
+  readonly spool?: string | undefined;
+  /** restic: nothing is overwritten, and nothing but locks deleted. */
+  readonly appendOnly?: boolean | undefined;
+  readonly limits?: Partial<HttpLimits> | undefined;
+  readonly logger?: Logger | undefined;
+  readonly runtime?: Runtime | undefined;
+  /** For opening the pool. */
+  readonly pool?: Omit<OpenPoolOptions, "logger" | "runtime"> | undefined;
+}
+
+export interface Gateways {
+  readonly pool: Pool;
+  readonly metrics: GatewayMetrics;
+  readonly servers: readonly (HttpServer & { readonly protocol: Protocol })[];
+  /** URL of the first server of a protocol. Throws `config` when there is none. */
+  url(protocol: Protocol): string;
+  /** Finishes or cancels what is in flight, within `graceMs` (default 30,000), and closes the pool. */
+  stop(graceMs?: number): Promise<void>;
+}
+
+/** Whether only this machine reaches an address. */
+export function isLoopback(host: string): boolean {
+  if (host === "localhost") return true;
+  return isIP(host) === 4 ? host.startsWith("127.") : host === "::1" || host.startsWith("::ffff:127.");
+}
+
+/** `8080`, `:8080`, `host:8080`, `[::1]:8080` → host and port; the host is 127.0.0.1 unless it is given. */
+export function parseListen(protocol: Protocol, text: string): Listen {
+  const match = /^(?:(?:(\[[0-9a-fA-F:.]+\]|[^:\s/[\]]+)?:)?(\d{1,5}))$/u.exec(text);
+  const port = Number(match?.[2]);
+  if (!match || port > 65_535) {
+    throw new HoldfastError("config", `--${protocol} takes PORT or HOST:PORT, not ${JSON.stringify(text)}`);
+  }
+  return { protocol, host: (match[1] ?? "127.0.0.1").replace(/^\[|\]$/gu, ""), port };
+}
+
+/** Opens a pool and starts gateways over it. Throws `config` for what must not be started. */
+export async function startGateways(source: string | PoolDescription, options: GatewaysOptions): Promise<Gateways> {
+  const { credentials = [], logger = silentLogger, runtime = systemRuntime } = options;
+  checkOptions(options, credentials);
+  const metrics = createMetrics({ runtime });
+  const open = options.pool?.openStore ?? openStore;
+  const pool = await openPool(source, {
+    ...options.pool,
+    logger,
+    runtime,
+    openStore: async (url: string, storeOptions: OpenStoreOptions) =>
+      measured(await open(url, storeOptions), metrics, runtime),
+  });
+  metrics.watch(pool);
+
+  const servers: (HttpServer & { readonly protocol: Protocol })[] = [];
+  try {
+    const listings = new Listings(pool, runtime);
+    const context: GatewayContext = {
+      store: listings.watched(),
+      listings,
+      locks: new NameLocks(),
+      credentials,
+      runtime,
+      logger,
+      metrics,
+    };
+    const uploads = new Uploads(options.spool ?? defaultSpool(pool), () => runtime.now());
+    if (options.listen.some((one) => one.protocol === "s3")) await uploads.open();
+    const gateways: Record<Protocol, () => Gateway> = {
+      s3: () => createS3Gateway(context, { bucket: options.bucket, uploads }),
+      webdav: () => createWebdavGateway(context),
+      restic: () => createResticGateway(context, { appendOnly: options.appendOnly }),
+      metrics: () =>
+        createMetricsGateway(metrics, options.listen.every((one) => isLoopback(one.host)) ? [] : credentials),
+    };
+    for (const { protocol, host, port } of options.listen) {
+      const server = await startHttpServer(gateways[protocol](), {
+        host,
+        port,
+        tls: options.tls,
+        logger,
+        metrics,
+        runtime,
+        limits: options.limits,
+        open: credentials.length === 0,
+      });
+      servers.push({ ...server, protocol });
+      logger.info("listening", { protocol, url: server.url });
+    }
+  } catch (error) {
+    await Promise.allSettled(servers.map((server) => server.stop(0)));
+    await pool.close();
+    throw error;
+  }
+  let stopped: Promise<void> | undefined;
+  const stop = async (graceMs?: number): Promise<void> => {
+    await Promise.all(servers.map((server) => server.stop(graceMs)));
+    await pool.close();
+  };
+  return {
+    pool,
+    metrics,
+    servers,
+    url(protocol) {
+      const server = servers.find((one) => one.protocol === protocol);
+      if (!server) throw new HoldfastError("config", `no ${protocol} gateway was started`);
+      return server.url;
+    },
+    stop: (graceMs) => (stopped ??= stop(graceMs)),
+  };
+}
+
+function checkOptions(options: GatewaysOptions, credentials: readonly Credential[]): void {
+  if (options.listen.length === 0) throw new HoldfastError("config", "no gateway to start");
+  for (const { protocol, host } of options.listen) {
+    if (isLoopback(host) || credentials.length > 0) continue;
+    throw new HoldfastError(
+      "config",
+      `the ${protocol} gateway listens on ${host} only with credentials; none are given`,
+    );
+  }
+  for (const { user, password } of credentials) {
+    if (user === "" || password === "" || /[:/,\s]/u.test(user)) {
+      throw new HoldfastError(
+        "config",
+        "a credential needs a user without colon, comma, slash and space, and a password",
+      );
+    }
+  }
+  if (new Set(credentials.map((one) => one.user)).size !== credentials.length) {
+    throw new HoldfastError("config", "two credentials have the same user");
+  }
+  if (options.bucket !== undefined && !/^[^/]+$/u.test(options.bucket)) {
+    throw new HoldfastError("config", "the bucket's name cannot hold a slash");
+  }
+}
+
+function defaultSpool(pool: Pool): string {
+  const cache = process.env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache");
+  return path.join(cache, "holdfast", "uploads", createHash("sha256").update(pool.label).digest("hex").slice(0, 16));
+}

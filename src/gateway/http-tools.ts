@@ -1,0 +1,301 @@
+/** What the gateways share of HTTP: bodies in and out, ranges, conditions, percent-encoding and basic authentication. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { OutgoingHttpHeaders } from "node:http";
+import { HoldfastError, throwIfAborted } from "../errors.ts";
+import { collect } from "../body.ts";
+import type { ByteRange } from "../store.ts";
+import type { Exchange } from "./http-server.ts";
+
+/**
+ * The bytes of a request's body as they come. Sends `100 Continue` when the client waits for it. Rejects with `timeout`
+ * when the client makes no progress, and with `invalid` when it goes away in the middle. Only the time spent waiting for
+ * the client counts, not the time that a store takes.
+ */
+export async function* incomingBytes(exchange: Exchange): AsyncGenerator<Uint8Array> {
+  const { request, response, limits, signal } = exchange;
+  throwIfAborted(signal);
+  if (request.headers.expect?.toLowerCase() === "100-continue" && !response.headersSent) response.writeContinue();
+  let waitedMs = 0;
+  let bytes = 0;
+  // `destroyOnReturn` stays off: the answer to a refused body goes over the same connection.
+  const iterator = request.iterator({ destroyOnReturn: false });
+  for (;;) {
+    const startedMs = performance.now();
+    let timeout: NodeJS.Timeout | undefined;
+    const result = await new Promise<IteratorResult<unknown>>((resolve, reject) => {
+      timeout = setTimeout(
+        () => {
+          reject(new HoldfastError("timeout", "the client stopped sending the body of its request"));
+        },
+        Math.max(0, limits.bodyIdleMs - waitedMs),
+      );
+      iterator.next().then(resolve, (error: unknown) => {
+        reject(new HoldfastError("invalid", "the client went away before its body was complete", { cause: error }));
+      });
+    }).finally(() => clearTimeout(timeout));
+    if (result.done) return;
+    const chunk = result.value as Uint8Array;
+    waitedMs += performance.now() - startedMs;
+    bytes += chunk.length;
+    if (bytes >= limits.bodyMinBytes) {
+      waitedMs = 0;
+      bytes = 0;
+    }
+    yield chunk;
+  }
+}
+
+/** A small body, whole. Rejects with `invalid` when it is longer than `maxBytes`. */
+export async function readSmall(
+  exchange: Exchange,
+  maxBytes: number,
+  source?: AsyncIterable<Uint8Array>,
+): Promise<Buffer> {
+  const limited = async function* (): AsyncGenerator<Uint8Array> {
+    let bytes = 0;
+    for await (const chunk of source ?? incomingBytes(exchange)) {
+      bytes += chunk.length;
+      if (bytes > maxBytes) throw new HoldfastError("invalid", `the body is longer than ${maxBytes} bytes`);
+      yield chunk;
+    }
+  };
+  return Buffer.from(await collect(limited()));
+}
+
+/** Content-Length, where there is one and it is a number. */
+export function contentLength(exchange: Exchange): number | undefined {
+  const text = exchange.request.headers["content-length"];
+  if (text === undefined || !/^\d{1,15}$/u.test(text)) return undefined;
+  return Number(text);
+}
+
+/** Whether a body comes with the request. */
+export function hasBody(exchange: Exchange): boolean {
+  return exchange.request.headers["transfer-encoding"] !== undefined || (contentLength(exchange) ?? 0) > 0;
+}
+
+/** Sends an answer that is in memory. HEAD gets the headers alone. */
+export function send(
+  exchange: Exchange,
+  status: number,
+  headers: OutgoingHttpHeaders = {},
+  body: string | Uint8Array = "",
+): void {
+  const bytes = typeof body === "string" ? Buffer.from(body) : body;
+  const { response } = exchange;
+  const bare = status === 204 || status === 304;
+  response.writeHead(status, {
+    ...(bare ? {} : { "Content-Length": bytes.length }),
+    // A body that was not read stands in the way of the next request.
+    ...(exchange.request.complete || !hasBody(exchange) ? {} : { Connection: "close" }),
+    ...headers,
+  });
+  response.end(exchange.method === "HEAD" || bare ? undefined : bytes);
+}
+
+/** Streams an answer at the client's pace. Rejects when the source fails or the client stops taking it. */
+export async function sendStream(
+  exchange: Exchange,
+  status: number,
+  headers: OutgoingHttpHeaders,
+  source: AsyncIterable<Uint8Array>,
+): Promise<void> {
+  const { response } = exchange;
+  response.writeHead(status, headers);
+  for await (const chunk of source) {
+    if (response.destroyed) throw new HoldfastError("aborted", "the client went away before the answer was complete");
+    if (!response.write(chunk)) await drained(exchange);
+  }
+  response.end();
+}
+
+async function drained(exchange: Exchange): Promise<void> {
+  const { response } = exchange;
+  if (response.destroyed) throw new HoldfastError("aborted", "the client went away before the answer was complete");
+  await new Promise<void>((resolve, reject) => {
+    const settle = (end: () => void): void => {
+      clearTimeout(timeout);
+      response.off("drain", onDrain);
+      response.off("close", onClose);
+      end();
+    };
+    const onDrain = (): void => settle(resolve);
+    const onClose = (): void =>
+      settle(() => reject(new HoldfastError("aborted", "the client went away before the answer was complete")));
+    const timeout = setTimeout(
+      () => settle(() => reject(new HoldfastError("timeout", "the client stopped taking the answer"))),
+      exchange.limits.answerIdleMs,
+    );
+    response.on("drain", onDrain);
+    response.on("close", onClose);
+  });
+}
+
+/** Percent-decoded text. Throws `invalid` for what is not UTF-8 in percent-encoding. */
+export function percentDecode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (error) {
+    throw new HoldfastError("invalid", "the address is not percent-encoded UTF-8", { cause: error });
+  }
+}
+
+/** Percent-encoding of RFC 3986: everything but letters, digits and `-._~`. */
+export function percentEncode(text: string): string {
+  return encodeURIComponent(text).replace(
+    /[!'()*]/gu,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+}
+
+/** A path with each part percent-encoded. */
+export function encodePath(path: string): string {
+  return path.split("/").map(percentEncode).join("/");
+}
+
+/** Name and value of each part of a query, decoded; `+` is a space. */
+export function parseQuery(raw: string): [string, string][] {
+  if (raw === "") return [];
+  return raw
+    .split("&")
+    .filter((part) => part !== "")
+    .map((part) => {
+      const equals = part.indexOf("=");
+      const name = equals === -1 ? part : part.slice(0, equals);
+      const value = equals === -1 ? "" : part.slice(equals + 1);
+      return [percentDecode(name.replaceAll("+", " ")), percentDecode(value.replaceAll("+", " "))];
+    });
+}
+
+/** A range that can be served: `end` is behind its last byte. */
+export interface ServedRange extends ByteRange {
+  readonly length: number;
+}
+
+/**
+ * What a Range header asks of an object of `size` bytes: a range, `whole` where the header is absent or is one that RFC
+ * 9110 lets a server ignore (other units, several ranges, nonsense), or `unsatisfiable`.
+ */
+export function parseRange(header: string | undefined, size: number): ServedRange | "whole" | "unsatisfiable" {
+  if (header === undefined) return "whole";
+  const match = /^bytes=\s*(\d{0,15})\s*-\s*(\d{0,15})\s*$/iu.exec(header);
+  if (!match) return "whole";
+  const [first, last] = [match[1] ?? "", match[2] ?? ""];
+  if (first === "" && last === "") return "whole";
+  if (first === "") {
+    const length = Math.min(Number(last), size);
+    return length === 0 ? "unsatisfiable" : { offset: size - length, length };
+  }
+  const offset = Number(first);
+  if (last !== "" && Number(last) < offset) return "whole";
+  if (offset >= size) return "unsatisfiable";
+  const end = last === "" ? size : Math.min(size, Number(last) + 1);
+  return { offset, length: end - offset };
+}
+
+/** An object as conditions see it; `undefined` stands for one that does not exist. */
+export interface Validators {
+  /** With its quotes. */
+  readonly etag: string;
+  readonly modifiedMs?: number | undefined;
+}
+
+export interface ConditionHeaders {
+  readonly ifMatch?: string | undefined;
+  readonly ifNoneMatch?: string | undefined;
+  readonly ifModifiedSince?: string | undefined;
+  readonly ifUnmodifiedSince?: string | undefined;
+}
+
+export function conditionsOf(exchange: Exchange, prefix = ""): ConditionHeaders {
+  const header = (name: string): string | undefined => {
+    const value = exchange.request.headers[`${prefix}${name}`];
+    return Array.isArray(value) ? value.join(",") : value;
+  };
+  return {
+    ifMatch: header("if-match"),
+    ifNoneMatch: header("if-none-match"),
+    ifModifiedSince: header("if-modified-since"),
+    ifUnmodifiedSince: header("if-unmodified-since"),
+  };
+}
+
+/** RFC 9110, 13.2.2: whether a request goes on, and otherwise the status that answers it. */
+export function checkConditions(
+  headers: ConditionHeaders,
+  target: Validators | undefined,
+  reading: boolean,
+): "go" | 304 | 412 {
+  const modified = target?.modifiedMs === undefined ? undefined : Math.floor(target.modifiedMs / 1000) * 1000;
+  if (headers.ifMatch !== undefined) {
+    if (!target || !matches(headers.ifMatch, target.etag)) return 412;
+  } else if (headers.ifUnmodifiedSince !== undefined) {
+    const date = Date.parse(headers.ifUnmodifiedSince);
+    if (!Number.isNaN(date) && modified !== undefined && modified > date) return 412;
+  }
+  if (headers.ifNoneMatch !== undefined) {
+    if (target && matches(headers.ifNoneMatch, target.etag)) return reading ? 304 : 412;
+  } else if (reading && headers.ifModifiedSince !== undefined) {
+    const date = Date.parse(headers.ifModifiedSince);
+    if (!Number.isNaN(date) && modified !== undefined && modified <= date) return 304;
+  }
+  return "go";
+}
+
+function matches(header: string, etag: string): boolean {
+  if (header.trim() === "*") return true;
+  const bare = etag.replaceAll('"', "");
+  return header.split(",").some((one) => one.trim().replace(/^W\//u, "").replaceAll('"', "") === bare);
+}
+
+/** Who may come in. For S3, `user` is the access key and `password` the secret key. */
+export interface Credential {
+  readonly user: string;
+  readonly password: string;
+  /** May read and list, not write. Default false. */
+  readonly readOnly?: boolean | undefined;
+}
+
+/** Whom a basic Authorization header names, or undefined. Takes the same time for every wrong answer. */
+export function basicUser(header: string | undefined, credentials: readonly Credential[]): Credential | undefined {
+  const match = /^Basic\s+([A-Za-z0-9+/=_-]+)\s*$/iu.exec(header ?? "");
+  const given = match?.[1] === undefined ? "" : Buffer.from(match[1], "base64").toString("utf8");
+  const digest = sha256(given);
+  let found: Credential | undefined;
+  for (const credential of credentials) {
+    if (timingSafeEqual(digest, sha256(`${credential.user}:${credential.password}`))) found = credential;
+  }
+  return match ? found : undefined;
+}
+
+function sha256(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
+
+/** HTTP status that an error of the pool stands for, where the protocol has no better one. */
+export function statusOf(error: HoldfastError): number {
+  switch (error.code) {
+    case "not-found":
+      return 404;
+    case "invalid":
+      return 400;
+    case "conflict":
+      return 409;
+    case "unsupported":
+      return 501;
+    case "full":
+      return 507;
+    case "denied":
+    case "unavailable":
+    case "throttled":
+    case "incomplete":
+    case "aborted":
+      return 503;
+    case "timeout":
+      return 503;
+    case "corrupt":
+    case "config":
+    case "internal":
+      return 500;
+  }
+}

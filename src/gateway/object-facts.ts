@@ -1,0 +1,54 @@
+/**
+ * What gateways keep with an object, and how they name it.
+ *
+ * Metadata of an object, by key:
+ * - `content-type`, `cache-control`, `content-disposition`, `content-encoding`, `content-language`, `expires`: as given.
+ * - `md5`: of the content, lower-case hexadecimal; the S3 ETag.
+ * - `etag`: an ETag that is no MD5 of the content (of a multipart upload).
+ * - `mtime`: modification time that the client gave, in milliseconds since 1970.
+ * - `x-amz-…`: user metadata and checksums of S3. `dav:…`: dead properties of WebDAV.
+ *
+ * A folder that must exist while it is empty is an object called `.holdfast-folder` in it, hidden by every gateway. S3
+ * shows it as the key that ends with a slash.
+ */
+import { createHash } from "node:crypto";
+import { HoldfastError } from "../errors.ts";
+import { isReserved } from "../names.ts";
+import type { PoolObjectInfo } from "../pool.ts";
+
+/** Last part of the name of an object that stands for its folder. */
+export const FOLDER_MARKER = ".holdfast-folder";
+
+/** Whether an object stands for a folder. */
+export function isFolderMarker(name: string): boolean {
+  return name === FOLDER_MARKER || name.endsWith(`/${FOLDER_MARKER}`);
+}
+
+/** Throws `invalid` for names that clients of a gateway cannot use. */
+export function checkClientName(name: string): void {
+  if (isReserved(name)) throw new HoldfastError("invalid", "names under .holdfast/ are Holdfast's own");
+  if (name.split("/").includes(FOLDER_MARKER)) {
+    throw new HoldfastError("invalid", `a part of a name cannot be ${FOLDER_MARKER}`);
+  }
+}
+
+/** ETag without quotes: the MD5 where it is known; otherwise something of another shape that follows the content. */
+export function etagOf(info: PoolObjectInfo): string {
+  const { metadata, sha256 } = info;
+  if (metadata?.["etag"] !== undefined) return metadata["etag"];
+  if (metadata?.["md5"] !== undefined) return metadata["md5"];
+  // A dash tells S3 clients that it is no MD5.
+  if (sha256 !== undefined) return `${sha256.slice(0, 32)}-1`;
+  const facts = `${info.name}\0${info.size}\0${info.modifiedMs ?? 0}`;
+  return `${createHash("md5").update(facts).digest("hex")}-1`;
+}
+
+/** Names of headers that are kept as they are given. */
+export const keptHeaders = [
+  "content-type",
+  "cache-control",
+  "content-disposition",
+  "content-encoding",
+  "content-language",
+  "expires",
+] as const;

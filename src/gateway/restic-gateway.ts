@@ -1,0 +1,249 @@
+/**
+ * restic's REST protocol, versions 1 and 2, in front of a pool.
+ *
+ * A repository at `/a/b/` is the folder `a/b` of the pool, with the layout that restic itself gives a folder
+ * (`data/ab/abcd…`), so that a store of a mirror is a repository that restic opens directly.
+ */
+import { createHash } from "node:crypto";
+import type { OutgoingHttpHeaders } from "node:http";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { toBody } from "../body.ts";
+import type { ObjectInfo } from "../store.ts";
+import type { GatewayContext } from "./gateway-context.ts";
+import { noteWrite } from "./gateway-context.ts";
+import type { Exchange, Gateway } from "./http-server.ts";
+import {
+  basicUser,
+  contentLength,
+  incomingBytes,
+  parseQuery,
+  parseRange,
+  percentDecode,
+  send,
+  sendStream,
+  statusOf,
+} from "./http-tools.ts";
+import { checkClientName, isFolderMarker } from "./object-facts.ts";
+
+const fileTypes = new Set(["data", "keys", "locks", "snapshots", "index"]);
+const V1 = "application/vnd.x.restic.rest.v1";
+const V2 = "application/vnd.x.restic.rest.v2";
+/** Objects of a repository deleted at once when it is removed. */
+const DELETES_AT_ONCE = 16;
+
+export interface ResticGatewayOptions {
+  /** Nothing is overwritten, and nothing but locks is deleted. Default false. */
+  readonly appendOnly?: boolean | undefined;
+}
+
+type Target =
+  | { readonly kind: "repository"; readonly folder: string }
+  | { readonly kind: "config"; readonly name: string }
+  | { readonly kind: "type"; readonly folder: string; readonly type: string }
+  | { readonly kind: "file"; readonly type: string; readonly id: string; readonly name: string };
+
+export function createResticGateway(context: GatewayContext, options: ResticGatewayOptions = {}): Gateway {
+  const { store, listings, locks, credentials } = context;
+  const { appendOnly = false } = options;
+
+  const handle = async (exchange: Exchange): Promise<void> => {
+    const { method, request } = exchange;
+    if (credentials.length > 0) {
+      const user = basicUser(request.headers.authorization, credentials);
+      if (!user) {
+        send(exchange, 401, { "WWW-Authenticate": 'Basic realm="holdfast"' });
+        return;
+      }
+      exchange.fields["user"] = user.user;
+      if (user.readOnly && method !== "GET" && method !== "HEAD") {
+        send(exchange, 403);
+        return;
+      }
+    }
+    const target = parseTarget(exchange.rawPath);
+    if (!target) {
+      send(exchange, 404);
+      return;
+    }
+    switch (target.kind) {
+      case "repository":
+        if (method === "POST") return createRepository(exchange, target.folder);
+        if (method === "DELETE") return deleteRepository(exchange, target.folder);
+        break;
+      case "type":
+        if (method === "GET" || method === "HEAD") return list(exchange, target.folder, target.type);
+        break;
+      case "config":
+      case "file":
+        if (method === "HEAD" || method === "GET") return read(exchange, target.name);
+        if (method === "POST") return write(exchange, target);
+        if (method === "DELETE") return remove(exchange, target);
+        break;
+    }
+    send(exchange, 405);
+  };
+
+  /** A repository of a folder needs nothing to be there before its first file. */
+  const createRepository = async (exchange: Exchange, folder: string): Promise<void> => {
+    if (!parseQuery(exchange.rawQuery).some(([name, value]) => name === "create" && value === "true")) {
+      send(exchange, 400, {}, "the query must be create=true\n");
+      return;
+    }
+    checkClientName(`${folder}config`);
+    if (await find(exchange, `${folder}config`)) throw new HoldfastError("conflict", "there is a repository already");
+    send(exchange, 200);
+  };
+
+  const deleteRepository = async (exchange: Exchange, folder: string): Promise<void> => {
+    if (appendOnly) return forbidden(exchange);
+    // Only what is the repository's: other repositories and files may stand in folders below.
+    const names: string[] = [];
+    for (const info of await listings.entries(folder, false, { signal: exchange.signal })) {
+      const rest = info.name.slice(folder.length);
+      if (rest === "config" || fileTypes.has(rest.split("/", 1)[0] ?? "")) names.push(info.name);
+    }
+    let next = 0;
+    const worker = async (): Promise<void> => {
+      for (let name = names[next++]; name !== undefined; name = names[next++]) {
+        noteWrite(context, exchange, name, await store.delete(name, { signal: exchange.signal }));
+      }
+    };
+    await Promise.all(Array.from({ length: DELETES_AT_ONCE }, worker));
+    send(exchange, 200);
+  };
+
+  const list = async (exchange: Exchange, folder: string, type: string): Promise<void> => {
+    const prefix = `${folder}${type}/`;
+    const entries: { name: string; size: number }[] = [];
+    for (const info of await listings.entries(prefix, false, { signal: exchange.signal })) {
+      const id = info.name.slice(info.name.lastIndexOf("/") + 1);
+      if (isFolderMarker(info.name) || nameOf(folder, type, id) !== info.name) continue;
+      entries.push({ name: id, size: info.size });
+    }
+    const second = (exchange.request.headers.accept ?? "").includes(V2);
+    const body = JSON.stringify(second ? entries : entries.map((entry) => entry.name));
+    send(exchange, 200, { "Content-Type": second ? V2 : V1 }, body);
+  };
+
+  const read = async (exchange: Exchange, name: string): Promise<void> => {
+    const info = await store.stat(name, { signal: exchange.signal });
+    const range = parseRange(exchange.request.headers.range, info.size);
+    const headers: OutgoingHttpHeaders = { "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes" };
+    if (range === "unsatisfiable") {
+      send(exchange, 416, { "Content-Range": `bytes */${info.size}` });
+      return;
+    }
+    const whole = range === "whole";
+    headers["Content-Length"] = whole ? info.size : range.length;
+    if (!whole) headers["Content-Range"] = `bytes ${range.offset}-${range.offset + range.length - 1}/${info.size}`;
+    if (exchange.method === "HEAD") {
+      exchange.response.writeHead(200, { ...headers, "Content-Length": info.size }).end();
+      return;
+    }
+    const result = await store.get(name, { signal: exchange.signal, ...(whole ? {} : { range }) });
+    try {
+      if (result.info.size !== info.size) {
+        throw new HoldfastError("unavailable", "the file was replaced while it was being read; try again");
+      }
+      await sendStream(exchange, whole ? 200 : 206, headers, result.body);
+    } finally {
+      await result.close();
+    }
+  };
+
+  const write = async (exchange: Exchange, target: Target & { name: string }): Promise<void> => {
+    checkClientName(target.name);
+    await locks.run(target.name, async () => {
+      if (appendOnly || target.kind === "config") {
+        if (await find(exchange, target.name)) return forbidden(exchange);
+      }
+      // Names of files are the SHA-256 of their content, but for the configuration.
+      const id = target.kind === "file" ? target.id : undefined;
+      const hash = createHash("sha256");
+      let problem: HoldfastError | undefined;
+      const checked = async function* (): AsyncGenerator<Uint8Array> {
+        for await (const chunk of incomingBytes(exchange)) {
+          hash.update(chunk);
+          yield chunk;
+        }
+        if (id !== undefined && hash.digest("hex") !== id) {
+          problem = new HoldfastError("invalid", "the content's SHA-256 is not the name of the file");
+          throw problem;
+        }
+      };
+      try {
+        const body = toBody(checked(), { size: contentLength(exchange) });
+        const result = await store.put(target.name, body, { signal: exchange.signal });
+        noteWrite(context, exchange, target.name, result);
+        exchange.fields["bytes"] = result.size;
+      } catch (error) {
+        throw problem ?? error;
+      }
+      send(exchange, 200);
+    });
+  };
+
+  const remove = async (exchange: Exchange, target: Target & { name: string }): Promise<void> => {
+    if (appendOnly && !(target.kind === "file" && target.type === "locks")) return forbidden(exchange);
+    checkClientName(target.name);
+    if (!(await find(exchange, target.name))) {
+      send(exchange, 404);
+      return;
+    }
+    noteWrite(context, exchange, target.name, await store.delete(target.name, { signal: exchange.signal }));
+    send(exchange, 200);
+  };
+
+  const find = async (exchange: Exchange, name: string): Promise<ObjectInfo | undefined> => {
+    try {
+      return await store.stat(name, { signal: exchange.signal });
+    } catch (error) {
+      if (isHoldfastError(error, "not-found")) return undefined;
+      throw error;
+    }
+  };
+
+  return {
+    protocol: "restic",
+    handle,
+    fail(exchange: Exchange, error: unknown): void {
+      const problem = toHoldfastError(error);
+      const headers: OutgoingHttpHeaders = { "Content-Type": "text/plain" };
+      if (problem.retryAfterMs !== undefined) headers["Retry-After"] = Math.ceil(problem.retryAfterMs / 1000);
+      const message = problem.code === "internal" ? "an internal error happened" : problem.message;
+      send(exchange, statusOf(problem), headers, `${message}\n`);
+    },
+  };
+}
+
+function forbidden(exchange: Exchange): void {
+  send(exchange, 403, { "Content-Type": "text/plain" }, "this repository can only be added to\n");
+}
+
+function nameOf(folder: string, type: string, id: string): string {
+  return type === "data" ? `${folder}data/${id.slice(0, 2)}/${id}` : `${folder}${type}/${id}`;
+}
+
+/** What a path stands for; undefined for what the protocol does not know. */
+function parseTarget(rawPath: string): Target | undefined {
+  if (!rawPath.startsWith("/")) return undefined;
+  const parts = percentDecode(rawPath.slice(1)).split("/");
+  const trailing = parts.at(-1) === "";
+  if (trailing) parts.pop();
+  if (parts.some((part) => part === "" || part === "." || part === "..")) return undefined;
+  const last = parts.at(-1) ?? "";
+  const before = parts.at(-2) ?? "";
+  const folderOf = (count: number): string =>
+    parts
+      .slice(0, -count)
+      .map((part) => `${part}/`)
+      .join("");
+  if (!trailing && fileTypes.has(before)) {
+    // restic's ids are 64 hexadecimal digits; nothing else is ever asked for.
+    if (!/^[0-9a-f]{64}$/u.test(last)) return undefined;
+    return { kind: "file", type: before, id: last, name: nameOf(folderOf(2), before, last) };
+  }
+  if (!trailing && last === "config") return { kind: "config", name: `${folderOf(1)}config` };
+  if (fileTypes.has(last)) return { kind: "type", folder: folderOf(1), type: last };
+  return { kind: "repository", folder: parts.map((part) => `${part}/`).join("") };
+}
