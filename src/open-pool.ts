@@ -24,6 +24,11 @@ import { replayable } from "./replayable.ts";
 import { systemRuntime } from "./runtime.ts";
 import type { Runtime } from "./runtime.ts";
 import type { PutOptions, Store } from "./store.ts";
+import { sharedBandwidth } from "./wrappers/bandwidth.ts";
+import { breaker } from "./wrappers/breaker.ts";
+import { deadline } from "./wrappers/deadline.ts";
+import { limit } from "./wrappers/limit.ts";
+import { retry } from "./wrappers/retry.ts";
 
 export interface OpenPoolOptions {
   /**
@@ -38,6 +43,11 @@ export interface OpenPoolOptions {
   /** Cancels opening. */
   readonly signal?: AbortSignal | undefined;
 }
+
+/** Puts, and other calls, that one store gets at once. */
+const CALLS_AT_ONCE = 32;
+/** Calls that must fail one after the other, each after all its attempts, before a store is left alone for a while. */
+const FAILURES_IN_A_ROW = 3;
 
 /**
  * Opens the pool that `source` names: a `multi://` URL, the path of a pool file, or a description made elsewhere. A
@@ -83,9 +93,14 @@ async function openDescribed(
 ): Promise<OpenedPool> {
   const logger = options.logger ?? silentLogger;
   const runtime = options.runtime ?? systemRuntime;
+  const share = sharedBandwidth({
+    runtime,
+    upBytesPerSecond: description.limitUp,
+    downBytesPerSecond: description.limitDown,
+  });
   const members = await Promise.all(
     description.stores.map(async (store, position) => {
-      const opened = await openMember(store, options);
+      const opened = guarded(await openMember(store, options), store, description, share, runtime, logger);
       return new Member(
         {
           store: opened,
@@ -151,6 +166,27 @@ async function openMember(store: StoreDescription, options: OpenPoolOptions): Pr
     ...(options.logger === undefined ? {} : { logger: options.logger }),
     signal: options.signal,
   });
+}
+
+/**
+ * What stands between a pool and each of its stores: every call ends by a deadline, is tried a bounded number of times,
+ * and is not tried at all for a while once the store has failed again and again. A nested pool has all that inside.
+ */
+function guarded(
+  store: Store,
+  description: StoreDescription,
+  pool: PoolDescription,
+  share: (store: Store) => Store,
+  runtime: Runtime,
+  logger: Logger,
+): Store {
+  if (description.pool !== undefined) return store;
+  const within = deadline(share(store), {
+    runtime,
+    ...(pool.deadlineMs === undefined ? {} : { callMs: pool.deadlineMs, idleMs: pool.deadlineMs }),
+  });
+  const tried = retry(within, { runtime, logger, attempts: pool.attempts });
+  return breaker(limit(tried, { max: CALLS_AT_ONCE }), { runtime, logger, failures: FAILURES_IN_A_ROW });
 }
 
 /** Recognises a store by its URL, however its password may change. Folders by their absolute path. */

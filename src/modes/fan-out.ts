@@ -31,6 +31,8 @@ export interface FanOutOptions {
   readonly readers: number;
   /** Sees each chunk once, before any reader does. */
   readonly onChunk: (chunk: Uint8Array) => void;
+  /** Called at the source's end, before any reader sees it. What it throws, the readers get instead of the end. */
+  readonly onEnd: () => void;
   readonly signal?: AbortSignal | undefined;
   /** Do not wait longer than `patienceMs` for a reader as long as `readers` others keep pace. Default: wait for all. */
   readonly enough?: { readonly readers: number; readonly patienceMs: number; readonly runtime: Runtime } | undefined;
@@ -64,6 +66,7 @@ async function pump(
       if (branches.every((branch) => branch.stopped)) return false;
     }
     if (signal?.aborted) throw abortError(signal);
+    options.onEnd();
     for (const branch of branches) branch.end();
     return true;
   } catch (error) {

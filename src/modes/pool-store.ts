@@ -292,22 +292,28 @@ export class PoolStore implements Store {
   ): Promise<Content | undefined> {
     const { name } = begun;
     const digest = new ContentDigest(body.size);
+    // A store that has to begin anew reads the source for itself; it must read the same.
+    let content: Content | undefined;
+    const agree = (read: Content): void => {
+      content ??= read;
+      if (content.sha256 !== read.sha256) {
+        throw new HoldfastError("conflict", "the source changed while it was read", { operation: "put", object: name });
+      }
+    };
     const stop = new AbortController();
     const ends = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
     const fan = fanOut(body.open(), {
       readers: taking.length,
       onChunk: (chunk) => digest.update(chunk),
+      onEnd: () => agree(digest.finish()),
       signal: ends,
       ...(late === undefined
         ? {}
         : { enough: { readers: this.#min, patienceMs: PATIENCE_MS, runtime: this.#runtime } }),
     });
     let sourceError: HoldfastError | undefined;
-    let sourceEnded = false;
     const source = fan.source.then(
-      (ended) => {
-        sourceEnded = ended;
-      },
+      () => undefined,
       (error: unknown) => {
         sourceError = toHoldfastError(error).within({ operation: "put", object: name });
       },
@@ -315,7 +321,7 @@ export class PoolStore implements Store {
     const put = async (member: Member, branch: FanOutBranch | undefined): Promise<boolean> => {
       if (branch === undefined) return false;
       try {
-        await member.store.put(name, branchBody(branch, body), { signal: ends });
+        await member.store.put(name, branchBody(branch, body, agree), { signal: ends });
         return true;
       } catch (error) {
         const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: name });
@@ -333,11 +339,11 @@ export class PoolStore implements Store {
     if (taking.every((member) => failed.has(member) && late?.has(member) !== true)) stop.abort();
     else await source;
     // No store can have the whole of what never ended, so there is nothing left to settle.
-    const delivered = sourceEnded || (body.size !== undefined && digest.size >= body.size);
+    const delivered = content !== undefined || (body.size !== undefined && digest.size >= body.size);
     if (!delivered) this.#cancel(begun);
     throwIfAborted(signal);
     if (sourceError !== undefined) throw sourceError;
-    return sourceEnded ? digest.finish() : undefined;
+    return content;
   }
 
   /** Resolves when all puts have ended, or enough have and the others had as long again; those are then `late`. */
@@ -1146,18 +1152,28 @@ function infoOf(name: string, record: PutRecord): PoolObjectInfo {
   };
 }
 
-function branchBody(branch: FanOutBranch, body: Body): Body {
+function branchBody(branch: FanOutBranch, body: Body, agree: (read: Content) => void): Body {
   let opened = false;
   return {
     size: body.size,
     reopenable: body.reopenable,
     open() {
       // The first reading shares the source; only a store that has to begin anew reads it for itself.
-      if (opened) return body.open();
+      if (opened) return digested(body, agree);
       opened = true;
       return branch;
     },
   };
+}
+
+/** A body read once more, whose end is an error where it was not the same as before. */
+async function* digested(body: Body, agree: (read: Content) => void): AsyncGenerator<Uint8Array> {
+  const digest = new ContentDigest(body.size);
+  for await (const chunk of body.open()) {
+    digest.update(chunk);
+    yield chunk;
+  }
+  agree(digest.finish());
 }
 
 async function* joined(

@@ -12,7 +12,16 @@ export interface BandwidthOptions {
 }
 
 export function bandwidth(store: Store, options: BandwidthOptions): Store {
-  return new BandwidthStore(store, options);
+  return sharedBandwidth(options)(store);
+}
+
+/** One limit for several stores together: the function given back puts it around each of them. */
+export function sharedBandwidth(options: BandwidthOptions): (store: Store) => Store {
+  const { runtime, upBytesPerSecond: up, downBytesPerSecond: down } = options;
+  const upBucket = up === undefined ? undefined : new Bucket(runtime, up);
+  const downBucket = down === undefined ? undefined : new Bucket(runtime, down);
+  if (upBucket === undefined && downBucket === undefined) return (store) => store;
+  return (store) => new BandwidthStore(store, upBucket, downBucket);
 }
 
 /** Chunks are cut so that one takes a quarter of a second, but not into crumbs. */
@@ -53,11 +62,10 @@ class BandwidthStore extends ForwardingStore {
   readonly #up: Bucket | undefined;
   readonly #down: Bucket | undefined;
 
-  constructor(inner: Store, options: BandwidthOptions) {
+  constructor(inner: Store, up: Bucket | undefined, down: Bucket | undefined) {
     super(inner);
-    const { runtime, upBytesPerSecond: up, downBytesPerSecond: down } = options;
-    this.#up = up === undefined ? undefined : new Bucket(runtime, up);
-    this.#down = down === undefined ? undefined : new Bucket(runtime, down);
+    this.#up = up;
+    this.#down = down;
   }
 
   override put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {

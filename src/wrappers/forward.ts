@@ -47,6 +47,10 @@ export class ForwardingStore implements Store {
     return this.inner.delete(name, options);
   }
 
+  async freeBytes(options?: OperationOptions): Promise<number | undefined> {
+    return this.inner.freeBytes?.(options);
+  }
+
   close(): Promise<void> {
     return this.inner.close();
   }
