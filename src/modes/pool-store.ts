@@ -186,12 +186,27 @@ export class PoolStore implements Store {
     // Nobody else ever wrote, and this machine's index knows all that it wrote itself.
     const own = this.ledger.soleWriter && unheard.every((member) => this.ledger.wasHeard(member));
     if (!own) return unheard;
-    const begun = name === undefined ? this.#anyPending() : this.ledger.index.getFact(pendingKey(name)) !== undefined;
-    return begun ? unheard : [];
+    return this.#anyAbandoned(name) ? unheard : [];
   }
 
-  #anyPending(): boolean {
-    for (const _ of this.ledger.index.facts("pending:")) return true;
+  /**
+   * Whether a put of a new name was begun by this machine and never ended: what it left may stand on a silent store. One
+   * that is still under way may count as not begun yet.
+   */
+  #anyAbandoned(name: string | undefined): boolean {
+    const { index } = this.ledger;
+    const key = name === undefined ? undefined : pendingKey(name);
+    const version = key === undefined ? undefined : index.getFact(key);
+    const begun =
+      key === undefined ? index.facts(pendingKey("")) : version === undefined ? [] : [[key, version] as const];
+    for (const [pending, by] of begun) {
+      const writer = by.slice(17);
+      const isLive =
+        writer === this.ledger.writer
+          ? this.isBusy(pending.slice(pendingKey("").length))
+          : (this.#options.isLiveWriter?.(writer) ?? false);
+      if (!isLive) return true;
+    }
     return false;
   }
 
@@ -259,9 +274,12 @@ export class PoolStore implements Store {
     for (const member of targets) if (!member.ready) failed.set(member, member.trouble());
     this.#refuseOnAbort(failed);
     const begun = await this.#begin(name, targets, failed);
-    this.#refuseOnAbort(failed);
     const taking = targets.filter((member) => !failed.has(member));
-    if (taking.length < this.#min) throw this.#tooFew(targets, failed);
+    if (taking.length < this.#min || (this.onfail === "abort" && failed.size > 0)) {
+      this.#cancel(begun);
+      this.#refuseOnAbort(failed);
+      throw this.#tooFew(targets, failed);
+    }
 
     const late =
       this.#options.wait === "min" && this.onfail === "continue" ? new Map<Member, Promise<boolean>>() : undefined;
