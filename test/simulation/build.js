@@ -1,0 +1,70 @@
+/**
+ * Compiles the simulation, with a copy of the sources in which pieces and segments are small, so that a few bytes make an
+ * object of many pieces. Variants with a planted bug are compiled beside it. Nothing in src/ knows of any of this.
+ */
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const require = createRequire(import.meta.url);
+
+/** Sizes that make the interesting cases frequent. */
+const SMALLER = [
+  { file: "src/digest.ts", find: "PIECE_BYTES = 1024 * 1024;", replace: "PIECE_BYTES = 8;" },
+  { file: "src/ledger/ledger.ts", find: "BASE_RECORDS = 20_000;", replace: "BASE_RECORDS = 3;" },
+  { file: "src/ledger/ledger.ts", find: "MAX_BATCH_RECORDS = 1000;", replace: "MAX_BATCH_RECORDS = 3;" },
+];
+
+/** @typedef {{ file: string, find: string, replace: string }} Patch */
+
+/**
+ * @param {string} folder where to, inside the project so that packages are found
+ * @param {{ name: string, patches: readonly Patch[] }[]} variants
+ * @returns {Map<string, string>} the runner of each variant
+ */
+export function buildSimulations(folder, variants) {
+  const sources = join(folder, "sources");
+  const output = join(folder, "compiled");
+  rmSync(folder, { recursive: true, force: true });
+  /** @type {Map<string, string>} */
+  const runners = new Map();
+  for (const { name, patches } of variants) {
+    const target = join(sources, name);
+    mkdirSync(target, { recursive: true });
+    cpSync(join(root, "src"), join(target, "src"), { recursive: true });
+    cpSync(join(root, "test", "simulation"), join(target, "test", "simulation"), { recursive: true });
+    for (const patch of [...SMALLER, ...patches]) apply(target, patch, name);
+    runners.set(name, join(output, name, "test", "simulation", "main.js"));
+  }
+  writeFileSync(
+    join(folder, "tsconfig.json"),
+    JSON.stringify({
+      extends: join(root, "tsconfig.json"),
+      compilerOptions: {
+        noEmit: false,
+        noCheck: true,
+        rootDir: sources,
+        outDir: output,
+        types: [],
+        incremental: false,
+      },
+      files: variants.map(({ name }) => join(sources, name, "test", "simulation", "main.ts")),
+      include: [],
+    }),
+  );
+  const compiler = join(require.resolve("typescript/package.json"), "..", "bin", "tsc");
+  execFileSync(process.execPath, [compiler, "-p", join(folder, "tsconfig.json")], { stdio: "inherit" });
+  return runners;
+}
+
+/** @param {string} target @param {Patch} patch @param {string} name */
+function apply(target, { file, find, replace }, name) {
+  const path = join(target, file);
+  const text = readFileSync(path, "utf8");
+  const parts = text.split(find);
+  if (parts.length !== 2) throw new Error(`${name}: ${JSON.stringify(find)} is ${parts.length - 1} times in ${file}`);
+  writeFileSync(path, parts.join(replace));
+}

@@ -1,0 +1,87 @@
+/**
+ * The oracle: which values each name may have, given what callers were told.
+ *
+ * A write takes effect between its start and its end; one that failed, timed out or died may take effect later too,
+ * until a later write that was acknowledged, or a read that saw everything, has decided. A write only makes history of
+ * those that its writer could know of: a machine that reached nothing but stores that missed a write cannot.
+ */
+
+/** What a name has: bytes, as text, or nothing. */
+export type Value = string | undefined;
+
+export interface Write {
+  readonly value: Value;
+  /** Place in the order of events. */
+  readonly start: number;
+  end: number | undefined;
+  acknowledged: boolean;
+  /** The cache of the machine that wrote. */
+  readonly cache: object;
+  /** Every store was heard, and nothing failed, while it ran: it knew of everything that had ended before. */
+  clean: boolean;
+  /** Disks that had the value, by the answer. */
+  holders: readonly string[];
+}
+
+export class NameModel {
+  readonly name: string;
+  /** The name had no value before the first write. */
+  readonly writes: Write[] = [
+    { value: undefined, start: -1, end: -1, acknowledged: true, cache: {}, clean: true, holders: [] },
+  ];
+  /** Every value that was ever put. */
+  readonly ever = new Set<Value>([undefined]);
+  /** Disks whose copy was damaged since the last acknowledged write. */
+  readonly damaged = new Set<string>();
+  /** A fault within a write that was not acknowledged: nothing decides any more what the name is. */
+  tainted = false;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  begin(value: Value, now: number, cache: object): Write {
+    const write: Write = { value, start: now, end: undefined, acknowledged: false, cache, clean: false, holders: [] };
+    this.writes.push(write);
+    this.ever.add(value);
+    return write;
+  }
+
+  get busy(): boolean {
+    return this.writes.some((write) => write.end === undefined);
+  }
+
+  /** Whether a write overlaps the time from `start` on. */
+  changedSince(start: number): boolean {
+    return this.writes.some((write) => write.end === undefined || write.end >= start || write.start >= start);
+  }
+
+  /** Writes whose value the name may have for an operation that ran from `start` to `end`. */
+  legal(start: number, end: number): Write[] {
+    return this.writes.filter(
+      (write) =>
+        write.start < end &&
+        !this.writes.some(
+          (later) =>
+            later.acknowledged &&
+            later.end !== undefined &&
+            later.end < start &&
+            write.end !== undefined &&
+            later.start > write.end &&
+            (later.clean || later.cache === write.cache),
+        ),
+    );
+  }
+
+  /** A read that saw everything decides. */
+  observe(value: Value, start: number, now: number): void {
+    if (this.changedSince(start)) return;
+    const seen = this.legal(start, now).find((write) => write.value === value);
+    if (seen === undefined || this.legal(start, now).length === 1) return;
+    const write = this.begin(value, start, {});
+    write.end = now;
+    write.acknowledged = true;
+    write.clean = true;
+    write.holders = seen.acknowledged ? seen.holders : [];
+  }
+}

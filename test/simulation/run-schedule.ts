@@ -1,0 +1,875 @@
+/** Runs one schedule: puts pools together over simulated stores, does its steps, and checks what comes of them. */
+import { collect } from "../../src/body.ts";
+import { HoldfastError } from "../../src/errors.ts";
+import { Ledger } from "../../src/ledger/ledger.ts";
+import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
+import { Member } from "../../src/ledger/member.ts";
+import { silentLogger } from "../../src/log.ts";
+import { isReserved } from "../../src/names.ts";
+import { PoolStore } from "../../src/modes/pool-store.ts";
+import type { Finding } from "../../src/pool.ts";
+import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
+import type { Body, Store } from "../../src/store.ts";
+import { NameModel } from "./oracle.ts";
+import type { Value, Write } from "./oracle.ts";
+import { Random } from "./random.ts";
+import type { Config, Schedule, Step } from "./schedule.ts";
+import { Disk, SimStore } from "./sim-store.ts";
+import type { Trouble } from "./sim-store.ts";
+import { simRuntime, Violation, World } from "./world.ts";
+import type { Owner, WallClock } from "./world.ts";
+
+const LEASE_MS = 3_600_000;
+const EPOCH_MS = 1_700_000_000_000;
+const MAX_STEPS = 60_000;
+
+interface Machine {
+  id: string;
+  readonly wall: WallClock;
+  /** The cache: an index for each pool, and which pool these stores are. Replaced when the cache is dropped. */
+  cache: Cache;
+}
+
+interface Cache {
+  readonly indexes: Map<string, MemoryIndex>;
+  readonly pools: Map<string, string>;
+}
+
+interface Process extends Owner {
+  readonly machine: Machine;
+  readonly cache: Cache;
+  readonly pool: MaintainedPool;
+  readonly core: PoolStore;
+  /** As writers, in all the pools it opened. */
+  readonly writers: Set<string>;
+}
+
+/** What went wrong, and how the run came to it. */
+export interface Failure {
+  readonly message: string;
+  readonly trace: readonly string[];
+}
+
+export interface Outcome {
+  readonly failure: Failure | undefined;
+  /** Choices that were made. */
+  readonly steps: number;
+  /** Acknowledged writes. */
+  readonly acknowledged: number;
+}
+
+/** Runs the steps at the places `kept` (all by default). The same arguments give the same outcome. */
+export async function runSchedule(schedule: Schedule, kept?: ReadonlySet<number>, traced = false): Promise<Outcome> {
+  const simulation = new Simulation(schedule, kept, traced);
+  let failure: Failure | undefined;
+  try {
+    await simulation.run();
+  } catch (error) {
+    const message =
+      error instanceof Violation
+        ? error.message
+        : error instanceof Error
+          ? (error.stack ?? error.message)
+          : String(error);
+    failure = { message, trace: simulation.trace };
+  }
+  return { failure, steps: simulation.world.steps, acknowledged: simulation.acknowledged };
+}
+
+class Simulation {
+  readonly world: World;
+  readonly trace: string[] = [];
+  acknowledged = 0;
+  readonly #schedule: Schedule;
+  readonly #config: Config;
+  readonly #traced: boolean;
+  readonly #steps: Step[];
+  readonly #random: Random;
+  readonly #disks: Disk[];
+  /** The order of the stores in the pool's file. */
+  #order: number[];
+  readonly #machines: Machine[];
+  readonly #slots: (Process | undefined)[];
+  readonly #alive = new Set<Process>();
+  readonly #trouble: Trouble = { count: 0, hanging: 0 };
+  readonly #models = new Map<string, NameModel>();
+  readonly #crashes: { readonly slot: number; atStep: number }[] = [];
+  #events = 0;
+  #inFlight = 0;
+  #violation: Error | undefined;
+  #draining = false;
+
+  constructor(schedule: Schedule, kept: ReadonlySet<number> | undefined, traced: boolean) {
+    this.#schedule = schedule;
+    this.#config = schedule.config;
+    this.#traced = traced;
+    this.#steps = schedule.steps.filter((_, place) => kept?.has(place) ?? true);
+    this.#random = new Random(schedule.seed + 0x5eed_0000_0000);
+    this.world = new World(this.#random, MAX_STEPS);
+    const { config } = schedule;
+    const diskCount = config.nested ? config.stores * 2 : config.stores;
+    this.#disks = Array.from({ length: diskCount }, (_, place) => new Disk(`S${place}`));
+    this.#order = Array.from({ length: config.stores }, (_, place) => place);
+    this.#machines = Array.from({ length: config.machines }, () => ({
+      id: this.#random.hex(4),
+      wall: { offsetMs: EPOCH_MS + (config.machines === 1 ? 0 : (this.#random.next() - 0.5) * 600_000) },
+      cache: { indexes: new Map<string, MemoryIndex>(), pools: new Map<string, string>() },
+    }));
+    this.#slots = Array.from({ length: schedule.slots }, () => undefined);
+    for (const name of config.names) this.#models.set(name, new NameModel(name));
+  }
+
+  async run(): Promise<void> {
+    this.world.onStep = () => this.#onStep();
+    let next = 0;
+    await this.world.run(() => {
+      if (this.#violation !== undefined) throw this.#violation;
+      while (next < this.#steps.length) {
+        const step = this.#steps[next];
+        if (step === undefined) break;
+        const limit = step.do === "wait" ? 1 : this.#config.inFlight;
+        if (this.#inFlight >= limit) return false;
+        if (this.#inFlight > 0 && !this.#random.chance(0.15)) return false;
+        next++;
+        this.#begin(step);
+        return "begun";
+      }
+      return this.#inFlight === 0;
+    });
+    await this.#finale();
+  }
+
+  #note(line: string): void {
+    if (this.#traced) this.trace.push(`${this.world.steps}: ${line}`);
+  }
+
+  #onStep(): void {
+    for (const crash of this.#crashes) {
+      if (crash.atStep !== this.world.steps) continue;
+      const process = this.#slots[crash.slot];
+      if (process !== undefined) this.#kill(process);
+    }
+  }
+
+  #kill(process: Process): void {
+    if (process.dead) return;
+    this.#note(`process of machine ${process.machine.id} dies`);
+    this.#alive.delete(process);
+    this.world.kill(process);
+    for (const end of this.#endings.get(process) ?? []) end();
+    this.#endings.delete(process);
+  }
+
+  /** What remains to be noted of operations under way when their process dies. */
+  readonly #endings = new Map<Process, Set<() => void>>();
+
+  // -------------------------------------------------------------------------------------------------------- pools
+
+  #process(slot: number): Process {
+    const known = this.#slots[slot];
+    if (known !== undefined && !known.dead) return known;
+    const machine = this.#machines[slot % this.#machines.length];
+    if (machine === undefined) throw new Error("no such machine");
+    const process = this.#open(machine);
+    this.#slots[slot] = process;
+    return process;
+  }
+
+  #open(machine: Machine): Process {
+    const owner: Owner = { dead: false };
+    const writers = new Set<string>();
+    const { config } = this.#schedule;
+    const runtime = simRuntime(this.world, owner, machine.wall);
+    const simStore = (disk: Disk): Store =>
+      new SimStore({ world: this.world, disk, owner, trouble: this.#trouble, parking: config.parking });
+    const build = (
+      label: string,
+      members: readonly { store: Store; prefixes: readonly string[] }[],
+      mode: Config["mode"],
+      nested: boolean,
+    ): { core: PoolStore; pool: MaintainedPool } => {
+      const { cache } = machine;
+      const ledger = new Ledger({
+        members: members.map(
+          ({ store, prefixes }, place) =>
+            new Member({ store, prefixes, fingerprint: `place of ${store.label}` }, place),
+        ),
+        runtime,
+        logger: silentLogger,
+        machine: machine.id,
+        openIndex: (pool) => {
+          const index = cache.indexes.get(pool) ?? new MemoryIndex();
+          cache.indexes.set(pool, index);
+          return index;
+        },
+        knownPool: cache.pools.get(label),
+        onPool: (pool) => cache.pools.set(label, pool),
+        freshMs: 0,
+        hearMs: 10_000,
+        mergeAt: config.mergeAt,
+      });
+      writers.add(ledger.writer);
+      const core = new PoolStore({
+        label,
+        ledger,
+        mode,
+        onfail: config.onfail,
+        min: nested ? 1 : config.min,
+        runtime,
+        logger: silentLogger,
+        replayable: (body: Body) => ({ body, dispose: () => Promise.resolve() }),
+        nested,
+        leaseMs: LEASE_MS,
+        isLiveWriter: (writer) => this.#isLive(machine, writer),
+      });
+      return { core, pool: new MaintainedPool(core, { runtime, logger: silentLogger }) };
+    };
+    const members = this.#order.map((place) => {
+      const prefixes = config.prefixes[place] ?? [];
+      if (!config.nested) return { store: simStore(this.#disk(place)), prefixes };
+      const inner = [this.#disk(place * 2), this.#disk(place * 2 + 1)].map((disk) => ({
+        store: simStore(disk),
+        prefixes: [],
+      }));
+      return { store: build(`P${place}`, inner, config.mode === "mirror" ? "stripe" : "mirror", true).pool, prefixes };
+    });
+    const top = build("pool", members, config.mode, false);
+    const process: Process = Object.assign(owner, { machine, cache: machine.cache, writers, ...top });
+    this.#alive.add(process);
+    return process;
+  }
+
+  #disk(place: number): Disk {
+    const disk = this.#disks[place];
+    if (disk === undefined) throw new Error("no such disk");
+    return disk;
+  }
+
+  /** What a machine knows of writers: its own processes; nothing of other machines'. */
+  #isLive(machine: Machine, writer: string): boolean | undefined {
+    if (!writer.startsWith(machine.id)) return undefined;
+    return [...this.#alive].some((process) => process.writers.has(writer));
+  }
+
+  // -------------------------------------------------------------------------------------------------------- steps
+
+  #begin(step: Step): void {
+    this.#note(`begin ${JSON.stringify(step)}`);
+    switch (step.do) {
+      case "put":
+      case "broken-put":
+      case "delete":
+      case "get":
+      case "range":
+      case "stat":
+      case "list":
+      case "repair":
+      case "verify":
+      case "status":
+      case "drain":
+      case "rebalance":
+        this.#operate(step, this.#process(step.slot));
+        return;
+      case "down":
+      case "up": {
+        const disk = this.#disk(step.disk);
+        if (step.do === "up") disk.full = false;
+        disk.down = step.do === "down";
+        this.#trouble.count++;
+        return;
+      }
+      case "full":
+        this.#disk(step.disk).full = true;
+        this.#trouble.count++;
+        return;
+      case "fault":
+        this.#disk(step.disk).faults.push({ ...step.fault });
+        return;
+      case "crash": {
+        this.#crashes.push({ slot: step.slot, atStep: this.world.steps + step.after });
+        return;
+      }
+      case "damage":
+        this.#damage(this.#disk(step.disk), step.name, step.how);
+        return;
+      case "jump": {
+        const machine = this.#machines[step.machine];
+        if (machine !== undefined) machine.wall.offsetMs += step.ms;
+        return;
+      }
+      case "drop-cache": {
+        const machine = this.#machines[step.machine];
+        if (machine === undefined) return;
+        for (const process of this.#alive) if (process.machine === machine) this.#kill(process);
+        machine.id = this.#random.hex(4);
+        machine.cache = { indexes: new Map(), pools: new Map() };
+        return;
+      }
+      case "pass":
+        this.world.nowMs += step.ms;
+        return;
+      case "reorder":
+        this.#order = this.#random.shuffled(this.#order);
+        for (const process of this.#alive) if (this.#random.chance(0.5)) this.#kill(process);
+        return;
+      case "wait":
+        return;
+    }
+  }
+
+  #model(name: string): NameModel {
+    const model = this.#models.get(name);
+    if (model === undefined) throw new Error(`no model of ${name}`);
+    return model;
+  }
+
+  /** Runs an operation beside whatever else is under way. */
+  #operate(step: Step, process: Process): void {
+    this.#inFlight++;
+    let open = true;
+    const end = (): void => {
+      if (!open) return;
+      open = false;
+      this.#inFlight--;
+    };
+    const endings = this.#endings.get(process) ?? new Set();
+    this.#endings.set(process, endings);
+    endings.add(end);
+    this.#perform(step, process, endings).then(
+      () => {
+        endings.delete(end);
+        end();
+      },
+      (error: unknown) => {
+        this.#violation ??= asError(error);
+        end();
+      },
+    );
+  }
+
+  async #perform(step: Step, process: Process, endings: Set<() => void>): Promise<void> {
+    switch (step.do) {
+      case "put":
+        return this.#put(process, step.name, step.value, this.#body(process, step.value, step.cuts), endings, true);
+      case "broken-put":
+        return this.#put(process, step.name, step.value, this.#brokenBody(process, step.value), endings, false);
+      case "delete":
+        return this.#delete(process, step.name, endings);
+      case "get":
+        return this.#get(process, step.name, undefined);
+      case "range":
+        return this.#get(process, step.name, { offset: step.offset, length: step.length });
+      case "stat":
+        return this.#stat(process, step.name);
+      case "list":
+        return this.#list(process, step.prefix);
+      case "repair":
+        await this.#attempt(() => process.pool.repair({ quick: step.quick }));
+        return;
+      case "rebalance":
+        await this.#attempt(() => process.pool.rebalance());
+        return;
+      case "drain":
+        this.#draining = true;
+        await this.#attempt(() => process.pool.drain(this.#config.nested ? `P${step.disk}` : `S${step.disk}`));
+        return;
+      case "verify":
+        await this.#attempt(() => process.pool.verify({ resume: false }));
+        return;
+      case "status":
+        await this.#attempt(() => process.pool.status());
+        return;
+      default:
+        throw new Error(`${step.do} is no operation`);
+    }
+  }
+
+  /** Gives the error when it fails as it may. A failure that is no word of Holdfast's is a violation. */
+  async #attempt<T>(work: () => Promise<T>): Promise<{ readonly value: T } | { readonly error: HoldfastError }> {
+    try {
+      return { value: await work() };
+    } catch (error) {
+      if (!(error instanceof HoldfastError)) throw error;
+      if (error.code === "internal") throw error;
+      return { error };
+    }
+  }
+
+  #body(process: Process, value: string, cuts: number): Body {
+    const bytes = Buffer.from(value);
+    const { world } = this;
+    return {
+      size: cuts === 1 ? undefined : bytes.length,
+      reopenable: true,
+      async *open() {
+        const size = cuts === 0 ? Math.max(1, bytes.length) : Math.ceil(bytes.length / (cuts + 1));
+        for (let at = 0; at < bytes.length; at += size) {
+          if (at > 0) await world.park(process);
+          yield bytes.subarray(at, at + size);
+        }
+      },
+    };
+  }
+
+  #brokenBody(process: Process, value: string): Body {
+    const bytes = Buffer.from(value);
+    const { world } = this;
+    return {
+      size: undefined,
+      reopenable: true,
+      async *open() {
+        yield bytes.subarray(0, 1);
+        await world.park(process);
+        throw new HoldfastError("invalid", "simulated: the source broke off");
+      },
+    };
+  }
+
+  /** Whether nothing had an excuse to fail since `since` was taken. */
+  #excuse(): { readonly count: number; readonly calm: boolean } {
+    const calm = this.#trouble.hanging === 0 && this.#disks.every((disk) => !disk.down && !disk.full);
+    return { count: this.#trouble.count, calm };
+  }
+
+  #isClean(before: { readonly count: number; readonly calm: boolean }): boolean {
+    return before.calm && this.#trouble.count === before.count;
+  }
+
+  async #put(
+    process: Process,
+    name: string,
+    value: string,
+    body: Body,
+    endings: Set<() => void>,
+    sound: boolean,
+  ): Promise<void> {
+    const model = this.#model(name);
+    const before = this.#excuse();
+    const write = model.begin(value, ++this.#events, process.cache);
+    const fail = (): void => this.#failed(model, write);
+    endings.add(fail);
+    const result = await this.#attempt(() => process.pool.put(name, body));
+    endings.delete(fail);
+    this.#note(`put ${name} ${value}: ${describeResult(result)}`);
+    if ("error" in result) {
+      fail();
+      if (sound && this.#isClean(before)) {
+        throw new Violation(`put of ${name} failed although nothing was wrong: ${result.error.message}`);
+      }
+      return;
+    }
+    if (!sound) throw new Violation(`put of ${name} succeeded although its source broke off`);
+    const { owed, size } = result.value;
+    if (size !== Buffer.byteLength(value)) throw new Violation(`put of ${name} gave a wrong size`);
+    if (!this.#config.nested) {
+      const copies = owed.filter((debt) => debt.owes === "copy").map((debt) => debt.store);
+      if (this.#config.onfail === "abort" && copies.length > 0) {
+        throw new Violation(`put of ${name} succeeded with onfail=abort although ${copies.join(", ")} failed`);
+      }
+      const alone = !model.writes.some(
+        (other) => other !== write && (other.end === undefined || other.end > write.start),
+      );
+      const targets = process.core.targets(name).map((member) => member.label);
+      const holders = this.#disks
+        .filter((disk) => disk.objects.get(name)?.toString() === value)
+        .map((disk) => disk.label);
+      write.holders = holders.filter((label) => !copies.includes(label));
+      if (alone && !this.#draining && !this.#repairing) {
+        if (write.holders.length < this.#config.min) {
+          throw new Violation(`put of ${name} was acknowledged with ${write.holders.length} copies`);
+        }
+        const silent = targets.filter((label) => !holders.includes(label) && !copies.includes(label));
+        if (this.#config.mode === "mirror" && silent.length > 0) {
+          throw new Violation(`put of ${name} is not on ${silent.join(", ")}, and does not say so`);
+        }
+      }
+    }
+    write.acknowledged = true;
+    write.clean = this.#isClean(before);
+    write.end = ++this.#events;
+    model.damaged.clear();
+    this.acknowledged++;
+  }
+
+  readonly #repairing = false;
+
+  #failed(model: NameModel, write: Write): void {
+    write.end = ++this.#events;
+    if (model.damaged.size > 0) model.tainted = true;
+  }
+
+  async #delete(process: Process, name: string, endings: Set<() => void>): Promise<void> {
+    const model = this.#model(name);
+    const before = this.#excuse();
+    const write = model.begin(undefined, ++this.#events, process.cache);
+    const fail = (): void => this.#failed(model, write);
+    endings.add(fail);
+    const result = await this.#attempt(() => process.pool.delete(name));
+    endings.delete(fail);
+    this.#note(`delete ${name}: ${describeResult(result)}`);
+    if ("error" in result) {
+      fail();
+      if (this.#isClean(before)) {
+        throw new Violation(`delete of ${name} failed although nothing was wrong: ${result.error.message}`);
+      }
+      return;
+    }
+    write.acknowledged = true;
+    write.clean = this.#isClean(before);
+    write.end = ++this.#events;
+    model.damaged.clear();
+    this.acknowledged++;
+  }
+
+  // -------------------------------------------------------------------------------------------------------- reads
+
+  async #get(process: Process, name: string, range: { offset: number; length: number } | undefined): Promise<void> {
+    const model = this.#model(name);
+    const before = this.#excuse();
+    const start = ++this.#events;
+    const standing = this.#standing(model);
+    let unheard: readonly string[] = [];
+    let size = 0;
+    const result = await this.#attempt(async () => {
+      const found = await process.pool.get(name, range === undefined ? {} : { range });
+      unheard = found.unheard ?? [];
+      size = found.info.size;
+      return Buffer.from(await collect(found.body)).toString();
+    });
+    const now = ++this.#events;
+    const clean = this.#isClean(before);
+    this.#note(`get ${name}: ${describeResult(result)} unheard ${unheard.join()} ${clean ? "clean" : ""}`);
+    const matches = (value: Value): boolean => {
+      if (!("value" in result) || value === undefined || Buffer.byteLength(value) !== size) return false;
+      return result.value === (range === undefined ? value : value.slice(range.offset, range.offset + range.length));
+    };
+    if ("value" in result) {
+      if (model.legal(start, now).some((write) => matches(write.value))) {
+        if (range === undefined && clean) model.observe(result.value, start, now);
+        return;
+      }
+      const known = [...model.ever].some(matches);
+      if (!known) {
+        if (this.#mayGuess(model)) return;
+        throw new Violation(`get of ${name} gave ${JSON.stringify(result.value)}, which was never put`);
+      }
+      if (this.#mayBeStale(process) && unheard.length > 0) return;
+      if (!this.#config.withinTolerance && model.damaged.size > 0 && this.#schedule.config.machines > 1) return;
+      throw new Violation(
+        `get of ${name} gave ${JSON.stringify(result.value)}; it may only be ${this.#legalText(model, start, now)}`,
+      );
+    }
+    if (range !== undefined && result.error.code === "invalid") {
+      const tooShort = model
+        .legal(start, now)
+        .some((write) => write.value !== undefined && write.value.length < range.offset);
+      if (tooShort || this.#mayBeStale(process)) return;
+      throw new Violation(`a range of ${name} was refused: ${result.error.message}`);
+    }
+    this.#checkFailure("get", model, result.error, start, now, clean, standing);
+    if (result.error.code === "not-found" && clean) model.observe(undefined, start, now);
+  }
+
+  /** Copies that nothing explains were damaged and nothing decides by: whatever is read may be the damage. */
+  #mayGuess(model: NameModel): boolean {
+    return model.tainted;
+  }
+
+  /** Another machine may have written what this one could not hear of. */
+  #mayBeStale(process: Process): boolean {
+    return this.#machines.length > 1 || process.cache.pools.size === 0 || this.#cachesDropped;
+  }
+
+  get #cachesDropped(): boolean {
+    return this.#steps.some((step) => step.do === "drop-cache");
+  }
+
+  #legalText(model: NameModel, start: number, now: number): string {
+    return model
+      .legal(start, now)
+      .map((write) => JSON.stringify(write.value) ?? "absent")
+      .join(" or ");
+  }
+
+  /** Disks that hold the one value a name can have, by the answer to its put, and are up. */
+  #standing(model: NameModel): readonly Disk[] {
+    const now = this.#events;
+    const legal = model.legal(now, now + 1);
+    const [only] = legal;
+    if (legal.length !== 1 || only === undefined || only.value === undefined || model.busy) return [];
+    const { value } = only;
+    return this.#disks.filter(
+      (disk) => !disk.down && only.holders.includes(disk.label) && disk.objects.get(model.name)?.toString() === value,
+    );
+  }
+
+  #checkFailure(
+    what: string,
+    model: NameModel,
+    error: HoldfastError,
+    start: number,
+    now: number,
+    clean: boolean,
+    standing: readonly Disk[],
+  ): void {
+    const legal = model.legal(start, now);
+    if (error.code === "not-found") {
+      if (legal.some((write) => write.value === undefined) || model.tainted) return;
+      throw new Violation(
+        `${what} of ${model.name} says that it does not exist; it is ${this.#legalText(model, start, now)}`,
+      );
+    }
+    if (model.tainted || model.changedSince(start) || !this.#config.withinTolerance) return;
+    if (clean && legal.length === 1) {
+      throw new Violation(`${what} of ${model.name} failed although nothing was wrong: ${error.code} ${error.message}`);
+    }
+    void standing;
+  }
+
+  async #stat(process: Process, name: string): Promise<void> {
+    const model = this.#model(name);
+    const before = this.#excuse();
+    const start = ++this.#events;
+    const result = await this.#attempt(() => process.pool.stat(name));
+    const now = ++this.#events;
+    const clean = this.#isClean(before);
+    this.#note(`stat ${name}: ${describeResult(result)}`);
+    if ("error" in result) {
+      this.#checkFailure("stat", model, result.error, start, now, clean, []);
+      return;
+    }
+    const { size } = result.value;
+    const fits = (value: Value): boolean => value !== undefined && Buffer.byteLength(value) === size;
+    if (model.legal(start, now).some((write) => fits(write.value))) return;
+    if (model.tainted || (this.#mayBeStale(process) && !clean && [...model.ever].some(fits))) return;
+    throw new Violation(`stat of ${name} says ${size} bytes; it may only be ${this.#legalText(model, start, now)}`);
+  }
+
+  async #list(process: Process, prefix: string): Promise<void> {
+    const before = this.#excuse();
+    const start = ++this.#events;
+    const found: string[] = [];
+    const result = await this.#attempt(async () => {
+      for await (const { name } of process.pool.list(prefix)) found.push(name);
+    });
+    const now = ++this.#events;
+    const clean = this.#isClean(before);
+    this.#note(`list ${prefix}: ${found.join()} ${describeResult(result)}`);
+    if (new Set(found).size !== found.length) throw new Violation(`a listing has a name twice: ${found.join(", ")}`);
+    for (const name of found) {
+      if (!name.startsWith(prefix)) throw new Violation(`a listing of ${prefix} has ${name}`);
+      const model = this.#models.get(name);
+      if (model === undefined) throw new Violation(`a listing has ${name}, which was never put`);
+      if (model.legal(start, now).some((write) => write.value !== undefined) || model.tainted) continue;
+      if (this.#mayBeStale(process) && "error" in result) continue;
+      throw new Violation(`a listing has ${name}, which was deleted`);
+    }
+    if ("error" in result) {
+      if (clean) throw new Violation(`a listing failed although nothing was wrong: ${result.error.message}`);
+      return;
+    }
+    for (const [name, model] of this.#models) {
+      if (!name.startsWith(prefix) || found.includes(name)) continue;
+      if (model.legal(start, now).some((write) => write.value === undefined) || model.tainted) continue;
+      throw new Violation(`a listing lacks ${name}, and does not say that it may`);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------- damage
+
+  /** Damages a copy. Within tolerance only where a good one is left that the ledger vouches for. */
+  #damage(disk: Disk, name: string, how: "flip" | "cut" | "lose" | "swap"): void {
+    const model = this.#model(name);
+    const now = this.#events + 1;
+    const legal = model.legal(now, now);
+    const [only] = legal;
+    if (legal.length !== 1 || only?.value === undefined || model.busy || !only.acknowledged) return;
+    const { value } = only;
+    const copy = disk.objects.get(name);
+    if (copy === undefined || copy.toString() !== value) return;
+    if (this.#config.withinTolerance) {
+      if (this.#config.nested) return;
+      const others = this.#disks.filter(
+        (other) =>
+          other !== disk && only.holders.includes(other.label) && other.objects.get(name)?.toString() === value,
+      );
+      if (others.length === 0) return;
+    }
+    const changed = Buffer.from(copy);
+    switch (how) {
+      case "flip": {
+        const at = this.#random.below(changed.length);
+        changed[at] = (changed[at] ?? 0) ^ 1;
+        disk.objects.set(name, changed);
+        break;
+      }
+      case "cut":
+        disk.objects.set(name, changed.subarray(0, this.#random.below(changed.length)));
+        break;
+      case "lose":
+        disk.objects.delete(name);
+        break;
+      case "swap": {
+        const other = [...disk.objects].find(([otherName]) => otherName !== name && !isReserved(otherName));
+        disk.objects.set(name, other === undefined ? Buffer.from("swapped") : other[1]);
+        break;
+      }
+    }
+    this.#note(`damage ${how} on ${disk.label} of ${name}`);
+    model.damaged.add(disk.label);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- finale
+
+  /** The faults stop: now everything has to come right. */
+  async #finale(): Promise<void> {
+    this.#note("finale");
+    for (const process of this.#alive) this.#kill(process);
+    this.#crashes.length = 0;
+    for (const disk of this.#disks) {
+      disk.down = false;
+      disk.full = false;
+      disk.faults = [];
+    }
+    this.world.nowMs += LEASE_MS * 100;
+    for (const machine of this.#machines) machine.wall.offsetMs = Math.max(machine.wall.offsetMs, EPOCH_MS);
+    const machine = this.#random.pick(this.#machines);
+    await this.#alone(async () => this.#converge(machine));
+  }
+
+  /** Runs to the end with nothing else beside it. */
+  async #alone(work: () => Promise<void>): Promise<void> {
+    let ended = false;
+    let failure: Error | undefined;
+    work().then(
+      () => {
+        ended = true;
+      },
+      (error: unknown) => {
+        failure = asError(error);
+        ended = true;
+      },
+    );
+    await this.world.run(() => ended);
+    if (failure !== undefined) throw failure;
+  }
+
+  async #converge(machine: Machine): Promise<void> {
+    const tainted = [...this.#models.values()].some(
+      (model) => model.tainted || (model.damaged.size > 0 && !this.#config.withinTolerance),
+    );
+    let whole = false;
+    let left: readonly Finding[] = [];
+    let last = "";
+    for (let round = 0; round < 3 && !whole; round++) {
+      const process = this.#open(machine);
+      const report = await process.pool.repair();
+      whole = report.whole;
+      left = report.left;
+      last = JSON.stringify(report);
+      this.#note(`final repair: ${last}`);
+      await process.pool.close();
+      this.#kill(process);
+    }
+    if (!whole && !tainted) throw new Violation(`repair did not converge: ${last}`);
+    const writes = this.#writes();
+    const process = this.#open(machine);
+    const again = await process.pool.repair();
+    await process.pool.close();
+    this.#kill(process);
+    if (this.#writes() !== writes) {
+      throw new Violation(`another repair wrote ${this.#writes() - writes} times: ${JSON.stringify(again)}`);
+    }
+    await this.#checkFinal(machine, left.length > 0);
+  }
+
+  #writes(): number {
+    return this.#disks.reduce((sum, disk) => sum + disk.writes, 0);
+  }
+
+  async #checkFinal(machine: Machine, loose: boolean): Promise<void> {
+    const process = this.#open(machine);
+    const writes = this.#writes();
+    const report = await process.pool.verify({ resume: false });
+    if (!loose && report.findings > 0)
+      throw new Violation(`verify finds fault after repair: ${JSON.stringify(report)}`);
+    if (this.#writes() !== writes) throw new Violation("verify wrote");
+    const values = new Map<string, Value>();
+    for (const model of this.#models.values()) {
+      const value = await this.#readFinal(process, model, loose);
+      values.set(model.name, value);
+      if (!loose && !this.#config.nested) this.#checkCopies(process, model.name, value);
+    }
+    const listed: string[] = [];
+    for await (const { name } of process.pool.list("")) listed.push(name);
+    const expected = [...values].filter(([, value]) => value !== undefined).map(([name]) => name);
+    if (!loose && listed.join() !== expected.sort().join()) {
+      throw new Violation(`the final listing is ${listed.join()}; it should be ${expected.join()}`);
+    }
+    if (!loose)
+      for await (const debt of process.pool.debts()) throw new Violation(`a debt is left: ${JSON.stringify(debt)}`);
+    this.#kill(process);
+    // A machine that knows nothing, and each of those that took part, see the same.
+    const stranger: Machine = {
+      id: this.#random.hex(4),
+      wall: { offsetMs: EPOCH_MS },
+      cache: { indexes: new Map(), pools: new Map() },
+    };
+    for (const other of [stranger, ...this.#machines.filter((one) => one !== machine)]) {
+      const reader = this.#open(other);
+      for (const model of this.#models.values()) {
+        const value = await this.#readFinal(reader, model, loose);
+        if (!loose && value !== values.get(model.name)) {
+          throw new Violation(
+            `machines disagree on ${model.name}: ${String(value)} and ${String(values.get(model.name))}`,
+          );
+        }
+      }
+      this.#kill(reader);
+    }
+  }
+
+  async #readFinal(process: Process, model: NameModel, loose: boolean): Promise<Value> {
+    const start = ++this.#events;
+    const legal = model.legal(start, start + 1);
+    let value: Value;
+    try {
+      const { body } = await process.pool.get(model.name);
+      value = Buffer.from(await collect(body)).toString();
+    } catch (error) {
+      if (!(error instanceof HoldfastError)) throw error;
+      if (error.code !== "not-found") {
+        if (loose) return undefined;
+        throw new Violation(`${model.name} cannot be read in the end: ${error.code} ${error.message}`);
+      }
+    }
+    if (legal.some((write) => write.value === value) || model.tainted) return value;
+    if (loose && model.ever.has(value)) return value;
+    throw new Violation(
+      `${model.name} is ${String(value)} in the end; it may only be ${this.#legalText(model, start, start + 1)}`,
+    );
+  }
+
+  #checkCopies(process: Process, name: string, value: Value): void {
+    const targets = process.core.targets(name).map((member) => member.label);
+    const holders: string[] = [];
+    for (const disk of this.#disks) {
+      const copy = disk.objects.get(name)?.toString();
+      if (copy === undefined) continue;
+      if (copy !== value) throw new Violation(`${disk.label} has ${copy} as ${name} in the end, not ${String(value)}`);
+      holders.push(disk.label);
+    }
+    const expected = value === undefined ? [] : this.#config.mode === "mirror" ? [...targets].sort() : undefined;
+    if (expected === undefined ? holders.length !== 1 : holders.sort().join() !== expected.join()) {
+      throw new Violation(`${name} is on ${holders.join()} in the end; targets ${targets.join()}`);
+    }
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+function describeResult(result: { readonly value: unknown } | { readonly error: HoldfastError }): string {
+  return "error" in result ? `${result.error.code} ${result.error.message}` : (JSON.stringify(result.value) ?? "done");
+}

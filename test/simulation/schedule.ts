@@ -1,0 +1,222 @@
+/** A schedule: what a pool looks like, and what is done to it and happens to it, all from one seed. */
+import type { Mode, OnFail } from "../../src/pool.ts";
+import { Random } from "./random.ts";
+import type { Fault, FaultKind } from "./sim-store.ts";
+
+export interface Config {
+  readonly mode: Mode;
+  readonly onfail: OnFail;
+  readonly min: number;
+  readonly stores: number;
+  /** Each store of the pool is itself a pool of two stores. */
+  readonly nested: boolean;
+  readonly prefixes: readonly (readonly string[])[];
+  readonly machines: number;
+  /** Processes on each machine, which share its cache. */
+  readonly processes: number;
+  /** Operations under way at once, at most. */
+  readonly inFlight: number;
+  readonly parking: number;
+  readonly mergeAt: number;
+  readonly names: readonly string[];
+  /** Whether damage to copies leaves each object a good one. */
+  readonly withinTolerance: boolean;
+}
+
+export type Step =
+  | { readonly do: "put"; readonly slot: number; readonly name: string; readonly value: string; readonly cuts: number }
+  | { readonly do: "broken-put"; readonly slot: number; readonly name: string; readonly value: string }
+  | { readonly do: "delete"; readonly slot: number; readonly name: string }
+  | { readonly do: "get"; readonly slot: number; readonly name: string }
+  | {
+      readonly do: "range";
+      readonly slot: number;
+      readonly name: string;
+      readonly offset: number;
+      readonly length: number;
+    }
+  | { readonly do: "stat"; readonly slot: number; readonly name: string }
+  | { readonly do: "list"; readonly slot: number; readonly prefix: string }
+  | { readonly do: "repair"; readonly slot: number; readonly quick: boolean }
+  | { readonly do: "verify"; readonly slot: number }
+  | { readonly do: "status"; readonly slot: number }
+  | { readonly do: "drain"; readonly slot: number; readonly disk: number }
+  | { readonly do: "rebalance"; readonly slot: number }
+  | { readonly do: "down"; readonly disk: number }
+  | { readonly do: "up"; readonly disk: number }
+  | { readonly do: "full"; readonly disk: number }
+  | { readonly do: "fault"; readonly disk: number; readonly fault: Readonly<Fault> }
+  | { readonly do: "crash"; readonly slot: number; readonly after: number }
+  | {
+      readonly do: "damage";
+      readonly disk: number;
+      readonly name: string;
+      readonly how: "flip" | "cut" | "lose" | "swap";
+    }
+  | { readonly do: "jump"; readonly machine: number; readonly ms: number }
+  | { readonly do: "drop-cache"; readonly machine: number }
+  | { readonly do: "pass"; readonly ms: number }
+  | { readonly do: "reorder" }
+  | { readonly do: "wait" };
+
+export interface Schedule {
+  readonly seed: number;
+  readonly config: Config;
+  readonly steps: readonly Step[];
+  /** Processes that may run at once, all machines together. */
+  readonly slots: number;
+}
+
+const ALL_NAMES = ["a", "b", "p/x", "p/y", "q"];
+
+export function makeSchedule(seed: number): Schedule {
+  const random = new Random(seed);
+  const mode: Mode = random.chance(0.72) ? "mirror" : "stripe";
+  const nested = random.chance(0.06);
+  const stores = nested ? 2 : random.chance(0.1) ? 1 : random.chance(0.6) ? 2 : 3;
+  const machines = random.chance(0.55) ? 1 : random.chance(0.7) ? 2 : 3;
+  const config: Config = {
+    mode,
+    onfail: random.chance(0.75) ? "continue" : "abort",
+    min: mode === "mirror" && random.chance(0.25) ? 1 + random.below(stores) : 1,
+    stores,
+    nested,
+    prefixes:
+      mode === "mirror" && random.chance(0.1)
+        ? Array.from({ length: stores }, (_, place) => (place === 0 ? ["p/"] : []))
+        : [],
+    machines,
+    processes: random.chance(0.8) ? 1 : 2,
+    inFlight: random.chance(0.5) ? 1 : 2 + random.below(2),
+    parking: random.chance(0.5) ? 0.2 : 0.7,
+    mergeAt: random.chance(0.25) ? 2 + random.below(3) : 32,
+    names: ALL_NAMES.slice(0, 1 + random.below(ALL_NAMES.length)),
+    withinTolerance: random.chance(0.85),
+  };
+  const slots = machines * config.processes;
+  const length = 4 + random.below(14);
+  // A schedule has its own mixture: some are all outages, some all crashes, some have nothing go wrong but time.
+  const outages = random.chance(0.5) ? random.next() : 0;
+  const faults = random.chance(0.6) ? random.next() * 2 : 0;
+  const crashes = random.chance(0.5) ? random.next() * 2 : 0;
+  const damage = random.chance(0.35) ? random.next() * 2 : 0;
+  const disorder = random.chance(0.4) ? random.next() : 0;
+  const care = random.chance(0.5) ? random.next() : 0;
+  const weights = {
+    put: 5,
+    "broken-put": 0.3,
+    delete: 1.6,
+    get: 2.5,
+    range: 0.7,
+    stat: 0.5,
+    list: 0.8,
+    repair: care * 1.5,
+    verify: care * 0.7,
+    status: 0.2,
+    drain: random.chance(0.05) ? 0.3 : 0,
+    rebalance: care * 0.2,
+    down: outages * 1.4,
+    up: outages * 1.2,
+    full: outages * 0.3,
+    fault: faults * 2,
+    crash: crashes * 1.5,
+    damage: damage * 1.5,
+    jump: disorder * 0.6,
+    "drop-cache": disorder * 0.3,
+    pass: disorder * 0.6,
+    reorder: disorder * 0.4,
+    wait: config.inFlight > 1 ? 1.5 : 0,
+  };
+  const steps: Step[] = [];
+  const diskCount = nested ? stores * 2 : stores;
+  for (let i = 0; i < length; i++) steps.push(makeStep(random, random.weighted(weights), i, config, slots, diskCount));
+  return { seed, config, steps, slots };
+}
+
+function makeStep(
+  random: Random,
+  kind: Step["do"],
+  place: number,
+  config: Config,
+  slots: number,
+  diskCount: number,
+): Step {
+  const slot = random.below(slots);
+  const name = random.pick(config.names);
+  const disk = random.below(diskCount);
+  const machine = random.below(config.machines);
+  switch (kind) {
+    case "put":
+    case "broken-put": {
+      const length = random.chance(0.3) ? 8 + random.below(30) : random.below(8);
+      const value = `${name}=${place}${".abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJ".slice(0, length)}`;
+      return kind === "put"
+        ? { do: "put", slot, name, value, cuts: random.below(3) }
+        : { do: "broken-put", slot, name, value };
+    }
+    case "delete":
+    case "get":
+    case "stat":
+      return { do: kind, slot, name };
+    case "range":
+      return { do: "range", slot, name, offset: random.below(12), length: random.below(16) };
+    case "list":
+      return { do: "list", slot, prefix: random.chance(0.7) ? "" : random.pick(["p/", "a", "p/x"]) };
+    case "repair":
+      return { do: "repair", slot, quick: random.chance(0.2) };
+    case "verify":
+    case "status":
+    case "rebalance":
+      return { do: kind, slot };
+    case "drain":
+      return { do: "drain", slot, disk: random.below(config.stores) };
+    case "down":
+    case "up":
+    case "full":
+      return { do: kind, disk };
+    case "fault":
+      return { do: "fault", disk, fault: makeFault(random) };
+    case "crash":
+      return { do: "crash", slot, after: random.chance(0.2) ? 0 : random.below(60) };
+    case "damage":
+      return { do: "damage", disk, name, how: random.pick(["flip", "cut", "lose", "swap"]) };
+    case "jump":
+      return { do: "jump", machine, ms: (random.next() - 0.5) * 10 ** (2 + random.below(7)) };
+    case "drop-cache":
+      return { do: "drop-cache", machine };
+    case "pass":
+      return { do: "pass", ms: 10 ** (1 + random.below(7)) };
+    case "reorder":
+    case "wait":
+      return { do: kind };
+  }
+}
+
+function makeFault(random: Random): Fault {
+  const kinds: readonly FaultKind[] = [
+    "before",
+    "before",
+    "middle",
+    "after",
+    "after",
+    "hang-before",
+    "hang-after",
+    "slow",
+    "full",
+    "denied",
+  ];
+  return {
+    kind: random.pick(kinds),
+    operation: random.pick(["any", "any", "put", "put", "get", "list", "delete"] as const),
+    on: random.pick(["any", "ledger", "data"] as const),
+    skip: random.chance(0.4) ? 0 : random.below(8),
+    times: random.chance(0.7) ? 1 : 1 + random.below(6),
+  };
+}
+
+/** The steps, one a line, for people. */
+export function describe(schedule: Schedule, kept: readonly number[]): string {
+  const { config } = schedule;
+  const lines = kept.map((place) => `  ${place}: ${JSON.stringify(schedule.steps[place])}`);
+  return [`  ${JSON.stringify(config)}`, ...lines].join("\n");
+}

@@ -1,0 +1,302 @@
+/** Stores of a simulation: what is durable on them (`Disk`), and how one process reaches it (`SimStore`). */
+import { checkedBytes } from "../../src/body.ts";
+import { HoldfastError, toHoldfastError } from "../../src/errors.ts";
+import type { ErrorCode, Operation } from "../../src/errors.ts";
+import { compareNames, isReserved, MAX_NAME_BYTES } from "../../src/names.ts";
+import { resolveRange } from "../../src/ranges.ts";
+import type {
+  Body,
+  Capabilities,
+  DeleteResult,
+  GetOptions,
+  GetResult,
+  ListOptions,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../../src/store.ts";
+import type { Owner, World } from "./world.ts";
+
+/** When a fault strikes a call. `hang…`: nothing is heard until the deadline. */
+export type FaultKind = "before" | "middle" | "after" | "hang-before" | "hang-after" | "slow" | "full" | "denied";
+
+/** A fault that waits for its call. */
+export interface Fault {
+  readonly kind: FaultKind;
+  readonly operation: Operation | "any";
+  readonly on: "ledger" | "data" | "any";
+  /** Matching calls that go by before. */
+  skip: number;
+  /** Calls that it strikes. */
+  times: number;
+}
+
+/** How long a store that hangs is waited for, in virtual milliseconds; stands for the deadline wrapper of a real pool. */
+const DEADLINE_MS = 5000;
+
+export class Disk {
+  readonly label: string;
+  readonly objects = new Map<string, Buffer>();
+  down = false;
+  full = false;
+  faults: Fault[] = [];
+  /** Changes of any kind that took effect. */
+  writes = 0;
+  /** Told of each change of an object that is not the ledger's, when it takes effect. */
+  onChange: ((disk: Disk, name: string) => void) | undefined;
+
+  constructor(label: string) {
+    this.label = label;
+  }
+
+  names(prefix: string): string[] {
+    const names: string[] = [];
+    for (const name of this.objects.keys()) if (name.startsWith(prefix)) names.push(name);
+    return names.sort(compareNames);
+  }
+
+  set(name: string, bytes: Buffer): void {
+    this.objects.set(name, bytes);
+    this.writes++;
+    if (!isReserved(name)) this.onChange?.(this, name);
+  }
+
+  delete(name: string): boolean {
+    const existed = this.objects.delete(name);
+    // Deleting what is not there changes nothing.
+    if (existed) this.writes++;
+    if (existed && !isReserved(name)) this.onChange?.(this, name);
+    return existed;
+  }
+}
+
+/** What went wrong so far, and what still hangs: an operation during which neither changed had no excuse to fail. */
+export interface Trouble {
+  /** Faults that struck, and stores that went down or came back. */
+  count: number;
+  hanging: number;
+}
+
+export interface SimStoreOptions {
+  readonly world: World;
+  readonly disk: Disk;
+  readonly owner: Owner;
+  readonly trouble: Trouble;
+  /** How often a call of a step parks: from 0 (only where it must) to 1. */
+  readonly parking: number;
+}
+
+export class SimStore implements Store {
+  readonly label: string;
+  readonly capabilities: Capabilities = {
+    orderedList: true,
+    conditionalPut: true,
+    prefixNames: true,
+    maxNameBytes: MAX_NAME_BYTES,
+    caseSensitive: true,
+    storeDigests: [],
+  };
+  readonly #world: World;
+  readonly #disk: Disk;
+  readonly #owner: Owner;
+  readonly #trouble: Trouble;
+  readonly #parking: number;
+
+  constructor(options: SimStoreOptions) {
+    this.label = options.disk.label;
+    this.#world = options.world;
+    this.#disk = options.disk;
+    this.#owner = options.owner;
+    this.#trouble = options.trouble;
+    this.#parking = options.parking;
+  }
+
+  async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    const fault = await this.#arrive("put", name, options.signal);
+    const chunks: Uint8Array[] = [];
+    try {
+      for await (const chunk of checkedBytes(body, options.signal)) {
+        chunks.push(chunk);
+        if (this.#world.random.chance(this.#parking)) await this.#world.park(this.#owner, options.signal);
+        if (this.#disk.down) throw this.#error("unavailable", "put", name);
+      }
+    } catch (error) {
+      throw toHoldfastError(error).within({ store: this.label, operation: "put", object: name });
+    }
+    // A copy always: the chunks are the caller's.
+    const bytes = Buffer.concat(chunks);
+    const apply = (): void => {
+      if (this.#disk.down) throw this.#error("unavailable", "put", name);
+      if (this.#disk.full) throw this.#error("full", "put", name);
+      if (options.ifAbsent === true && this.#disk.objects.has(name)) throw this.#error("conflict", "put", name);
+      this.#disk.set(name, bytes);
+    };
+    await this.#effect("put", name, options.signal, fault, apply);
+    return { size: bytes.length };
+  }
+
+  async get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    const fault = await this.#arrive("get", name, options.signal);
+    if (fault !== undefined && fault !== "slow") await this.#strike(fault, "get", name, options.signal);
+    const bytes = this.#disk.objects.get(name);
+    if (bytes === undefined) throw this.#error("not-found", "get", name);
+    const { start, end } = resolveRange(options.range, bytes.length);
+    const chunks = async function* (this: SimStore): AsyncGenerator<Uint8Array> {
+      let at = start;
+      while (at < end) {
+        const length = isReserved(name) ? end - at : 1 + this.#world.random.below(12);
+        const stop = Math.min(end, at + length);
+        // A copy: chunks belong to the consumer.
+        yield Buffer.from(bytes.subarray(at, stop));
+        at = stop;
+        if (at < end || fault === "middle") {
+          if (this.#world.random.chance(this.#parking)) await this.#world.park(this.#owner, options.signal);
+          if (this.#disk.down || fault === "middle") {
+            this.#trouble.count++;
+            throw this.#error("unavailable", "get", name);
+          }
+        }
+      }
+    };
+    return { info: this.#info(name, bytes), body: chunks.call(this), close: () => Promise.resolve() };
+  }
+
+  async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    const fault = await this.#arrive("stat", name, options.signal);
+    if (fault !== undefined) await this.#strike(fault, "stat", name, options.signal);
+    const bytes = this.#disk.objects.get(name);
+    if (bytes === undefined) throw this.#error("not-found", "stat", name);
+    return this.#info(name, bytes);
+  }
+
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+    const fault = await this.#arrive("list", prefix, options.signal);
+    if (fault !== undefined && fault !== "middle") await this.#strike(fault, "list", prefix, options.signal);
+    let last: string | undefined;
+    let names = this.#disk.names(prefix);
+    for (let place = 0; place < names.length; place++) {
+      const name = names[place] ?? "";
+      const bytes = this.#disk.objects.get(name);
+      if (bytes !== undefined) yield this.#info(name, bytes);
+      last = name;
+      if (fault === "middle") {
+        this.#trouble.count++;
+        throw this.#error("unavailable", "list", prefix);
+      }
+      if (this.#world.random.chance(this.#parking / 4)) {
+        await this.#world.park(this.#owner, options.signal);
+        if (this.#disk.down) throw this.#error("unavailable", "list", prefix);
+        // What changed meanwhile behind this name is seen.
+        const behind = last;
+        names = this.#disk.names(prefix).filter((other) => compareNames(other, behind) > 0);
+        place = -1;
+      }
+    }
+  }
+
+  async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    const fault = await this.#arrive("delete", name, options.signal);
+    let existed = false;
+    await this.#effect("delete", name, options.signal, fault, () => {
+      if (this.#disk.down) throw this.#error("unavailable", "delete", name);
+      existed = this.#disk.delete(name);
+    });
+    return { existed };
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #info(name: string, bytes: Buffer): ObjectInfo {
+    return { name, size: bytes.length, modifiedMs: 1 };
+  }
+
+  #error(code: ErrorCode, operation: Operation, object: string): HoldfastError {
+    return new HoldfastError(code, `simulated: ${code}`, { store: this.label, operation, object });
+  }
+
+  /** The call reaches the store. Gives the fault that is to strike it. */
+  async #arrive(operation: Operation, name: string, signal: AbortSignal | undefined): Promise<FaultKind | undefined> {
+    await this.#world.park(this.#owner, signal);
+    const fault = this.#takeFault(operation, name);
+    if (fault === "slow") {
+      this.#trouble.count++;
+      this.#trouble.hanging++;
+      try {
+        await this.#world.pass(this.#owner, this.#world.random.below(DEADLINE_MS), signal, () => {
+          this.#trouble.hanging--;
+        });
+      } finally {
+        this.#trouble.hanging--;
+      }
+    }
+    if (this.#disk.down) throw this.#error("unavailable", operation, name);
+    if (fault === "before" || fault === "denied" || fault === "hang-before") {
+      await this.#strike(fault, operation, name, signal);
+    }
+    return fault;
+  }
+
+  #takeFault(operation: Operation, name: string): FaultKind | undefined {
+    const { faults } = this.#disk;
+    if (faults.length === 0) return undefined;
+    const on = isReserved(name) ? "ledger" : "data";
+    for (const fault of faults) {
+      if (fault.operation !== "any" && fault.operation !== operation) continue;
+      if (fault.on !== "any" && fault.on !== on) continue;
+      if (fault.skip > 0) {
+        fault.skip--;
+        continue;
+      }
+      if (--fault.times <= 0) this.#disk.faults = faults.filter((other) => other !== fault);
+      return fault.kind;
+    }
+    return undefined;
+  }
+
+  async #strike(fault: FaultKind, operation: Operation, name: string, signal: AbortSignal | undefined): Promise<void> {
+    if (fault === "slow") return;
+    this.#trouble.count++;
+    if (fault === "hang-before" || fault === "hang-after") {
+      this.#trouble.hanging++;
+      try {
+        await this.#world.pass(this.#owner, DEADLINE_MS, signal, () => {
+          this.#trouble.hanging--;
+        });
+      } finally {
+        this.#trouble.hanging--;
+      }
+      throw this.#error("timeout", operation, name);
+    }
+    if (fault === "full" && operation !== "put") return;
+    throw this.#error(fault === "full" || fault === "denied" ? fault : "unavailable", operation, name);
+  }
+
+  /** The change takes effect, and is acknowledged. What a process that dies had under way may take effect or not. */
+  async #effect(
+    operation: Operation,
+    name: string,
+    signal: AbortSignal | undefined,
+    fault: FaultKind | undefined,
+    apply: () => void,
+  ): Promise<void> {
+    if (fault === "middle" || fault === "full") await this.#strike(fault, operation, name, signal);
+    if (this.#world.random.chance(this.#parking)) {
+      await this.#world.park(this.#owner, signal, () => {
+        if (!this.#world.random.chance(0.5)) return;
+        try {
+          apply();
+        } catch {
+          // The store refused it, and nobody is there to be told.
+        }
+      });
+    }
+    apply();
+    if (fault === "after" || fault === "hang-after") await this.#strike(fault, operation, name, signal);
+    await this.#world.park(this.#owner);
+    if (this.#disk.down) throw this.#error("unavailable", operation, name);
+  }
+}
