@@ -30,6 +30,8 @@ export interface StoreKind {
 /** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
 const kinds: Record<string, () => Promise<StoreKind>> = {
   sftp: async () => (await import("./stores/sftp.ts")).sftpKind,
+  webdav: async () => (await import("./stores/webdav.ts")).webdavKind,
+  webdavs: async () => (await import("./stores/webdav.ts")).webdavKind,
   scp: async () => (await import("./stores/sftp.ts")).sftpKind,
   file: async () => (await import("./stores/file.ts")).fileKind,
   memory: async () => (await import("./stores/memory.ts")).memoryKind,

@@ -76,6 +76,12 @@ export interface Tree {
     size: number | undefined,
     signal: AbortSignal | undefined,
   ): Promise<number>;
+  /**
+   * Whether `write` may be given the object's own name, because the service itself shows no file before it is whole and
+   * replaces an old one in one step. Then it rejects with `conflict`, before the first chunk is asked for, where a folder
+   * has that name. Without this method: no.
+   */
+  writesWhole?(signal: AbortSignal | undefined): Promise<boolean>;
   /** Renames a file onto another in the same folder, atomically. `conflict` when a folder has that name. */
   replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void>;
   /** `not-found` for what is no file. */
@@ -96,8 +102,11 @@ export interface TreeStoreOptions {
   readonly tree: Tree;
   readonly runtime: Runtime;
   readonly logger: Logger;
-  /** Why the service cannot hold a part of a name, or undefined. Empty parts, `.` and `..` are refused already. */
-  readonly refusePart?: ((part: string) => string | undefined) | undefined;
+  /**
+   * Why the service cannot hold a part of a name (`depth` 0 is the first), or undefined. Empty parts, `.` and `..` are
+   * refused already.
+   */
+  readonly refusePart?: ((part: string, depth: number) => string | undefined) | undefined;
   /** Longest part of a name, in bytes. Default 255. */
   readonly maxNamePartBytes?: number | undefined;
   readonly caseSensitive?: boolean | undefined;
@@ -134,7 +143,7 @@ export class TreeStore implements Store {
   readonly #tree: Tree;
   readonly #runtime: Runtime;
   readonly #logger: Logger;
-  readonly #refusePart: (part: string) => string | undefined;
+  readonly #refusePart: (part: string, depth: number) => string | undefined;
   readonly #maxPartBytes: number;
   readonly #pruneFolders: boolean;
   /** Temporary files that are to go: of puts that failed, and stale ones that a listing saw. By joined path. */
@@ -172,7 +181,13 @@ export class TreeStore implements Store {
       if (options.ifAbsent) {
         throw new HoldfastError("unsupported", "this kind of store cannot put an object only if there is none");
       }
+      if (await this.#tree.writesWhole?.(signal)) {
+        const size = await this.#write(path, body, signal);
+        await this.#removeStrays(signal);
+        return { size };
+      }
       const temp = [...path.slice(0, -1), tempName(this.#runtime)];
+      this.#writing.add(temp.join("/"));
       let size: number;
       try {
         size = await this.#write(temp, body, signal);
@@ -225,7 +240,7 @@ export class TreeStore implements Store {
       const cut = prefix.lastIndexOf("/");
       const folder = cut === -1 ? [] : prefix.slice(0, cut).split("/");
       // No object can have a name that begins like this.
-      if (folder.some((part) => this.#refused(part) !== undefined)) return;
+      if (folder.some((part, depth) => this.#refused(part, depth) !== undefined)) return;
       const after = options.after ?? "";
       const walk: Level[] = [new Level(folder, await this.#entries(folder, prefix.slice(cut + 1), after, signal))];
       for (let level = walk.at(-1); level; level = walk.at(-1)) {
@@ -281,8 +296,8 @@ export class TreeStore implements Store {
     this.#checkOpen(signal);
     checkName(name);
     const path = name.split("/");
-    for (const part of path) {
-      const reason = this.#refused(part);
+    for (const [depth, part] of path.entries()) {
+      const reason = this.#refused(part, depth);
       if (reason !== undefined) {
         throw new HoldfastError("invalid", `the name ${JSON.stringify(name)} cannot be held here: ${reason}`);
       }
@@ -290,18 +305,18 @@ export class TreeStore implements Store {
     return path;
   }
 
-  #refused(part: string): string | undefined {
+  #refused(part: string, depth: number): string | undefined {
     if (part === "") return "a part between two slashes is empty";
     if (part === "." || part === "..") return `"${part}" is not a name in a folder`;
     if (isTempName(part)) return "names of this form are kept for temporary files";
     if (part.includes("\0")) return "a part holds a NUL character";
     const bytes = Buffer.byteLength(part);
     if (bytes > this.#maxPartBytes) return `a part is ${bytes} bytes long; at most ${this.#maxPartBytes} are possible`;
-    return this.#refusePart(part);
+    return this.#refusePart(part, depth);
   }
 
-  async #write(temp: TreePath, body: Body, signal: AbortSignal | undefined): Promise<number> {
-    const folder = temp.slice(0, -1);
+  async #write(path: TreePath, body: Body, signal: AbortSignal | undefined): Promise<number> {
+    const folder = path.slice(0, -1);
     let begun = false;
     const chunks = (async function* () {
       begun = true;
@@ -310,10 +325,12 @@ export class TreeStore implements Store {
     // Another's delete may remove the folder between the making and the writing, but hardly often.
     for (let attempt = 1; ; attempt++) {
       await this.#tree.makeFolder(folder, signal);
-      this.#writing.add(temp.join("/"));
       try {
-        return await this.#tree.write(temp, chunks, body.size, signal);
+        return await this.#tree.write(path, chunks, body.size, signal);
       } catch (error) {
+        if (isHoldfastError(error, "conflict") && !begun && attempt < 5) {
+          if (await this.#removeEmptyTree(path, signal)) continue;
+        }
         if (!isHoldfastError(error, "not-found")) throw error;
         this.#tree.forgetFolder(folder);
         if (begun || attempt === 5) {
@@ -366,8 +383,6 @@ export class TreeStore implements Store {
   /** Removes the temporary file of a put that failed, even after the caller's signal fired. */
   async #discard(temp: TreePath): Promise<void> {
     const key = temp.join("/");
-    // Nothing was begun.
-    if (!this.#writing.has(key)) return;
     const deadline = new AbortController();
     const cancel = this.#runtime.timer(CLEANUP_MS, () =>
       deadline.abort(new HoldfastError("timeout", "removing the temporary file took too long")),
@@ -464,7 +479,11 @@ export class TreeStore implements Store {
           this.#noticeStray(path, entry);
           continue;
         }
-        if (this.#refused(entry.name) !== undefined || base + Buffer.byteLength(entry.name) > MAX_NAME_BYTES) continue;
+        if (
+          this.#refused(entry.name, folder.length) !== undefined ||
+          base + Buffer.byteLength(entry.name) > MAX_NAME_BYTES
+        )
+          continue;
         // What a library puts for bytes that are no UTF-8: then this is not the file's name, and nothing can reach it.
         if (entry.name.includes("\uFFFD") && !(await this.#exists(path, signal))) continue;
         found.push(entry);

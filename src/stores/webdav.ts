@@ -1,0 +1,884 @@
+/**
+ * Folders on a WebDAV server (RFC 4918): `webdav://user@host/path` over HTTP, `webdavs://` over HTTPS.
+ *
+ * An object is put under a temporary name and moved, unless the server is known to show no file before it is whole
+ * (Apache's mod_dav_fs, whose MOVE removes the old file first, so that it would be gone for a moment). A folder is listed
+ * level by level, never with `Depth: infinity`. Redirects are not followed, so no credentials go astray.
+ */
+import type { IncomingHttpHeaders } from "node:http";
+import type { Readable } from "node:stream";
+import { XMLParser, XMLValidator } from "fast-xml-parser";
+import { Agent, EnvHttpProxyAgent, request } from "undici";
+import type { Dispatcher } from "undici";
+import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import { RESERVED_PREFIX } from "../names.ts";
+import type { StoreContext, StoreKind } from "../open-store.ts";
+import { resolveRange } from "../ranges.ts";
+import type { ByteRange, Store } from "../store.ts";
+import type { StoreUrl } from "../store-url.ts";
+import { answerChallenge } from "./shared/http-auth.ts";
+import type { HttpAuth, HttpLogin } from "./shared/http-auth.ts";
+import { errorCode, networkError } from "./shared/network-errors.ts";
+import { netrcLogin } from "./shared/netrc.ts";
+import { decodePath, readNumber, readQuery } from "./shared/query.ts";
+import { tlsOptions } from "./shared/tls.ts";
+import { TreeStore, notFound } from "./shared/tree-store.ts";
+import type { Tree, TreeEntry, TreePath, TreeRead } from "./shared/tree-store.ts";
+
+const CONNECT_TIMEOUT_MS = 20_000;
+/** A server that has the whole request and says nothing for so long is given up; a large MOVE may take its time. */
+const ANSWER_TIMEOUT_MS = 120_000;
+/** A body that stands still for so long is given up. */
+const BODY_TIMEOUT_MS = 60_000;
+const DEFAULT_CONNECTIONS = 16;
+/** An answer to a question about one file, and one entry of a listing, has no reason to be longer. */
+const MAX_ENTRY_CHARS = 64 * 1024;
+/** An error's text is read this far. */
+const MAX_ERROR_BYTES = 4096;
+/** A digest's nonce may expire; one this old is tried on a small request before a body that cannot be sent twice. */
+const FRESH_LOGIN_MS = 30_000;
+/** How often a read begins anew when its object is replaced at that moment. */
+const READ_ATTEMPTS = 5;
+const MAX_KNOWN_FOLDERS = 20_000;
+
+const PROPERTIES =
+  '<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/>' +
+  "<getlastmodified/></prop></propfind>";
+
+export const webdavKind: StoreKind = {
+  open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
+    if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
+    const query = readQuery(url, ["ca", "connections"]);
+    const secure = url.scheme === "webdavs";
+    const host = url.host.includes(":") ? `[${url.host}]` : url.host;
+    let origin: string;
+    try {
+      origin = new URL(`${secure ? "https" : "http"}://${host}${url.port === undefined ? "" : `:${url.port}`}`).origin;
+    } catch (error) {
+      throw new HoldfastError("config", `${JSON.stringify(url.host)} is no host name`, { cause: error });
+    }
+    const root = decodePath(url.path)
+      .split("/")
+      .filter((part) => part !== "");
+    if (root.includes(".") || root.includes("..")) {
+      throw new HoldfastError("config", `the path of a ${url.scheme}:// URL cannot have "." or ".." in it`);
+    }
+    const connect = { ...(await tlsOptions(query.ca)), timeout: CONNECT_TIMEOUT_MS };
+    const options = {
+      connections: readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 256),
+      headersTimeout: ANSWER_TIMEOUT_MS,
+      bodyTimeout: BODY_TIMEOUT_MS,
+      connect,
+    };
+    const env = context.env;
+    const proxy = secure ? (env["https_proxy"] ?? env["HTTPS_PROXY"]) : env["http_proxy"];
+    const dispatcher =
+      proxy === undefined || proxy === ""
+        ? new Agent(options)
+        : new EnvHttpProxyAgent({
+            ...options,
+            requestTls: connect,
+            httpProxy: secure ? "" : proxy,
+            httpsProxy: secure ? proxy : "",
+            noProxy: env["no_proxy"] ?? env["NO_PROXY"] ?? "",
+          });
+    const tree = new WebdavTree(new WebdavClient(origin, await loginOf(url, env), dispatcher), root);
+    return new TreeStore({
+      label: context.label,
+      tree,
+      refusePart: (part, depth) => tree.refusePart(part, depth),
+      runtime: context.runtime,
+      logger: context.logger,
+      pruneFolders: false,
+    });
+  },
+};
+
+async function loginOf(url: StoreUrl, env: StoreContext["env"]): Promise<HttpLogin | undefined> {
+  const password = url.password ?? env["FTP_PASSWORD"];
+  if (url.username !== undefined && password !== undefined) return { user: url.username, password };
+  const entry = await netrcLogin(url.host, url.username, env);
+  const user = url.username ?? entry?.login;
+  return user === undefined ? undefined : { user, password: entry?.password ?? "" };
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Readable;
+}
+
+interface Question {
+  readonly method: Dispatcher.HttpMethod | "PROPFIND" | "MKCOL" | "MOVE" | "LOCK" | "UNLOCK";
+  /** Percent-encoded, beginning with `/`. */
+  readonly path: string;
+  readonly headers?: Record<string, string>;
+  /** Text can be sent again; other bodies cannot. */
+  readonly body?: string | AsyncIterable<Uint8Array>;
+  /** Statuses that the caller looks at; every other is thrown as an error. */
+  readonly expect: readonly number[];
+  readonly signal: AbortSignal | undefined;
+}
+
+/** HTTP with one server: logging in, errors, no redirects. */
+class WebdavClient {
+  readonly origin: string;
+  readonly #login: HttpLogin | undefined;
+  readonly #dispatcher: Dispatcher;
+  #auth: HttpAuth | undefined;
+  #freshUntil = 0;
+
+  constructor(origin: string, login: HttpLogin | undefined, dispatcher: Dispatcher) {
+    this.origin = origin;
+    this.#login = login;
+    this.#dispatcher = dispatcher;
+  }
+
+  /** Sends a request; rejects unless the status is one of those expected. The answer's body is the caller's to read. */
+  async send(question: Question): Promise<Answer> {
+    const repeatable = question.body === undefined || typeof question.body === "string";
+    for (let attempt = 1; ; attempt++) {
+      throwIfAborted(question.signal);
+      let answer: Answer;
+      try {
+        answer = await this.#once(question);
+      } catch (error) {
+        // The server dropped a connection that was idle just when it was to be used again.
+        const code = errorCode(error);
+        if (repeatable && attempt === 1 && (code === "UND_ERR_SOCKET" || code === "ECONNRESET" || code === "EPIPE")) {
+          continue;
+        }
+        throw networkError(error, this.origin, question.signal);
+      }
+      if (answer.status !== 401) this.#freshUntil = Date.now() + FRESH_LOGIN_MS;
+      if (question.expect.includes(answer.status)) return answer;
+      if (answer.status === 401 && this.#login && attempt <= 2) {
+        // A second 401 has a new nonce in it, or the password is wrong.
+        const auth = answerChallenge(headerOf(answer, "www-authenticate"), this.#login);
+        if (auth && (attempt === 1 || isStale(answer)) && repeatable) {
+          await discard(answer);
+          this.#auth = auth;
+          continue;
+        }
+      }
+      throw await statusError(answer, question, this.origin);
+    }
+  }
+
+  /** Makes sure that a request with a body that cannot be sent twice will not be asked for a password first. */
+  async prepare(path: string, signal: AbortSignal | undefined): Promise<void> {
+    if (!this.#login || Date.now() < this.#freshUntil) return;
+    await discard(await this.send({ method: "OPTIONS", path, expect: [200, 204, 404, 405, 501], signal }));
+  }
+
+  async #once(question: Question): Promise<Answer> {
+    const { method, path, headers, body, signal } = question;
+    const result = await request(this.origin + path, {
+      method,
+      dispatcher: this.#dispatcher,
+      headers: {
+        "user-agent": "holdfast",
+        ...(this.#auth ? { authorization: this.#auth.header(method, path) } : {}),
+        ...headers,
+      },
+      body: (body ?? null) as string | Readable | null,
+      ...(signal ? { signal } : {}),
+    });
+    return { status: result.statusCode, headers: result.headers, body: result.body };
+  }
+
+  async close(): Promise<void> {
+    await this.#dispatcher.destroy();
+  }
+}
+
+/** A header's text; of one that came several times, all of them. */
+function headerOf(answer: Answer, name: string): string {
+  const value: unknown = answer.headers[name];
+  if (Array.isArray(value)) return value.join(", ");
+  return typeof value === "string" ? value : "";
+}
+
+function isStale(answer: Answer): boolean {
+  return /stale\s*=\s*"?true/iu.test(headerOf(answer, "www-authenticate"));
+}
+
+/** Reads an answer to its end, so that its connection can be used again, but not for ever. */
+async function discard(answer: Answer): Promise<void> {
+  await readSome(answer.body, MAX_ERROR_BYTES);
+}
+
+async function readSome(body: Readable, limit: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of body) {
+      const bytes = chunk as Buffer;
+      size += bytes.length;
+      chunks.push(bytes);
+      if (size > limit) break;
+    }
+  } catch {
+    // The status has said what there is to say.
+  } finally {
+    body.destroy();
+  }
+  return Buffer.concat(chunks).subarray(0, limit).toString("utf8");
+}
+
+async function statusError(answer: Answer, question: Question, origin: string): Promise<HoldfastError> {
+  await discard(answer);
+  const { status } = answer;
+  const said = `${origin} answered ${status} to ${question.method}`;
+  const retryAfterMs = retryAfter(answer.headers["retry-after"]);
+  const make = (code: ConstructorParameters<typeof HoldfastError>[0], text: string): HoldfastError =>
+    new HoldfastError(code, text, retryAfterMs === undefined ? {} : { retryAfterMs });
+  if (status >= 300 && status < 400) {
+    return make("config", `${said}: it redirects elsewhere (${place(answer, origin)}), which is not followed`);
+  }
+  switch (status) {
+    case 401:
+      return make("denied", `${origin} does not accept the user name and password`);
+    case 403:
+      return make("denied", `${said}: it is not permitted`);
+    case 407:
+      return make("denied", `the proxy before ${origin} does not accept the user name and password`);
+    case 404:
+    case 410:
+      return notFound();
+    case 408:
+      return make("timeout", said);
+    case 409:
+    case 412:
+      return make("conflict", said);
+    case 400:
+    case 413:
+    case 414:
+    case 422:
+    case 431:
+      return make("invalid", `${said}: it does not take this`);
+    case 405:
+    case 501:
+      return make("unsupported", `${said}: it cannot do that here`);
+    case 423:
+      return make("unavailable", `${said}: it is locked by another`);
+    case 429:
+      return make("throttled", said);
+    case 507:
+      return make("full", `${said}: no space is left`);
+    default:
+      return make("unavailable", said);
+  }
+}
+
+/** Where a redirect leads to: the origin alone, as the rest may hold what is not to be shown. */
+function place(answer: Answer, origin: string): string {
+  try {
+    const target = new URL(headerOf(answer, "location"), origin);
+    return target.origin === origin ? "on the same server" : target.origin;
+  } catch {
+    return "nowhere";
+  }
+}
+
+function retryAfter(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d{1,9}$/u.test(value.trim())) return Number(value) * 1000;
+  const date = Date.parse(value);
+  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
+}
+
+class WebdavTree implements Tree {
+  readonly #client: WebdavClient;
+  readonly #root: TreePath;
+  /** Folders below the root, by joined path, that were seen. The root is "". */
+  readonly #known = new Set<string>();
+  #writesWhole: boolean | undefined;
+  #hidesDots: boolean | undefined;
+
+  constructor(client: WebdavClient, root: TreePath) {
+    this.#client = client;
+    this.#root = root;
+  }
+
+  async writesWhole(signal: AbortSignal | undefined): Promise<boolean> {
+    if (this.#writesWhole === undefined) {
+      const answer = await this.#client.send({
+        method: "OPTIONS",
+        path: this.#at([], true),
+        expect: [200, 204, 404, 405, 501],
+        signal,
+      });
+      await discard(answer);
+      // Only mod_dav_fs says this of itself, and of no folder that is not there; then it is asked again next time.
+      const whole = headerOf(answer, "dav").includes("<http://apache.org/dav/propset/fs/1>");
+      if (answer.status === 404) return whole;
+      this.#writesWhole = whole;
+    }
+    return this.#writesWhole;
+  }
+
+  async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#known.has(folder.join("/"))) return;
+    await this.#make([...this.#root, ...folder], signal);
+    if (this.#known.size >= MAX_KNOWN_FOLDERS) this.#known.clear();
+    for (let depth = 0; depth <= folder.length; depth++) this.#known.add(folder.slice(0, depth).join("/"));
+  }
+
+  /** Makes a folder, given from the server's root, with those above it. */
+  async #make(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    const kind = await this.#kind(encodePath(folder), signal);
+    if (kind === "folder") return;
+    if (kind === "file") throw inTheWay(folder);
+    if (folder.length === 0) throw new HoldfastError("config", `${this.#client.origin} has no WebDAV folder at /`);
+    await this.#make(folder.slice(0, -1), signal);
+    const path = encodePath(folder, true);
+    const answer = await this.#client.send({ method: "MKCOL", path, expect: [200, 201, 403, 405, 409], signal });
+    if (answer.status < 300) return discard(answer);
+    // Made by another meanwhile; Apache may answer 403 then.
+    const error = await statusError(answer, { method: "MKCOL", path, expect: [], signal }, this.#client.origin);
+    const now = await this.#kind(encodePath(folder), signal);
+    if (now !== "folder") throw now === undefined && answer.status === 403 ? error : inTheWay(folder);
+  }
+
+  forgetFolder(folder: TreePath): void {
+    for (let depth = 0; depth <= folder.length; depth++) this.#known.delete(folder.slice(0, depth).join("/"));
+  }
+
+  async write(
+    path: TreePath,
+    chunks: AsyncIterable<Uint8Array>,
+    size: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    const target = this.#at(path);
+    if (this.#writesWhole) {
+      if ((await this.#kind(target, signal)) === "folder") throw inTheWay(path);
+    } else await this.#client.prepare(this.#at([], true), signal);
+    let sent = 0;
+    let failure: { readonly error: unknown } | undefined;
+    const counted = async function* (): AsyncGenerator<Uint8Array> {
+      try {
+        for await (const chunk of chunks) {
+          sent += chunk.length;
+          yield chunk;
+        }
+      } catch (error) {
+        failure = { error };
+        throw error;
+      }
+    };
+    try {
+      const answer = await this.#client.send({
+        method: "PUT",
+        path: target,
+        headers: {
+          "content-type": "application/octet-stream",
+          ...(size === undefined ? {} : { "content-length": String(size) }),
+        },
+        body: counted(),
+        expect: [200, 201, 204],
+        signal,
+      });
+      await discard(answer);
+    } catch (error) {
+      if (failure) throw toHoldfastError(failure.error);
+      if (isHoldfastError(error, "conflict") || isHoldfastError(error, "not-found")) {
+        this.forgetFolder(path.slice(0, -1));
+        throw new HoldfastError("unavailable", "the folder of the object was removed while it was put", {
+          cause: error,
+        });
+      }
+      throw error;
+    }
+    // Then the server has checked it itself, and another's put may stand there already.
+    if (this.#writesWhole) return sent;
+    const stored = await this.#find(target, signal);
+    if (stored?.kind !== "file" || stored.size !== sent) {
+      throw new HoldfastError(
+        "corrupt",
+        `the server holds ${stored === undefined ? "nothing" : `${stored.size} bytes`} of the ${sent} that it was sent`,
+      );
+    }
+    return sent;
+  }
+
+  async replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    const move = (overwrite: "F" | "T"): Promise<Answer> =>
+      this.#client.send({
+        method: "MOVE",
+        path: this.#at(from),
+        headers: { destination: this.#client.origin + this.#at(to), overwrite },
+        expect: [200, 201, 204, ...(overwrite === "F" ? [412] : [])],
+        signal,
+      });
+    await this.#checkListed(from, to, signal);
+    // Moving onto a folder would delete all that is in it. So first only where nothing is; then only onto a file.
+    const first = await move("F");
+    await discard(first);
+    if (first.status !== 412) return;
+    if ((await this.#kind(this.#at(to), signal)) === "folder") throw inTheWay(to);
+    await discard(await move("T"));
+  }
+
+  /**
+   * Some servers (nginx) hold names that begin with a dot and leave them out of listings. Such a name is refused then;
+   * the temporary file, whose name begins with a dot too, shows it.
+   */
+  async #checkListed(temp: TreePath, path: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#hidesDots === undefined && path.some(isHidden)) {
+      let seen = false;
+      for await (const entry of this.entries(temp.slice(0, -1), signal)) seen ||= entry.name === temp.at(-1);
+      this.#hidesDots = !seen;
+    }
+    const refused = path.map((part, depth) => this.refusePart(part, depth)).find((reason) => reason !== undefined);
+    if (refused !== undefined) throw new HoldfastError("invalid", `the name cannot be held here: ${refused}`);
+  }
+
+  refusePart(part: string, depth: number): string | undefined {
+    if (!this.#hidesDots || !isHidden(part, depth)) return undefined;
+    return "this server leaves names that begin with a dot out of its listings";
+  }
+
+  async read(path: TreePath, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<TreeRead> {
+    for (let attempt = 1; attempt <= READ_ATTEMPTS; attempt++) {
+      const read = await this.#readOnce(this.#at(path), range, signal);
+      if (read) return read;
+    }
+    throw new HoldfastError("unavailable", "the object is replaced faster than the server answers");
+  }
+
+  /**
+   * One GET, or undefined when the object was replaced at its beginning. What is there is asked again after the answer
+   * has begun, for two reasons: many servers answer a GET of a folder with a page about it; and Apache looks at a file's
+   * size first and opens it then, so that a file that is replaced in between is given with the old one's size.
+   */
+  async #readOnce(
+    target: string,
+    range: ByteRange | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<TreeRead | undefined> {
+    const find = async (): Promise<TreeEntry> => {
+      const entry = await this.#find(target, signal);
+      if (entry?.kind !== "file") throw notFound();
+      return entry;
+    };
+    if (range?.length === 0) {
+      const entry = await find();
+      resolveRange(range, entry.size);
+      return {
+        size: entry.size,
+        modifiedMs: entry.modifiedMs,
+        length: 0,
+        chunks: empty(),
+        close: async () => undefined,
+      };
+    }
+    let answer: Answer;
+    try {
+      answer = await this.#client.send({
+        method: "GET",
+        path: target,
+        headers: { "accept-encoding": "identity", ...(range ? { range: rangeHeader(range) } : {}) },
+        expect: range ? [200, 206, 416] : [200],
+        signal,
+      });
+    } catch (error) {
+      if (!isHoldfastError(error, "not-found") && !isHoldfastError(error, "unavailable")) await find();
+      throw error;
+    }
+    const stop = (): void => {
+      // Without a listener, the error of a stream that is ended early would be nobody's.
+      answer.body.on("error", () => undefined);
+      answer.body.destroy();
+    };
+    try {
+      const encoding = answer.headers["content-encoding"] ?? "identity";
+      if (encoding !== "identity") {
+        throw new HoldfastError("corrupt", `the server gave the object in the encoding ${encoding}, unasked`);
+      }
+      const given = /^bytes (?:(\d+)-(\d+)|\*)\/(\d+)$/u.exec(answer.headers["content-range"] ?? "");
+      const entry = await find();
+      const size = answer.status === 200 ? (lengthOf(answer) ?? entry.size) : Number(given?.[3] ?? entry.size);
+      if (size !== entry.size) {
+        stop();
+        return undefined;
+      }
+      const { start, end } = resolveRange(range, size);
+      let chunks: AsyncIterable<Uint8Array>;
+      if (answer.status === 200) {
+        // A server that does not know ranges gives everything: what is before this one is read and dropped.
+        chunks = this.#chunks(answer, start, end, signal);
+      } else if (answer.status === 416) {
+        stop();
+        if (start !== end) throw new HoldfastError("corrupt", "the server refuses a range that is in the object");
+        chunks = empty();
+      } else {
+        if (Number(given?.[1]) !== start || Number(given?.[2]) !== end - 1) {
+          throw new HoldfastError("corrupt", "the server gave another range than it was asked for");
+        }
+        chunks = this.#chunks(answer, 0, end - start, signal);
+      }
+      return { size, modifiedMs: entry.modifiedMs, length: end - start, chunks, close: async () => stop() };
+    } catch (error) {
+      stop();
+      throw error;
+    }
+  }
+
+  /** The bytes of an answer from `start` to `end`. More than it has announced is passed on, for the caller to notice. */
+  async *#chunks(
+    answer: Answer,
+    start: number,
+    end: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array> {
+    const announced = lengthOf(answer) ?? end;
+    let at = 0;
+    try {
+      for await (const chunk of answer.body) {
+        const bytes = chunk as Buffer;
+        const from = Math.max(0, start - at);
+        const to = end < announced ? Math.max(0, end - at) : bytes.length;
+        if (from < Math.min(to, bytes.length)) yield bytes.subarray(from, to);
+        at += bytes.length;
+        if (end < announced && at >= end) return;
+      }
+    } catch (error) {
+      throw networkError(error, this.#client.origin, signal);
+    }
+  }
+
+  async stat(path: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry> {
+    const entry = await this.#find(this.#at(path), signal);
+    if (!entry) throw notFound();
+    return { ...entry, name: path.at(-1) ?? "" };
+  }
+
+  async *entries(folder: TreePath, signal: AbortSignal | undefined): AsyncGenerator<TreeEntry> {
+    const whole = [...this.#root, ...folder];
+    const ask = (expect: readonly number[]): Promise<Answer> =>
+      this.#client.send({
+        method: "PROPFIND",
+        path: encodePath(whole, true),
+        headers: { depth: "1", "content-type": "application/xml; charset=utf-8" },
+        body: PROPERTIES,
+        expect,
+        signal,
+      });
+    // For a file with a slash behind its name, servers differ in what they say.
+    const expected = [207, 400, 403, 405, 409];
+    let answer = await ask([...expected, 500]);
+    // nginx fails when a file goes while it looks through the folder.
+    for (let attempt = 2; answer.status === 500; attempt++) {
+      await discard(answer);
+      answer = await ask(attempt < 6 ? [...expected, 500] : expected);
+    }
+    if (answer.status !== 207) {
+      const error = await statusError(
+        answer,
+        { method: "PROPFIND", path: "", expect: [], signal },
+        this.#client.origin,
+      );
+      if ((await this.#find(encodePath(whole), signal))?.kind === "folder") throw error;
+      throw notFound();
+    }
+    for await (const entry of this.#responses(answer, signal)) {
+      const names = this.#namesOf(entry.href);
+      if (
+        names.length < whole.length ||
+        whole.some((part, i) => names[i] !== part) ||
+        names.length > whole.length + 1
+      ) {
+        throw new HoldfastError(
+          "corrupt",
+          `the server listed ${JSON.stringify(entry.href)} in the folder ${JSON.stringify(encodePath(whole, true))}`,
+        );
+      }
+      const name = names[whole.length];
+      if (name === undefined) {
+        if (entry.kind !== "folder") throw notFound();
+      } else yield { ...entry, name };
+    }
+  }
+
+  async removeFile(path: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    const target = this.#at(path);
+    // DELETE takes a folder with all that is in it.
+    if ((await this.#kind(target, signal)) !== "file") return false;
+    const answer = await this.#client.send({
+      method: "DELETE",
+      path: target,
+      expect: [200, 202, 204, 404, 410],
+      signal,
+    });
+    await discard(answer);
+    return answer.status < 300;
+  }
+
+  async removeEmptyFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    const path = this.#at(folder, true);
+    // DELETE takes whatever is in a folder, so nobody may put something there between the look and the DELETE.
+    const locked = await this.#client.send({
+      method: "LOCK",
+      path,
+      headers: { depth: "infinity", timeout: "Second-60", "content-type": "application/xml; charset=utf-8" },
+      body:
+        '<?xml version="1.0" encoding="utf-8"?><lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope>' +
+        "<locktype><write/></locktype></lockinfo>",
+      expect: [200, 201, 403, 405, 423, 501],
+      signal,
+    });
+    await discard(locked);
+    const token = headerOf(locked, "lock-token").trim();
+    if (locked.status >= 300 || token === "") return false;
+    let removed = false;
+    try {
+      for await (const entry of this.entries(folder, signal)) if (entry.name !== "") return false;
+      const answer = await this.#client.send({
+        method: "DELETE",
+        path,
+        headers: { if: `<${this.#client.origin}${path}> (${token})` },
+        expect: [200, 202, 204, 404, 410, 412, 423],
+        signal,
+      });
+      await discard(answer);
+      removed = answer.status < 300;
+      return removed;
+    } finally {
+      if (!removed) {
+        const headers = { "lock-token": token };
+        const unlock = this.#client.send({ method: "UNLOCK", path, headers, expect: [200, 204], signal: undefined });
+        // It ends by itself after a minute.
+        await unlock.then(discard, () => undefined);
+      }
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#client.close();
+  }
+
+  #at(path: TreePath, folder = false): string {
+    return encodePath([...this.#root, ...path], folder);
+  }
+
+  async #kind(path: string, signal: AbortSignal | undefined): Promise<TreeEntry["kind"] | undefined> {
+    return (await this.#find(path, signal))?.kind;
+  }
+
+  /** What is at a path (encoded, without a slash at its end), or undefined when nothing is. */
+  async #find(path: string, signal: AbortSignal | undefined): Promise<TreeEntry | undefined> {
+    const answer = await this.#client.send({
+      method: "PROPFIND",
+      path,
+      headers: { depth: "0", "content-type": "application/xml; charset=utf-8" },
+      body: PROPERTIES,
+      expect: [207, 301, 302, 307, 308, 400, 404, 410],
+      signal,
+    });
+    if (answer.status === 400) {
+      const error = await statusError(answer, { method: "PROPFIND", path, expect: [], signal }, this.#client.origin);
+      // Apache's answer for what would be below a file. Nothing is there then; else it means what it says.
+      const above = path.slice(0, path.lastIndexOf("/"));
+      if (above !== "" && (await this.#kind(above, signal)) !== "folder") return undefined;
+      throw error;
+    }
+    if (answer.status === 404 || answer.status === 410) {
+      await discard(answer);
+      return undefined;
+    }
+    if (answer.status !== 207) {
+      // Some servers answer for a folder only with a slash behind its name, and send the asker there.
+      const location = headerOf(answer, "location");
+      const target = URL.canParse(location, this.#client.origin) ? new URL(location, this.#client.origin) : undefined;
+      if (
+        target?.origin === this.#client.origin &&
+        target.pathname === new URL(this.#client.origin + path).pathname + "/"
+      ) {
+        await discard(answer);
+        return { name: "", kind: "folder", size: 0 };
+      }
+      throw await statusError(answer, { method: "PROPFIND", path, expect: [], signal }, this.#client.origin);
+    }
+    let found: TreeEntry | undefined;
+    for await (const entry of this.#responses(answer, signal)) {
+      if (found) throw new HoldfastError("corrupt", "the server gave several answers to a question about one file");
+      found = { name: "", kind: entry.kind, size: entry.size, modifiedMs: entry.modifiedMs };
+    }
+    return found;
+  }
+
+  /** The names, from the server's root down, that a listing's href stands for. */
+  #namesOf(href: string): string[] {
+    const corrupt = (): HoldfastError =>
+      new HoldfastError("corrupt", `the server listed ${JSON.stringify(href)}, which is no path on it`);
+    let path = href;
+    if (!href.startsWith("/") || href.startsWith("//")) {
+      if (!URL.canParse(href) || new URL(href).origin !== this.#client.origin) throw corrupt();
+      path = href.replace(/^[a-z]+:\/\/[^/?#]*/iu, "");
+    }
+    try {
+      return path
+        .split("/")
+        .filter((part) => part !== "")
+        .map((part) => decodeURIComponent(part));
+    } catch {
+      throw corrupt();
+    }
+  }
+
+  /** The responses of a 207, one after the other, each parsed by itself: a listing may be longer than memory. */
+  async *#responses(
+    answer: Answer,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<TreeEntry & { readonly href: string }> {
+    try {
+      for await (const xml of responseElements(answer.body)) {
+        const entry = parseResponse(xml);
+        if (entry) yield entry;
+      }
+    } catch (error) {
+      throw networkError(error, this.#client.origin, signal);
+    } finally {
+      answer.body.on("error", () => undefined);
+      answer.body.destroy();
+    }
+  }
+}
+
+const RESPONSE_END = /<\/(?:[\w.-]+:)?response\s*>/u;
+const ROOT_START = /<(?:[\w.-]+:)?multistatus(?:\s[^>]*)?>/u;
+const ROOT_END = /<\/(?:[\w.-]+:)?multistatus\s*>|<(?:[\w.-]+:)?multistatus(?:\s[^>]*)?\/>/u;
+
+/** Cuts a multistatus document into its response elements. Rejects with `corrupt` for what is none or ends early. */
+async function* responseElements(body: AsyncIterable<unknown>): AsyncGenerator<string> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text = "";
+  let begun = false;
+  const corrupt = (why: string): HoldfastError => new HoldfastError("corrupt", `the server's listing ${why}`);
+  for await (const chunk of body) {
+    try {
+      text += decoder.decode(chunk as Buffer, { stream: true });
+    } catch (error) {
+      throw new HoldfastError("corrupt", "the server's listing is no UTF-8", { cause: error });
+    }
+    // Entities that a document defines itself can grow without bounds; WebDAV has no use for them.
+    if (!begun && /<!DOCTYPE/iu.test(text)) throw corrupt("has a document type, which none needs");
+    if (!begun) {
+      const start = ROOT_START.exec(text);
+      if (start && !start[0].endsWith("/>")) {
+        text = text.slice(start.index + start[0].length);
+        begun = true;
+      }
+    }
+    for (let end = begun ? RESPONSE_END.exec(text) : null; end; end = RESPONSE_END.exec(text)) {
+      const cut = end.index + end[0].length;
+      yield text.slice(0, cut);
+      text = text.slice(cut);
+    }
+    if (text.length > MAX_ENTRY_CHARS) throw corrupt("has an entry that is too long");
+  }
+  if (!ROOT_END.test(text)) throw corrupt("ends early");
+}
+
+const parser = new XMLParser({
+  removeNSPrefix: true,
+  ignoreAttributes: true,
+  parseTagValue: false,
+  trimValues: true,
+  // The five entities of XML and character codes are decoded here; there are no others without a document type.
+  processEntities: false,
+});
+
+type Xml = Readonly<Record<string, unknown>>;
+
+function isXml(value: unknown): value is Xml {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function list(value: unknown): unknown[] {
+  if (Array.isArray(value)) return value;
+  return value === undefined ? [] : [value];
+}
+
+/** One response element; undefined when it says that nothing is there. */
+function parseResponse(xml: string): (TreeEntry & { readonly href: string }) | undefined {
+  if (/<!DOCTYPE/iu.test(xml) || XMLValidator.validate(xml.trim()) !== true) {
+    throw new HoldfastError("corrupt", "an entry of the server's listing is no proper XML");
+  }
+  const document: unknown = parser.parse(xml);
+  const response = isXml(document) ? document["response"] : undefined;
+  const href = isXml(response) ? response["href"] : undefined;
+  if (!isXml(response) || typeof href !== "string") {
+    throw new HoldfastError("corrupt", "an entry of the server's listing has no href");
+  }
+  const status = typeof response["status"] === "string" ? statusOf(response["status"]) : undefined;
+  const properties = list(response["propstat"])
+    .filter(isXml)
+    .find((one) => statusOf(one["status"]) === 200)?.["prop"];
+  if (!isXml(properties)) {
+    if (status === 404 || status === 410) return undefined;
+    throw new HoldfastError("incomplete", `the server told nothing of ${JSON.stringify(decodeEntities(href))}`);
+  }
+  const type = properties["resourcetype"];
+  const isFolder = isXml(type) && "collection" in type;
+  const length = properties["getcontentlength"];
+  const modified = properties["getlastmodified"];
+  const modifiedMs = typeof modified === "string" ? Date.parse(modified) : Number.NaN;
+  const size = isFolder ? 0 : Number(typeof length === "string" && /^\d+$/u.test(length) ? length : Number.NaN);
+  if (!Number.isSafeInteger(size)) {
+    throw new HoldfastError("corrupt", `the server told no size of ${JSON.stringify(decodeEntities(href))}`);
+  }
+  return {
+    href: decodeEntities(href),
+    name: "",
+    kind: isFolder ? "folder" : "file",
+    size,
+    ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
+  };
+}
+
+function statusOf(line: unknown): number {
+  return Number(/^HTTP\/\S+\s+(\d{3})/u.exec(String(line))?.[1]);
+}
+
+function decodeEntities(text: string): string {
+  const named: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
+  return text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|([a-z]+));/giu, (whole, decimal, hex, name) => {
+    if (typeof name === "string") return named[name] ?? whole;
+    const code = typeof decimal === "string" ? Number(decimal) : Number.parseInt(String(hex), 16);
+    return code <= 0x10ffff ? String.fromCodePoint(code) : whole;
+  });
+}
+
+/** A path from the server's root, percent-encoded part by part. */
+function encodePath(parts: TreePath, folder = false): string {
+  const path = parts.map((part) => `/${encodeURIComponent(part)}`).join("");
+  return folder || path === "" ? `${path}/` : path;
+}
+
+function rangeHeader(range: ByteRange): string {
+  return `bytes=${range.offset}-${range.length === undefined ? "" : range.offset + range.length - 1}`;
+}
+
+function lengthOf(answer: Answer): number | undefined {
+  const length = answer.headers["content-length"];
+  return length !== undefined && /^\d+$/u.test(length) ? Number(length) : undefined;
+}
+
+async function* empty(): AsyncGenerator<Uint8Array> {
+  // Nothing is to be read.
+}
+
+/** Holdfast's own folder is never looked for in a listing, so it may be hidden. */
+function isHidden(part: string, depth: number): boolean {
+  return part.startsWith(".") && !(depth === 0 && `${part}/` === RESERVED_PREFIX);
+}
+
+function inTheWay(path: TreePath): HoldfastError {
+  return new HoldfastError(
+    "conflict",
+    `${JSON.stringify(path.join("/"))} is taken on the server, by a folder where a file is to be or the other way round`,
+  );
+}
