@@ -5,12 +5,9 @@
  * (Apache's mod_dav_fs, whose MOVE removes the old file first, so that it would be gone for a moment). A folder is listed
  * level by level, never with `Depth: infinity`. Redirects are not followed, so no credentials go astray.
  */
-import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import { XMLParser, XMLValidator } from "fast-xml-parser";
-import { Agent, EnvHttpProxyAgent, request } from "undici";
-import type { Dispatcher } from "undici";
-import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { RESERVED_PREFIX } from "../names.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
@@ -18,18 +15,15 @@ import type { ByteRange, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { answerChallenge } from "./shared/http-auth.ts";
 import type { HttpAuth, HttpLogin } from "./shared/http-auth.ts";
-import { errorCode, networkError } from "./shared/network-errors.ts";
+import { HttpClient } from "./shared/http-client.ts";
+import type { HttpAnswer } from "./shared/http-client.ts";
+import { networkError } from "./shared/network-errors.ts";
 import { netrcLogin } from "./shared/netrc.ts";
 import { decodePath, readNumber, readQuery } from "./shared/query.ts";
 import { tlsOptions } from "./shared/tls.ts";
 import { TreeStore, notFound } from "./shared/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "./shared/tree-store.ts";
 
-const CONNECT_TIMEOUT_MS = 20_000;
-/** A server that has the whole request and says nothing for so long is given up; a large MOVE may take its time. */
-const ANSWER_TIMEOUT_MS = 120_000;
-/** A body that stands still for so long is given up. */
-const BODY_TIMEOUT_MS = 60_000;
 const DEFAULT_CONNECTIONS = 16;
 /** An answer to a question about one file, and one entry of a listing, has no reason to be longer. */
 const MAX_ENTRY_CHARS = 64 * 1024;
@@ -63,26 +57,13 @@ export const webdavKind: StoreKind = {
     if (root.includes(".") || root.includes("..")) {
       throw new HoldfastError("config", `the path of a ${url.scheme}:// URL cannot have "." or ".." in it`);
     }
-    const connect = { ...(await tlsOptions(query.ca)), timeout: CONNECT_TIMEOUT_MS };
-    const options = {
+    const http = new HttpClient({
+      origin,
+      tls: await tlsOptions(query.ca),
       connections: readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 256),
-      headersTimeout: ANSWER_TIMEOUT_MS,
-      bodyTimeout: BODY_TIMEOUT_MS,
-      connect,
-    };
-    const env = context.env;
-    const proxy = secure ? (env["https_proxy"] ?? env["HTTPS_PROXY"]) : env["http_proxy"];
-    const dispatcher =
-      proxy === undefined || proxy === ""
-        ? new Agent(options)
-        : new EnvHttpProxyAgent({
-            ...options,
-            requestTls: connect,
-            httpProxy: secure ? "" : proxy,
-            httpsProxy: secure ? proxy : "",
-            noProxy: env["no_proxy"] ?? env["NO_PROXY"] ?? "",
-          });
-    const tree = new WebdavTree(new WebdavClient(origin, await loginOf(url, env), dispatcher), root);
+      env: context.env,
+    });
+    const tree = new WebdavTree(new WebdavClient(http, await loginOf(url, context.env)), root);
     return new TreeStore({
       label: context.label,
       tree,
@@ -102,14 +83,10 @@ async function loginOf(url: StoreUrl, env: StoreContext["env"]): Promise<HttpLog
   return user === undefined ? undefined : { user, password: entry?.password ?? "" };
 }
 
-interface Answer {
-  readonly status: number;
-  readonly headers: IncomingHttpHeaders;
-  readonly body: Readable;
-}
+type Answer = HttpAnswer;
 
 interface Question {
-  readonly method: Dispatcher.HttpMethod | "PROPFIND" | "MKCOL" | "MOVE" | "LOCK" | "UNLOCK";
+  readonly method: string;
   /** Percent-encoded, beginning with `/`. */
   readonly path: string;
   readonly headers?: Record<string, string>;
@@ -118,38 +95,34 @@ interface Question {
   /** Statuses that the caller looks at; every other is thrown as an error. */
   readonly expect: readonly number[];
   readonly signal: AbortSignal | undefined;
+  readonly held?: boolean;
 }
 
-/** HTTP with one server: logging in, errors, no redirects. */
+/** Requests to one server: logging in, errors, no redirects. */
 class WebdavClient {
   readonly origin: string;
+  readonly #http: HttpClient;
   readonly #login: HttpLogin | undefined;
-  readonly #dispatcher: Dispatcher;
   #auth: HttpAuth | undefined;
   #freshUntil = 0;
 
-  constructor(origin: string, login: HttpLogin | undefined, dispatcher: Dispatcher) {
-    this.origin = origin;
+  constructor(http: HttpClient, login: HttpLogin | undefined) {
+    this.origin = http.origin;
+    this.#http = http;
     this.#login = login;
-    this.#dispatcher = dispatcher;
   }
 
   /** Sends a request; rejects unless the status is one of those expected. The answer's body is the caller's to read. */
   async send(question: Question): Promise<Answer> {
     const repeatable = question.body === undefined || typeof question.body === "string";
     for (let attempt = 1; ; attempt++) {
-      throwIfAborted(question.signal);
-      let answer: Answer;
-      try {
-        answer = await this.#once(question);
-      } catch (error) {
-        // The server dropped a connection that was idle just when it was to be used again.
-        const code = errorCode(error);
-        if (repeatable && attempt === 1 && (code === "UND_ERR_SOCKET" || code === "ECONNRESET" || code === "EPIPE")) {
-          continue;
-        }
-        throw networkError(error, this.origin, question.signal);
-      }
+      const { method, path, body, signal, held } = question;
+      const headers = {
+        "user-agent": "holdfast",
+        ...(this.#auth ? { authorization: this.#auth.header(method, path) } : {}),
+        ...question.headers,
+      };
+      const answer = await this.#http.send({ method, path, headers, body, signal, held });
       if (answer.status !== 401) this.#freshUntil = Date.now() + FRESH_LOGIN_MS;
       if (question.expect.includes(answer.status)) return answer;
       if (answer.status === 401 && this.#login && attempt <= 2) {
@@ -171,24 +144,8 @@ class WebdavClient {
     await discard(await this.send({ method: "OPTIONS", path, expect: [200, 204, 404, 405, 501], signal }));
   }
 
-  async #once(question: Question): Promise<Answer> {
-    const { method, path, headers, body, signal } = question;
-    const result = await request(this.origin + path, {
-      method,
-      dispatcher: this.#dispatcher,
-      headers: {
-        "user-agent": "holdfast",
-        ...(this.#auth ? { authorization: this.#auth.header(method, path) } : {}),
-        ...headers,
-      },
-      body: (body ?? null) as string | Readable | null,
-      ...(signal ? { signal } : {}),
-    });
-    return { status: result.statusCode, headers: result.headers, body: result.body };
-  }
-
-  async close(): Promise<void> {
-    await this.#dispatcher.destroy();
+  close(): void {
+    this.#http.close();
   }
 }
 
@@ -482,6 +439,7 @@ class WebdavTree implements Tree {
         headers: { "accept-encoding": "identity", ...(range ? { range: rangeHeader(range) } : {}) },
         expect: range ? [200, 206, 416] : [200],
         signal,
+        held: true,
       });
     } catch (error) {
       if (!isHoldfastError(error, "not-found") && !isHoldfastError(error, "unavailable")) await find();
@@ -565,6 +523,7 @@ class WebdavTree implements Tree {
         body: PROPERTIES,
         expect,
         signal,
+        held: true,
       });
     // For a file with a slash behind its name, servers differ in what they say.
     const expected = [207, 400, 403, 405, 409];
@@ -655,8 +614,8 @@ class WebdavTree implements Tree {
     }
   }
 
-  close(): Promise<void> {
-    return this.#client.close();
+  async close(): Promise<void> {
+    this.#client.close();
   }
 
   #at(path: TreePath, folder = false): string {
