@@ -9,9 +9,9 @@ export function troubleWords(report: Pick<StoreReport, "reachable" | "trouble" |
   const draining = report.draining ? ", being drained" : "";
   switch (report.trouble) {
     case "missing":
-      return `MISSING: it should hold a part of this pool, and is empty (not mounted? replaced?)${reason}${draining}`;
+      return `MISSING${reason || ": it should hold a part of this pool, and is empty"}${draining}`;
     case "foreign":
-      return `FOREIGN: it belongs to another pool${reason}${draining}`;
+      return `FOREIGN${reason || ": it belongs to another pool"}${draining}`;
     default:
       return `${report.reachable ? "ok" : `unreachable${reason}`}${draining}`;
   }
