@@ -18,7 +18,7 @@ _holdfast() {
       if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "-V --version -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
       else
-        mapfile -t COMPREPLY < <(compgen -W "put get ls stat rm push pull check-store stores status verify repair drain rebalance drill completion help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "put get ls stat rm push pull check-store stores status verify repair drain rebalance drill serve exec completion help" -- "$cur")
       fi ;;
     put)
       if [[ $cur == -* ]]; then
@@ -107,6 +107,18 @@ _holdfast() {
     drill)
       if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "--store --sample -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
+      else
+        mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
+      fi ;;
+    serve)
+      if [[ $cur == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "--s3 --webdav --restic --metrics --credentials --cert --key --bucket --spool --append-only --grace --log-level -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
+      else
+        mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
+      fi ;;
+    exec)
+      if [[ $cur == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "--for -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
       else
         mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
       fi ;;

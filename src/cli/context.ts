@@ -5,7 +5,7 @@ import type { Outcome } from "./exit.ts";
 import type { Output } from "./output.ts";
 import type { Printer } from "./printer.ts";
 import type { Progress } from "./progress.ts";
-import type { Target } from "./target.ts";
+import type { Target, TargetOptions } from "./target.ts";
 
 /** The world around a run. The real one is the process's; tests bring their own. */
 export interface Surroundings {
@@ -27,7 +27,9 @@ export interface CommandContext extends Surroundings {
   readonly json: boolean;
   readonly quiet: boolean;
   /** Opens POOL, once; closed after the command. Throws `config`. */
-  openTarget(): Promise<Target>;
+  openTarget(options?: TargetOptions): Promise<Target>;
+  /** Values that no output may hold; grows as stores are opened. */
+  readonly secrets: readonly string[];
   /** Closes something after the command, whatever becomes of it. */
   closeLater(close: () => Promise<void>): void;
   /** Values that no output may hold. */

@@ -34,6 +34,7 @@ export class Outcome {
   #degraded = false;
   #notFound = false;
   #usage = false;
+  #command = 0;
 
   /** An error that ended the run, or one part of it. */
   error(error: HoldfastError): void {
@@ -52,7 +53,13 @@ export class Outcome {
     this.#degraded = true;
   }
 
+  /** The code of a command that was run on the user's behalf; what went wrong here says more only where it is 0. */
+  command(code: number): void {
+    this.#command = code;
+  }
+
   get exitCode(): number {
+    if (this.#command !== 0) return this.#command;
     if (this.#usage) return EXIT_USAGE;
     if (this.#failed) return EXIT_FAILED;
     if (this.#degraded) return EXIT_DEGRADED;

@@ -239,6 +239,59 @@ Examples:
     .action(async (options: DrillFlags, command: Command) =>
       (await import("./drill.ts")).drill(contextFor(command), options),
     );
+  add(
+    "serve",
+    "serve the pool to other programs",
+    "Serves the pool by the protocols of S3, WebDAV and restic until it is stopped, and finishes what is in flight then. " +
+      "ADDR is PORT or HOST:PORT; the host is 127.0.0.1 unless it is given. Credentials are read from " +
+      "HOLDFAST_GATEWAY_USER and HOLDFAST_GATEWAY_PASSWORD, or from --credentials.",
+  )
+    .addOption(new Option("--s3 <ADDR>", "the S3 protocol"))
+    .addOption(new Option("--webdav <ADDR>", "WebDAV"))
+    .addOption(new Option("--restic <ADDR>", "restic's REST protocol"))
+    .addOption(new Option("--metrics <ADDR>", "/metrics for Prometheus, and /healthz"))
+    .addOption(new Option("--credentials <FILE>", "a JSON list of {user, password, readOnly}"))
+    .addOption(new Option("--cert <FILE>", "TLS: the certificate and its chain, PEM"))
+    .addOption(new Option("--key <FILE>", "TLS: its key, PEM"))
+    .addOption(new Option("--bucket <NAME>", "S3: the whole pool is this one bucket"))
+    .addOption(new Option("--spool <DIR>", "S3: where the parts of unfinished uploads wait"))
+    .addOption(new Option("--append-only", "restic: nothing is overwritten, and nothing but locks deleted"))
+    .addOption(
+      new Option("--grace <SECONDS>", "how long requests in flight may take when it is stopped")
+        .argParser(wholeNumber(0, 86_400))
+        .default(30),
+    )
+    .addOption(
+      new Option("--log-level <LEVEL>", "what is logged to stderr, one JSON object a line")
+        .choices(["debug", "info", "warn", "error"])
+        .default("info"),
+    )
+    .action(async (options: ServeFlags, command: Command) =>
+      (await import("./serve.ts")).serve(contextFor(command), options),
+    );
+  add(
+    "exec",
+    "run a backup program on the pool",
+    "Starts the gateway that COMMAND needs on a private port of this machine with a random credential, runs COMMAND with " +
+      "the address in its environment and in place of {url}, {endpoint}, {host} and {bucket} in its arguments, waits until " +
+      "everything is settled, and prints the pool's state. Ends with COMMAND's exit code, or with 3 where that is 0 and " +
+      "the pool is degraded.",
+  )
+    .addOption(
+      new Option("--for <PROGRAM>", "whose recipe to use; the name of COMMAND when left out").choices([
+        "duplicity",
+        "restic",
+        "rclone",
+        "kopia",
+        "aws",
+        "s3",
+        "webdav",
+      ]),
+    )
+    .argument("<COMMAND...>", "behind --: the program and its arguments")
+    .action(async (words: string[], options: ExecFlags, command: Command) =>
+      (await import("./exec.ts")).exec(contextFor(command), words, options),
+    );
   add("completion", "print a completion script for a shell")
     .addArgument(new Argument("<SHELL>", "the shell").choices(["bash", "zsh", "fish"]))
     .action(async (shell: string, _options: unknown, command: Command) => {
@@ -251,6 +304,25 @@ Examples:
     for (const option of globalOptions()) command.addOption(option);
   }
   return program;
+}
+
+export interface ServeFlags {
+  readonly s3?: string;
+  readonly webdav?: string;
+  readonly restic?: string;
+  readonly metrics?: string;
+  readonly credentials?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly bucket?: string;
+  readonly spool?: string;
+  readonly appendOnly?: boolean;
+  readonly grace: number;
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+}
+
+export interface ExecFlags {
+  readonly for?: "duplicity" | "restic" | "rclone" | "kopia" | "aws" | "s3" | "webdav";
 }
 
 export interface PushFlags {

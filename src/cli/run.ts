@@ -48,12 +48,14 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
       json,
       quiet,
       signal: stop.signal,
-      async openTarget() {
+      secrets,
+      async openTarget(given) {
         const { openTarget } = await import("./target.ts");
         target ??= openTarget(pool, {
           cwd: surroundings.cwd,
           logger,
           signal: stop.signal,
+          ...given,
           onWarning: (message) => printer.warning(message),
           onSecrets: (more) => void secrets.push(...more),
         }).then((opened) => {

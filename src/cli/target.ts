@@ -2,6 +2,7 @@
 import { HoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { openPool } from "../open-pool.ts";
+import type { OpenPoolOptions } from "../open-pool.ts";
 import { parsePool } from "../pool-config.ts";
 import type { PoolDescription } from "../pool-config.ts";
 import type { Pool } from "../pool.ts";
@@ -13,7 +14,13 @@ export interface Target {
   readonly labels: readonly string[];
 }
 
-export interface OpenTargetOptions {
+/** For commands that keep a log or figures of their own. */
+export interface TargetOptions {
+  readonly logger?: Logger;
+  readonly openStore?: OpenPoolOptions["openStore"];
+}
+
+export interface OpenTargetOptions extends TargetOptions {
   readonly cwd: string;
   readonly logger: Logger;
   readonly signal: AbortSignal;
@@ -36,7 +43,7 @@ export async function openTarget(text: string | undefined, options: OpenTargetOp
   }
   const description = await parsePool(text, { cwd: options.cwd });
   for (const warning of description.warnings) await options.onWarning(warning);
-  const open = { logger: options.logger, signal: options.signal };
+  const open = { logger: options.logger, signal: options.signal, openStore: options.openStore };
   if (description.kind === "single") {
     options.onSecrets(secretsOf(description.parsed));
     return { pool: await openPool(text, open), labels: [description.parsed.redacted] };

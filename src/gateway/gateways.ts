@@ -10,7 +10,7 @@ import { homedir } from "node:os";
 import path from "node:path";
 import { HoldfastError } from "../errors.ts";
 import { silentLogger } from "../log.ts";
-import type { Logger } from "../log.ts";
+import type { LogFields, Logger } from "../log.ts";
 import { openPool } from "../open-pool.ts";
 import type { OpenPoolOptions } from "../open-pool.ts";
 import { openStore } from "../open-store.ts";
@@ -19,6 +19,7 @@ import type { PoolDescription } from "../pool-config.ts";
 import type { Pool } from "../pool.ts";
 import { systemRuntime } from "../runtime.ts";
 import type { Runtime } from "../runtime.ts";
+import type { Store } from "../store.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import type { Credential } from "./http-tools.ts";
 import { startHttpServer } from "./http-server.ts";
@@ -88,19 +89,28 @@ export function parseListen(protocol: Protocol, text: string): Listen {
   return { protocol, host: (match[1] ?? "127.0.0.1").replace(/^\[|\]$/gu, ""), port };
 }
 
-/** Opens a pool and starts gateways over it. Throws `config` for what must not be started. */
-export async function startGateways(source: string | PoolDescription, options: GatewaysOptions): Promise<Gateways> {
-  const { credentials = [], logger = silentLogger, runtime = systemRuntime } = options;
+/** Opens a pool with the given way of opening its stores and the given logger. */
+export type OpenForGateways = (openStore: NonNullable<OpenPoolOptions["openStore"]>, logger: Logger) => Promise<Pool>;
+
+/**
+ * Opens a pool and starts gateways over it. `source` is what `openPool` takes, or a function that opens the pool. Throws
+ * `config` for what must not be started.
+ */
+export async function startGateways(
+  source: string | PoolDescription | OpenForGateways,
+  options: GatewaysOptions,
+): Promise<Gateways> {
+  const { credentials = [], runtime = systemRuntime } = options;
   checkOptions(options, credentials);
   const metrics = createMetrics({ runtime });
+  const logger = withBreakers(options.logger ?? silentLogger, metrics);
   const open = options.pool?.openStore ?? openStore;
-  const pool = await openPool(source, {
-    ...options.pool,
-    logger,
-    runtime,
-    openStore: async (url: string, storeOptions: OpenStoreOptions) =>
-      measured(await open(url, storeOptions), metrics, runtime),
-  });
+  const openMeasured = async (url: string, given: OpenStoreOptions): Promise<Store> =>
+    measured(await open(url, given), metrics, runtime);
+  const pool =
+    typeof source === "function"
+      ? await source(openMeasured, logger)
+      : await openPool(source, { ...options.pool, logger, runtime, openStore: openMeasured });
   metrics.watch(pool);
 
   const servers: (HttpServer & { readonly protocol: Protocol })[] = [];
@@ -189,4 +199,19 @@ function checkOptions(options: GatewaysOptions, credentials: readonly Credential
 function defaultSpool(pool: Pool): string {
   const cache = process.env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache");
   return path.join(cache, "holdfast", "uploads", createHash("sha256").update(pool.label).digest("hex").slice(0, 16));
+}
+
+/** A logger that passes everything on, and from which the metrics learn of circuit breakers. */
+function withBreakers(logger: Logger, metrics: GatewayMetrics): Logger {
+  const noting =
+    (level: keyof Logger) =>
+    (event: string, fields: LogFields = {}): void => {
+      const { store } = fields;
+      if (typeof store === "string") {
+        if (event === "breaker.opened") metrics.breaker(store, "open");
+        else if (event === "breaker.closed") metrics.breaker(store, "closed");
+      }
+      logger[level](event, fields);
+    };
+  return { debug: noting("debug"), info: noting("info"), warn: noting("warn"), error: noting("error") };
 }

@@ -30,7 +30,7 @@ export interface GatewayMetrics {
   degradedWrite(): void;
   operation(store: string, operation: Operation, result: string, seconds: number): void;
   bytes(store: string, direction: "in" | "out", bytes: number): void;
-  breaker(store: string, state: "closed" | "half-open" | "open"): void;
+  breaker(store: string, state: "closed" | "open"): void;
   /** Shows what a pool owes, from now on. */
   watch(pool: Pool): void;
   /** The text that Prometheus reads. */
@@ -96,7 +96,7 @@ export function createMetrics(options: MetricsOptions): GatewayMetrics {
   });
   const breakers = new Gauge({
     name: "holdfast_store_breaker",
-    help: "Breaker of each store: 0 closed, 1 half-open, 2 open.",
+    help: "Circuit breaker of each store: 0 closed, 1 open. A store that never tripped it is not listed.",
     labelNames: ["store"],
     registers,
   });
@@ -113,7 +113,7 @@ export function createMetrics(options: MetricsOptions): GatewayMetrics {
       operationSeconds.observe({ store, operation }, seconds);
     },
     bytes: (store, direction, count) => bytes.inc({ store, direction }, count),
-    breaker: (store, state) => breakers.set({ store }, { closed: 0, "half-open": 1, open: 2 }[state]),
+    breaker: (store, state) => breakers.set({ store }, state === "open" ? 1 : 0),
     watch: (pool) => poolGauges(registry, pool, options),
     text: () => registry.metrics(),
     contentType: registry.contentType,

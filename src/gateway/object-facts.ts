@@ -5,7 +5,7 @@
  * - `content-type`, `cache-control`, `content-disposition`, `content-encoding`, `content-language`, `expires`: as given.
  * - `md5`: of the content, lower-case hexadecimal; the S3 ETag.
  * - `etag`: an ETag that is no MD5 of the content (of a multipart upload).
- * - `mtime`: modification time that the client gave, in milliseconds since 1970.
+ * - `mtime`: modification time that the client gave, in seconds since 1970 with decimals.
  * - `x-amz-…`: user metadata and checksums of S3. `dav:…`: dead properties of WebDAV.
  *
  * A folder that must exist while it is empty is an object called `.holdfast-folder` in it, hidden by every gateway. S3

@@ -378,7 +378,7 @@ class WebdavGateway implements Gateway {
       if (type !== undefined) metadata["content-type"] = type;
       const mtime = /^(\d{1,12})(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
       if (mtime) {
-        metadata["mtime"] = String(Math.round(Number(mtime[0]) * 1000));
+        metadata["mtime"] = Number(mtime[0]).toFixed(3);
         exchange.response.setHeader("X-OC-Mtime", "accepted");
       }
       const size = contentLength(exchange) ?? (hasBody(exchange) ? undefined : 0);
@@ -563,7 +563,7 @@ class WebdavGateway implements Gateway {
     const { signal } = exchange;
     const source = await this.#context.store.get(found.path, { signal });
     // A file is not put back dated later because somebody put a label on it.
-    const kept = { ...metadata, mtime: metadata["mtime"] ?? String(modifiedOf(found.info)) };
+    const kept = { ...metadata, mtime: metadata["mtime"] ?? (modifiedOf(found.info) / 1000).toFixed(3) };
     try {
       if (etagOf(source.info) !== etagOf(found.info))
         throw new HoldfastError("conflict", "the file was replaced meanwhile");
@@ -812,7 +812,7 @@ function hrefOf(resource: Resource): string {
 
 function modifiedOf(info: PoolObjectInfo): number {
   const given = Number(info.metadata?.["mtime"] ?? Number.NaN);
-  return Number.isFinite(given) ? given : (info.modifiedMs ?? 0);
+  return Number.isFinite(given) ? given * 1000 : (info.modifiedMs ?? 0);
 }
 
 /** Runs `work` on each item, some at a time. Rejects with the first failure, when what had begun is over. */
