@@ -15,7 +15,6 @@ for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     // The second one is an order.
     if (stoppedBy) process.exit(128 + constants.signals[name]);
     stoppedBy = name;
-    if (process.stderr.isTTY) process.stderr.write("\nstopping (once more to stop at once)\n");
     stop.abort(new HoldfastError("aborted", `stopped by ${name}`));
   });
 }

@@ -78,6 +78,8 @@ export async function startProgress({ stream, verb, stores }: ProgressOptions): 
       current,
     ].join("  ");
   };
+  /** A line that wraps would put the bar's next drawing in the wrong place. */
+  const columns = (): number => ("columns" in stream && typeof stream.columns === "number" ? stream.columns : 80) - 1;
   const bars: MultiBar = new library.MultiBar({
     stream,
     fps: 8,
@@ -88,7 +90,7 @@ export async function startProgress({ stream, verb, stores }: ProgressOptions): 
     linewrap: false,
     gracefulExit: false,
     emptyOnZero: true,
-    format: (_options, _params, payload: { line?: () => string }) => payload.line?.() ?? "",
+    format: (_options, _params, payload: { line?: () => string }) => (payload.line?.() ?? "").slice(0, columns()),
   });
   const main: SingleBar = bars.create(1, 0, { line });
   const states = new Map<string, string>();
@@ -121,7 +123,11 @@ export async function startProgress({ stream, verb, stores }: ProgressOptions): 
     },
     say(text) {
       if (!running) return false;
-      bars.log(`${text}\n`);
+      const width = Math.max(20, columns());
+      for (const paragraph of text.split("\n")) {
+        for (let at = 0; at === 0 || at < paragraph.length; at += width)
+          bars.log(`${paragraph.slice(at, at + width)}\n`);
+      }
       main.update(0);
       return true;
     },

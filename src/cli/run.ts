@@ -84,6 +84,9 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
     await printer.error(holdfast);
   };
 
+  stop.signal.addEventListener("abort", () => {
+    if (stderr.isTerminal && !stdout.broken) void printer.warning("stopping; once more stops at once");
+  });
   let usage = EXIT_DONE;
   try {
     const program = buildProgram(contextOf);
