@@ -106,7 +106,7 @@ describe.runIf(azurite.running)("azure on Azurite", () => {
     await new sdk.BlobServiceClient(endpoint, credential).createContainer(container);
   });
 
-  describeConformance("azure on Azurite", { open: async () => openAzure(url, env) });
+  describeConformance("azure on Azurite", { open: async () => openAzure(url, env, { pageNames: 50 }), listCount: 130 });
   describeConformance("azure on Azurite, in blocks of 64 KiB", {
     open: async () => openAzure(`azure://${container}/blocks?endpoint=${endpoint}`, env, { partBytes: 64 * KIB }),
     listCount: 5,

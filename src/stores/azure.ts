@@ -117,6 +117,8 @@ function serviceClient(sdk: typeof Sdk, settings: AzureSettings): Sdk.BlobServic
 export interface AzureStoreOptions {
   /** Size of the first blocks, in bytes. Default 8 MiB. */
   readonly partBytes?: number | undefined;
+  /** Names in one page of a listing. Default: as many as the service gives. */
+  readonly pageNames?: number | undefined;
 }
 
 export class AzureStore implements Store {
@@ -127,6 +129,7 @@ export class AzureStore implements Store {
   readonly #context: StoreContext;
   readonly #operations: StoreOperations;
   readonly #partBytes: number;
+  readonly #pageNames: number;
 
   constructor(sdk: typeof Sdk, url: StoreUrl, context: StoreContext, options: AzureStoreOptions = {}) {
     const settings = parseAzureUrl(url, context.env);
@@ -135,6 +138,7 @@ export class AzureStore implements Store {
     this.#prefix = settings.prefix;
     this.#container = serviceClient(sdk, settings).getContainerClient(settings.container);
     this.#partBytes = options.partBytes ?? 8 * MIB;
+    this.#pageNames = options.pageNames ?? 5000;
     this.#operations = new StoreOperations({
       context,
       secrets: secretsOf(url, context.env),
@@ -310,7 +314,7 @@ export class AzureStore implements Store {
       const page = await this.#operations.run("list", undefined, options, async (link) => {
         const pages = this.#container
           .listBlobsFlat({ prefix: this.#prefix + prefix, abortSignal: link.signal })
-          .byPage({ maxPageSize: 5000, ...(token === undefined ? {} : { continuationToken: token }) });
+          .byPage({ maxPageSize: this.#pageNames, ...(token === undefined ? {} : { continuationToken: token }) });
         const next = await pages.next();
         if (next.done) return undefined;
         const names = next.value.segment.blobItems.flatMap((item: Sdk.BlobItem): ObjectInfo[] => {

@@ -317,6 +317,8 @@ class BoundedHandler extends NodeHttpHandler {
 export interface S3StoreOptions {
   /** Size of the first parts of a multipart upload, in bytes; at least 5 MiB. Default 8 MiB. */
   readonly partBytes?: number | undefined;
+  /** Names in one page of a listing. Default: as many as the service gives. */
+  readonly pageNames?: number | undefined;
 }
 
 export class S3Store implements Store {
@@ -327,6 +329,7 @@ export class S3Store implements Store {
   readonly #operations: StoreOperations;
   readonly #client: S3Client;
   readonly #partBytes: number;
+  readonly #pageNames: number | undefined;
   #bucketSeenMs = Number.NEGATIVE_INFINITY;
 
   constructor(url: StoreUrl, context: StoreContext, options: S3StoreOptions = {}) {
@@ -340,6 +343,7 @@ export class S3Store implements Store {
       checkName: (name) => this.#checkName(name),
     });
     this.#partBytes = options.partBytes ?? 8 * MIB;
+    this.#pageNames = options.pageNames;
     this.#client = quietClient(clientConfig(this.#settings, context.env));
     this.capabilities = {
       orderedList: !this.#settings.bucket.endsWith("--x-s3"),
@@ -437,6 +441,7 @@ export class S3Store implements Store {
             Prefix: root + prefix,
             // XML cannot hold every character that a name can.
             EncodingType: "url",
+            ...(this.#pageNames === undefined ? {} : { MaxKeys: this.#pageNames }),
             ...(token !== undefined
               ? { ContinuationToken: token }
               : after === undefined || !this.capabilities.orderedList
