@@ -39,6 +39,7 @@ const kinds: Record<string, () => Promise<StoreKind>> = {
   rclone: async () => (await import("./stores/rclone.ts")).rcloneKind,
   "boto3+s3": async () => (await import("./stores/s3.ts")).s3Kind,
   s3: async () => (await import("./stores/s3.ts")).s3Kind,
+  gs: async () => (await import("./stores/gcs.ts")).gcsKind,
   swift: async () => (await import("./stores/swift.ts")).swiftKind,
   azure: async () => (await import("./stores/azure.ts")).azureKind,
   "s3+http": async () => (await import("./stores/s3.ts")).s3Kind,

@@ -1,0 +1,566 @@
+/**
+ * Google Cloud Storage: `gs://BUCKET[/PREFIX]`, as duplicity and gsutil write it.
+ *
+ * A PREFIX always ends at a slash: `gs://b/x` keeps the object `n` as `x/n`. Parameters: `endpoint=URL` of another service
+ * with the same API; `storage-class=CLASS`.
+ *
+ * Credentials come from the store's environment: `GOOGLE_APPLICATION_CREDENTIALS` names a file of a service account or of
+ * an external account; without it, what `gcloud auth application-default login` or the machine's metadata server gives.
+ * `GS_ACCESS_KEY_ID` and `GS_SECRET_ACCESS_KEY` (duplicity's HMAC keys) open the bucket through its S3-compatible API
+ * instead. `STORAGE_EMULATOR_HOST` names an emulator, which is sent no credentials.
+ *
+ * Objects up to 8 MiB are put in one request, larger ones by a resumable upload, piece after piece; a lost answer is
+ * followed by asking how far the service got. An upload that fails is cancelled. All bytes are checked by their MD5.
+ *
+ * Needs the package `google-auth-library`, which is loaded when the first such store is opened.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { z } from "zod";
+import { checkedBytes } from "../body.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { MAX_NAME_BYTES, checkName } from "../names.ts";
+import { httpError, networkError } from "../network-errors.ts";
+import type { StoreContext, StoreKind } from "../open-store.ts";
+import { MIB, cutParts } from "../parts.ts";
+import type { Part } from "../parts.ts";
+import { checkRange, resolveRange } from "../ranges.ts";
+import { secretsOf } from "../redact.ts";
+import type { LinkedSignal } from "../signals.ts";
+import type {
+  Body,
+  Capabilities,
+  DeleteResult,
+  GetOptions,
+  GetResult,
+  ListOptions,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../store.ts";
+import { parseStoreUrl } from "../store-url.ts";
+import type { StoreUrl } from "../store-url.ts";
+import { pathParts, urlParameters } from "../url-parameters.ts";
+import { HttpClient, drain, jsonOf, textOf } from "./http-client.ts";
+import type { HttpAnswer, HttpRequest } from "./http-client.ts";
+import { loadPeer } from "./load-peer.ts";
+import { inNameOrder } from "./name-order.ts";
+import { StoreOperations, refuseMetadata } from "./operations.ts";
+
+const SERVICE = "https://storage.googleapis.com";
+const SCOPE = "https://www.googleapis.com/auth/devstorage.read_write";
+const MAX_OBJECT_BYTES = 5 * 1024 ** 4;
+const ATTEMPTS = 4;
+/** Pieces of a resumable upload, but the last, are multiples of this, in bytes. */
+const PIECE_UNIT_BYTES = 256 * 1024;
+
+export interface GcsSettings {
+  readonly bucket: string;
+  /** Empty, or ends with `/`. */
+  readonly prefix: string;
+  /** Origin of the service. */
+  readonly origin: string;
+  /** An emulator takes no credentials. */
+  readonly anonymous: boolean;
+  readonly storageClass?: string | undefined;
+}
+
+/** Reads a URL. Throws `config`. */
+export function parseGcsUrl(url: StoreUrl, env: StoreContext["env"]): GcsSettings {
+  const parameters = urlParameters(url, ["endpoint", "storage-class"]);
+  if (url.username !== undefined || url.port !== undefined) {
+    throw new HoldfastError("config", "a gs URL names a bucket only: set GOOGLE_APPLICATION_CREDENTIALS in env");
+  }
+  const [bucket, ...prefix] = [...(url.host === "" ? [] : [url.host]), ...pathParts(url.path)];
+  if (bucket === undefined || !/^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$/u.test(bucket)) {
+    throw new HoldfastError("config", `the URL ${url.redacted} names no bucket: write gs://BUCKET[/PREFIX]`);
+  }
+  const emulator = env["STORAGE_EMULATOR_HOST"];
+  const endpoint = parameters.endpoint ?? (emulator ? emulator.replace(/^(?!https?:\/\/)/u, "http://") : SERVICE);
+  if (!/^https?:\/\/[^@?#/]+\/?$/u.test(endpoint) || !URL.canParse(endpoint)) {
+    throw new HoldfastError("config", "the endpoint for gs:// must be the http:// or https:// URL of the service");
+  }
+  return {
+    bucket,
+    prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`,
+    origin: new URL(endpoint).origin,
+    anonymous: parameters.endpoint === undefined && Boolean(emulator),
+    storageClass: parameters["storage-class"],
+  };
+}
+
+const objectSchema = z.object({
+  name: z.string(),
+  size: z.coerce.number(),
+  updated: z.string().optional(),
+  md5Hash: z.string().optional(),
+  generation: z.union([z.string(), z.number()]).optional(),
+});
+const pageSchema = z.object({ items: z.array(objectSchema).optional(), nextPageToken: z.string().optional() });
+type StoredObject = z.infer<typeof objectSchema>;
+
+/** Gives the headers that authorise a request. */
+export type Authorize = (signal: AbortSignal) => Promise<Readonly<Record<string, string>>>;
+
+export interface GcsStoreOptions {
+  /** Size of the first pieces, in bytes; a multiple of 256 KiB. Default 8 MiB. */
+  readonly partBytes?: number | undefined;
+  /** Names in one page of a listing. Default: as many as the service gives. */
+  readonly pageNames?: number | undefined;
+}
+
+export class GcsStore implements Store {
+  readonly label: string;
+  readonly capabilities: Capabilities;
+  readonly #settings: GcsSettings;
+  readonly #context: StoreContext;
+  readonly #authorize: Authorize;
+  readonly #http: HttpClient;
+  readonly #operations: StoreOperations;
+  readonly #partBytes: number;
+  readonly #pageNames: number | undefined;
+
+  constructor(url: StoreUrl, context: StoreContext, authorize: Authorize, options: GcsStoreOptions = {}) {
+    this.label = context.label;
+    this.#context = context;
+    this.#authorize = authorize;
+    this.#settings = parseGcsUrl(url, context.env);
+    this.#http = new HttpClient({ env: context.env });
+    this.#partBytes = options.partBytes ?? 8 * MIB;
+    this.#pageNames = options.pageNames;
+    if (this.#partBytes % PIECE_UNIT_BYTES !== 0) {
+      throw new HoldfastError("invalid", `partBytes must be a multiple of ${PIECE_UNIT_BYTES}`);
+    }
+    this.#operations = new StoreOperations({
+      context,
+      secrets: secretsOf(url, context.env),
+      mapError: (error) => networkError(error) ?? toHoldfastError(error),
+      checkName: (name) => checkObjectName(this.#settings.prefix + name, this.#settings.anonymous),
+    });
+    this.capabilities = {
+      orderedList: true,
+      // The emulator decides no conditions.
+      conditionalPut: !this.#settings.anonymous,
+      prefixNames: true,
+      maxObjectBytes: MAX_OBJECT_BYTES,
+      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.#settings.prefix),
+      caseSensitive: true,
+      storeDigests: ["md5"],
+    };
+  }
+
+  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    return this.#operations.run("put", name, options, async (link) => {
+      refuseMetadata(options);
+      if (options.ifAbsent && !this.capabilities.conditionalPut) {
+        throw new HoldfastError("unsupported", "the emulator does not decide conditional puts");
+      }
+      // Pieces stay small whatever the size: the service has no limit to their number.
+      const plan = { partBytes: this.#partBytes, maxParts: Number.MAX_SAFE_INTEGER, maxBytes: MAX_OBJECT_BYTES };
+      const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
+      try {
+        const first = await parts.next();
+        if (first.done) throw new HoldfastError("internal", "a body was cut into no parts");
+        const size = first.value.last
+          ? await this.#putAtOnce(name, first.value, body, options, link.signal)
+          : await this.#putInPieces(name, first.value, parts, body, options, link);
+        return { size };
+      } finally {
+        await parts.return(undefined);
+      }
+    });
+  }
+
+  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    const { range } = options;
+    return this.#operations.run("get", name, options, async (link, keep) => {
+      if (range) checkRange(range);
+      // The object's size, time and digest; and its generation, so that the bytes are of the same one.
+      const object = await this.#metadata(name, link.signal);
+      const { start, end } = resolveRange(range, object.size);
+      const info = infoOf(name, object);
+      if (start === end) return { info, body: (async function* () {})(), close: async () => undefined };
+      const whole = start === 0 && end === object.size;
+      const generation = object.generation === undefined ? "" : `&generation=${object.generation}`;
+      const answer = await this.#send({
+        method: "GET",
+        path: `${this.#pathOf(name)}?alt=media${generation}`,
+        headers: { "accept-encoding": "identity", ...(whole ? {} : { range: `bytes=${start}-${end - 1}` }) },
+        signal: link.signal,
+      });
+      const rangeStart = /^bytes (\d+)-/u.exec(answer.headers["content-range"] ?? "")?.[1];
+      if (answer.status !== 200 && answer.status !== 206) {
+        const failure = await this.#failure(answer);
+        // Replaced or deleted between the two requests: the next attempt sees what is there then.
+        if (failure.code !== "not-found") throw failure;
+        throw new HoldfastError("unavailable", "the object was replaced while it was read", { cause: failure });
+      }
+      if (!whole && (answer.status !== 206 || rangeStart !== String(start))) {
+        this.#operations.letGo(answer.body, link);
+        throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
+          retryable: false,
+        });
+      }
+      const expected = { size: end - start, md5: whole ? info.digests?.md5 : undefined };
+      const bytes = this.#operations.bytes(answer.body, name, expected, link);
+      keep();
+      return { info, body: bytes, close: async () => this.#operations.letGo(answer.body, link) };
+    });
+  }
+
+  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    return this.#operations.run("stat", name, options, async (link) =>
+      infoOf(name, await this.#metadata(name, link.signal)),
+    );
+  }
+
+  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+    return this.#operations.within("list", options, inNameOrder(this.#pages(prefix, options)));
+  }
+
+  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    return this.#operations.run("delete", name, options, async (link) => {
+      const answer = await this.#send({ method: "DELETE", path: this.#pathOf(name), signal: link.signal });
+      if (answer.status === 200 || answer.status === 204) {
+        await drain(answer);
+        return { existed: true };
+      }
+      const failure = await this.#failure(answer);
+      if (failure.code !== "not-found") throw failure;
+      return { existed: false };
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#operations.close()) await this.#http.close();
+  }
+
+  async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
+    const { prefix: root, bucket } = this.#settings;
+    let token: string | undefined;
+    let emptyPages = 0;
+    for (;;) {
+      const page = await this.#operations.run("list", undefined, options, async (link) => {
+        const query = new URLSearchParams({
+          prefix: root + prefix,
+          fields: "items(name,size,updated,md5Hash),nextPageToken",
+          ...(this.#pageNames === undefined ? {} : { maxResults: String(this.#pageNames) }),
+          ...(token === undefined ? {} : { pageToken: token }),
+          ...(options.after === undefined ? {} : { startOffset: root + options.after }),
+        });
+        const path = `/storage/v1/b/${bucket}/o?${query.toString()}`;
+        const answer = await this.#send({ method: "GET", path, signal: link.signal });
+        if (answer.status !== 200) throw await this.#failure(answer, true);
+        return parsed(pageSchema, await jsonOf(answer));
+      });
+      for (const object of page.items ?? []) {
+        const name = this.#listedName(object.name, prefix);
+        if (name !== undefined) yield infoOf(name, object);
+      }
+      emptyPages = page.items === undefined || page.items.length === 0 ? emptyPages + 1 : 0;
+      const next = page.nextPageToken;
+      if (next === undefined || next === "") return;
+      if (next === token || emptyPages > 100) {
+        throw new HoldfastError("corrupt", "the server's listing does not come to an end");
+      }
+      token = next;
+    }
+  }
+
+  async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, signal: AbortSignal): Promise<number> {
+    const hash = createHash("md5");
+    for (const chunk of part.chunks) hash.update(chunk);
+    const md5Hash = hash.digest("base64");
+    const boundary = `holdfast-${randomBytes(16).toString("hex")}`;
+    const metadata = JSON.stringify({ ...this.#resource(name), md5Hash });
+    const head =
+      `--${boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n${metadata}\r\n` +
+      `--${boundary}\r\nContent-Type: application/octet-stream\r\n\r\n`;
+    // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
+    const attempts = body.reopenable || options.ifAbsent ? 1 : ATTEMPTS;
+    await this.#operations.attempts(attempts, signal, async () => {
+      const answer = await this.#send({
+        method: "POST",
+        path: this.#uploadPath("multipart", options),
+        headers: { "content-type": `multipart/related; boundary=${boundary}` },
+        body: [Buffer.from(head), ...part.chunks, Buffer.from(`\r\n--${boundary}--\r\n`)],
+        signal,
+      });
+      if (answer.status !== 200) throw await this.#failure(answer, true);
+      compareMd5(parsed(objectSchema, await jsonOf(answer)), md5Hash);
+    });
+    return part.size;
+  }
+
+  async #putInPieces(
+    name: string,
+    first: Part,
+    rest: AsyncGenerator<Part>,
+    body: Body,
+    options: PutOptions,
+    link: LinkedSignal,
+  ): Promise<number> {
+    // Not given the signal: an upload that was begun but whose place was never heard could not be cancelled.
+    const begun = this.#begin(name, body, options, this.#operations.closing);
+    const session = await this.#operations.unlessAborted(begun, link.signal, (late) => this.#cancel(name, late));
+    try {
+      const md5 = createHash("md5");
+      let offset = 0;
+      let part = first;
+      for (;;) {
+        for (const chunk of part.chunks) md5.update(chunk);
+        const end = part.last ? md5.digest("base64") : undefined;
+        await this.#sendPiece(session, part, offset, end, link.signal);
+        offset += part.size;
+        if (end !== undefined) return offset;
+        const next = await rest.next();
+        if (next.done) throw new HoldfastError("internal", "the last part of a body was not marked");
+        part = next.value;
+      }
+    } catch (error) {
+      await this.#cancel(name, session);
+      throw error;
+    }
+  }
+
+  /** Begins a resumable upload and gives its path, which is all that is needed to go on with it. */
+  async #begin(name: string, body: Body, options: PutOptions, signal: AbortSignal): Promise<string> {
+    const answer = await this.#send({
+      method: "POST",
+      path: this.#uploadPath("resumable", options),
+      headers: {
+        "content-type": "application/json; charset=UTF-8",
+        "x-upload-content-type": "application/octet-stream",
+        ...(body.size === undefined ? {} : { "x-upload-content-length": String(body.size) }),
+      },
+      body: [Buffer.from(JSON.stringify(this.#resource(name)))],
+      signal,
+    });
+    if (answer.status !== 200 && answer.status !== 201) throw await this.#failure(answer, true);
+    await drain(answer);
+    const location = answer.headers["location"] ?? "";
+    const url = URL.canParse(location) ? new URL(location) : undefined;
+    if (url?.origin !== this.#settings.origin) {
+      throw new HoldfastError("unavailable", "the service began an upload at another place than its own", {
+        retryable: false,
+      });
+    }
+    return url.pathname + url.search;
+  }
+
+  /**
+   * Sends one piece that begins at `offset`; with `md5`, the last one. The service may keep only the beginning of a piece,
+   * and an answer may be lost: then it is asked how far it got, and the remainder is sent.
+   */
+  async #sendPiece(
+    session: string,
+    part: Part,
+    offset: number,
+    md5: string | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const end = offset + part.size;
+    const total = md5 === undefined ? "*" : String(end);
+    let from = offset;
+    await this.#operations.attempts(ATTEMPTS, signal, async (attempt) => {
+      let asking = attempt > 1;
+      for (;;) {
+        const before = from;
+        const range = asking || from === end ? `bytes */${total}` : `bytes ${from}-${end - 1}/${total}`;
+        const answer = await this.#http.send({
+          method: "PUT",
+          origin: this.#settings.origin,
+          path: session,
+          headers: { "content-range": range, ...(md5 === undefined ? {} : { "x-goog-hash": `md5=${md5}` }) },
+          body: asking || from === end ? [] : skipBytes(part.chunks, from - offset),
+          signal,
+        });
+        if (answer.status === 200 || answer.status === 201) {
+          const object = parsed(objectSchema, await jsonOf(answer));
+          if (md5 === undefined)
+            throw new HoldfastError("corrupt", "the service ended the upload before its last piece");
+          if (object.size !== end) throw new HoldfastError("corrupt", "the service stored another size than was sent");
+          compareMd5(object, md5);
+          return;
+        }
+        if (answer.status !== 308) throw await this.#failure(answer, true);
+        await drain(answer);
+        const kept = /^bytes=0-(\d+)$/u.exec(answer.headers["range"] ?? "")?.[1];
+        from = kept === undefined ? 0 : Number(kept) + 1;
+        if (from < offset || from > end) {
+          throw new HoldfastError("corrupt", "the service kept another part of the upload than was sent");
+        }
+        if (from === end && md5 === undefined) return;
+        if (!asking && from === before)
+          throw new HoldfastError("unavailable", "the service keeps nothing of what is sent");
+        asking = false;
+      }
+    });
+  }
+
+  async #cancel(name: string, session: string): Promise<void> {
+    await this.#operations.cleanUp("gcs.upload-left-behind", name, async (signal) => {
+      const { origin } = this.#settings;
+      const answer = await this.#http.send({ method: "DELETE", origin, path: session, signal });
+      await drain(answer);
+      // 499 is the service's word for a cancelled upload. One that it does not know needs no cancelling.
+      if (answer.status >= 500) throw new HoldfastError("unavailable", `cancelling was answered with ${answer.status}`);
+    });
+  }
+
+  async #metadata(name: string, signal: AbortSignal): Promise<StoredObject> {
+    const answer = await this.#send({ method: "GET", path: this.#pathOf(name), signal });
+    if (answer.status !== 200) throw await this.#failure(answer);
+    return parsed(objectSchema, await jsonOf(answer));
+  }
+
+  async #send(request: Omit<HttpRequest, "origin">): Promise<HttpAnswer> {
+    const authorization = this.#settings.anonymous ? {} : await this.#authorize(request.signal);
+    const headers = { ...request.headers, ...authorization };
+    return this.#http.send({ ...request, origin: this.#settings.origin, headers });
+  }
+
+  /** The error that an answer stands for. With `ofBucket`, a 404 means that the bucket is missing. */
+  async #failure(answer: HttpAnswer, ofBucket = false): Promise<HoldfastError> {
+    const { status, headers } = answer;
+    const text = await textOf(answer);
+    const said = /"message":\s*"((?:[^"\\]|\\.)*)"/u.exec(text)?.[1] ?? text.slice(0, 200).replaceAll(/\s+/gu, " ");
+    const message = `Google Cloud Storage answered ${status}: ${said}`;
+    if (status === 404 && (ofBucket || /bucket does not exist/iu.test(said))) {
+      return new HoldfastError("unavailable", `the bucket ${this.#settings.bucket} does not exist`, {
+        retryable: false,
+      });
+    }
+    const reason = /"reason":\s*"(\w+)"/u.exec(text)?.[1] ?? "";
+    const retryAfter = headers["retry-after"];
+    const nowMs = this.#context.runtime.now();
+    if (/quota|storageFull/iu.test(reason) && status === 403) return new HoldfastError("full", message);
+    if (/rateLimit/iu.test(reason)) return httpError({ status: 429, message, retryAfter, nowMs });
+    if (status === 400 && /md5|crc32c|hash/iu.test(said))
+      return new HoldfastError("corrupt", message, { retryable: true });
+    return httpError({ status, message, retryAfter, nowMs });
+  }
+
+  #resource(name: string): { name: string; storageClass?: string } {
+    const { prefix, storageClass } = this.#settings;
+    return { name: prefix + name, ...(storageClass === undefined ? {} : { storageClass }) };
+  }
+
+  #uploadPath(type: "multipart" | "resumable", options: PutOptions): string {
+    const condition = options.ifAbsent ? "&ifGenerationMatch=0" : "";
+    return `/upload/storage/v1/b/${this.#settings.bucket}/o?uploadType=${type}${condition}`;
+  }
+
+  #pathOf(name: string): string {
+    return `/storage/v1/b/${this.#settings.bucket}/o/${encodeURIComponent(this.#settings.prefix + name)}`;
+  }
+
+  /** A name from a listing; undefined for what no caller can have put. */
+  #listedName(object: string, prefix: string): string | undefined {
+    const root = this.#settings.prefix;
+    if (!object.startsWith(root + prefix)) {
+      throw new HoldfastError("corrupt", "the server's listing holds names that were not asked for");
+    }
+    const name = object.slice(root.length);
+    if (name === "") return undefined;
+    try {
+      checkName(name);
+      return name;
+    } catch (error) {
+      if (!isHoldfastError(error)) throw error;
+      this.#context.logger.warn("gcs.unusable-name", { store: this.label, object: JSON.stringify(object) });
+      return undefined;
+    }
+  }
+}
+
+/**
+ * What the service forbids: `.` and `..` alone, line breaks, and names under its own folder for certificates; and what an
+ * emulator changes, as it keeps objects in files.
+ */
+function checkObjectName(object: string, emulator: boolean): void {
+  const refused = (why: string): HoldfastError =>
+    new HoldfastError("invalid", `Google Cloud Storage cannot hold the name ${JSON.stringify(object)}: ${why}`);
+  if (object === "." || object === "..") throw refused("it is nothing but dots");
+  if (/[\r\n]/u.test(object)) throw refused("it has a line break");
+  const parts = object.split("/");
+  if (emulator && parts.some((part, n) => part === "." || part === ".." || (part === "" && n < parts.length - 1))) {
+    throw refused("the emulator takes its parts for folders");
+  }
+  if (object.startsWith(".well-known/acme-challenge/")) throw refused("the service keeps that beginning for itself");
+  if (Buffer.byteLength(object) > MAX_NAME_BYTES) throw refused("it is too long");
+}
+
+function parsed<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new HoldfastError("unavailable", "the server's answer does not have the form that was expected");
+}
+
+function compareMd5(object: StoredObject, md5Hash: string): void {
+  if (object.md5Hash !== undefined && object.md5Hash !== md5Hash) {
+    throw new HoldfastError("corrupt", "the service stored other bytes than were sent (their MD5 differ)");
+  }
+}
+
+function infoOf(name: string, object: StoredObject): ObjectInfo {
+  const modifiedMs = Date.parse(object.updated ?? "");
+  const md5 = Buffer.from(object.md5Hash ?? "", "base64").toString("hex");
+  return {
+    name,
+    size: object.size,
+    ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
+    ...(md5.length === 32 ? { digests: { md5 } } : {}),
+  };
+}
+
+/** Chunks without their first `count` bytes. */
+function skipBytes(chunks: readonly Uint8Array[], count: number): Uint8Array[] {
+  const left: Uint8Array[] = [];
+  let skip = count;
+  for (const chunk of chunks) {
+    if (skip >= chunk.length) skip -= chunk.length;
+    else {
+      left.push(skip === 0 ? chunk : chunk.subarray(skip));
+      skip = 0;
+    }
+  }
+  return left;
+}
+
+async function googleAuth(context: StoreContext): Promise<Authorize> {
+  const name = "google-auth-library";
+  const { GoogleAuth } = await loadPeer(name, "Google Cloud Storage", () => import("google-auth-library"));
+  const keyFilename = context.env["GOOGLE_APPLICATION_CREDENTIALS"];
+  const auth = new GoogleAuth({ scopes: [SCOPE], ...(keyFilename ? { keyFilename } : {}) });
+  return async () => {
+    try {
+      const headers = await auth.getRequestHeaders();
+      return Object.fromEntries(headers.entries());
+    } catch (error) {
+      throw (
+        networkError(error) ??
+        new HoldfastError("denied", `no credentials for Google: ${(error as Error).message}`, { cause: error })
+      );
+    }
+  };
+}
+
+export const gcsKind: StoreKind = {
+  open: async (url, context) => {
+    const { env } = context;
+    const settings = parseGcsUrl(url, env);
+    const keyId = env["GS_ACCESS_KEY_ID"];
+    const secret = env["GS_SECRET_ACCESS_KEY"];
+    if (keyId && secret && !env["GOOGLE_APPLICATION_CREDENTIALS"] && !settings.anonymous) {
+      const { s3Kind } = await import("./s3.ts");
+      const { bucket, prefix, origin } = settings;
+      const s3Url = parseStoreUrl(`s3:///${bucket}/${encodeURI(prefix)}?endpoint=${origin}&region=auto`);
+      const keys = { AWS_ACCESS_KEY_ID: keyId, AWS_SECRET_ACCESS_KEY: secret, AWS_SESSION_TOKEN: undefined };
+      return s3Kind.open(s3Url, { ...context, env: { ...env, ...keys, AWS_PROFILE: undefined } });
+    }
+    const authorize = settings.anonymous ? async () => ({}) : await googleAuth(context);
+    return new GcsStore(url, context, authorize);
+  },
+};
