@@ -30,6 +30,9 @@ export interface StoreKind {
 /** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
 const kinds: Record<string, () => Promise<StoreKind>> = {
   sftp: async () => (await import("./stores/sftp.ts")).sftpKind,
+  ftp: async () => (await import("./stores/ftp.ts")).ftpKind,
+  ftps: async () => (await import("./stores/ftp.ts")).ftpKind,
+  ftpes: async () => (await import("./stores/ftp.ts")).ftpKind,
   webdav: async () => (await import("./stores/webdav.ts")).webdavKind,
   webdavs: async () => (await import("./stores/webdav.ts")).webdavKind,
   scp: async () => (await import("./stores/sftp.ts")).sftpKind,

@@ -2,14 +2,14 @@
 # Needs: apt-get install vsftpd openssl. Anonymous FTP with uploads under /data; explicit TLS offered (self-signed). Needs root.
 . "$(dirname "$0")/_lib.sh"; PORT=${PORT:-18121}; ROOT=${ROOT:-$CACHE/unpacked}; [ ! -x /usr/sbin/vsftpd ] || ROOT=; mkdir -p "$S/root/data"
 start() {
-  self_signed; chmod 755 "$S" "$S/root"; chown nobody "$S/root/data"
+  self_signed; chmod 755 "$S" "$S/root"; chown daemon "$S/root/data"
   cat >"$S/vsftpd.conf" <<C
 listen=YES
 listen_address=$HOST
 listen_port=$PORT
 background=NO
 anonymous_enable=YES
-ftp_username=nobody
+ftp_username=daemon
 nopriv_user=nobody
 no_anon_password=YES
 local_enable=NO

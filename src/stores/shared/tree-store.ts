@@ -59,6 +59,8 @@ export interface TreeRead {
 
 /** The operations of one protocol. All of them reject with a HoldfastError. */
 export interface Tree {
+  /** Learns what has to be known of the service before a name can be judged. Called before every operation. */
+  ready?(signal: AbortSignal | undefined): Promise<void>;
   /**
    * Makes sure that a folder is there, with its parents. May trust what it saw before. `conflict` where a file stands in
    * the way.
@@ -174,7 +176,7 @@ export class TreeStore implements Store {
   async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
     const signal = options.signal;
     try {
-      const path = this.#path(name, signal);
+      const path = await this.#path(name, signal);
       if (options.metadata) {
         throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
       }
@@ -208,7 +210,7 @@ export class TreeStore implements Store {
 
   async get(name: string, options: GetOptions = {}): Promise<GetResult> {
     try {
-      const path = this.#path(name, options.signal);
+      const path = await this.#path(name, options.signal);
       if (options.range) checkRange(options.range);
       const read = await this.#tree.read(path, options.range, options.signal);
       return {
@@ -223,7 +225,7 @@ export class TreeStore implements Store {
 
   async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
     try {
-      const entry = await this.#tree.stat(this.#path(name, options.signal), options.signal);
+      const entry = await this.#tree.stat(await this.#path(name, options.signal), options.signal);
       if (entry.kind !== "file") throw notFound();
       return objectInfo(name, entry);
     } catch (error) {
@@ -237,6 +239,7 @@ export class TreeStore implements Store {
     const signal = options.signal ? AbortSignal.any([options.signal, ahead.signal]) : ahead.signal;
     try {
       this.#checkOpen(signal);
+      await this.#tree.ready?.(signal);
       const cut = prefix.lastIndexOf("/");
       const folder = cut === -1 ? [] : prefix.slice(0, cut).split("/");
       // No object can have a name that begins like this.
@@ -270,7 +273,7 @@ export class TreeStore implements Store {
 
   async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
     try {
-      const path = this.#path(name, options.signal);
+      const path = await this.#path(name, options.signal);
       const existed = await this.#tree.removeFile(path, options.signal);
       if (existed && this.#pruneFolders) await this.#prune(path.slice(0, -1), options.signal);
       await this.#removeStrays(options.signal);
@@ -292,9 +295,10 @@ export class TreeStore implements Store {
     if (signal) setMaxListeners(0, signal);
   }
 
-  #path(name: string, signal: AbortSignal | undefined): TreePath {
+  async #path(name: string, signal: AbortSignal | undefined): Promise<TreePath> {
     this.#checkOpen(signal);
     checkName(name);
+    await this.#tree.ready?.(signal);
     const path = name.split("/");
     for (const [depth, part] of path.entries()) {
       const reason = this.#refused(part, depth);

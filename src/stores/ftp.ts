@@ -1,0 +1,721 @@
+/**
+ * Folders on an FTP server: `ftp://` in the clear, `ftpes://` with TLS after AUTH TLS (RFC 4217), `ftps://` with TLS from
+ * the first byte. `/path` stands below the login's folder, `//path` is absolute.
+ *
+ * A connection does one thing at a time, so several are kept. A transfer that breaks off leaves a partial file, and the
+ * server cannot tell it from a whole one; so an object is sent under a temporary name, its size (and its SHA-256, where the
+ * server has HASH) compared, and renamed. Listings are read with MLSD; with LIST only where a server has no MLSD, and then
+ * names that LIST does not show exactly are refused.
+ */
+import { createHash } from "node:crypto";
+import { PassThrough, Readable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import { Client, FTPError } from "basic-ftp";
+import type { AccessOptions } from "basic-ftp";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { StoreContext, StoreKind } from "../open-store.ts";
+import { resolveRange } from "../ranges.ts";
+import type { ByteRange, Store } from "../store.ts";
+import type { StoreUrl } from "../store-url.ts";
+import { networkError } from "./shared/network-errors.ts";
+import { netrcLogin } from "./shared/netrc.ts";
+import { decodePath, readNumber, readQuery } from "./shared/query.ts";
+import { tlsOptions } from "./shared/tls.ts";
+import { TreeStore, notFound } from "./shared/tree-store.ts";
+import type { Tree, TreeEntry, TreePath, TreeRead } from "./shared/tree-store.ts";
+
+/** A connection on which nothing moves for so long is given up. */
+const TIMEOUT_MS = 60_000;
+const DEFAULT_CONNECTIONS = 6;
+/** A connection that was unused for longer is closed rather than used: many servers drop it without a word. */
+const KEEP_MS = 45_000;
+const MAX_LISTING_BYTES = 512 * 1024 * 1024;
+/** Bytes that a download may be ahead of its reader. */
+const READ_AHEAD_BYTES = 1024 * 1024;
+/** Larger objects are compared by size alone: a server may need minutes for their digest, in silence. */
+const MAX_HASHED_BYTES = 1024 * 1024 * 1024;
+/** How long the data connection of an empty object stays open under TLS. */
+const EMPTY_DELAY_MS = 150;
+const MAX_KNOWN_FOLDERS = 20_000;
+
+export const ftpKind: StoreKind = {
+  open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
+    if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
+    const query = readQuery(url, ["ca", "connections"]);
+    const path = decodePath(url.path);
+    if (/[\r\n]/u.test(path))
+      throw new HoldfastError("config", `the path of a ${url.scheme}:// URL holds a line break`);
+    const secure = url.scheme === "ftps" ? "implicit" : url.scheme === "ftpes";
+    const tls = await tlsOptions(query.ca);
+    if (query.ca !== undefined && secure === false) {
+      throw new HoldfastError("config", "ftp:// has no TLS, so ca= means nothing; use ftpes:// or ftps://");
+    }
+    const tree = new FtpTree(
+      {
+        host: url.host,
+        port: url.port ?? (secure === "implicit" ? 990 : 21),
+        ...(await loginOf(url, context.env)),
+        secure,
+        ...(secure === false ? {} : { secureOptions: { ...tls, host: url.host, servername: url.host } }),
+      },
+      path,
+      readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 64),
+    );
+    return new TreeStore({
+      label: context.label,
+      tree,
+      runtime: context.runtime,
+      logger: context.logger,
+      refusePart: (part) => tree.refusePart(part),
+    });
+  },
+};
+
+async function loginOf(url: StoreUrl, env: StoreContext["env"]): Promise<{ user: string; password: string }> {
+  const password = url.password ?? env["FTP_PASSWORD"];
+  if (url.username !== undefined && password !== undefined) return { user: url.username, password };
+  const entry = await netrcLogin(url.host, url.username, env);
+  const user = url.username ?? entry?.login ?? "anonymous";
+  // Anonymous servers want something that looks like an address.
+  return { user, password: password ?? entry?.password ?? (user === "anonymous" ? "anonymous@" : "") };
+}
+
+/** What a server can do, learnt at the first login. */
+interface Features {
+  readonly mlst: boolean;
+  readonly hash: boolean;
+}
+
+class Session {
+  readonly client: Client;
+  readonly features: Features;
+  /** Has done something before: if it fails at once now, the server may have dropped it meanwhile. */
+  used = false;
+  idleSinceMs = 0;
+
+  constructor(client: Client, features: Features) {
+    this.client = client;
+    this.features = features;
+  }
+}
+
+class FtpTree implements Tree {
+  readonly #access: AccessOptions;
+  readonly #path: string;
+  readonly #limit: number;
+  readonly #server: string;
+  readonly #idle: Session[] = [];
+  readonly #all = new Set<Client>();
+  /** Connections that are counted: those of reads that callers hold open are not. */
+  #busy = 0;
+  readonly #waiting: (() => void)[] = [];
+  #features: Features | undefined;
+  /** The root as an absolute path, without a slash at its end. Known after the first login. */
+  #root: string | undefined;
+  readonly #known = new Set<string>();
+  #closed = false;
+
+  constructor(access: AccessOptions, path: string, limit: number) {
+    this.#access = access;
+    this.#path = path;
+    this.#limit = limit;
+    this.#server = `${access.host ?? ""}:${access.port ?? 21}`;
+  }
+
+  /** Logs in once, as what a name may be depends on the server. */
+  async ready(signal: AbortSignal | undefined): Promise<void> {
+    if (!this.#features) await this.#run(signal, async () => undefined);
+  }
+
+  refusePart(part: string): string | undefined {
+    if (/[\r\n]/u.test(part)) return "a line break cannot be sent over FTP";
+    if (this.#features?.mlst === false) {
+      if (/^ | $/u.test(part)) return "this server's listings do not show spaces at the beginning or end of a name";
+      if (/\p{Cc}/u.test(part)) return "this server's listings do not show control characters";
+      if (part.includes(" -> ")) return "this server's listings show this as a symbolic link";
+    }
+    return undefined;
+  }
+
+  async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#known.has(folder.join("/"))) return;
+    await this.#run(signal, async ({ client }) => {
+      await this.#make(client, this.#at(folder), signal);
+    });
+    if (this.#known.size >= MAX_KNOWN_FOLDERS) this.#known.clear();
+    for (let depth = 0; depth <= folder.length; depth++) this.#known.add(folder.slice(0, depth).join("/"));
+  }
+
+  async #make(client: Client, path: string, signal: AbortSignal | undefined): Promise<void> {
+    if (path === "" || (await this.#isFolder(client, path))) return;
+    await this.#make(client, path.slice(0, path.lastIndexOf("/")), signal);
+    try {
+      await client.send(`MKD ${path}`);
+    } catch (error) {
+      // Made by another meanwhile, or a file of that name.
+      if (await this.#isFolder(client, path)) return;
+      const failure = this.#error(error, signal);
+      if (failure.code !== "not-found") throw failure;
+      throw inTheWay(path);
+    }
+  }
+
+  forgetFolder(folder: TreePath): void {
+    for (let depth = 0; depth <= folder.length; depth++) this.#known.delete(folder.slice(0, depth).join("/"));
+  }
+
+  async write(
+    path: TreePath,
+    chunks: AsyncIterable<Uint8Array>,
+    size: number | undefined,
+    signal: AbortSignal | undefined,
+    attempt = 1,
+  ): Promise<number> {
+    const target = this.#at(path);
+    let begun = false;
+    const again = (): boolean => !begun;
+    const sending = this.#run(
+      signal,
+      async ({ client, features }) => {
+        const hash = features.hash ? createHash("sha256") : undefined;
+        let sent = 0;
+        let failure: { readonly error: unknown } | undefined;
+        const source = Readable.from(
+          (async function* () {
+            begun = true;
+            try {
+              for await (const chunk of chunks) {
+                sent += chunk.length;
+                hash?.update(chunk);
+                yield chunk;
+              }
+              // A TLS connection that is closed at once, with nothing sent, is an error to some servers (ProFTPD 1.3.8).
+              if (sent === 0 && client.ftp.hasTLS) await delay(EMPTY_DELAY_MS);
+            } catch (error) {
+              failure = { error };
+              throw error;
+            }
+          })(),
+          { objectMode: false, highWaterMark: READ_AHEAD_BYTES },
+        );
+        // What fails before the server asks for the bytes leaves the source untouched.
+        source.on("error", () => undefined);
+        try {
+          await client.uploadFrom(source, target);
+        } catch (error) {
+          if (failure) throw toHoldfastError(failure.error);
+          if (error instanceof FTPError && !begun && !(await this.#isFolder(client, parent(target)))) throw notFound();
+          throw this.#error(error, signal);
+        }
+        const stored = await client.size(target);
+        if (stored !== sent) {
+          throw new HoldfastError("corrupt", `the server holds ${stored} of the ${sent} bytes that it was sent`);
+        }
+        if (hash && sent <= MAX_HASHED_BYTES) await checkHash(client, target, hash.digest("hex"));
+        return sent;
+      },
+      { again },
+    );
+    return sending.catch(async (error: unknown) => {
+      if (begun || !isHoldfastError(error, "unavailable")) throw error;
+      // A server that refuses the transfer may drop its data connection before it says why.
+      const isThere = await this.#run(signal, ({ client }) => this.#isFolder(client, parent(target)));
+      if (!isThere) throw notFound();
+      // It may be there again by now.
+      if (attempt < 3) return this.write(path, chunks, size, signal, attempt + 1);
+      throw error;
+    });
+  }
+
+  replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    return this.#run(
+      signal,
+      async ({ client }) => {
+        const target = this.#at(to);
+        if (await this.#isFolder(client, target)) throw inTheWay(target);
+        await client.send(`RNFR ${this.#at(from)}`);
+        try {
+          await client.send(`RNTO ${target}`);
+        } catch (error) {
+          if (!(error instanceof FTPError) || error.code < 500) throw error;
+          if (!(await sizeOf(client, target))) throw error;
+          throw new HoldfastError(
+            "unsupported",
+            "the server does not rename a file onto another, so it cannot replace an object in one step",
+            { cause: error },
+          );
+        }
+      },
+      { again: () => false },
+    );
+  }
+
+  async read(path: TreePath, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<TreeRead> {
+    const target = this.#at(path);
+    const opened = await this.#hold(signal, async (session) => {
+      const entry = await this.#find(session, path, signal);
+      if (entry.kind !== "file") throw notFound();
+      const { start, end } = resolveRange(range, entry.size);
+      return { entry, start, end };
+    });
+    const { session, value } = opened;
+    const { entry, start, end } = value;
+    if (start === end) {
+      this.#release(session, signal);
+      return {
+        size: entry.size,
+        modifiedMs: entry.modifiedMs,
+        length: 0,
+        chunks: empty(),
+        close: async () => undefined,
+      };
+    }
+    // The caller decides how long this goes on.
+    this.#busy--;
+    this.#next();
+    const pipe = new PassThrough({ highWaterMark: READ_AHEAD_BYTES });
+    pipe.on("error", () => undefined);
+    const { client } = session;
+    const onAbort = (): void => {
+      client.close();
+      pipe.destroy();
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    let settled = false;
+    const transfer = client.downloadTo(pipe, target, start).finally(() => {
+      settled = true;
+    });
+    transfer.catch((error: unknown) => pipe.destroy(error instanceof Error ? error : new Error(String(error))));
+    let closed = false;
+    const close = async (): Promise<void> => {
+      if (closed) return;
+      closed = true;
+      signal?.removeEventListener("abort", onAbort);
+      // FTP has no good way to end a transfer early but to leave.
+      if (!settled) client.close();
+      pipe.destroy();
+      await transfer.catch(() => undefined);
+      this.#busy++;
+      this.#release(session, signal);
+    };
+    const failed = (error: unknown): HoldfastError => this.#error(error, signal);
+    return {
+      size: entry.size,
+      modifiedMs: entry.modifiedMs,
+      length: end - start,
+      chunks: (async function* () {
+        let left = end - start;
+        try {
+          for await (const chunk of pipe) {
+            const bytes = chunk as Buffer;
+            const whole = bytes.length > left && end < entry.size ? bytes.subarray(0, left) : bytes;
+            left -= whole.length;
+            yield whole;
+            if (left === 0 && end < entry.size) return;
+          }
+          // The end of the data says nothing yet; the server's word on the transfer does.
+          await transfer;
+        } catch (error) {
+          throw failed(error);
+        }
+      })(),
+      close,
+    };
+  }
+
+  stat(path: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry> {
+    return this.#run(signal, (session) => this.#find(session, path, signal));
+  }
+
+  async *entries(folder: TreePath, signal: AbortSignal | undefined): AsyncGenerator<TreeEntry> {
+    const text = await this.#run(signal, (session) => this.#list(session, folder, signal));
+    yield* text;
+  }
+
+  async #list(session: Session, folder: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry[]> {
+    const { client, features } = session;
+    try {
+      // As an argument of LIST, a path would be taken for a pattern, or for options.
+      await client.send(`CWD ${this.#at(folder) || "/"}`);
+    } catch (error) {
+      if (error instanceof FTPError && this.#error(error, signal).code === "not-found") throw notFound();
+      throw error;
+    }
+    let text = "";
+    client.parseList = (raw) => {
+      text = raw;
+      return [];
+    };
+    client.availableListCommands = features.mlst ? ["MLSD"] : ["LIST -a"];
+    await client.list();
+    return features.mlst ? parseMlsd(text) : parseList(text);
+  }
+
+  removeFile(path: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    return this.#run(signal, async (session) => {
+      try {
+        await session.client.send(`DELE ${this.#at(path)}`);
+        return true;
+      } catch (error) {
+        const failure = this.#error(error, signal);
+        if (!(error instanceof FTPError) || failure.code === "unavailable") throw failure;
+        try {
+          const entry = await this.#find(session, path, signal);
+          if (entry.kind !== "file") return false;
+        } catch (reason) {
+          if (isHoldfastError(reason, "not-found")) return false;
+          throw reason;
+        }
+        throw failure.code === "not-found"
+          ? new HoldfastError("denied", `${this.#server} does not let go of the file`, { cause: error })
+          : failure;
+      }
+    });
+  }
+
+  removeEmptyFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    return this.#run(signal, async ({ client }) => {
+      try {
+        await client.send(`RMD ${this.#at(folder)}`);
+        return true;
+      } catch (error) {
+        if (error instanceof FTPError) return false;
+        throw error;
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const client of this.#all) client.close();
+    this.#all.clear();
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  /** A path from the server's root; "" is the root itself. */
+  #at(path: TreePath): string {
+    return [this.#root ?? "", ...path].join("/");
+  }
+
+  async #isFolder(client: Client, path: string): Promise<boolean> {
+    try {
+      await client.send(`CWD ${path || "/"}`);
+      return true;
+    } catch (error) {
+      if (error instanceof FTPError && error.code >= 500) return false;
+      throw error;
+    }
+  }
+
+  /** What is at a path. Rejects with `not-found` only when the server is sure of it. */
+  async #find(session: Session, path: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry> {
+    const { client, features } = session;
+    const target = this.#at(path);
+    const name = path.at(-1) ?? "";
+    if (features.mlst) {
+      const answer = await client.send(`MLST ${target}`).catch((error: unknown) => {
+        throw this.#error(error, signal);
+      });
+      const line = answer.message.split(/\r?\n/u).find((one) => one.startsWith(" "));
+      const entry = line === undefined ? undefined : parseFacts(line.slice(1));
+      if (!entry) throw new HoldfastError("corrupt", `${this.#server} gave no facts about the file`);
+      return { ...entry, name };
+    }
+    const size = await sizeOf(client, target);
+    if (size !== undefined) {
+      const modified = await client.send(`MDTM ${target}`).catch(() => undefined);
+      const modifiedMs = parseTime(/^213 (\d{14})/u.exec(modified?.message ?? "")?.[1]);
+      return { name, kind: "file", size, modifiedMs };
+    }
+    // The answer for a folder, for nothing, and for what one may not see is the same; the listing tells.
+    const entry = (await this.#list(session, path.slice(0, -1), signal)).find((one) => one.name === name);
+    if (!entry) throw notFound();
+    if (entry.kind === "file") throw new HoldfastError("denied", `${this.#server} does not let us see the file`);
+    return entry;
+  }
+
+  #error(error: unknown, signal: AbortSignal | undefined): HoldfastError {
+    if (error instanceof HoldfastError) return error;
+    if (signal?.aborted) return abortError(signal);
+    if (this.#closed) return new HoldfastError("invalid", "the store is closed", { cause: error });
+    if (error instanceof FTPError) return ftpError(error, this.#server);
+    if (error instanceof Error && error.message.startsWith("Timeout")) {
+      return new HoldfastError("timeout", `${this.#server} was silent for ${TIMEOUT_MS} ms`, { cause: error });
+    }
+    return networkError(error, this.#server, signal);
+  }
+
+  async #run<T>(
+    signal: AbortSignal | undefined,
+    action: (session: Session) => Promise<T>,
+    options: { readonly again?: () => boolean } = {},
+  ): Promise<T> {
+    const { session, value } = await this.#hold(signal, action, options.again);
+    this.#release(session, signal);
+    return value;
+  }
+
+  /**
+   * Runs something on a connection, which stays taken when it succeeds. Once more on a new one when it turns out that the
+   * server had dropped a kept connection, unless `again` says that it cannot be repeated.
+   */
+  async #hold<T>(
+    signal: AbortSignal | undefined,
+    action: (session: Session) => Promise<T>,
+    again: () => boolean = () => true,
+  ): Promise<{ session: Session; value: T }> {
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.#acquire(signal);
+      const kept = session.used;
+      const onAbort = (): void => session.client.close();
+      signal?.addEventListener("abort", onAbort, { once: true });
+      try {
+        throwIfAborted(signal);
+        const value = await action(session);
+        session.used = true;
+        return { session, value };
+      } catch (error) {
+        const failure = this.#error(error, signal);
+        const dropped = session.client.closed || failure.code === "unavailable";
+        this.#release(session, signal);
+        if (dropped && kept && attempt === 1 && again() && failure.code === "unavailable") continue;
+        throw failure;
+      } finally {
+        signal?.removeEventListener("abort", onAbort);
+      }
+    }
+  }
+
+  async #acquire(signal: AbortSignal | undefined): Promise<Session> {
+    while (this.#busy >= this.#limit) {
+      throwIfAborted(signal);
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          signal?.removeEventListener("abort", wake);
+          const at = this.#waiting.indexOf(wake);
+          if (at !== -1) this.#waiting.splice(at, 1);
+          resolve();
+        };
+        this.#waiting.push(wake);
+        signal?.addEventListener("abort", wake, { once: true });
+      });
+    }
+    if (signal?.aborted) {
+      this.#next();
+      throw abortError(signal);
+    }
+    if (this.#closed) throw new HoldfastError("invalid", "the store is closed");
+    this.#busy++;
+    for (let session = this.#idle.pop(); session; session = this.#idle.pop()) {
+      if (!session.client.closed && Date.now() - session.idleSinceMs < KEEP_MS) return session;
+      this.#drop(session.client);
+    }
+    try {
+      return await this.#connect(signal);
+    } catch (error) {
+      this.#busy--;
+      this.#next();
+      throw this.#error(error, signal);
+    }
+  }
+
+  #release(session: Session, signal: AbortSignal | undefined): void {
+    this.#busy--;
+    if (session.client.closed || signal?.aborted || this.#closed || this.#idle.length >= this.#limit) {
+      this.#drop(session.client);
+    } else {
+      session.idleSinceMs = Date.now();
+      this.#idle.push(session);
+    }
+    this.#next();
+  }
+
+  #drop(client: Client): void {
+    client.close();
+    this.#all.delete(client);
+  }
+
+  #next(): void {
+    this.#waiting.shift()?.();
+  }
+
+  async #connect(signal: AbortSignal | undefined): Promise<Session> {
+    const client = new Client(TIMEOUT_MS, { allowSeparateTransferHost: false, maxListingBytes: MAX_LISTING_BYTES });
+    this.#all.add(client);
+    const onAbort = (): void => client.close();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      await client.access(this.#access);
+      if (this.#features === undefined || this.#root === undefined) {
+        const found = await client.features();
+        this.#features = {
+          mlst: found.has("MLST"),
+          hash: /(?:^|;)\s*SHA-256\b/u.test(found.get("HASH") ?? ""),
+        };
+        this.#root = await this.#findRoot(client);
+      }
+      if (this.#features.hash) await client.send("OPTS HASH SHA-256");
+      if (signal?.aborted) throw abortError(signal);
+      return new Session(client, this.#features);
+    } catch (error) {
+      this.#drop(client);
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async #findRoot(client: Client): Promise<string> {
+    const below = this.#path.slice(1).replace(/\/+$/u, "");
+    if (below.startsWith("/") || this.#path.startsWith("//")) return below.replace(/^\/+$/u, "");
+    const answer = await client.send("PWD");
+    const home = /"((?:[^"]|"")*)"/u.exec(answer.message)?.[1]?.replaceAll('""', '"').replace(/\/+$/u, "");
+    if (home === undefined) throw new HoldfastError("unavailable", `${this.#server} does not tell the login's folder`);
+    return below === "" ? home : `${home}/${below}`;
+  }
+}
+
+function parent(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}
+
+async function sizeOf(client: Client, path: string): Promise<number | undefined> {
+  try {
+    return await client.size(path);
+  } catch (error) {
+    if (error instanceof FTPError && error.code === 550) return undefined;
+    throw error;
+  }
+}
+
+async function checkHash(client: Client, path: string, sha256: string): Promise<void> {
+  let answer: string;
+  try {
+    answer = (await client.send(`HASH ${path}`)).message;
+  } catch (error) {
+    // The server is free to refuse it for this file; then the size has to do.
+    if (error instanceof FTPError && error.code !== 421) return;
+    throw error;
+  }
+  const found = /^213 SHA-256 \d+-\d+ ([0-9a-f]{64})(?:\s|$)/iu.exec(answer)?.[1];
+  if (found !== undefined && found.toLowerCase() !== sha256) {
+    throw new HoldfastError("corrupt", "the server holds other bytes than it was sent: their SHA-256 differs");
+  }
+}
+
+function ftpError(error: FTPError, server: string): HoldfastError {
+  const text = error.message.replace(/\s+/gu, " ").trim();
+  const make = (code: ConstructorParameters<typeof HoldfastError>[0]): HoldfastError =>
+    new HoldfastError(code, `${server} answered: ${text}`, { cause: error });
+  if (/no space|disk (?:is )?full|quota/iu.test(text)) return make("full");
+  switch (error.code) {
+    case 331:
+    case 332:
+    case 430:
+    case 530:
+    case 532:
+      return make("denied");
+    case 452:
+    case 552:
+      return make("full");
+    case 500:
+    case 502:
+    case 504:
+      return make("unsupported");
+    case 501:
+      return make("invalid");
+    case 534:
+    case 536:
+    case 522:
+      return make("config");
+    case 550:
+      return make(/permission|denied|not permitted|forbidden|not allowed/iu.test(text) ? "denied" : "not-found");
+    case 553:
+      return make(/permission|denied|not permitted|forbidden/iu.test(text) ? "denied" : "invalid");
+    default:
+      return make("unavailable");
+  }
+}
+
+/** `type=file;size=1;modify=20200102030405; name` (RFC 3659, section 7). */
+function parseFacts(line: string): TreeEntry | undefined {
+  const space = line.indexOf(" ");
+  if (space === -1) return undefined;
+  const facts = new Map<string, string>();
+  for (const fact of line.slice(0, space).split(";")) {
+    const equals = fact.indexOf("=");
+    if (equals !== -1) facts.set(fact.slice(0, equals).toLowerCase(), fact.slice(equals + 1));
+  }
+  const type = facts.get("type")?.toLowerCase();
+  const size = facts.get("size");
+  const name = line.slice(space + 1);
+  const modifiedMs = parseTime(facts.get("modify"));
+  if (type === "file") {
+    return size !== undefined && /^\d+$/u.test(size)
+      ? { name, kind: "file", size: Number(size), modifiedMs }
+      : undefined;
+  }
+  if (type === undefined) return undefined;
+  const isFolder = type === "dir" || type === "cdir" || type === "pdir";
+  return { name, kind: isFolder ? "folder" : "other", size: 0, modifiedMs };
+}
+
+function parseMlsd(text: string): TreeEntry[] {
+  const entries: TreeEntry[] = [];
+  for (const line of lines(text)) {
+    if (/(?:^|;)type=[cp]dir;/iu.test(line.split(" ", 1)[0] ?? "")) continue;
+    const entry = parseFacts(line);
+    if (!entry)
+      throw new HoldfastError("corrupt", `the server's listing has a line that is none of MLSD: ${shown(line)}`);
+    if (entry.name !== "." && entry.name !== "..") entries.push(entry);
+  }
+  return entries;
+}
+
+/** A line of `ls -l`, which is what nearly all servers without MLSD send. */
+const LIST_LINE =
+  /^([-bcdlps])[-rwxsStTlL]{9}[+.@]?\s+\d+\s+\S+\s+(?:\S+\s+)?(\d+)\s+[A-Z][a-z]{2}\s+\d{1,2}\s+(?:\d{4}|\d{1,2}:\d{2}) (.+)$/u;
+
+function parseList(text: string): TreeEntry[] {
+  const entries: TreeEntry[] = [];
+  for (const line of lines(text)) {
+    if (/^total \d+$/u.test(line)) continue;
+    const match = LIST_LINE.exec(line);
+    const [, type, size, name] = match ?? [];
+    if (type === undefined || size === undefined || name === undefined) {
+      throw new HoldfastError("incomplete", `the server's listing has a line that cannot be read: ${shown(line)}`);
+    }
+    if (name === "." || name === "..") continue;
+    const kind = type === "-" ? "file" : type === "d" ? "folder" : "other";
+    entries.push({ name, kind, size: kind === "file" ? Number(size) : 0 });
+  }
+  return entries;
+}
+
+function lines(text: string): string[] {
+  return text.split(/\r?\n/u).filter((line) => line !== "");
+}
+
+function shown(line: string): string {
+  return JSON.stringify(line.slice(0, 200));
+}
+
+/** `YYYYMMDDHHMMSS` and perhaps a fraction, in UTC. */
+function parseTime(text: string | undefined): number | undefined {
+  const match = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)/u.exec(text ?? "");
+  if (!match) return undefined;
+  const [year, month, day, hour, minute, second] = match.slice(1).map(Number);
+  const ms = Date.UTC(year ?? 0, (month ?? 1) - 1, day, hour, minute, second);
+  return Number.isNaN(ms) ? undefined : ms;
+}
+
+async function* empty(): AsyncGenerator<Uint8Array> {
+  // Nothing is to be read.
+}
+
+function inTheWay(path: string): HoldfastError {
+  return new HoldfastError(
+    "conflict",
+    `${JSON.stringify(path)} is taken on the server, by a folder where a file is to be or the other way round`,
+  );
+}
