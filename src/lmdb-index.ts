@@ -7,8 +7,8 @@
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
-import { open } from "lmdb";
 import type { Database, RootDatabase } from "lmdb";
 import { HoldfastError } from "./errors.ts";
 import { compareNames } from "./names.ts";
@@ -17,6 +17,9 @@ import type { IndexChanges, IndexCounts, LedgerIndex } from "./ledger/ledger-ind
 import { mergeRecord, mergeStoreRecord } from "./ledger/record.ts";
 import type { NameState, StoreId, StoreRecord } from "./ledger/record.ts";
 import { packRecord, unpackRecord } from "./ledger/segment.ts";
+
+// Every command loads it: as a CommonJS bundle it takes 20 ms, as a graph of ES modules 29.
+const { open } = createRequire(import.meta.url)("lmdb") as typeof import("lmdb");
 
 /** Raised when what is kept changes its form: an index of another form is thrown away. */
 const INDEX_FORM = "1";
