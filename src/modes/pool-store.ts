@@ -917,7 +917,12 @@ export class PoolStore implements Store {
 
   async #stat(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
     const current = currentRecord(this.ledger.index.get(inner));
-    if (isPut(current)) return infoOf(inner, current);
+    if (isPut(current)) {
+      // That it exists is known without asking; but an object of which no copy can be reached is not there to be had.
+      const { sources, silent } = this.#sources(current);
+      if (sources.length === 0) throw noGoodCopy(inner, silent);
+      return infoOf(inner, current);
+    }
     if (current !== undefined) throw this.#absent(inner, "stat");
     const answers = await this.#statAll(inner, options);
     const failures: HoldfastError[] = [];

@@ -18,7 +18,7 @@ import * as fs from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { CHUNK_BYTES, checkedBytes } from "../body.ts";
+import { CHUNK_BYTES, checkedBytes, toBody } from "../body.ts";
 import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode, Operation } from "../errors.ts";
 import type { Logger } from "../log.ts";
@@ -29,6 +29,7 @@ import { resolveRange } from "../ranges.ts";
 import { systemRuntime } from "../runtime.ts";
 import type { Runtime } from "../runtime.ts";
 import { looksLikeUrl } from "../store-url.ts";
+import { GroupWriter } from "./shared/group-writer.ts";
 import type {
   Body,
   Capabilities,
@@ -76,6 +77,9 @@ const MAX_TRIES = 50;
 const SHARE_MS = 1000;
 /** So many sizes are asked for at once in a listing. */
 const STAT_BATCH = 64;
+/** Objects of at most so many bytes are written in groups, when as many puts as `GROUP_FROM` are under way. */
+const GROUPED_BYTES = 64 * 1024;
+const GROUP_FROM = 4;
 /** Chunks of fewer bytes are copied together before they are written. */
 const SMALL_CHUNK_BYTES = 16 * 1024;
 
@@ -156,11 +160,14 @@ export class FileStore implements Store {
   readonly #runtime: Runtime;
   #closed = false;
   readonly #directories = new Map<string, Directory>();
+  readonly #opening = new Map<string, Promise<Directory>>();
   /** Directories that are being made and flushed. */
   readonly #making = new Map<string, Promise<void>>();
   readonly #readers = new Set<() => Promise<void>>();
   readonly #writing = new Set<Promise<unknown>>();
+  #wasThere = false;
   #swept: Promise<void> | undefined;
+  readonly #group = new GroupWriter();
 
   /** `root` is taken relative to the working directory of now. */
   constructor(root: string, options: FileStoreOptions = {}) {
@@ -178,6 +185,9 @@ export class FileStore implements Store {
     const parts = this.#parts(name, options);
     if (options.metadata) throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
     const signal = options.signal;
+    if (body.size !== undefined && body.size <= GROUPED_BYTES && this.#groups()) {
+      return this.#putGrouped(name, parts, body, options);
+    }
     let temporary: { fd: number; path: string } | undefined;
     let directory: Directory | undefined;
     try {
@@ -226,6 +236,39 @@ export class FileStore implements Store {
         await unlink(temporary.path).catch(() => undefined);
       }
     }
+  }
+
+  /** Whether so much is being written at once that a group pays for itself, and its ways are prepared. */
+  #groups(): boolean {
+    return HAS_PROC && this.#swept !== undefined && this.#writing.size >= GROUP_FROM;
+  }
+
+  /** A small object, written together with others. What does not work this way is done, or refused, by itself. */
+  async #putGrouped(name: string, parts: readonly string[], body: Body, options: PutOptions): Promise<PutResult> {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of checkedBytes(body, options.signal)) chunks.push(chunk);
+    const bytes = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+    const place = await this.#makeDirectory(TMP.split("/"));
+    let directory: Directory | undefined;
+    try {
+      directory = await this.#makeDirectory(parts.slice(0, -1));
+      throwIfAborted(options.signal);
+      const failure = await this.#group.write({
+        temporary: place.entry(`${OWNER}.${process.pid}.${randomBytes(8).toString("hex")}`),
+        target: directory.entry(parts.at(-1) ?? ""),
+        directoryFd: directory.fd,
+        bytes,
+        exclusive: options.ifAbsent ?? false,
+      });
+      if (failure === undefined) return { size: bytes.byteLength };
+      directory.stale = true;
+      place.stale = true;
+    } finally {
+      if (directory) await this.#release(directory);
+      await this.#release(place);
+    }
+    // Without its size it is not grouped again.
+    return this.#put(name, { size: undefined, reopenable: true, open: () => toBody(chunks).open() }, options);
   }
 
   async get(name: string, options: GetOptions = {}): Promise<GetResult> {
@@ -490,6 +533,7 @@ export class FileStore implements Store {
     if (this.#closed) return;
     this.#closed = true;
     await Promise.allSettled(this.#writing);
+    await this.#group.close();
     await Promise.allSettled([...this.#readers].map((shut) => shut()));
     const real = this.#real;
     if (real !== undefined) {
@@ -534,6 +578,7 @@ export class FileStore implements Store {
     try {
       const real = await realpath(this.root);
       this.#real = real;
+      this.#wasThere = true;
       return real;
     } catch (error) {
       if (codeOf(error) === "ENOENT") return undefined;
@@ -541,15 +586,19 @@ export class FileStore implements Store {
     }
   }
 
-  /** The same for reading: rejects with `unavailable` when the parent is missing too. */
+  /** The same for reading: rejects with `unavailable` when a folder that was there has gone with its parent. */
   async #rootToRead(): Promise<string | undefined> {
     const root = await this.#realRoot();
     if (root === undefined) await this.#expectParent();
     return root;
   }
 
-  /** Throws `unavailable` when not even the folder's parent is there: a disk that is not mounted, mostly. */
+  /**
+   * Throws `unavailable` when the folder was there and is gone with its parent: a disk that was taken away, mostly. One
+   * that never was there is an empty store, which the first put makes.
+   */
   async #expectParent(): Promise<void> {
+    if (!this.#wasThere) return;
     const parent = dirname(this.root);
     try {
       await stat(parent);
@@ -625,6 +674,23 @@ export class FileStore implements Store {
       shared.refs++;
       return shared;
     }
+    // Whoever comes while it is being opened shares it too.
+    const underWay = this.#opening.get(where);
+    if (underWay !== undefined) {
+      const directory = await underWay;
+      if (directory.refs > 0 && !directory.stale) {
+        directory.refs++;
+        return directory;
+      }
+    }
+    const opening = this.#openDirectory(root, parts, where, now).finally(() => {
+      if (this.#opening.get(where) === opening) this.#opening.delete(where);
+    });
+    this.#opening.set(where, opening);
+    return opening;
+  }
+
+  async #openDirectory(root: string, parts: readonly string[], where: string, now: number): Promise<Directory> {
     let fd;
     try {
       if (!HAS_PROC) await this.#expectInside(where);
