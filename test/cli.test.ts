@@ -65,7 +65,12 @@ describe("put and get", () => {
       expect(await readFile(join(home, store, "hello.txt"), "utf8")).toBe("hello");
     }
     const got = await holdfast("get", "hello.txt", "-");
-    expect([got.code, got.stdout]).toEqual([0, "hello"]);
+    expect(got).toMatchObject({ code: 0, stdout: "hello", stderr: "" });
+    const json = await holdfast("--json", "get", "hello.txt", "-");
+    expect([json.stdout, JSON.parse(json.stderr)]).toEqual([
+      "hello",
+      expect.objectContaining({ type: "get", size: 5 }),
+    ]);
   });
 
   it("restores a file's time and permissions", async () => {

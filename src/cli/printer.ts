@@ -91,7 +91,8 @@ export function textPrinter({ stdout, stderr, quiet, colour }: PrinterOptions): 
     },
     done: (_record, line) => {
       bar?.stop();
-      if (!quiet) return out.write(`${line}\n`);
+      // The bytes on stdout say it.
+      if (!quiet && out === stdout) return out.write(`${line}\n`);
     },
     warning: (message) => say(`${paint(33, "warning:")} ${printable(message)}`),
     error: (error) => say(`${paint(31, "error:")} ${errorLines(error).join("\n")}`),

@@ -101,7 +101,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
       // Help and version end by an error of exit code 0.
       usage = error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
       if (usage !== EXIT_DONE && error.code !== "commander.help") {
-        const message = error.message.replace(/^error: /u, "");
+        const message = error.message.replace(/^error: /u, "").replaceAll("\n", " ");
         await printer.error(new HoldfastError("config", `${message} (see holdfast --help)`));
       }
     } else {
