@@ -3,6 +3,7 @@ import { mkdtemp, open, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { HoldfastError } from "./errors.ts";
 import type { Body } from "./store.ts";
 
 export interface Replayable {
@@ -11,12 +12,18 @@ export interface Replayable {
   dispose(): Promise<void>;
 }
 
-/** A body that can be opened again already passes through, and nothing is kept. */
+/**
+ * A body that can be opened again already passes through, and nothing is kept. Otherwise every opening gives all bytes
+ * from the first on, or the source's own error: also when an earlier opening was abandoned while the source was slow.
+ */
 export function replayable(body: Body): Replayable {
   if (body.reopenable) return { body, dispose: () => Promise.resolve() };
   let source: AsyncIterator<Uint8Array> | undefined;
+  let pulling: Promise<void> | undefined;
+  let failure: { readonly error: unknown } | undefined;
   let ended = false;
   let bytes = 0;
+  let last: Uint8Array = new Uint8Array();
   let kept: { folder: string; file: FileHandle } | undefined;
 
   const keep = async (chunk: Uint8Array): Promise<void> => {
@@ -26,6 +33,19 @@ export function replayable(body: Body): Replayable {
     }
     await kept.file.write(chunk, 0, chunk.byteLength, bytes);
     bytes += chunk.byteLength;
+    last = chunk;
+  };
+
+  /** Takes one chunk from the source. Openings share it: what one of them asked for, all of them see. */
+  const pull = async (): Promise<void> => {
+    try {
+      source ??= body.open()[Symbol.asyncIterator]();
+      const next = await source.next();
+      if (next.done === true) ended = true;
+      else await keep(next.value);
+    } catch (error) {
+      failure = { error };
+    }
   };
 
   return {
@@ -35,32 +55,40 @@ export function replayable(body: Body): Replayable {
       async *open() {
         let at = 0;
         for (;;) {
-          if (at < bytes && kept !== undefined) {
+          if (at < bytes) {
+            if (at === bytes - last.byteLength) {
+              const chunk = last;
+              at = bytes;
+              yield chunk;
+              continue;
+            }
             const chunk = Buffer.allocUnsafe(Math.min(1024 * 1024, bytes - at));
-            const { bytesRead } = await kept.file.read(chunk, 0, chunk.byteLength, at);
+            const { bytesRead } = (await kept?.file.read(chunk, 0, chunk.byteLength, at)) ?? { bytesRead: 0 };
+            if (bytesRead === 0) throw new HoldfastError("internal", "what was kept of the source is gone");
             at += bytesRead;
             yield chunk.subarray(0, bytesRead);
             continue;
           }
+          if (failure !== undefined) throw failure.error;
           if (ended) return;
-          source ??= body.open()[Symbol.asyncIterator]();
-          const next = await source.next();
-          if (next.done === true) {
-            ended = true;
-            return;
-          }
-          await keep(next.value);
-          at += next.value.byteLength;
-          yield next.value;
+          pulling ??= pull().finally(() => {
+            pulling = undefined;
+          });
+          await pulling;
         }
       },
     },
     async dispose() {
-      if (!ended) await source?.return?.();
-      if (kept !== undefined) {
-        await kept.file.close();
-        await rm(kept.folder, { recursive: true, force: true });
+      const { file, folder } = kept ?? {};
+      if (!ended && failure === undefined) {
+        const returned = source?.return?.();
+        // A source that hangs cannot be waited for; it is let go of whenever it answers.
+        if (pulling === undefined) await returned;
+        else returned?.catch(() => undefined);
       }
+      kept = undefined;
+      await file?.close();
+      if (folder !== undefined) await rm(folder, { recursive: true, force: true });
     },
   };
 }

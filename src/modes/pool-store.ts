@@ -4,6 +4,7 @@
  * The two modes differ in where bytes go (`#putMirror`, `#putStripe`). All else follows from the ledger: what is current,
  * who holds it, who owes it. See docs/decisions/0001-ledger.md for why each step comes when it does.
  */
+import { checkedBytes } from "../body.ts";
 import { ContentDigest, loadDigests } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Ledger } from "../ledger/ledger.ts";
@@ -231,6 +232,14 @@ export class PoolStore implements Store {
   async put(name: string, body: Body, options: PutOptions = {}): Promise<PoolPutResult> {
     checkName(name);
     const inner = this.#inner(name);
+    if (options.ifAbsent === true) {
+      // What the ledgers say and what the stores decide are two moments: another machine may put in between.
+      throw new HoldfastError("unsupported", "a pool cannot decide, for all machines, that an object is new", {
+        store: this.label,
+        operation: "put",
+        object: name,
+      });
+    }
     if (typeof options.metadata !== "function") checkMetadata(options.metadata);
     await this.#enter(options.signal);
     try {
@@ -242,7 +251,8 @@ export class PoolStore implements Store {
 
   async #putExclusively(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
     await this.ledger.initialise();
-    if (options.ifAbsent === true) await this.#refuseExisting(name, options);
+    this.#checkHeld(name);
+    this.#refuseNeighbours(name);
     try {
       return this.modeFor(name) === "mirror"
         ? await this.#putMirror(name, body, options)
@@ -253,18 +263,42 @@ export class PoolStore implements Store {
     }
   }
 
-  async #refuseExisting(name: string, options: PutOptions): Promise<void> {
-    try {
-      await this.#stat(name, options);
-    } catch (error) {
-      if (error instanceof HoldfastError && error.code === "not-found") return;
-      throw error;
+  /**
+   * A name that one of the stores cannot hold is refused before anything is written: a debt of it could never be paid.
+   * File systems give a meaning to empty parts, `.` and `..`.
+   */
+  #checkHeld(name: string): void {
+    const { maxNameBytes, maxNamePartBytes, prefixNames } = this.capabilities;
+    const parts = name.split("/");
+    const why =
+      Buffer.byteLength(name) > maxNameBytes
+        ? `the name is longer than ${maxNameBytes} bytes`
+        : maxNamePartBytes !== undefined && parts.some((part) => Buffer.byteLength(part) > maxNamePartBytes)
+          ? `a part of the name is longer than ${maxNamePartBytes} bytes`
+          : !prefixNames && parts.some((part) => part === "" || part === "." || part === "..")
+            ? "a part of the name is empty, one dot or two"
+            : undefined;
+    if (why !== undefined) {
+      throw new HoldfastError("invalid", `a store of this pool cannot hold the name ${JSON.stringify(name)}: ${why}`);
     }
-    throw new HoldfastError("conflict", "the object exists already", {
-      store: this.label,
-      operation: "put",
-      object: name,
-    });
+  }
+
+  /** Folders cannot hold both `a` and `a/b`; where they stand on different ones, repair could not move them. */
+  #refuseNeighbours(name: string): void {
+    if (this.capabilities.prefixNames) return;
+    const { index } = this.ledger;
+    const refuse = (other: string): never => {
+      throw new HoldfastError(
+        "conflict",
+        `${JSON.stringify(this.#outer(other))} exists, and a folder cannot hold both`,
+      );
+    };
+    for (let at = name.indexOf("/"); at !== -1; at = name.indexOf("/", at + 1)) {
+      const above = name.slice(0, at);
+      if (isPut(currentRecord(index.get(above)))) refuse(above);
+    }
+    if (isPut(currentRecord(index.get(name)))) return;
+    for (const [below, state] of index.iterate(`${name}/`)) if (isPut(currentRecord(state))) refuse(below);
   }
 
   async #putMirror(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
@@ -320,7 +354,7 @@ export class PoolStore implements Store {
     };
     const stop = new AbortController();
     const ends = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
-    const fan = fanOut(body.open(), {
+    const fan = fanOut(checkedBytes(body, ends), {
       readers: taking.length,
       onChunk: (chunk) => digest.update(chunk),
       onEnd: () => agree(digest.finish()),
@@ -441,6 +475,8 @@ export class PoolStore implements Store {
     this.#refuseOnAbort(failed);
     // The others' ledgers need not hear of a put that is not theirs: what they miss is made up for later.
     const begun = await this.#begin(name, order, new Map());
+    /** Stores that failed with the bytes in hand: each may have kept them all the same. */
+    const tried = new Set<Member>();
     const replay = this.onfail === "continue" && order.length > 1 ? this.#options.replayable(body) : undefined;
     try {
       for (const member of order) {
@@ -452,8 +488,8 @@ export class PoolStore implements Store {
         }
         const missed = new Map<Member, HoldfastError>();
         const stored = await this.#spread(begun, replay?.body ?? body, [member], missed, options.signal);
-        if (stored !== undefined) {
-          const { answer, holders } = await this.#commit(begun, stored, [member], missed, options);
+        if (stored !== undefined && missed.size === 0) {
+          const { answer, holders } = await this.#commit(begun, stored, [member], missed, options, tried);
           if (holders.length > 0) {
             for (const [store, error] of failed)
               this.#logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
@@ -461,6 +497,7 @@ export class PoolStore implements Store {
           }
         }
         for (const [store, error] of missed) failed.set(store, error);
+        tried.add(member);
         this.#refuseOnAbort(failed);
       }
     } finally {
@@ -556,6 +593,7 @@ export class PoolStore implements Store {
     took: readonly Member[],
     failed: Map<Member, HoldfastError>,
     options: PutOptions,
+    tried: ReadonlySet<Member> = new Set(),
   ): Promise<{ answer: PoolPutResult; record: PutRecord; holders: readonly Member[] }> {
     const { name, version, base, state } = begun;
     const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
@@ -563,8 +601,12 @@ export class PoolStore implements Store {
     let holders = took;
     let record: PutRecord;
     let owedDeletes: Member[];
-    // The intent's marks were made at `version`: these come after them.
-    for (let rev: Version = begun.hasIntent ? this.ledger.clock.next() : version; ; rev = this.ledger.clock.next()) {
+    // The marks of an intent, or of an earlier attempt, were made at `version`: these come after them.
+    for (
+      let rev: Version = begun.hasIntent || tried.size > 0 ? this.ledger.clock.next() : version;
+      ;
+      rev = this.ledger.clock.next()
+    ) {
       const copies: Record<StoreId, CopyMark> = {};
       owedDeletes = [];
       for (const member of this.ledger.members) {
@@ -573,7 +615,7 @@ export class PoolStore implements Store {
         if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
         else if (error !== undefined && this.mode === "mirror")
           copies[member.id] = { state: "copy", rev, reason: error.code };
-        else if (this.#mayHold(member, begun)) {
+        else if (tried.has(member) || this.#mayHold(member, begun)) {
           copies[member.id] = { state: "delete", rev };
           owedDeletes.push(member);
         }
@@ -931,6 +973,8 @@ export class PoolStore implements Store {
       if (answer.code !== "not-found") failures.push(answer);
     }
     const failure = failures[0];
+    // The name is none that this pool's stores can hold: the answer of one is that of all.
+    if (failure?.code === "invalid") throw failure;
     if (failure !== undefined) {
       throw new HoldfastError("unavailable", `no store that answered has it (${failure.message})`, {
         cause: failure,
@@ -1032,6 +1076,7 @@ export class PoolStore implements Store {
     const current = currentRecord(state);
     let existed = isPut(current);
     if (state === undefined) {
+      this.#checkHeld(name);
       const answers = await this.#statAll(name, options);
       existed = answers.some(([, answer]) => !(answer instanceof HoldfastError));
       const certain = answers.every(([, answer]) => !(answer instanceof HoldfastError) || answer.code === "not-found");
