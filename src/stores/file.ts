@@ -777,6 +777,7 @@ export class FileStore implements Store {
   async #makeRoot(): Promise<void> {
     const first = await mkdir(this.root, { recursive: true });
     this.#real = await realpath(this.root);
+    this.#wasThere = true;
     if (first === undefined) return;
     // Each directory above a new one has a new entry.
     for (let path = dirname(this.root); path.length >= dirname(first).length; path = dirname(path)) {
