@@ -173,3 +173,26 @@ describe("a mirror with one slow store", () => {
     expect((await memoryPool(members).pool.status()).degraded).toBe(0);
   });
 });
+
+describe("verify", () => {
+  it("goes on where it was interrupted", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    for (let i = 0; i < 60; i++) await pool.put(`n${String(i).padStart(2, "0")}`, toBody(`v${i}`));
+    const stop = new AbortController();
+    members[0].onCall = (operation, name) => {
+      if (operation === "get" && name === "n40") stop.abort();
+    };
+    expect(await codeOf(pool.verify({ signal: stop.signal }))).toBe("aborted");
+    members[0].onCall = undefined;
+    members[0].calls.length = 0;
+    const report = await pool.verify();
+    expect(report.findings).toBe(0);
+    expect(report.objects).toBeGreaterThanOrEqual(60);
+    const read = members[0].calls.filter((call) => call.startsWith("get n"));
+    expect(read.length).toBeGreaterThanOrEqual(20);
+    expect(read.length).toBeLessThan(60);
+    expect(read).not.toContain("get n05");
+    await pool.close();
+  });
+});

@@ -47,6 +47,8 @@ import type { ScanItem } from "./scan.ts";
 
 /** Objects looked at, at once. */
 const WIDTH = 8;
+/** After so many objects, verify notes how far it has come. */
+const REMEMBER_EVERY = 500;
 /** Findings kept in a report; all of them are given to `onFinding`. */
 const MAX_LEFT = 1000;
 
@@ -226,28 +228,34 @@ export class MaintainedPool implements Pool {
     };
     if (resumed === undefined) for (const finding of await this.#ledgerFindings(true)) report(finding);
     const scope = { prefix, after: resumed?.after, quick: options.quick ?? false, signal: options.signal };
-    let behind = 0;
-    const inFlight = new Set<string>();
+    // Names in the order they were begun; everything before the first that is not done is where to go on from.
+    const begun: { readonly name: string; done: boolean }[] = [];
+    let reached = resumed?.after;
+    const remember = (): void => {
+      if (!sampling && reached !== undefined) ledger.index.setFact(mark, JSON.stringify({ after: reached, tally }));
+    };
     const total = prefix === "" ? ledger.index.counts().objects : undefined;
     await forEachParallel(scanNames(this.#core, scope, unheard), WIDTH, async (item) => {
       if (sampling && this.#runtime.random() * 100 >= (options.samplePercent ?? 100)) return;
-      inFlight.add(item.name);
+      const place = { name: item.name, done: false };
+      begun.push(place);
       const { assessment, copies, bytes } = await inspect(this.#core, item, scope, unheard);
       for (const finding of assessment.findings) report(toFinding(item.name, finding));
       tally.objects++;
       tally.copies += copies;
       tally.bytes += bytes;
-      inFlight.delete(item.name);
+      place.done = true;
+      while (begun[0]?.done === true) reached = begun.shift()?.name;
       options.onProgress?.({
         objects: tally.objects,
         bytes: tally.bytes,
         ...(total === undefined ? {} : { totalObjects: total }),
       });
-      behind++;
-      // Everything up to the first name still being looked at is done.
-      if (!sampling && behind % 500 === 0 && inFlight.size === 0) {
-        ledger.index.setFact(mark, JSON.stringify({ after: item.name, tally }));
-      }
+      if (tally.objects % REMEMBER_EVERY === 0) remember();
+    }).catch((error: unknown) => {
+      // Interrupted, mostly: the next verify goes on from here.
+      remember();
+      throw error;
     });
     if (!sampling) ledger.index.setFact(mark, undefined);
     return { ...tally, unheard: [...unheard.keys()].map((member) => member.label) };
