@@ -315,6 +315,16 @@ describe("a store that is gone", () => {
     expect((await holdfast("verify")).stdout).toMatch(/nothing wrong/u);
   });
 
+  it("a push that finds everything unchanged says that the pool is degraded", async () => {
+    await tree({ x: "1" });
+    await given("before", "1");
+    await takeAway("b");
+    expect((await holdfast("push", "dir")).code).toBe(3);
+    const again = await holdfast("push", "dir");
+    expect(again).toMatchObject({ code: 3, stdout: "put 0 files (0 B), 1 unchanged\n" });
+    expect(again.stderr).toMatch(/1 object degraded in the pool/u);
+  });
+
   it("rm owes the delete, and the object stays deleted", async () => {
     await given("x", "1");
     await rm(join(home, "keep"), { recursive: true, force: true });

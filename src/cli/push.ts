@@ -169,6 +169,16 @@ export async function push(
     );
   }
 
+  if (!options.dryRun) {
+    // What is unchanged may have been degraded all along.
+    const { degraded } = await pool.status({ signal });
+    if (degraded > owed.objects) {
+      outcome.degraded();
+      await printer.warning(`${count(degraded, "object")} degraded in the pool (holdfast status)`, {
+        code: "degraded",
+      });
+    }
+  }
   progress.stop();
   const parts = [
     `${options.dryRun ? "would put" : "put"} ${count(sum.put, "file")} (${formatBytes(sum.bytes)})`,
