@@ -408,51 +408,82 @@ export class Ledger {
 
   /** Makes sure that every store that answers has an identity. Throws when none can be written. */
   async initialise(): Promise<void> {
-    if (this.members.every((member) => member.state !== "new" && member.id !== undefined)) return;
+    if (this.members.every((member) => this.#isKnown(member))) return;
     this.#initialising ??= this.#initialise().finally(() => {
       this.#initialising = undefined;
     });
     await this.#initialising;
   }
 
+  /** Whether a member needs nothing of `initialise`: it has an identity, and the ledger knows of it. */
+  #isKnown(member: Member): boolean {
+    if (member.state === "new" || member.id === undefined) return false;
+    return !member.ready || this.#index.store(member.id) !== undefined;
+  }
+
   async #initialise(): Promise<void> {
+    // Another process may do the same at this moment: whoever loses a store to it learns from it what the pool is.
+    for (let round = 0; round < 4; round++) {
+      if (!(await this.#giveIdentities())) return;
+      await this.hear();
+    }
+  }
+
+  /** True when another process was first somewhere. */
+  async #giveIdentities(): Promise<boolean> {
     const fresh = this.members.filter((member) => member.state === "new");
-    const isNewPool = this.#pool === undefined;
-    if (isNewPool && fresh.length === 0) return;
-    const pool = this.#pool ?? this.#runtime.randomHex(16);
-    const joined = await Promise.all(
-      fresh.map(async (member): Promise<StoreRecord | undefined> => {
-        try {
-          return await this.#join(member, pool, isNewPool);
-        } catch (error) {
+    const records: StoreRecord[] = [];
+    let outrun = false;
+    const join = async (member: Member, pool: string, isNewPool: boolean): Promise<void> => {
+      try {
+        records.push(await this.#join(member, pool, isNewPool));
+      } catch (error) {
+        const failure = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" });
+        if (failure.code === "conflict") outrun = true;
+        else {
           member.state = "unreachable";
-          member.error = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" });
-          return undefined;
+          member.error = failure;
         }
-      }),
-    );
-    const records = joined.filter((record) => record !== undefined);
+      }
+    };
+    const isNewPool = this.#pool === undefined;
     if (isNewPool) {
-      if (records.length === 0) return;
+      const pool = this.#runtime.randomHex(16);
+      // One store decides what the pool is, the same one for all that make it at once, whatever their order of stores.
+      for (const member of [...fresh].sort((a, b) => (a.fingerprint < b.fingerprint ? -1 : 1))) {
+        await join(member, pool, true);
+        if (outrun) return true;
+        if (records.length > 0) break;
+      }
+      if (records.length === 0) return false;
       this.#adoptPool(pool);
     }
+    const pool = this.#pool;
+    if (pool === undefined) return false;
+    await Promise.all(
+      fresh.filter((member) => member.state === "new").map((member) => join(member, pool, isNewPool)),
+    );
     for (const member of this.members) {
-      if (member.id === undefined && member.state === "unreachable") {
+      if (this.#isKnown(member) || member.state === "new") continue;
+      if (member.ready && member.id !== undefined) {
+        if (records.some((record) => record.id === member.id)) continue;
+        // Whoever gave it its identity died before saying so.
+        records.push(this.#storeRecord(member, member.id, "joining", false));
+      } else if (member.id === undefined && member.state === "unreachable") {
         member.id = this.#runtime.randomHex(8);
-        records.push({
-          id: member.id,
-          rev: this.clock.next(),
-          fingerprint: member.fingerprint,
-          label: member.label,
-          state: "expected",
-          censused: false,
-        });
+        records.push(this.#storeRecord(member, member.id, "expected", false));
       }
     }
     await Promise.all(this.append({ stores: records }).values());
     for (const member of fresh) {
       if (member.ready && member.id !== undefined) this.#index.setFact(`heard:${member.id}`, "1");
     }
+    return outrun;
+  }
+
+  #storeRecord(member: Member, id: StoreId, state: StoreRecord["state"], censused: boolean): StoreRecord {
+    const { fingerprint, label } = member;
+    return { id, rev: this.clock.next(), fingerprint, label, state, censused };
   }
 
   async #join(member: Member, pool: string, isNewPool: boolean): Promise<StoreRecord> {
@@ -464,20 +495,13 @@ export class Ledger {
     // Another machine may have been first: what stands there decides.
     const identity = await this.#readIdentity(member);
     if (identity?.pool !== pool || identity.store !== store) {
-      throw new HoldfastError("conflict", `${member.label} was given to another pool at the same moment`, {
+      throw new HoldfastError("conflict", `${member.label} was given an identity by another process at the same moment`, {
         store: member.label,
       });
     }
     member.id = store;
     member.state = "ready";
-    return {
-      id: store,
-      rev: this.clock.next(),
-      fingerprint: member.fingerprint,
-      label: member.label,
-      state: isNewPool ? "member" : "joining",
-      censused: empty,
-    };
+    return this.#storeRecord(member, store, isNewPool ? "member" : "joining", empty);
   }
 
   /** Gives a store that lost everything its identity again, so that repair fills it. Only on the user's word. */
