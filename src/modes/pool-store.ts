@@ -473,23 +473,24 @@ export class PoolStore implements Store {
     const failed = new Map<Member, HoldfastError>();
     if (order[0] !== undefined && !order[0].ready) failed.set(order[0], order[0].trouble());
     this.#refuseOnAbort(failed);
-    // The others' ledgers need not hear of a put that is not theirs: what they miss is made up for later.
-    const begun = await this.#begin(name, order, new Map());
-    /** Stores that failed with the bytes in hand: each may have kept them all the same. */
-    const tried = new Set<Member>();
+    // A store that has not heard of the intent takes no bytes; that the others have heard of it does not matter to it.
+    const deaf = new Map<Member, HoldfastError>();
+    const begun = await this.#begin(name, order, deaf);
+    // Stores on which this put may have left its bytes.
+    const missed = new Map<Member, HoldfastError>();
     const replay = this.onfail === "continue" && order.length > 1 ? this.#options.replayable(body) : undefined;
     try {
       for (const member of order) {
         throwIfAborted(options.signal);
-        if (!member.ready) {
-          failed.set(member, member.trouble());
+        const reason = deaf.get(member) ?? (member.ready ? undefined : member.trouble());
+        if (reason !== undefined) {
+          failed.set(member, reason);
           this.#refuseOnAbort(failed);
           continue;
         }
-        const missed = new Map<Member, HoldfastError>();
         const stored = await this.#spread(begun, replay?.body ?? body, [member], missed, options.signal);
-        if (stored !== undefined && missed.size === 0) {
-          const { answer, holders } = await this.#commit(begun, stored, [member], missed, options, tried);
+        if (stored !== undefined && !missed.has(member)) {
+          const { answer, holders } = await this.#commit(begun, stored, [member], missed, options);
           if (holders.length > 0) {
             for (const [store, error] of failed)
               this.#logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
@@ -497,7 +498,6 @@ export class PoolStore implements Store {
           }
         }
         for (const [store, error] of missed) failed.set(store, error);
-        tried.add(member);
         this.#refuseOnAbort(failed);
       }
     } finally {
@@ -593,7 +593,6 @@ export class PoolStore implements Store {
     took: readonly Member[],
     failed: Map<Member, HoldfastError>,
     options: PutOptions,
-    tried: ReadonlySet<Member> = new Set(),
   ): Promise<{ answer: PoolPutResult; record: PutRecord; holders: readonly Member[] }> {
     const { name, version, base, state } = begun;
     const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
@@ -601,21 +600,19 @@ export class PoolStore implements Store {
     let holders = took;
     let record: PutRecord;
     let owedDeletes: Member[];
-    // The marks of an intent, or of an earlier attempt, were made at `version`: these come after them.
-    for (
-      let rev: Version = begun.hasIntent || tried.size > 0 ? this.ledger.clock.next() : version;
-      ;
-      rev = this.ledger.clock.next()
-    ) {
+    const mirrored = this.modeFor(name) === "mirror";
+    // The marks of the intent, and of an earlier attempt, were made before: these come after them.
+    const isFirst = !begun.hasIntent && failed.size === 0;
+    for (let rev: Version = isFirst ? version : this.ledger.clock.next(); ; rev = this.ledger.clock.next()) {
       const copies: Record<StoreId, CopyMark> = {};
       owedDeletes = [];
       for (const member of this.ledger.members) {
         if (member.id === undefined) continue;
         const error = failed.get(member);
         if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
-        else if (error !== undefined && this.mode === "mirror")
+        else if (error !== undefined && mirrored)
           copies[member.id] = { state: "copy", rev, reason: error.code };
-        else if (tried.has(member) || this.#mayHold(member, begun)) {
+        else if (error !== undefined || this.#mayHold(member, begun)) {
           copies[member.id] = { state: "delete", rev };
           owedDeletes.push(member);
         }
@@ -643,7 +640,7 @@ export class PoolStore implements Store {
     const deletes = await this.#deleteFrom(record, owedDeletes);
     const sinceMs = versionMs(version);
     const owed: Debt[] = [];
-    if (this.mode === "mirror") {
+    if (mirrored) {
       for (const [member, error] of failed) {
         owed.push({ object: this.#outer(name), store: member.label, owes: "copy", sinceMs, reason: error.message });
       }
@@ -660,7 +657,7 @@ export class PoolStore implements Store {
     if (member.id === undefined) return false;
     if (formerStores(begun.state).has(member.id)) return true;
     // An object from before the ledger may stand anywhere; a put of this name that did not end as well.
-    return begun.hasIntent && this.mode === "stripe" && (begun.state === undefined || !this.ledger.isCensused(member));
+    return begun.hasIntent && this.modeFor(begun.name) === "stripe" && (begun.state === undefined || !this.ledger.isCensused(member));
   }
 
   #refuseOnAbort(failed: ReadonlyMap<Member, HoldfastError>): void {

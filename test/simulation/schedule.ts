@@ -75,16 +75,18 @@ export function makeSchedule(seed: number): Schedule {
   const nested = random.chance(0.06);
   const stores = nested ? 2 : random.chance(0.1) ? 1 : random.chance(0.6) ? 2 : 3;
   const machines = random.chance(0.55) ? 1 : random.chance(0.7) ? 2 : 3;
+  const prefixes =
+    mode === "mirror" && random.chance(0.1)
+      ? Array.from({ length: stores }, (_, place) => (place === 0 ? ["p/"] : []))
+      : [];
+  const min = mode === "mirror" && prefixes.length === 0 && random.chance(0.25) ? 1 + random.below(stores) : 1;
   const config: Config = {
     mode,
     onfail: random.chance(0.75) ? "continue" : "abort",
-    min: mode === "mirror" && random.chance(0.25) ? 1 + random.below(stores) : 1,
+    min,
     stores,
     nested,
-    prefixes:
-      mode === "mirror" && random.chance(0.1)
-        ? Array.from({ length: stores }, (_, place) => (place === 0 ? ["p/"] : []))
-        : [],
+    prefixes,
     machines,
     processes: random.chance(0.8) ? 1 : 2,
     inFlight: random.chance(0.5) ? 1 : 2 + random.below(2),
