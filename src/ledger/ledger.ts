@@ -175,14 +175,15 @@ export class Ledger {
     );
     for (const [member, answer] of inTime) answers.set(member, answer);
     this.#choosePool([...answers.values()].flatMap(({ identity }) => identity ?? []));
-    for (const [member, { identity, segments, error }] of answers) {
+    for (const [member, { identity, segments, error, asOf }] of answers) {
+      if (asOf !== undefined && asOf !== member.identified) continue;
       member.error = error;
       if (error !== undefined) {
         member.state = "unreachable";
         this.#logger.debug("store does not answer", { store: member.label, reason: error.message });
         continue;
       }
-      member.segments = segments;
+      member.segments = new Set([...segments, ...member.written]);
       if (identity === undefined) {
         member.state = "new";
       } else {
@@ -222,13 +223,15 @@ export class Ledger {
   /** One store's identity and list of segments, both at once. */
   async #ask(member: Member): Promise<Answer> {
     const started = this.#runtime.monotonicMs();
+    const asOf = member.identified;
+    member.written = new Set();
     try {
       const [identity, segments] = await Promise.all([this.#readIdentity(member), this.#listSegments(member)]);
       member.latencyMs = this.#runtime.monotonicMs() - started;
-      return { identity, segments };
+      return { identity, segments, asOf };
     } catch (error) {
       const failure = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
-      return { error: failure, segments: new Set() };
+      return { error: failure, segments: new Set(), asOf };
     }
   }
 
@@ -501,6 +504,7 @@ export class Ledger {
     }
     member.id = store;
     member.state = "ready";
+    member.identified++;
     return this.#storeRecord(member, store, isNewPool ? "member" : "joining", empty);
   }
 
@@ -510,6 +514,7 @@ export class Ledger {
     const former = this.#index.store(member.id);
     await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool: this.#pool, store: member.id })));
     member.state = "ready";
+    member.identified++;
     member.error = undefined;
     member.segments = new Set();
     if (former !== undefined) {
@@ -575,7 +580,7 @@ export class Ledger {
             this.#index.setFact("clock", at);
             this.#index.apply({ objects: batch.objects, stores: batch.stores, segment: name });
           }
-          member.segments.add(name);
+          noteSegment(member, name);
           return undefined;
         })
         .catch((error: unknown) =>
@@ -615,6 +620,13 @@ export class Ledger {
   }
 
   async #maintain(): Promise<void> {
+    // One merge may crowd the next level.
+    for (let more = true; more; ) more = await this.#mergeOnce();
+  }
+
+  /** False when there was nothing to merge, or when it could not be done everywhere. */
+  async #mergeOnce(): Promise<boolean> {
+    const before = this.#presentSegments().size;
     const levels = new Map<number, { name: string; records: number }[]>();
     let loose = 0;
     let base = 0;
@@ -630,9 +642,10 @@ export class Ledger {
       }
     }
     const crowded = [...levels].filter(([, list]) => list.length >= this.#mergeAt).map(([level]) => level);
-    if (crowded.length === 0) return;
+    if (crowded.length === 0) return false;
     if (loose >= Math.max(BASE_RECORDS, base / 2) || Math.max(...crowded) >= BASE_LEVEL - 1) await this.compact();
     else await this.#mergeLevel(Math.min(...crowded), levels);
+    return this.#presentSegments().size < before;
   }
 
   /** Segments that stand on a store that answers, and that no other one there replaces. */
@@ -697,7 +710,7 @@ export class Ledger {
         [...whole].map(async (member) => {
           try {
             await member.store.put(name, toBody(bytes));
-            member.segments.add(name);
+            noteSegment(member, name);
           } catch {
             // It keeps its old segments, which say the same.
             whole.delete(member);
@@ -723,6 +736,7 @@ export class Ledger {
       if (!member.segments.has(name)) continue;
       await member.store.delete(name);
       member.segments.delete(name);
+      member.written.delete(name);
     }
   }
 
@@ -760,7 +774,7 @@ export class Ledger {
         const bytes = await collect(body);
         decodeSegment(bytes);
         await to.store.put(name, toBody(bytes));
-        to.segments.add(name);
+        noteSegment(to, name);
         return;
       } catch (error) {
         failure = toHoldfastError(error, "unavailable");
@@ -810,6 +824,13 @@ interface Answer {
   readonly identity?: Identity | undefined;
   readonly segments: Set<string>;
   readonly error?: HoldfastError;
+  /** `identified` of the member when it was asked. */
+  readonly asOf?: number;
+}
+
+function noteSegment(member: Member, name: string): void {
+  member.segments.add(name);
+  member.written.add(name);
 }
 
 interface NewSegment {

@@ -31,6 +31,10 @@ export class Member {
   error: HoldfastError | undefined;
   /** Segments of the ledger seen on it. */
   segments: Set<string> = new Set();
+  /** Segments written to it since it was last asked for its list, which may therefore lack them. */
+  written: Set<string> = new Set();
+  /** How often it was given an identity by this process: an answer from before the last time is no longer true. */
+  identified = 0;
   /** How long it took to say who it is, the last time, in milliseconds. */
   latencyMs: number | undefined;
   /** Writes to its ledger that have not ended. A batch does not wait for a member that still has an earlier one. */

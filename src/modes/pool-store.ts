@@ -469,7 +469,7 @@ export class PoolStore implements Store {
 
   async #putStripe(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
     const targets = this.targets(name);
-    const order = await this.#turn(targets);
+    const order = await this.#order(name, targets);
     const failed = new Map<Member, HoldfastError>();
     if (order[0] !== undefined && !order[0].ready) failed.set(order[0], order[0].trouble());
     this.#refuseOnAbort(failed);
@@ -507,6 +507,16 @@ export class PoolStore implements Store {
   }
 
   /** Whose turn it is: counted in the local index, so that many runs of one put each go round too. */
+  /** An object stays where it is: what need not move leaves nothing behind that would have to be deleted. */
+  async #order(name: string, targets: readonly Member[]): Promise<readonly Member[]> {
+    const current = currentRecord(this.ledger.index.get(name));
+    const holder = targets.find(
+      (member) => member.ready && member.id !== undefined && current?.copies[member.id]?.state === "holds",
+    );
+    const order = await this.#turn(targets);
+    return holder === undefined ? order : [holder, ...order.filter((member) => member !== holder)];
+  }
+
   async #turn(targets: readonly Member[]): Promise<readonly Member[]> {
     const known = this.ledger.index.getFact("turn");
     const turn = known === undefined ? Math.floor(this.#runtime.random() * 1024) : Number(known);
@@ -1117,9 +1127,12 @@ export class PoolStore implements Store {
   ): Promise<Debt[]> {
     const owed: Debt[] = [];
     const done: Record<StoreId, CopyMark> = {};
+    if (members.length === 0) return owed;
+    // What stands on a store now may be what another process has just put there: then repair decides, on what it sees.
+    const contested = await this.#contested(record);
     await Promise.all(
       members.map(async (member) => {
-        let error = failed.get(member) ?? (member.ready ? undefined : member.trouble());
+        let error = failed.get(member) ?? contested ?? (member.ready ? undefined : member.trouble());
         try {
           if (error === undefined) await member.store.delete(record.name);
         } catch (caught) {
@@ -1141,6 +1154,14 @@ export class PoolStore implements Store {
     // May follow later: until then the delete is owed, which is true as far as anyone else can know.
     if (Object.keys(done).length > 0) this.ledger.append({ objects: [{ ...record, copies: done }] });
     return owed.sort((a, b) => compareNames(a.store, b.store));
+  }
+
+  /** Why nothing may be deleted on the word of `record`: another process changes the name too. */
+  async #contested(record: ObjectRecord): Promise<HoldfastError | undefined> {
+    if (!this.ledger.soleWriter) await this.ledger.hear();
+    const state = this.ledger.index.get(record.name);
+    if (state?.records.length === 1 && state.records[0]?.version === record.version) return undefined;
+    return new HoldfastError("conflict", "another process changes it at the same moment");
   }
 
   /** What a record says that stores of this pool owe. */

@@ -33,11 +33,26 @@ export class NameModel {
   readonly ever = new Set<Value>([undefined]);
   /** Disks whose copy was damaged since the last acknowledged write. */
   readonly damaged = new Set<string>();
-  /** A fault within a write that was not acknowledged: nothing decides any more what the name is. */
-  tainted = false;
+  /** Since when nothing decides what the name is: see `taint`. */
+  #taintedAt: number | undefined;
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  /**
+   * From `now` on the name may be lost, or what an unfinished write left may be damaged: a copy was damaged while a write
+   * was not finished, or two processes changed the name at one moment and one of them deleted what the other had put
+   * (stores have no delete on a condition). A later write that is acknowledged ends it.
+   */
+  taint(now: number): void {
+    this.#taintedAt = now;
+  }
+
+  get tainted(): boolean {
+    const at = this.#taintedAt;
+    if (at === undefined) return false;
+    return !this.writes.some((write) => write.acknowledged && write.clean && write.start > at);
   }
 
   begin(value: Value, now: number, cache: object): Write {

@@ -307,6 +307,7 @@ class Simulation {
       }
       case "pass":
         this.world.nowMs += step.ms;
+        this.#trouble.count++;
         return;
       case "reorder":
         this.#order = this.#random.shuffled(this.#order);
@@ -364,14 +365,16 @@ class Simulation {
       case "list":
         return this.#list(process, step.prefix);
       case "repair":
-        await this.#attempt(() => process.pool.repair({ quick: step.quick }));
+        await this.#enterAll(process, endings, () => this.#attempt(() => process.pool.repair({ quick: step.quick })));
         return;
       case "rebalance":
-        await this.#attempt(() => process.pool.rebalance());
+        await this.#enterAll(process, endings, () => this.#attempt(() => process.pool.rebalance()));
         return;
       case "drain":
         this.#draining = true;
-        await this.#attempt(() => process.pool.drain(this.#config.nested ? `P${step.disk}` : `S${step.disk}`));
+        await this.#enterAll(process, endings, () =>
+          this.#attempt(() => process.pool.drain(this.#config.nested ? `P${step.disk}` : `S${step.disk}`)),
+        );
         return;
       case "verify":
         await this.#attempt(() => process.pool.verify({ resume: false }));
@@ -446,7 +449,11 @@ class Simulation {
     const model = this.#model(name);
     const before = this.#excuse();
     const write = model.begin(value, ++this.#events, process.cache);
-    const fail = (): void => this.#failed(model, write);
+    const release = this.#enter(process, model, this.#config.mode === "stripe");
+    const fail = (): void => {
+      release();
+      this.#failed(model, write);
+    };
     endings.add(fail);
     const result = await this.#attempt(() => process.pool.put(name, body));
     endings.delete(fail);
@@ -474,7 +481,7 @@ class Simulation {
         .filter((disk) => disk.objects.get(name)?.toString() === value)
         .map((disk) => disk.label);
       write.holders = holders.filter((label) => !copies.includes(label));
-      if (alone && !this.#draining && !this.#repairing) {
+      if (alone && !this.#draining) {
         if (write.holders.length < this.#config.min) {
           throw new Violation(`put of ${name} was acknowledged with ${write.holders.length} copies`);
         }
@@ -484,6 +491,7 @@ class Simulation {
         }
       }
     }
+    release();
     write.acknowledged = true;
     write.clean = this.#isClean(before);
     write.end = ++this.#events;
@@ -491,18 +499,52 @@ class Simulation {
     this.acknowledged++;
   }
 
-  readonly #repairing = false;
+  /** Who changes a name now. */
+  readonly #changing = new Map<NameModel, Set<{ readonly process: Process; readonly deletes: boolean }>>();
+
+  /** Notes that a process changes a name, and whether that may delete copies, until the function given is called. */
+  #enter(process: Process, model: NameModel, deletes: boolean): () => void {
+    const others = this.#changing.get(model) ?? new Set();
+    this.#changing.set(model, others);
+    const self = { process, deletes };
+    const isContested = (): boolean =>
+      [...others].some((other) => other.process !== process && (other.deletes || deletes));
+    let contested = isContested();
+    others.add(self);
+    return () => {
+      contested ||= isContested();
+      others.delete(self);
+      if (contested) model.taint(++this.#events);
+    };
+  }
+
+  /** Notes the same of a repair, which may change any name. */
+  async #enterAll<T>(process: Process, endings: Set<() => void>, work: () => Promise<T>): Promise<T> {
+    const leave = [...this.#models.values()].map((model) => this.#enter(process, model, true));
+    const end = (): void => leave.forEach((one) => one());
+    endings.add(end);
+    try {
+      return await work();
+    } finally {
+      endings.delete(end);
+      end();
+    }
+  }
 
   #failed(model: NameModel, write: Write): void {
     write.end = ++this.#events;
-    if (model.damaged.size > 0) model.tainted = true;
+    if (model.damaged.size > 0) model.taint(this.#events);
   }
 
   async #delete(process: Process, name: string, endings: Set<() => void>): Promise<void> {
     const model = this.#model(name);
     const before = this.#excuse();
     const write = model.begin(undefined, ++this.#events, process.cache);
-    const fail = (): void => this.#failed(model, write);
+    const release = this.#enter(process, model, true);
+    const fail = (): void => {
+      release();
+      this.#failed(model, write);
+    };
     endings.add(fail);
     const result = await this.#attempt(() => process.pool.delete(name));
     endings.delete(fail);
@@ -514,6 +556,7 @@ class Simulation {
       }
       return;
     }
+    release();
     write.acknowledged = true;
     write.clean = this.#isClean(before);
     write.end = ++this.#events;
