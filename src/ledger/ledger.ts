@@ -463,9 +463,7 @@ export class Ledger {
     }
     const pool = this.#pool;
     if (pool === undefined) return false;
-    await Promise.all(
-      fresh.filter((member) => member.state === "new").map((member) => join(member, pool, isNewPool)),
-    );
+    await Promise.all(fresh.filter((member) => member.state === "new").map((member) => join(member, pool, isNewPool)));
     for (const member of this.members) {
       if (this.#isKnown(member) || member.state === "new") continue;
       if (member.ready && member.id !== undefined) {
@@ -498,9 +496,13 @@ export class Ledger {
     // Another machine may have been first: what stands there decides.
     const identity = await this.#readIdentity(member);
     if (identity?.pool !== pool || identity.store !== store) {
-      throw new HoldfastError("conflict", `${member.label} was given an identity by another process at the same moment`, {
-        store: member.label,
-      });
+      throw new HoldfastError(
+        "conflict",
+        `${member.label} was given an identity by another process at the same moment`,
+        {
+          store: member.label,
+        },
+      );
     }
     member.id = store;
     member.state = "ready";
@@ -621,12 +623,11 @@ export class Ledger {
 
   async #maintain(): Promise<void> {
     // One merge may crowd the next level.
-    for (let more = true; more; ) more = await this.#mergeOnce();
+    for (let more = true; more;) more = await this.#mergeOnce();
   }
 
   /** False when there was nothing to merge, or when it could not be done everywhere. */
   async #mergeOnce(): Promise<boolean> {
-    const before = this.#presentSegments().size;
     const levels = new Map<number, { name: string; records: number }[]>();
     let loose = 0;
     let base = 0;
@@ -643,9 +644,8 @@ export class Ledger {
     }
     const crowded = [...levels].filter(([, list]) => list.length >= this.#mergeAt).map(([level]) => level);
     if (crowded.length === 0) return false;
-    if (loose >= Math.max(BASE_RECORDS, base / 2) || Math.max(...crowded) >= BASE_LEVEL - 1) await this.compact();
-    else await this.#mergeLevel(Math.min(...crowded), levels);
-    return this.#presentSegments().size < before;
+    if (loose >= Math.max(BASE_RECORDS, base / 2) || Math.max(...crowded) >= BASE_LEVEL - 1) return this.compact();
+    return this.#mergeLevel(Math.min(...crowded), levels);
   }
 
   /** Segments that stand on a store that answers, and that no other one there replaces. */
@@ -660,26 +660,26 @@ export class Ledger {
   }
 
   /** Merges the segments of one level into one of the next. */
-  async #mergeLevel(level: number, levels: ReadonlyMap<number, { name: string; records: number }[]>): Promise<void> {
+  async #mergeLevel(level: number, levels: ReadonlyMap<number, { name: string; records: number }[]>): Promise<boolean> {
     const list = levels.get(level) ?? [];
     const merged = new MemoryIndex();
     for (const { name } of list) {
       const holder = this.members.find((member) => member.ready && member.segments.has(name));
-      if (holder === undefined) return;
+      if (holder === undefined) return false;
       const segment = await this.fetchSegment(holder, name);
       merged.apply({ objects: segment.objects, stores: segment.stores });
     }
     const objects = [...merged.iterate("")].flatMap(([, state]) => state.records);
-    await this.#replace(
+    return this.#replace(
       [{ level: level + 1, stores: merged.stores(), objects }],
       list.map(({ name }) => name),
     );
   }
 
-  /** Writes everything that is known as a new base, and removes all segments that went into it. */
-  async compact(): Promise<void> {
+  /** Writes everything that is known as a new base, and removes all segments that went into it. False: nowhere. */
+  async compact(): Promise<boolean> {
     const replaced = [...this.#presentSegments()].filter((name) => this.#index.hasSegment(name));
-    await this.#replace(this.#baseSegments(), replaced);
+    return this.#replace(this.#baseSegments(), replaced);
   }
 
   *#baseSegments(): Generator<NewSegment> {
@@ -698,9 +698,9 @@ export class Ledger {
    * Writes segments and, where all of them stand, removes those they replace. Only the last one says what is replaced:
    * nobody who sees a part of them may remove anything.
    */
-  async #replace(fresh: Iterable<NewSegment>, replaced: readonly string[]): Promise<void> {
+  async #replace(fresh: Iterable<NewSegment>, replaced: readonly string[]): Promise<boolean> {
     const pool = this.#pool;
-    if (pool === undefined) return;
+    if (pool === undefined) return false;
     const whole = new Set(this.members.filter((member) => member.ready));
     let last: NewSegment | undefined;
     const write = async (segment: NewSegment, replaces: readonly string[]): Promise<void> => {
@@ -726,9 +726,10 @@ export class Ledger {
       if (last !== undefined) await write(last, []);
       last = segment;
     }
-    if (last === undefined) return;
+    if (last === undefined) return false;
     await write(last, replaced);
     await Promise.all([...whole].map((member) => this.#remove(member, replaced)));
+    return whole.size > 0;
   }
 
   async #remove(member: Member, names: readonly string[]): Promise<void> {

@@ -620,8 +620,7 @@ export class PoolStore implements Store {
         if (member.id === undefined) continue;
         const error = failed.get(member);
         if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
-        else if (error !== undefined && mirrored)
-          copies[member.id] = { state: "copy", rev, reason: error.code };
+        else if (error !== undefined && mirrored) copies[member.id] = { state: "copy", rev, reason: error.code };
         else if (error !== undefined || this.#mayHold(member, begun)) {
           copies[member.id] = { state: "delete", rev };
           owedDeletes.push(member);
@@ -667,7 +666,11 @@ export class PoolStore implements Store {
     if (member.id === undefined) return false;
     if (formerStores(begun.state).has(member.id)) return true;
     // An object from before the ledger may stand anywhere; a put of this name that did not end as well.
-    return begun.hasIntent && this.modeFor(begun.name) === "stripe" && (begun.state === undefined || !this.ledger.isCensused(member));
+    return (
+      begun.hasIntent &&
+      this.modeFor(begun.name) === "stripe" &&
+      (begun.state === undefined || !this.ledger.isCensused(member))
+    );
   }
 
   #refuseOnAbort(failed: ReadonlyMap<Member, HoldfastError>): void {

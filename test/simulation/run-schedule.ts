@@ -121,13 +121,18 @@ class Simulation {
 
   async run(): Promise<void> {
     this.world.onStep = () => this.#onStep();
+    if (this.#config.founded) {
+      await this.#alone(async () => {
+        await this.#process(this.#random.below(this.#slots.length)).core.delete("a");
+      });
+    }
     let next = 0;
     await this.world.run(() => {
       if (this.#violation !== undefined) throw this.#violation;
       while (next < this.#steps.length) {
         const step = this.#steps[next];
         if (step === undefined) break;
-        const limit = step.do === "wait" ? 1 : this.#config.inFlight;
+        const limit = step.do === "wait" || step.do === "pass" ? 1 : this.#config.inFlight;
         if (this.#inFlight >= limit) return false;
         if (this.#inFlight > 0 && !this.#random.chance(0.15)) return false;
         next++;
@@ -307,7 +312,6 @@ class Simulation {
       }
       case "pass":
         this.world.nowMs += step.ms;
-        this.#trouble.count++;
         return;
       case "reorder":
         this.#order = this.#random.shuffled(this.#order);
@@ -460,7 +464,7 @@ class Simulation {
     this.#note(`put ${name} ${value}: ${describeResult(result)}`);
     if ("error" in result) {
       fail();
-      if (sound && this.#isClean(before)) {
+      if (sound && this.#isClean(before) && !this.#draining) {
         throw new Violation(`put of ${name} failed although nothing was wrong: ${result.error.message}`);
       }
       return;
@@ -817,6 +821,8 @@ class Simulation {
     if (!whole && !tainted) throw new Violation(`repair did not converge: ${last}`);
     const writes = this.#writes();
     const process = this.#open(machine);
+    if (this.#traced)
+      for (const disk of this.#disks) disk.onWrite = (name) => this.#note(`${disk.label} writes ${name}`);
     const again = await process.pool.repair();
     await process.pool.close();
     this.#kill(process);

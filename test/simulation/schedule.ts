@@ -19,6 +19,8 @@ export interface Config {
   readonly parking: number;
   readonly mergeAt: number;
   readonly names: readonly string[];
+  /** The pool was made, by one process and in peace, before the steps begin. */
+  readonly founded: boolean;
   /** Whether damage to copies leaves each object a good one. */
   readonly withinTolerance: boolean;
 }
@@ -81,6 +83,11 @@ export function makeSchedule(seed: number): Schedule {
       ? Array.from({ length: stores }, (_, place) => (place === 0 ? ["p/"] : []))
       : [];
   const min = mode === "mirror" && prefixes.length === 0 && random.chance(0.25) ? 1 + random.below(stores) : 1;
+  const processes = random.chance(0.8) ? 1 : 2;
+  // Two that make one pool at once, one of them not reaching every store, may make two: nothing there can order them.
+  const isSolitary = machines * processes === 1;
+  const founded = isSolitary ? random.chance(0.3) : nested || random.chance(0.9);
+  const quiet = !founded && !isSolitary;
   const config: Config = {
     mode,
     onfail: random.chance(0.75) ? "continue" : "abort",
@@ -89,19 +96,20 @@ export function makeSchedule(seed: number): Schedule {
     nested,
     prefixes,
     machines,
-    processes: random.chance(0.8) ? 1 : 2,
+    processes,
     inFlight: random.chance(0.5) ? 1 : 2 + random.below(2),
     parking: random.chance(0.5) ? 0.2 : 0.7,
     mergeAt: random.chance(0.25) ? 2 + random.below(3) : 32,
     names: ALL_NAMES.slice(0, 1 + random.below(ALL_NAMES.length)),
+    founded,
     withinTolerance: random.chance(0.85),
   };
-  const slots = machines * config.processes;
+  const slots = machines * processes;
   const length = 4 + random.below(14);
   // A schedule has its own mixture: some are all outages, some all crashes, some have nothing go wrong but time.
-  const outages = random.chance(0.5) ? random.next() : 0;
-  const faults = random.chance(0.6) ? random.next() * 2 : 0;
-  const crashes = random.chance(0.5) ? random.next() * 2 : 0;
+  const outages = !quiet && random.chance(0.5) ? random.next() : 0;
+  const faults = !quiet && random.chance(0.6) ? random.next() * 2 : 0;
+  const crashes = !quiet && random.chance(0.5) ? random.next() * 2 : 0;
   const damage = random.chance(0.35) ? random.next() * 2 : 0;
   const disorder = random.chance(0.4) ? random.next() : 0;
   const care = random.chance(0.5) ? random.next() : 0;

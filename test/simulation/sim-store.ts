@@ -44,8 +44,8 @@ export class Disk {
   faults: Fault[] = [];
   /** Changes of any kind that took effect. */
   writes = 0;
-  /** Told of each change of an object that is not the ledger's, when it takes effect. */
-  onChange: ((disk: Disk, name: string) => void) | undefined;
+  /** Told of each change when it takes effect. */
+  onWrite: ((name: string) => void) | undefined;
 
   constructor(label: string) {
     this.label = label;
@@ -60,14 +60,14 @@ export class Disk {
   set(name: string, bytes: Buffer): void {
     this.objects.set(name, bytes);
     this.writes++;
-    if (!isReserved(name)) this.onChange?.(this, name);
+    this.onWrite?.(name);
   }
 
   delete(name: string): boolean {
     const existed = this.objects.delete(name);
     // Deleting what is not there changes nothing.
     if (existed) this.writes++;
-    if (existed && !isReserved(name)) this.onChange?.(this, name);
+    if (existed) this.onWrite?.(name);
     return existed;
   }
 }
