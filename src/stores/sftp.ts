@@ -303,7 +303,8 @@ class SftpTree implements Tree {
       await session.request<void>(signal, (callback) =>
         session.sftp.mkdir(path, (error) => callback(error, undefined)),
       );
-      return "folder";
+      // Some servers' mkdir succeeds where something is already, whatever it is.
+      return (await look()) ?? "other";
     } catch (error) {
       if (!isFailure(error)) throw error;
       const kind = await look();
@@ -654,6 +655,8 @@ class SftpTree implements Tree {
   removeEmptyFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
     return this.#run(signal, async (session) => {
       try {
+        // rclone's rmdir takes a file with it.
+        if ((await this.#kind(session, folder, signal)) !== "folder") return false;
         await session.request<void>(signal, (callback) =>
           session.sftp.rmdir(this.#at(folder), (error) => callback(error, undefined)),
         );

@@ -56,7 +56,7 @@ export async function resolveSsh(question: SshQuestion, jumps = 0): Promise<SshS
     throw new HoldfastError("config", `more than ${MAX_JUMPS} jump hosts in the SSH configuration`);
   const home = env["HOME"] ?? homedir();
   const localUser = env["USER"] ?? env["LOGNAME"] ?? userInfo().username;
-  const options = await readConfig(question, home, localUser);
+  const options = await readConfig(question, home);
   const one = (name: string): string | undefined => options.get(name)?.[0];
 
   const host = (one("hostname") ?? alias).replaceAll("%h", alias).replaceAll("%%", "%");
@@ -166,7 +166,7 @@ async function readJump(
 }
 
 /** The options that hold for a host, by lower-case name; the first value wins, IdentityFile gathers. */
-async function readConfig(question: SshQuestion, home: string, localUser: string): Promise<Map<string, string[]>> {
+async function readConfig(question: SshQuestion, home: string): Promise<Map<string, string[]>> {
   const { default: SSHConfig } = await import("ssh-config");
   const files =
     question.configFile === undefined
@@ -181,7 +181,7 @@ async function readConfig(question: SshQuestion, home: string, localUser: string
     try {
       const config = SSHConfig.parse(await expandIncludes(text, base, home, 0));
       computed = config.compute(
-        { Host: question.host, User: question.user ?? localUser },
+        { Host: question.host, ...(question.user === undefined ? {} : { User: question.user }) },
         { ignoreCase: true, matchExec: false },
       );
     } catch (error) {

@@ -189,7 +189,6 @@ export class TreeStore implements Store {
         return { size };
       }
       const temp = [...path.slice(0, -1), tempName(this.#runtime)];
-      this.#writing.add(temp.join("/"));
       let size: number;
       try {
         size = await this.#write(temp, body, signal);
@@ -329,6 +328,8 @@ export class TreeStore implements Store {
     // Another's delete may remove the folder between the making and the writing, but hardly often.
     for (let attempt = 1; ; attempt++) {
       await this.#tree.makeFolder(folder, signal);
+      // From here on there is something to remove when the put fails.
+      if (isTempName(path.at(-1) ?? "")) this.#writing.add(path.join("/"));
       try {
         return await this.#tree.write(path, chunks, body.size, signal);
       } catch (error) {
@@ -387,6 +388,7 @@ export class TreeStore implements Store {
   /** Removes the temporary file of a put that failed, even after the caller's signal fired. */
   async #discard(temp: TreePath): Promise<void> {
     const key = temp.join("/");
+    if (!this.#writing.has(key)) return;
     const deadline = new AbortController();
     const cancel = this.#runtime.timer(CLEANUP_MS, () =>
       deadline.abort(new HoldfastError("timeout", "removing the temporary file took too long")),
