@@ -411,6 +411,8 @@ export class Ledger {
 
   /** Makes sure that every store that answers has an identity. Throws when none can be written. */
   async initialise(): Promise<void> {
+    // What another operation began may have met stores that answer only now.
+    if (this.#initialising !== undefined) await this.#initialising.catch(() => undefined);
     if (this.members.every((member) => this.#isKnown(member))) return;
     this.#initialising ??= this.#initialise().finally(() => {
       this.#initialising = undefined;

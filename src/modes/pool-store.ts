@@ -184,6 +184,8 @@ export class PoolStore implements Store {
     if (!unheard.every((member) => this.ledger.isCensused(member))) return unheard;
     // Every acknowledged put is on at least `min` stores, so fewer silent ones than that cannot hide one.
     if (this.mode === "mirror" && unheard.length < this.#min) return [];
+    // Who else has begun to write meanwhile told every store that it reached: at least one has to answer.
+    if (unheard.length === this.ledger.members.length) return unheard;
     // Nobody else ever wrote, and this machine's index knows all that it wrote itself.
     const own = this.ledger.soleWriter && unheard.every((member) => this.ledger.wasHeard(member));
     if (!own) return unheard;
@@ -604,7 +606,8 @@ export class PoolStore implements Store {
     failed: Map<Member, HoldfastError>,
     options: PutOptions,
   ): Promise<{ answer: PoolPutResult; record: PutRecord; holders: readonly Member[] }> {
-    const { name, version, base, state } = begun;
+    const { name, base, state } = begun;
+    const version = await this.#versionToCommit(begun);
     const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
     checkMetadata(metadata);
     let holders = took;
@@ -635,6 +638,7 @@ export class PoolStore implements Store {
         kind: "put",
         content,
         copies,
+        ...(version === begun.version ? {} : { settles: [begun.version] }),
         ...(isPut(former) ? { former: former.content.sha256 } : {}),
         ...(metadata === undefined ? {} : { metadata }),
       };
@@ -659,6 +663,18 @@ export class PoolStore implements Store {
       this.#logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
     }
     return { answer: { size: content.size, sha256: content.sha256, owed }, record, holders };
+  }
+
+  /**
+   * The version a put was begun with, unless another write that began later took its intent for history. The bytes of the
+   * two may stand on the stores in any order: so both records must stand, and this put takes a version of its own again.
+   */
+  async #versionToCommit(begun: Begun): Promise<Version> {
+    if (!begun.hasIntent) return begun.version;
+    if (!this.ledger.soleWriter) await this.ledger.hear();
+    const records = this.ledger.index.get(begun.name)?.records ?? [];
+    const isHistory = records.some((record) => record.version !== begun.version && record.base >= begun.version);
+    return isHistory ? this.ledger.stamp(...records) : begun.version;
   }
 
   /** Whether a copy of an earlier version may stand on a member that this put did not go to. */

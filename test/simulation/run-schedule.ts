@@ -613,7 +613,7 @@ class Simulation {
       if (tooShort || this.#mayBeStale(process)) return;
       throw new Violation(`a range of ${name} was refused: ${result.error.message}`);
     }
-    this.#checkFailure("get", model, result.error, start, now, clean, standing);
+    this.#checkFailure(process, "get", model, result.error, start, now, clean, standing);
     if (result.error.code === "not-found" && clean) model.observe(undefined, start, now);
   }
 
@@ -625,6 +625,13 @@ class Simulation {
   /** Another machine may have written what this one could not hear of. */
   #mayBeStale(process: Process): boolean {
     return this.#machines.length > 1 || process.cache.pools.size === 0 || this.#cachesDropped;
+  }
+
+  /** Everything the name may be was written by other machines, with stores out of their reach: see docs/decisions/0001. */
+  #isPartitioned(process: Process, model: NameModel, start: number, now: number): boolean {
+    return model
+      .legal(start, now)
+      .every((write) => write.value === undefined || (write.cache !== process.cache && !write.clean));
   }
 
   get #cachesDropped(): boolean {
@@ -651,6 +658,7 @@ class Simulation {
   }
 
   #checkFailure(
+    process: Process,
     what: string,
     model: NameModel,
     error: HoldfastError,
@@ -662,6 +670,7 @@ class Simulation {
     const legal = model.legal(start, now);
     if (error.code === "not-found") {
       if (legal.some((write) => write.value === undefined) || model.tainted) return;
+      if (!clean && this.#isPartitioned(process, model, start, now)) return;
       throw new Violation(
         `${what} of ${model.name} says that it does not exist; it is ${this.#legalText(model, start, now)}`,
       );
@@ -682,7 +691,7 @@ class Simulation {
     const clean = this.#isClean(before);
     this.#note(`stat ${name}: ${describeResult(result)}`);
     if ("error" in result) {
-      this.#checkFailure("stat", model, result.error, start, now, clean, []);
+      this.#checkFailure(process, "stat", model, result.error, start, now, clean, []);
       return;
     }
     const { size } = result.value;
@@ -718,6 +727,7 @@ class Simulation {
     for (const [name, model] of this.#models) {
       if (!name.startsWith(prefix) || found.includes(name)) continue;
       if (model.legal(start, now).some((write) => write.value === undefined) || model.tainted) continue;
+      if (!clean && this.#isPartitioned(process, model, start, now)) continue;
       throw new Violation(`a listing lacks ${name}, and does not say that it may`);
     }
   }
