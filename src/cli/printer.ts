@@ -67,11 +67,13 @@ export function debtRecord(debt: Debt): Record<string, unknown> {
   };
 }
 
-/** An error in one line, each store's own below it. */
+/** An error in one line, and below it each store's own, as far as that line does not hold them. */
 export function errorLines(error: HoldfastError, indent = ""): string[] {
   const where = [error.store, error.object].filter((part) => part !== undefined && !error.message.includes(part));
   const lines = [`${indent}${printable([...where, error.message].join(": "))}`];
-  for (const inner of error.errors) lines.push(...errorLines(inner, `${indent}  `));
+  for (const inner of error.errors) {
+    if (!error.message.includes(inner.message)) lines.push(...errorLines(inner, `${indent}  `));
+  }
   return lines;
 }
 
