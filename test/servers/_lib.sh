@@ -39,6 +39,14 @@ signal_all() {
   pids=; for f in "$S"/pid "$S"/pid.*; do [ ! -s "$f" ] || pids="$pids $(tree "$(cat "$f")")"; done
   for p in $pids; do kill -s "$1" "$p" 2>/dev/null || true; done
 }
+# Waits, 10 s at most, until the processes of signal_all have let go of their sockets: gone, or only to be reaped.
+dead() {
+  for _ in $(seq 200); do
+    alive=; for p in $pids; do case $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$p/status" 2>/dev/null) in ""|Z|X) ;; *) alive=1 ;; esac; done
+    [ -n "$alive" ] || return 0
+    sleep 0.05
+  done
+}
 # The version of a Debian package, or of the same package unpacked into CACHE.
 deb_version() {
   v=$(dpkg-query -W -f '${Version}' "$1" 2>/dev/null) || v=
@@ -52,7 +60,7 @@ main() { case "${1:-}" in
   url) url ;;
   wipe) stop; rm -rf "$S" ;;
   version) version 2>/dev/null | head -1 ;;
-  crash) signal_all KILL; rm -f "$S"/pid "$S"/pid.* ;;
+  crash) signal_all KILL; dead; rm -f "$S"/pid "$S"/pid.* ;;
   pause) signal_all STOP ;;
   resume) signal_all CONT ;;
   *) echo "usage: $0 start|stop|url|wipe|version|crash|pause|resume" >&2; exit 2 ;;
