@@ -327,7 +327,7 @@ it("MinIO: the repair queue is full: debts are on the stores, none is dropped", 
   const pool = await pools.open(url);
   await pool.put("warm", "up");
   b.down = "unavailable";
-  const names = Array.from({ length: 400 }, (_, i) => `n${String(i).padStart(3, "0")}`);
+  const names = Array.from({ length: 250 }, (_, i) => `n${String(i).padStart(3, "0")}`);
   await Promise.all(names.map((name) => pool.put(name, name)));
   await pool.close();
   b.down = undefined;

@@ -37,6 +37,7 @@ import { mergeLists } from "./merge-lists.ts";
 import { targetsOf, turnOrder, weightedOrder } from "./placement.ts";
 import type { Place } from "./placement.ts";
 import { copyTo } from "./copy.ts";
+import { unrecordedRead } from "./unrecorded-read.ts";
 import { noGoodCopy, verifiedRead } from "./verified-read.ts";
 import type { Source } from "./verified-read.ts";
 
@@ -907,14 +908,18 @@ export class PoolStore implements Store {
   ): Promise<GetResult> {
     const failures: HoldfastError[] = this.mayHide(inner).map((member) => member.trouble());
     if (state !== undefined) await this.#refuseUndecided(inner);
-    for (const member of this.ledger.members) {
-      if (!member.readable) continue;
+    const readable = this.ledger.members.filter((member) => member.readable);
+    for (const [place, member] of readable.entries()) {
       try {
         const found = await member.store.get(inner, options);
+        let opened = found;
+        const others = readable.slice(place + 1).map(({ store }) => store);
         return {
           info: { ...found.info, name },
-          body: found.body,
-          close: () => found.close(),
+          body: unrecordedRead(inner, member.label, found, others, options, (next) => {
+            opened = next;
+          }),
+          close: () => opened.close(),
           ...(unheard.length > 0 ? { unheard } : {}),
         };
       } catch (error) {

@@ -124,8 +124,12 @@ export class MaintainedPool implements Pool {
 
   async status(options: OperationOptions = {}): Promise<PoolStatus> {
     await this.#core.open();
+    await this.#core.ledger.freshen();
     const { ledger } = this.#core;
-    const tally = new Map<StoreId, { copies: number; bytes: number; deletes: number; since: number | undefined }>();
+    const tally = new Map<
+      Member | StoreId,
+      { copies: number; bytes: number; deletes: number; since: number | undefined }
+    >();
     let degraded = 0;
     let unsettled = 0;
     for (const [, state] of ledger.index.unsettled("")) {
@@ -149,7 +153,7 @@ export class MaintainedPool implements Pool {
     const late = this.#lateMembers();
     if (late.length > 0) degraded += this.#countLate(late, tally, options.signal);
     const stores = ledger.members.map((member): StoreStatus => {
-      const sum = member.id === undefined ? undefined : tally.get(member.id);
+      const sum = tally.get(member.id ?? member);
       return {
         ...describeMember(member),
         owedCopies: sum?.copies ?? 0,
@@ -174,7 +178,7 @@ export class MaintainedPool implements Pool {
 
   #countLate(
     late: readonly Member[],
-    tally: Map<StoreId, { copies: number; bytes: number; deletes: number; since: number | undefined }>,
+    tally: Map<Member | StoreId, { copies: number; bytes: number; deletes: number; since: number | undefined }>,
     signal: AbortSignal | undefined,
   ): number {
     let objects = 0;
@@ -191,12 +195,11 @@ export class MaintainedPool implements Pool {
         Object.values(current.copies).every((mark) => mark.state !== "copy" && mark.state !== "delete")
       )
         objects++;
-      for (const { id } of missing) {
-        if (id === undefined) continue;
-        const sum = tally.get(id) ?? { copies: 0, bytes: 0, deletes: 0, since: undefined };
+      for (const member of missing) {
+        const sum = tally.get(member.id ?? member) ?? { copies: 0, bytes: 0, deletes: 0, since: undefined };
         sum.copies++;
         sum.bytes += current.content.size;
-        tally.set(id, sum);
+        tally.set(member.id ?? member, sum);
       }
     }
     return objects;
