@@ -31,6 +31,8 @@ const MAX_ENTRY_CHARS = 64 * 1024;
 const MAX_ERROR_BYTES = 4096;
 /** A digest's nonce may expire; one this old is tried on a small request before a body that cannot be sent twice. */
 const FRESH_LOGIN_MS = 30_000;
+/** A body up to this size is held in memory and can be sent again. */
+const SMALL_BYTES = 256 * 1024;
 /** How often a read begins anew when its object is replaced at that moment. */
 const READ_ATTEMPTS = 5;
 const MAX_KNOWN_FOLDERS = 20_000;
@@ -90,8 +92,8 @@ interface Question {
   /** Percent-encoded, beginning with `/`. */
   readonly path: string;
   readonly headers?: Record<string, string>;
-  /** Text can be sent again; other bodies cannot. */
-  readonly body?: string | AsyncIterable<Uint8Array>;
+  /** Text and bytes can be sent again; other bodies cannot. */
+  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Statuses that the caller looks at; every other is thrown as an error. */
   readonly expect: readonly number[];
   readonly signal: AbortSignal | undefined;
@@ -114,7 +116,8 @@ class WebdavClient {
 
   /** Sends a request; rejects unless the status is one of those expected. The answer's body is the caller's to read. */
   async send(question: Question): Promise<Answer> {
-    const repeatable = question.body === undefined || typeof question.body === "string";
+    const repeatable =
+      question.body === undefined || typeof question.body === "string" || question.body instanceof Uint8Array;
     for (let attempt = 1; ; attempt++) {
       const { method, path, body, signal, held } = question;
       const headers = {
@@ -325,15 +328,18 @@ class WebdavTree implements Tree {
         throw error;
       }
     };
+    const source = counted();
     try {
+      const body = await smallOrStream(source);
+      const length = body instanceof Uint8Array ? body.length : size;
       const answer = await this.#client.send({
         method: "PUT",
         path: target,
         headers: {
           "content-type": "application/octet-stream",
-          ...(size === undefined ? {} : { "content-length": String(size) }),
+          ...(length === undefined ? {} : { "content-length": String(length) }),
         },
-        body: counted(),
+        body,
         expect: [200, 201, 204],
         signal,
       });
@@ -347,6 +353,9 @@ class WebdavTree implements Tree {
         });
       }
       throw error;
+    } finally {
+      // Lets go of a source that was not read to its end. One that hangs ends with the caller's signal.
+      source.return(undefined).catch(() => undefined);
     }
     // Then the server has checked it itself, and another's put may stand there already.
     if (this.#writesWhole) return sent;
@@ -466,7 +475,7 @@ class WebdavTree implements Tree {
       let chunks: AsyncIterable<Uint8Array>;
       if (answer.status === 200) {
         // A server that does not know ranges gives everything: what is before this one is read and dropped.
-        chunks = this.#chunks(answer, start, end, signal);
+        chunks = this.#chunks(answer, start, end, size, signal);
       } else if (answer.status === 416) {
         stop();
         if (start !== end) throw new HoldfastError("corrupt", "the server refuses a range that is in the object");
@@ -475,7 +484,7 @@ class WebdavTree implements Tree {
         if (Number(given?.[1]) !== start || Number(given?.[2]) !== end - 1) {
           throw new HoldfastError("corrupt", "the server gave another range than it was asked for");
         }
-        chunks = this.#chunks(answer, 0, end - start, signal);
+        chunks = this.#chunks(answer, 0, end - start, end - start, signal);
       }
       return { size, modifiedMs: entry.modifiedMs, length: end - start, chunks, close: async () => stop() };
     } catch (error) {
@@ -489,9 +498,9 @@ class WebdavTree implements Tree {
     answer: Answer,
     start: number,
     end: number,
+    announced: number,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array> {
-    const announced = lengthOf(answer) ?? end;
     let at = 0;
     try {
       for await (const chunk of answer.body) {
@@ -704,6 +713,22 @@ class WebdavTree implements Tree {
       answer.body.destroy();
     }
   }
+}
+
+/** The bytes themselves where they are few, so that they can be sent again; else all of them, still to be read. */
+async function smallOrStream(source: AsyncGenerator<Uint8Array>): Promise<Uint8Array | AsyncIterable<Uint8Array>> {
+  const first: Uint8Array[] = [];
+  let bytes = 0;
+  while (bytes <= SMALL_BYTES) {
+    const next = await source.next();
+    if (next.done) return Buffer.concat(first);
+    first.push(next.value);
+    bytes += next.value.length;
+  }
+  return (async function* () {
+    yield* first.splice(0);
+    yield* source;
+  })();
 }
 
 const RESPONSE_END = /<\/(?:[\w.-]+:)?response\s*>/u;

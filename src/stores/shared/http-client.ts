@@ -18,7 +18,7 @@ const IDLE_TIMEOUT_MS = 120_000;
 /** An unused connection is closed after this. */
 const KEEP_MS = 30_000;
 
-/** A kept connection that was unused for longer is asked whether it still works before a body is sent on it. */
+/** A server that does not answer `Expect` is asked only on a connection that was unused for longer. */
 const DOUBT_MS = 500;
 /** How long a server may take to say that it wants the body. Many never say it. */
 const CONTINUE_MS = 1000;
@@ -46,8 +46,8 @@ export interface HttpRequest {
   /** Percent-encoded, beginning with `/`, with the query. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Text can be sent again; other bodies cannot. Chunked unless `headers` has a content-length. */
-  readonly body?: string | AsyncIterable<Uint8Array> | undefined;
+  /** Text and bytes can be sent again; other bodies cannot, and are chunked unless `headers` has a content-length. */
+  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array> | undefined;
   readonly signal?: AbortSignal | undefined;
   /** The caller may do other requests before it has read the answer to its end. Default false. */
   readonly held?: boolean | undefined;
@@ -66,6 +66,7 @@ export class HttpClient {
   readonly #agent: http.Agent;
   /** For answers that callers hold open while they ask for more: a limit on these could wait for itself. */
   readonly #streams: http.Agent;
+  #ignoresExpect = false;
   /** When a kept connection was last in use. */
   readonly #lastUse = new WeakMap<Duplex, number>();
   /** Of a proxy that takes plain HTTP requests for other hosts. */
@@ -161,7 +162,7 @@ export class HttpClient {
         message.on("error", () => undefined);
         resolve({ status: message.statusCode ?? 0, headers: message.headers, body: message });
       });
-      if (body === undefined || typeof body === "string") call.end(body);
+      if (body === undefined || typeof body === "string" || body instanceof Uint8Array) call.end(body);
       else {
         this.#sendBody(call, body, () => answer !== undefined, fate).catch((error: unknown) => {
           const failure = error instanceof Error ? error : new Error(String(error));
@@ -180,12 +181,12 @@ export class HttpClient {
   ): Promise<void> {
     const socket = await socketOf(call);
     if (!socket) return;
-    const idleMs = Date.now() - (this.#lastUse.get(socket) ?? Date.now());
-    if (call.reusedSocket && idleMs > DOUBT_MS) {
+    const idleMs = Date.now() - (this.#lastUse.get(socket) ?? 0);
+    if (call.reusedSocket && (!this.#ignoresExpect || idleMs > DOUBT_MS)) {
       // The server may have dropped it meanwhile, and the body can be sent only once: so it is asked first.
       call.setHeader("expect", "100-continue");
       call.flushHeaders();
-      await until(call, ["continue", "response", "close"], CONTINUE_MS);
+      this.#ignoresExpect = !(await until(call, ["continue", "response", "close"], CONTINUE_MS));
     }
     if (call.destroyed) return;
     fate.begun = true;
@@ -234,15 +235,16 @@ async function socketOf(call: http.ClientRequest): Promise<Duplex | undefined> {
   return call.destroyed ? undefined : (call.socket ?? undefined);
 }
 
-/** Resolves with the first of these events, or after so many milliseconds. */
-function until(call: http.ClientRequest, events: readonly string[], ms?: number): Promise<void> {
+/** Resolves with the first of these events; to false when there is none in so many milliseconds. */
+function until(call: http.ClientRequest, events: readonly string[], ms?: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const done = (): void => {
+    const end = (happened: boolean): void => {
       clearTimeout(timer);
       for (const event of events) call.off(event, done);
-      resolve();
+      resolve(happened);
     };
-    const timer = ms === undefined ? undefined : setTimeout(done, ms);
+    const done = (): void => end(true);
+    const timer = ms === undefined ? undefined : setTimeout(() => end(false), ms);
     if (call.destroyed) done();
     else for (const event of events) call.once(event, done);
   });

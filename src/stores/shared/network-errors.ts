@@ -8,13 +8,8 @@ const CERTIFICATE =
 const CODES: Readonly<Record<string, ErrorCode>> = {
   ETIMEDOUT: "timeout",
   ESOCKETTIMEDOUT: "timeout",
-  UND_ERR_CONNECT_TIMEOUT: "timeout",
-  UND_ERR_HEADERS_TIMEOUT: "timeout",
-  UND_ERR_BODY_TIMEOUT: "timeout",
   ENOSPC: "full",
   EDQUOT: "full",
-  UND_ERR_RES_EXCEEDED_MAX_SIZE: "corrupt",
-  UND_ERR_HEADERS_OVERFLOW: "corrupt",
 };
 
 /** The error's `code`, or that of an error beneath it. */
@@ -41,5 +36,9 @@ export function networkError(error: unknown, server: string, signal?: AbortSigna
     return new HoldfastError("denied", `the certificate of ${server} is not trusted: ${text}`, { cause: error });
   }
   const known = code === undefined ? undefined : CODES[code];
+  // What Node's parser says of an answer that is no HTTP, or whose headers are too large.
+  if (code?.startsWith("HPE_")) {
+    return new HoldfastError("corrupt", `the answer from ${server} is no proper HTTP: ${text}`, { cause: error });
+  }
   return new HoldfastError(known ?? "unavailable", `no proper answer from ${server}: ${text}`, { cause: error });
 }
