@@ -39,6 +39,8 @@ const kinds: Record<string, () => Promise<StoreKind>> = {
   file: async () => (await import("./stores/file.ts")).fileKind,
   memory: async () => (await import("./stores/memory.ts")).memoryKind,
   rest: async () => (await import("./stores/rest.ts")).restKind,
+  rsync: async () => (await import("./stores/rsync.ts")).rsyncKind,
+  smb: async () => (await import("./stores/smb.ts")).smbKind,
   rclone: async () => (await import("./stores/rclone.ts")).rcloneKind,
   "boto3+s3": async () => (await import("./stores/s3.ts")).s3Kind,
   s3: async () => (await import("./stores/s3.ts")).s3Kind,

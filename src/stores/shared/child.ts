@@ -50,8 +50,8 @@ export interface Child {
   readonly stdout: Readable;
   /** The last 16 KiB of what it wrote to stderr, up to now. */
   errorText(): string;
-  /** Calls `listener` whenever there is more of it. */
-  onErrorText(listener: () => void): void;
+  /** Calls `listener` with every further piece of it. */
+  onErrorText(listener: (text: string) => void): void;
   /** Resolves when the process has ended and its output is complete; rejects when it could not be started. */
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   readonly running: boolean;

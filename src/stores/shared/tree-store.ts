@@ -354,7 +354,13 @@ export class TreeStore implements Store {
       if (isHoldfastError(error, "not-found")) {
         throw new HoldfastError("unavailable", "the temporary file vanished before it was renamed", { cause: error });
       }
-      if (!isHoldfastError(error, "conflict") || !(await this.#removeEmptyTree(path, signal))) throw error;
+      if (!isHoldfastError(error, "conflict")) throw error;
+      const removed = await this.#removeEmptyTree(path, signal).catch((failure: unknown) => {
+        // What stands in the way has this name in another case only.
+        if (isHoldfastError(failure, "not-found")) return false;
+        throw failure;
+      });
+      if (!removed) throw error;
       await this.#tree.replace(temp, path, signal);
     }
   }

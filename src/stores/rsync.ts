@@ -1,0 +1,559 @@
+/**
+ * A folder behind rsync, through the system's rsync program: a daemon's module (`rsync://user@host::module/path`) or a
+ * login over SSH (`rsync://user@host/relative/path`, `rsync://user@host//absolute/path`).
+ *
+ * rsync writes a temporary file, checks its digest and renames it, so a put is all or nothing. It can neither take bytes
+ * from a pipe nor give a part of a file: a put is gathered in the local folder for temporary files first, and a get, even
+ * of a range, fetches the whole file there. One process an operation; names never stand in arguments, but in lists with
+ * NUL between them, where no character means anything.
+ */
+import { createWriteStream } from "node:fs";
+import { mkdir, mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { CHUNK_BYTES, checkedBytes } from "../body.ts";
+import { HoldfastError, abortError, isHoldfastError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+import { MAX_NAME_BYTES } from "../names.ts";
+import type { StoreContext, StoreKind } from "../open-store.ts";
+import { resolveRange } from "../ranges.ts";
+import { secretsOf } from "../redact.ts";
+import type { GetResult, ObjectInfo, Store } from "../store.ts";
+import type { StoreUrl } from "../store-url.ts";
+import { childEnv, runChild, startChild } from "./shared/child.ts";
+import {
+  Guard,
+  STALE_TEMP_MS,
+  checkParts,
+  checkPathName,
+  folderOfPrefix,
+  foldersAbove,
+  refuseUnsupported,
+} from "./shared/guard.ts";
+import { decodePath } from "./shared/query.ts";
+import { isTempName } from "./shared/tree-store.ts";
+
+export const rsyncKind: StoreKind = {
+  open: async (url, context) => openRsyncStore(url, context),
+};
+
+/** Processes at the same time; the others wait. Daemons and sshd limit their connections. */
+const MAX_PROCESSES = 8;
+
+const MAX_PART_BYTES = 255;
+
+/** The folder, at the root of the store, in which the far rsync writes what is not complete. Its form is a temporary name. */
+const TEMP_FOLDER = ".holdfast-7273796e63000000.tmp";
+
+interface Place {
+  /** The store's folder, where files are sent and deleted; ends with `/`. */
+  readonly remote: string;
+  /**
+   * What files are read from: `remote`, or a daemon's whole module. A daemon of rsync 3.5.0 without chroot says of every
+   * file in a list that it has vanished when the list is read from a folder of the module.
+   */
+  readonly source: string;
+  /** The store's folder in `source`: empty, or ends with `/`. */
+  readonly inside: string;
+  readonly args: readonly string[];
+  readonly env: Record<string, string>;
+  readonly secrets: readonly string[];
+}
+
+/** Opens a store behind rsync. Starts nothing. Throws `config` for a URL that is none of the forms. */
+export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
+  const place = readPlace(url, context);
+  const rsync = new Rsync(place, context);
+  const guard = new Guard({ label: context.label, secrets: place.secrets });
+  const checkNameHere = (name: string): void => {
+    checkPathName(name);
+    checkParts(name, MAX_PART_BYTES);
+  };
+  return {
+    label: context.label,
+    capabilities: {
+      orderedList: false,
+      conditionalPut: false,
+      prefixNames: false,
+      maxNameBytes: MAX_NAME_BYTES,
+      maxNamePartBytes: MAX_PART_BYTES,
+      caseSensitive: true,
+      storeDigests: [],
+    },
+    put: (name, body, options = {}) =>
+      guard.run("put", name, options, async (signal) => {
+        refuseUnsupported(options);
+        checkNameHere(name);
+        return rsync.withFolder(async (folder) => {
+          const file = path.join(folder, name);
+          await mkdir(path.dirname(file), { recursive: true });
+          // The folder is nobody else's; the file's mode is what the far side begins with, less its umask.
+          const target = createWriteStream(file, { flags: "wx", mode: 0o666 });
+          await pipeline(Readable.from(checkedBytes(body, signal), { objectMode: false }), target);
+          await rsync.send(folder, name, signal);
+          return { size: target.bytesWritten };
+        });
+      }),
+    get: (name, options = {}) =>
+      guard.get(name, options, async (signal) => {
+        checkNameHere(name);
+        return rsync.fetch(name, options.range, signal);
+      }),
+    stat: (name, options = {}) =>
+      guard.run("stat", name, options, async (signal) => {
+        checkNameHere(name);
+        const info = await rsync.stat(name, signal);
+        if (!info) throw new HoldfastError("not-found", "there is no such object");
+        return info;
+      }),
+    list: (prefix, options = {}) =>
+      guard.iterate("list", options, async function* (signal) {
+        const folder = folderOfPrefix(prefix);
+        if (folder === undefined) return;
+        for await (const info of rsync.list(folder, signal)) if (info.name.startsWith(prefix)) yield info;
+      }),
+    delete: (name, options = {}) =>
+      guard.run("delete", name, options, async (signal) => {
+        checkNameHere(name);
+        return { existed: await rsync.remove(name, signal) };
+      }),
+    close: () => guard.close(),
+  };
+}
+
+/** The URL's forms, as duplicity reads them: with `::` it is a daemon, without it is SSH. */
+function readPlace(url: StoreUrl, context: StoreContext): Place {
+  const { env } = context;
+  if (url.query !== undefined) throw new HoldfastError("config", "an rsync:// URL takes no parameters");
+  const daemon = /^(?:([^@/]*)@)?(\[[^\]]*\]|[^:/@]+)(?::(\d+))?::\/*([^/]+)(\/.*)?$/su.exec(url.rest);
+  const ssh = /^(?:([^@/]*)@)?(\[[^\]]*\]|[^:/@]+)(?::(\d+))?\/(.*)$/su.exec(url.rest);
+  const match = daemon ?? ssh;
+  const host = match?.[2] ?? "";
+  if (!match || !/^(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._][A-Za-z0-9._-]*)$/u.test(host)) {
+    throw new HoldfastError(
+      "config",
+      "an rsync:// URL has the form rsync://user@host::module/path (a daemon) or rsync://user@host/path (over SSH)",
+    );
+  }
+  const [username, password] = (match[1] ?? "").split(/:(.*)/su).map((text) => decodePath(text));
+  if (username !== undefined && /^-|[\s@:/]/u.test(username)) {
+    throw new HoldfastError("config", "the user name of an rsync:// URL holds a character that rsync cannot take");
+  }
+  const at = username === undefined || username === "" ? host : `${username}@${host}`;
+  const base = decodePath(daemon ? (match[5] ?? "") : (match[4] ?? "")).replace(/\/+$/u, "");
+  const module = daemon ? decodePath(match[4] ?? "") : "";
+  // The far rsync takes these for patterns, and would find other folders than the one that is meant.
+  if (/[*?[\\]|^-/u.test(module + base)) {
+    throw new HoldfastError("config", "the path of an rsync:// URL cannot hold *, ?, [ or a backslash");
+  }
+  // The names of times and errors are read, and names are not to be converted.
+  const more: Record<string, string> = { LC_ALL: "C", TZ: "UTC" };
+  const secrets = secretsOf(url, env);
+  if (daemon) {
+    const given = password ?? env["RSYNC_PASSWORD"];
+    if (given !== undefined) {
+      more["RSYNC_PASSWORD"] = given;
+      secrets.push(given);
+    }
+    return {
+      remote: `${at}::${module}${base}/`,
+      source: `${at}::${module}/`,
+      inside: base === "" ? "" : `${base.replace(/^\/+/u, "")}/`,
+      args: match[3] === undefined ? [] : [`--port=${match[3]}`],
+      env: childEnv(env, (name) => name === "RSYNC_PROXY" || name === "RSYNC_CONNECT_PROG", more),
+      secrets,
+    };
+  }
+  if (password !== undefined) {
+    throw new HoldfastError("config", "rsync over SSH takes no password: use a key, or an agent (SSH_AUTH_SOCK)");
+  }
+  const shell = env["RSYNC_RSH"] ?? "ssh -o BatchMode=yes -o ServerAliveInterval=15";
+  more["RSYNC_RSH"] = match[3] === undefined ? shell : `${shell} -p ${match[3]}`;
+  const folder = base === "" && !(match[4] ?? "").startsWith("/") ? "." : base;
+  return {
+    remote: `${at}:${folder}/`,
+    source: `${at}:${folder}/`,
+    inside: "",
+    args: [],
+    env: childEnv(env, (name) => name === "SSH_AUTH_SOCK" || name === "SSH_AGENT_PID", more),
+    secrets,
+  };
+}
+
+interface Listed {
+  readonly kind: string;
+  readonly info: ObjectInfo;
+}
+
+class Rsync {
+  readonly #place: Place;
+  readonly #context: StoreContext;
+  readonly #waiting: (() => void)[] = [];
+  #running = 0;
+  /** Whether the far rsync knows --fsync (3.2.4 and later). */
+  #fsync = true;
+  #prepared: Promise<void> | undefined;
+  /** Files in the temporary folder that a listing saw, of puts that must have been killed. */
+  readonly #strays = new Set<string>();
+
+  constructor(place: Place, context: StoreContext) {
+    this.#place = place;
+    this.#context = context;
+  }
+
+  /** A local folder for one operation. */
+  async withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+    const folder = await mkdtemp(path.join(this.#context.env["TMPDIR"] ?? tmpdir(), "holdfast-rsync-"));
+    try {
+      return await work(folder);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  async send(folder: string, name: string, signal: AbortSignal): Promise<void> {
+    for (const stray of this.#strays) {
+      await this.remove(`${TEMP_FOLDER}/${stray}`, signal);
+      this.#strays.delete(stray);
+    }
+    for (let attempt = 1; ; attempt++) {
+      this.#prepared ??= this.#prepare(signal);
+      try {
+        await this.#prepared;
+        await this.#sendNames(folder, [name], ["--ignore-times", "--whole-file", `--temp-dir=${TEMP_FOLDER}`], signal);
+        return;
+      } catch (error) {
+        this.#prepared = undefined;
+        // The folder of temporary files, or the object's, was removed meanwhile.
+        if (attempt < 5 && isHoldfastError(error, "not-found")) continue;
+        if (isHoldfastError(error, "not-found"))
+          throw new HoldfastError("unavailable", error.message, { cause: error });
+        throw error;
+      }
+    }
+  }
+
+  /** Makes the store's folder and the one for temporary files. */
+  async #prepare(signal: AbortSignal): Promise<void> {
+    await this.withFolder(async (folder) => {
+      await mkdir(path.join(folder, TEMP_FOLDER));
+      try {
+        await this.#sendNames(folder, [TEMP_FOLDER], ["--mkpath"], signal);
+      } catch (error) {
+        // Before 3.2.3 rsync makes the last folder of a path alone.
+        if (!isHoldfastError(error, "unsupported")) throw error;
+        await this.#sendNames(folder, [TEMP_FOLDER], [], signal);
+      }
+    });
+  }
+
+  async #sendNames(
+    folder: string,
+    names: readonly string[],
+    args: readonly string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const all = (): string[] => [
+      ...(this.#fsync ? ["--fsync"] : []),
+      ...args,
+      "--no-implied-dirs",
+      "--from0",
+      "--files-from=-",
+      "--",
+      `${folder}/`,
+      this.#place.remote,
+    ];
+    try {
+      await this.#run(all(), names.map(listed).join("\0"), signal);
+    } catch (error) {
+      if (!this.#fsync || !isHoldfastError(error, "unsupported") || !error.message.includes("--fsync")) throw error;
+      this.#fsync = false;
+      this.#context.logger.warn("this rsync cannot be told to wait until the bytes are on the disk", {
+        store: this.#context.label,
+      });
+      await this.#run(all(), names.map(listed).join("\0"), signal);
+    }
+  }
+
+  async fetch(name: string, range: Parameters<typeof resolveRange>[0], signal: AbortSignal): Promise<GetResult> {
+    return this.withFolder(async (folder) => {
+      try {
+        await this.#run(
+          [
+            "--whole-file",
+            // What cannot be written could not be removed here; what cannot be read could not be read.
+            "--chmod=u+rwX",
+            "--times",
+            "--no-implied-dirs",
+            "--from0",
+            "--files-from=-",
+            "--",
+            this.#place.source,
+            `${folder}/`,
+          ],
+          listed(this.#place.inside + name),
+          signal,
+        );
+      } catch (error) {
+        if (isHoldfastError(error, "conflict")) throw new HoldfastError("not-found", "there is no such object");
+        throw error;
+      }
+      // A folder, a link and a device come as something else than a file, or not at all.
+      const file = await open(path.join(folder, this.#place.inside, name), "r").catch(() => undefined);
+      const stats = await file?.stat();
+      if (!file || !stats?.isFile()) {
+        await file?.close();
+        throw new HoldfastError("not-found", "there is no such object");
+      }
+      try {
+        const { start, end } = resolveRange(range, stats.size);
+        // The folder goes at once; the open file stays until it is closed.
+        const body = async function* (): AsyncGenerator<Uint8Array> {
+          for (let at = start; at < end;) {
+            const buffer = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - at));
+            const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+            if (bytesRead === 0) throw new HoldfastError("internal", "the fetched file became shorter");
+            at += bytesRead;
+            yield buffer.subarray(0, bytesRead);
+          }
+        };
+        return {
+          info: { name, size: stats.size, modifiedMs: stats.mtimeMs },
+          body: body(),
+          close: () => file.close(),
+        };
+      } catch (error) {
+        await file.close();
+        throw error;
+      }
+    });
+  }
+
+  async stat(name: string, signal: AbortSignal): Promise<ObjectInfo | undefined> {
+    return this.withFolder(async (empty) => {
+      try {
+        const output = await this.#run(
+          ["--list-only", "--no-implied-dirs", "--from0", "--files-from=-", "--", this.#place.source, `${empty}/`],
+          listed(this.#place.inside + name),
+          signal,
+        );
+        for (const line of output.toString("latin1").split("\n")) {
+          const found = this.#parse(line);
+          if (found?.info.name === name && found.kind === "-") return found.info;
+        }
+        return undefined;
+      } catch (error) {
+        if (isHoldfastError(error, "not-found") || isHoldfastError(error, "conflict")) return undefined;
+        throw error;
+      }
+    });
+  }
+
+  /** Every file below a folder, in rsync's own order, as it goes on. */
+  async *list(folder: string, signal: AbortSignal): AsyncGenerator<ObjectInfo> {
+    const empty = await mkdtemp(path.join(this.#context.env["TMPDIR"] ?? tmpdir(), "holdfast-rsync-"));
+    await this.#enter(signal);
+    const child = startChild(
+      "rsync",
+      [
+        ...this.#common(),
+        "--recursive",
+        "--list-only",
+        "--no-implied-dirs",
+        "--from0",
+        "--files-from=-",
+        "--",
+        this.#place.source,
+        `${empty}/`,
+      ],
+      { env: this.#place.env, signal },
+    );
+    try {
+      child.stdin.end(listed(this.#place.inside + (folder === "" ? "" : `${folder}/`)));
+      child.stdout.setEncoding("latin1");
+      let rest = "";
+      for await (const chunk of child.stdout) {
+        const lines = (rest + String(chunk)).split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) {
+          const found = this.#parse(line);
+          if (found?.kind === "-" && this.#isObject(found.info)) yield found.info;
+        }
+      }
+      const { code } = await child.ended;
+      if (signal.aborted) throw abortError(signal);
+      // 24: files vanished while they were listed, which they may.
+      if (code === 0 || code === 24) return;
+      const error = rsyncError(code, child.errorText());
+      if (error.code === "not-found" || error.code === "conflict") return;
+      throw code === 23 && error.code !== "denied" ? new HoldfastError("incomplete", error.message) : error;
+    } finally {
+      await child.stop();
+      this.#leave();
+      await rm(empty, { recursive: true, force: true });
+    }
+  }
+
+  /** Whether there was such a file. Folders that are empty then go with it. */
+  async remove(name: string, signal: AbortSignal): Promise<boolean> {
+    return this.withFolder(async (empty) => {
+      // What the filter lets through and the empty folder lacks is deleted: this one name, and folders above it if
+      // nothing else is in them, as the last rule protects everything else.
+      const folders = foldersAbove(name);
+      const rules = [...folders.map((folder) => `/${pattern(folder)}/`), `/${pattern(name)}`];
+      let output: Buffer;
+      try {
+        output = await this.#run(
+          [
+            "--recursive",
+            "--delete",
+            `--max-delete=${folders.length + 1}`,
+            "--info=DEL",
+            "--from0",
+            "--include-from=-",
+            "--exclude=*",
+            "--",
+            `${empty}/`,
+            this.#place.remote,
+          ],
+          rules.join("\0"),
+          signal,
+        );
+      } catch (error) {
+        // The store's own folder was never made.
+        if (isHoldfastError(error, "not-found")) return false;
+        throw error;
+      }
+      return output
+        .toString("latin1")
+        .split("\n")
+        .some((line) => line.startsWith("deleting ") && unescape(line.slice("deleting ".length)) === name);
+    });
+  }
+
+  #isObject(info: ObjectInfo): boolean {
+    const parts = info.name.split("/");
+    if (parts.some((part) => part === "" || part === "." || part === "..")) return false;
+    if (parts[0] === TEMP_FOLDER) {
+      const age = this.#context.runtime.now() - (info.modifiedMs ?? 0);
+      if (parts.length === 2 && age > STALE_TEMP_MS) this.#strays.add(parts[1] ?? "");
+    }
+    return !parts.some(isTempName);
+  }
+
+  #parse(line: string): Listed | undefined {
+    const match = /^(\S)\S{9,10}\s+([\d,]+) (\d{4})\/(\d\d)\/(\d\d) (\d\d:\d\d:\d\d) (.*)$/su.exec(line);
+    if (!match) return undefined;
+    const [, kind = "", size = "", year, month, day, time, escaped = ""] = match;
+    const whole = unescape(escaped);
+    if (whole === undefined) {
+      this.#context.logger.warn("a file whose name is no Unicode is left out", { store: this.#context.label });
+      return undefined;
+    }
+    // Folders above the store's own.
+    if (!whole.startsWith(this.#place.inside)) return undefined;
+    const name = whole.slice(this.#place.inside.length);
+    const modifiedMs = Date.parse(`${year}-${month}-${day}T${time}Z`);
+    return { kind, info: { name, size: Number(size.replaceAll(",", "")), modifiedMs } };
+  }
+
+  #common(): string[] {
+    return ["--8-bit-output", "--no-human-readable", "--secluded-args", "--no-motd", ...this.#place.args];
+  }
+
+  async #run(args: readonly string[], input: string, signal: AbortSignal): Promise<Buffer> {
+    await this.#enter(signal);
+    try {
+      const { code, stdout, stderr } = await runChild("rsync", [...this.#common(), ...args], {
+        env: this.#place.env,
+        signal,
+        input,
+      });
+      if (code === 0) return stdout;
+      throw rsyncError(code, `${stdout.toString("utf8", 0, 2000)}\n${stderr}`);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  async #enter(signal: AbortSignal): Promise<void> {
+    while (this.#running >= MAX_PROCESSES) {
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+      if (signal.aborted) {
+        this.#waiting.shift()?.();
+        throw abortError(signal);
+      }
+    }
+    this.#running++;
+  }
+
+  #leave(): void {
+    this.#running--;
+    this.#waiting.shift()?.();
+  }
+}
+
+/**
+ * A name as rsync's filters take it. Backslashes quote only in patterns that have a wild card (rsync(1), "PATTERN
+ * MATCHING RULES").
+ */
+function pattern(name: string): string {
+  return /[*?[]/u.test(name) ? name.replace(/[\\*?[]/gu, "\\$&") : name;
+}
+
+/** A name from rsync's output, given as Latin-1: `\#012` is a byte. Undefined where the bytes are no UTF-8. */
+function unescape(text: string): string | undefined {
+  const bytes = Buffer.from(
+    text.replace(/\\#([0-3][0-7]{2})/gu, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+    "latin1",
+  );
+  const name = bytes.toString("utf8");
+  return Buffer.from(name).equals(bytes) ? name : undefined;
+}
+
+/** A name for a list of names: one that begins with `#` or `;` would be a comment. */
+function listed(name: string): string {
+  return `./${name}`;
+}
+
+const MEANINGS: readonly (readonly [RegExp, ErrorCode])[] = [
+  [/no space left|disk quota exceeded|\((?:28|122)\)$/imu, "full"],
+  [/file name too long|\(36\)$/imu, "invalid"],
+  [/unknown option|syntax or usage error \(code 1\).*(?:on remote|--)|option.*not supported/iu, "unsupported"],
+  [/not a directory|could not make way|is a directory|cannot delete non-empty|\((?:20|21|39)\)$/imu, "conflict"],
+  [/unknown module|no such module|chroot|chdir failed/iu, "config"],
+  [/max connections/iu, "throttled"],
+  [
+    /auth failed|permission denied|host key verification failed|operation not permitted|read.only|refus(?:ed|ing) to|too many authentication|password/iu,
+    "denied",
+  ],
+  [/temp-dir does not exist|no such file or directory|\(2\)$/imu, "not-found"],
+];
+
+function rsyncError(code: number | null, text: string): HoldfastError {
+  const lines = text.split("\n").map((line) => line.trim());
+  const telling = lines.filter((line) =>
+    /rsync|ssh|error|denied|failed|way|cannot|verification|option|refused/iu.test(line),
+  );
+  const message = `rsync: ${telling.slice(0, 3).join("; ").slice(0, 500) || `it ended with the code ${code}`}`;
+  // Over SSH "connection refused" is no refusal by the store.
+  if (
+    code === 10 ||
+    code === 30 ||
+    code === 35 ||
+    /connection (?:refused|timed out|reset)|no route to host/iu.test(text)
+  ) {
+    const late = code === 30 || code === 35;
+    if (late || code === 10 || code === 255 || code === 12) {
+      return new HoldfastError(late ? "timeout" : "unavailable", message);
+    }
+  }
+  for (const [meaning, found] of MEANINGS) if (meaning.test(text)) return new HoldfastError(found, message);
+  // The connection broke (12, 255), it was ended (20), it could not begin (5), or something that was not foreseen.
+  return new HoldfastError("unavailable", message);
+}

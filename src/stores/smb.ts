@@ -1,0 +1,605 @@
+/**
+ * A folder on an SMB share (Windows, Samba, a NAS), through the system's smbclient: `smb://user@host/share/path`.
+ *
+ * A mount would need root and the kernel's client, and no library of Node's speaks SMB 3; smbclient is what systems have.
+ * A few of them are kept running, each told one command at a time: behind each stands one that does not exist, whose
+ * complaint marks the end of the answer. smbclient holds a file open, shared with no writer's rename, while it reads; so
+ * objects go through a local file, in both directions, and no slow reader keeps an object from being replaced.
+ *
+ * SMB does not tell upper from lower case and knows files by short names too: every part of a name is compared with what
+ * the server has, and a name that the server would take for another's is refused.
+ */
+import { createWriteStream } from "node:fs";
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { CHUNK_BYTES } from "../body.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+import type { StoreContext, StoreKind } from "../open-store.ts";
+import { resolveRange } from "../ranges.ts";
+import { redactError, secretsOf } from "../redact.ts";
+import type { ByteRange, Store } from "../store.ts";
+import type { StoreUrl } from "../store-url.ts";
+import { childEnv, startChild } from "./shared/child.ts";
+import type { Child } from "./shared/child.ts";
+import { decodePath } from "./shared/query.ts";
+import { TreeStore } from "./shared/tree-store.ts";
+import type { Tree, TreeEntry, TreePath, TreeRead } from "./shared/tree-store.ts";
+
+export const smbKind: StoreKind = {
+  open: async (url, context) => openSmbStore(url, context),
+};
+
+const MAX_SESSIONS = 4;
+
+/** How often, and how long apart in milliseconds, a rename onto a file that another has open is tried. */
+const SHARING_TRIES = 20;
+const SHARING_WAIT_MS = 100;
+
+/** Names that Windows gives to devices, with any extension (learn.microsoft.com, "Naming Files, Paths, and Namespaces"). */
+const DEVICE = /^(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])(?:\.|$)/iu;
+
+function refusePart(part: string): string | undefined {
+  // oxlint-disable-next-line no-control-regex -- these are what SMB refuses
+  const character = /[\u0001-\u001f"*:<>?\\|]/u.exec(part)?.[0];
+  if (character !== undefined) return `SMB does not allow the character ${JSON.stringify(character)}`;
+  if (/[. ]$/u.test(part)) return "SMB cuts a dot or a space at the end of a part";
+  if (DEVICE.test(part)) return "a part is the name of a device on Windows";
+  return undefined;
+}
+
+/** Opens a store on an SMB share. Starts nothing. Throws `config` for a wrong URL. */
+export function openSmbStore(url: StoreUrl, context: StoreContext): Store {
+  if (url.query !== undefined) throw new HoldfastError("config", "an smb:// URL takes no parameters");
+  const [share = "", ...base] = decodePath(url.path)
+    .split("/")
+    .filter((part) => part !== "");
+  if (!/^[A-Za-z0-9._:%][A-Za-z0-9._:%-]*$/u.test(url.host) || share === "") {
+    throw new HoldfastError("config", "an smb:// URL has the form smb://user@host/share/path");
+  }
+  for (const part of [share, ...base]) {
+    const reason = part === "." || part === ".." ? `"${part}" is not a name in a folder` : refusePart(part);
+    if (reason !== undefined)
+      throw new HoldfastError("config", `the path of the smb:// URL is not possible: ${reason}`);
+  }
+  const { env } = context;
+  const [domain, user] = url.username?.includes(";") ? url.username.split(/;(.*)/su) : [undefined, url.username];
+  const password = url.password ?? env["PASSWD"];
+  for (const text of [domain, user]) {
+    if (text !== undefined && /^-|[%\r\n]/u.test(text)) {
+      throw new HoldfastError("config", "the user name of an smb:// URL holds a character that smbclient cannot take");
+    }
+  }
+  const local = path.join(env["TMPDIR"] ?? tmpdir());
+  if (/["\r\n]/u.test(local))
+    throw new HoldfastError("config", "the folder for temporary files cannot have such a name");
+  const args = [
+    "-E",
+    ...(url.port === undefined ? [] : ["-p", String(url.port)]),
+    ...(user === undefined ? [] : ["-U", user]),
+    ...(domain === undefined ? [] : ["-W", domain]),
+    ...(password === undefined ? ["-N"] : []),
+    `//${url.host}/${share}`,
+  ];
+  const tree = new SmbTree({
+    args,
+    env: childEnv(env, (name) => name === "KRB5CCNAME" || name === "KRB5_CONFIG", {
+      // How names are encoded and times are given; never the password of another store.
+      LC_ALL: "C.UTF-8",
+      TZ: "UTC",
+      ...(password === undefined ? {} : { PASSWD: password }),
+    }),
+    base,
+    local,
+    context,
+    secrets: [...secretsOf(url, env), ...(password === undefined ? [] : [password])],
+  });
+  return new TreeStore({
+    label: context.label,
+    tree,
+    runtime: context.runtime,
+    logger: context.logger,
+    refusePart,
+    caseSensitive: false,
+  });
+}
+
+interface SmbOptions {
+  readonly args: readonly string[];
+  readonly env: Record<string, string>;
+  /** Parts of the store's folder on the share. */
+  readonly base: TreePath;
+  /** Local folder for temporary files. */
+  readonly local: string;
+  readonly context: StoreContext;
+  readonly secrets: readonly string[];
+}
+
+class SmbTree implements Tree {
+  readonly #options: SmbOptions;
+  readonly #free: Session[] = [];
+  readonly #all = new Set<Session>();
+  readonly #waiting: (() => void)[] = [];
+  /** Renames onto names that are the same without case follow each other: `a` and `A` must not both find nothing. */
+  readonly #renaming = new Map<string, Promise<void>>();
+  #closed = false;
+
+  constructor(options: SmbOptions) {
+    this.#options = options;
+  }
+
+  async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    await this.#whenFree(signal, async (session) => {
+      const whole = [...this.#options.base, ...folder];
+      for (let i = 1; i <= whole.length; i++) {
+        const one = whole.slice(0, i);
+        let entry = await look(session, one, signal);
+        if (!entry) {
+          // Another may make it at the same time: what then stands there decides.
+          await session.ask(`mkdir ${quote(one)}`, signal, ["OBJECT_NAME_COLLISION"]);
+          entry = await look(session, one, signal);
+        }
+        if (!entry) throw new HoldfastError("unavailable", "a folder was removed while it was made");
+        if (entry.name !== one.at(-1)) throw otherCase(entry.name);
+        if (entry.kind !== "folder") {
+          throw new HoldfastError(
+            "conflict",
+            `an object stands where the folder ${JSON.stringify(one.at(-1))} would be`,
+          );
+        }
+      }
+    });
+  }
+
+  forgetFolder(): void {
+    // Nothing is remembered.
+  }
+
+  async write(
+    to: TreePath,
+    chunks: AsyncIterable<Uint8Array>,
+    _size: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    return this.#withFile(async (file) => {
+      const target = createWriteStream(file, { flags: "wx", mode: 0o600 });
+      await pipeline(Readable.from(chunks, { objectMode: false }), target);
+      const size = target.bytesWritten;
+      const whole = [...this.#options.base, ...to];
+      for (let attempt = 1; ; attempt++) {
+        try {
+          const stored = await this.#whenFree(signal, async (session) => {
+            await session.ask(`put "${file}" ${quote(whole)}`, signal);
+            return look(session, whole, signal);
+          });
+          if (stored?.size === size) return size;
+          throw new HoldfastError("unavailable", `the server stored ${stored?.size ?? 0} bytes of ${size}`);
+        } catch (error) {
+          // Another's delete has removed the folder, which was empty, meanwhile. The chunks are at hand still.
+          if (!isHoldfastError(error, "not-found")) throw error;
+          if (attempt === 5) {
+            throw new HoldfastError("unavailable", "the folder of the object was removed while it was put", {
+              cause: error,
+            });
+          }
+          await this.makeFolder(to.slice(0, -1), signal);
+        }
+      }
+    });
+  }
+
+  async replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    const key = to.join("/").toUpperCase().toLowerCase();
+    const before = this.#renaming.get(key);
+    const work = (async () => {
+      await before?.catch(() => undefined);
+      await this.#rename(from, to, signal);
+    })();
+    this.#renaming.set(key, work);
+    try {
+      await work;
+    } finally {
+      if (this.#renaming.get(key) === work) this.#renaming.delete(key);
+    }
+  }
+
+  async #rename(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    const { base, context } = this.#options;
+    await this.#whenFree(signal, async (session) => {
+      for (let attempt = 1; ; attempt++) {
+        const entry = await look(session, [...base, ...to], signal);
+        if (entry && entry.name !== to.at(-1)) throw otherCase(entry.name);
+        if (entry && entry.kind !== "file") throw new HoldfastError("conflict", "a folder has the object's name");
+        try {
+          await session.ask(`rename ${quote([...base, ...from])} ${quote([...base, ...to])} -f`, signal);
+          return;
+        } catch (error) {
+          // Somebody reads the object, or deletes it, right now.
+          const busy =
+            isHoldfastError(error) && /SHARING_VIOLATION|DELETE_PENDING|ACCESS_DENIED/u.test(error.message) && entry;
+          if (!busy || attempt === SHARING_TRIES) throw error;
+          await context.runtime.sleep(SHARING_WAIT_MS, signal);
+        }
+      }
+    });
+  }
+
+  async read(from: TreePath, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<TreeRead> {
+    const { base } = this.#options;
+    return this.#withFile(async (local) => {
+      const entry = await this.#whenFree(signal, async (session) => {
+        const entry = await this.#find(session, from, signal);
+        if (entry.kind !== "file") throw notFound();
+        await session.ask(`get ${quote([...base, ...from])} "${local}"`, signal);
+        return entry;
+      });
+      const file = await open(local, "r");
+      try {
+        const { size } = await file.stat();
+        const { start, end } = resolveRange(range, size);
+        const chunks = async function* (): AsyncGenerator<Uint8Array> {
+          for (let at = start; at < end;) {
+            const buffer = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - at));
+            const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+            if (bytesRead === 0) throw new HoldfastError("internal", "the fetched file became shorter");
+            at += bytesRead;
+            yield buffer.subarray(0, bytesRead);
+          }
+        };
+        let closing: Promise<void> | undefined;
+        return {
+          size,
+          modifiedMs: entry.modifiedMs,
+          length: end - start,
+          chunks: chunks(),
+          close: () => (closing ??= file.close()),
+        };
+      } catch (error) {
+        await file.close();
+        throw error;
+      }
+    });
+  }
+
+  /** Tries again while another has what is asked for open in a way that admits nobody, as a delete does for a moment. */
+  async #whenFree<T>(signal: AbortSignal | undefined, work: (session: Session) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#with(signal, work);
+      } catch (error) {
+        const busy = isHoldfastError(error) && /SHARING_VIOLATION|DELETE_PENDING/u.test(error.message);
+        if (!busy || attempt === SHARING_TRIES) throw error;
+        await this.#options.context.runtime.sleep(SHARING_WAIT_MS, signal);
+      }
+    }
+  }
+
+  async stat(at: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry> {
+    return this.#whenFree(signal, (session) => this.#find(session, at, signal));
+  }
+
+  async *entries(folder: TreePath, signal: AbortSignal | undefined): AsyncGenerator<TreeEntry> {
+    yield* await this.#whenFree(signal, async (session) => {
+      if (folder.length > 0) {
+        const entry = await this.#find(session, folder, signal);
+        if (entry.kind !== "folder") throw notFound();
+      }
+      const lines = await session.ask(`ls ${quote([...this.#options.base, ...folder, "*"])}`, signal, ["NO_SUCH_FILE"]);
+      return lines.flatMap((line) => {
+        const entry = parseEntry(line);
+        return entry && entry.name !== "." && entry.name !== ".." ? [entry] : [];
+      });
+    });
+  }
+
+  async removeFile(at: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    return this.#whenFree(signal, async (session) => {
+      try {
+        const entry = await this.#find(session, at, signal);
+        if (entry.kind !== "file") return false;
+        await session.ask(`del ${quote([...this.#options.base, ...at])}`, signal);
+        return true;
+      } catch (error) {
+        if (isHoldfastError(error, "not-found")) return false;
+        throw error;
+      }
+    });
+  }
+
+  async removeEmptyFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    return this.#with(signal, async (session) => {
+      try {
+        await this.#find(session, folder, signal);
+        await session.ask(`rmdir ${quote([...this.#options.base, ...folder])}`, signal);
+        return true;
+      } catch (error) {
+        throwIfAborted(signal);
+        if (isHoldfastError(error) && error.code !== "unavailable") return false;
+        if (isHoldfastError(error) && /DIRECTORY_NOT_EMPTY|SHARING|DELETE_PENDING/u.test(error.message)) return false;
+        throw error;
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#all].map((session) => session.stop()));
+  }
+
+  /** What stands at a path under exactly this name, or `not-found`. */
+  async #find(session: Session, at: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry> {
+    let entry: TreeEntry | undefined;
+    const { base } = this.#options;
+    for (let i = 1; i <= at.length; i++) {
+      entry = await look(session, [...base, ...at.slice(0, i)], signal);
+      if (!entry || entry.name !== at[i - 1] || (i < at.length && entry.kind !== "folder")) throw notFound();
+    }
+    if (!entry) throw notFound();
+    return entry;
+  }
+
+  /** A local file for one operation, in a folder that nobody else can read. An open file outlives its folder. */
+  async #withFile<T>(work: (file: string) => Promise<T>): Promise<T> {
+    const folder = await mkdtemp(path.join(this.#options.local, "holdfast-smb-"));
+    try {
+      return await work(path.join(folder, "object"));
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  /** Does work with a session; once more with a new one when a session that was kept turns out to have lost its server. */
+  async #with<T>(signal: AbortSignal | undefined, work: (session: Session) => Promise<T>): Promise<T> {
+    let kept = false;
+    try {
+      return await this.#lend(signal, (session) => {
+        kept = session.asked > 0;
+        return work(session);
+      });
+    } catch (error) {
+      if (!kept || !isHoldfastError(error) || !LOST.test(error.message)) throw error;
+      for (const session of this.#free.splice(0)) {
+        this.#all.delete(session);
+        await session.stop();
+      }
+      return await this.#lend(signal, work);
+    }
+  }
+
+  /** Lends a session. One that failed in the middle of an answer, or has lost its server, is not used again. */
+  async #lend<T>(signal: AbortSignal | undefined, work: (session: Session) => Promise<T>): Promise<T> {
+    let session: Session | undefined;
+    while (!session) {
+      throwIfAborted(signal);
+      if (this.#closed) throw new HoldfastError("invalid", "the store is closed");
+      const free = this.#free.pop();
+      if (free && !free.usable) {
+        this.#all.delete(free);
+        await free.stop();
+      } else if (free) session = free;
+      else if (this.#all.size < MAX_SESSIONS) {
+        session = new Session(this.#options);
+        this.#all.add(session);
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#waiting.push(resolve);
+          signal?.addEventListener("abort", () => resolve(), { once: true });
+        });
+      }
+    }
+    const lent = session;
+    try {
+      return await work(lent);
+    } catch (error) {
+      if (!isHoldfastError(error)) throw error;
+      if (LOST.test(error.message)) await lent.stop();
+      throw redactError(error, this.#options.secrets);
+    } finally {
+      if (lent.usable) this.#free.push(lent);
+      else {
+        this.#all.delete(lent);
+        void lent.stop();
+      }
+      // The first of them may have been cancelled: all look again.
+      for (const wake of this.#waiting.splice(0)) wake();
+    }
+  }
+}
+
+/** What says that a connection is gone, not that an operation failed. */
+const LOST =
+  /NT_STATUS_(?:CONNECTION_|NETWORK_NAME_DELETED|USER_SESSION_DELETED|NETWORK_SESSION_EXPIRED|INVALID_NETWORK_RESPONSE|LOCAL_DISCONNECT|REMOTE_DISCONNECT|VIRTUAL_CIRCUIT_CLOSED)|ended before it answered/u;
+
+function notFound(): HoldfastError {
+  return new HoldfastError("not-found", "there is no such object");
+}
+
+function otherCase(found: string): HoldfastError {
+  return new HoldfastError("conflict", `the server takes the name for ${JSON.stringify(found)}, which stands there`);
+}
+
+/** A path for a command. No part holds a quotation mark or a control character: `refusePart` saw to that. */
+function quote(parts: TreePath): string {
+  return `"\\${parts.join("\\")}"`;
+}
+
+/** What the server has under a name, whatever its case; undefined for nothing. */
+async function look(session: Session, at: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry | undefined> {
+  const lines = await session.ask(`ls ${quote(at)}`, signal, [
+    "NO_SUCH_FILE",
+    "OBJECT_NAME_NOT_FOUND",
+    "OBJECT_PATH_NOT_FOUND",
+    "NOT_A_DIRECTORY",
+    "DELETE_PENDING",
+  ]);
+  for (const line of lines) {
+    const entry = parseEntry(line);
+    if (entry) return entry;
+  }
+  return undefined;
+}
+
+/**
+ * A line of smbclient's `ls`: two spaces, the name in at least 30 columns, attributes in 7, the size in at least 8 behind
+ * a space, and the time in 24 behind two. Read from its end, as a name may look like anything.
+ */
+function parseEntry(line: string): TreeEntry | undefined {
+  const time = line.slice(-24);
+  const match = /^ {2}(.*)$/su.exec(line.slice(0, -26));
+  const modifiedMs = Date.parse(`${time} UTC`);
+  const digits = /(\d+)$/u.exec(match?.[1] ?? "")?.[1];
+  if (!match || digits === undefined || Number.isNaN(modifiedMs)) return undefined;
+  const text = match[1] ?? "";
+  // A name may end in digits, but between it and the size stand seven columns and a space.
+  const width = Math.max(8, digits.length);
+  const attributes = text.slice(-width - 8, -width - 1);
+  const name = text.slice(0, -width - 8).trimEnd();
+  const kind = attributes.includes("D") ? "folder" : attributes.includes("r") ? "other" : "file";
+  return { name, kind, size: kind === "file" ? Number(digits) : 0, modifiedMs };
+}
+
+/** One smbclient. */
+class Session {
+  readonly #child: Child;
+  readonly #stopping = new AbortController();
+  readonly #timer: (ms: number, fire: () => void) => () => void;
+  #text = "";
+  #wake: (() => void) | undefined;
+  #ended = false;
+  #marks = 0;
+  #broken = false;
+
+  constructor(options: SmbOptions) {
+    const { runtime } = options.context;
+    this.#timer = (ms, fire) => runtime.timer(ms, fire);
+    this.#child = startChild("smbclient", options.args, { env: options.env, signal: this.#stopping.signal });
+    this.#child.stdout.resume();
+    this.#child.onErrorText((text) => {
+      this.#text += text;
+      this.#wake?.();
+    });
+    this.#child.ended
+      .catch(() => undefined)
+      .finally(() => {
+        this.#ended = true;
+        this.#wake?.();
+      })
+      .catch(() => undefined);
+  }
+
+  /** How many commands it was told. */
+  get asked(): number {
+    return this.#marks;
+  }
+
+  get usable(): boolean {
+    return !this.#broken && !this.#ended;
+  }
+
+  async stop(): Promise<void> {
+    this.#broken = true;
+    this.#stopping.abort();
+    await this.#child.stop();
+  }
+
+  /** Gives the lines of the answer. Rejects with the error that they tell, unless its status is in `expected`. */
+  async ask(command: string, signal: AbortSignal | undefined, expected: readonly string[] = []): Promise<string[]> {
+    throwIfAborted(signal);
+    const mark = `holdfast-end-${this.#marks++}: command not found\n`;
+    // Only when the answer has been read to its end is the next one's beginning known.
+    this.#broken = true;
+    this.#child.stdin.write(line(command));
+    this.#child.stdin.write(line(`holdfast-end-${this.#marks - 1}`));
+    const stopNudging = this.#nudge();
+    const onAbort = (): void => this.#wake?.();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      for (;;) {
+        const end = this.#text.endsWith(mark) ? this.#text.length - mark.length : -1;
+        if (end !== -1) {
+          const lines = this.#text.slice(0, end).split("\n");
+          this.#text = "";
+          this.#broken = false;
+          return answer(lines, expected);
+        }
+        if (signal?.aborted) {
+          this.#stopping.abort();
+          throw abortError(signal);
+        }
+        if (this.#ended) {
+          // Rejects when it could not be started.
+          await this.#child.ended;
+          answer(this.#text.split("\n"), []);
+          throw new HoldfastError("unavailable", "smbclient ended before it answered");
+        }
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      stopNudging();
+      signal?.removeEventListener("abort", onAbort);
+      this.#wake = undefined;
+    }
+  }
+
+  /** Should smbclient read two lines at once after all, it looks at the second when a third comes. */
+  #nudge(): () => void {
+    let delayMs = 250;
+    let cancel = (): void => undefined;
+    const next = (): void => {
+      cancel = this.#timer(delayMs, () => {
+        delayMs = Math.min(delayMs * 2, 8000);
+        this.#child.stdin.write(line(""));
+        next();
+      });
+    };
+    next();
+    return () => cancel();
+  }
+}
+
+/** The buffer with which smbclient's stdin is read. */
+const READ_BYTES = 4096;
+
+/**
+ * A line for smbclient, as long as its buffer: it waits for its stdin to become readable before every line, even while
+ * a whole line that it has read already stands in the buffer.
+ */
+function line(command: string): string {
+  const bytes = Buffer.byteLength(command) + 1;
+  return `${command}${" ".repeat(Math.ceil(bytes / READ_BYTES) * READ_BYTES - bytes)}\n`;
+}
+
+function answer(lines: readonly string[], expected: readonly string[]): string[] {
+  for (const line of lines) {
+    // Two spaces begin an entry of a listing, and these a report of success: names in them are no errors.
+    if (/^(?: {2}|putting file |getting file )/u.test(line)) continue;
+    const status = /\bNT_STATUS_([A-Z0-9_]+)/u.exec(line)?.[1];
+    if (status !== undefined && !expected.includes(status)) throw statusError(status, line);
+    if (status === undefined && /does not exist|^Error /u.test(line)) {
+      throw new HoldfastError("internal", `smbclient: ${line.trim()}`);
+    }
+  }
+  return lines.filter((line) => line.startsWith("  "));
+}
+
+const STATUSES: readonly (readonly [RegExp, ErrorCode])[] = [
+  [/^(?:OBJECT_NAME_NOT_FOUND|OBJECT_PATH_NOT_FOUND|NO_SUCH_FILE|NOT_A_DIRECTORY)$/u, "not-found"],
+  [/^(?:OBJECT_NAME_COLLISION|FILE_IS_A_DIRECTORY)$/u, "conflict"],
+  [/^(?:OBJECT_NAME_INVALID|OBJECT_PATH_SYNTAX_BAD|NAME_TOO_LONG|OBJECT_PATH_INVALID)$/u, "invalid"],
+  [
+    /^(?:ACCESS_DENIED|LOGON_|WRONG_PASSWORD|ACCOUNT_|PASSWORD_|NO_SUCH_USER|MEDIA_WRITE_PROTECTED|NETWORK_ACCESS_DENIED|INVALID_LOGON)/u,
+    "denied",
+  ],
+  [/^BAD_NETWORK_NAME$/u, "config"],
+  [/^(?:DISK_FULL|QUOTA_EXCEEDED|DISK_QUOTA_EXCEEDED|INSUFFICIENT_RESOURCES)$/u, "full"],
+  [/^IO_TIMEOUT$/u, "timeout"],
+  [/^NOT_SUPPORTED$/u, "unsupported"],
+];
+
+function statusError(status: string, line: string): HoldfastError {
+  const code = STATUSES.find(([pattern]) => pattern.test(status))?.[1] ?? "unavailable";
+  return new HoldfastError(code, `smbclient: ${line.trim()}`);
+}
