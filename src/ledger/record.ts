@@ -103,6 +103,15 @@ export function openIntents(state: NameState | undefined): readonly ObjectRecord
   return state?.records.filter((record) => record.kind === "intent") ?? [];
 }
 
+/**
+ * Whether what stands on a store, and is no good copy of the finished version, can be what an unfinished write left. An
+ * intent names every store that may have got its bytes; what any other one has is stale or damaged.
+ */
+export function mayBeUnfinished(state: NameState | undefined, store: StoreId | undefined): boolean {
+  if (currentRecord(state) === undefined || store === undefined) return true;
+  return openIntents(state).some((intent) => intent.copies[store] !== undefined);
+}
+
 /** The highest version in a state; "" for none. What a writer gives as `base`. */
 export function highestVersion(state: NameState | undefined): Version {
   return state?.records[0]?.version ?? "";

@@ -11,7 +11,7 @@ import type { Ledger } from "../ledger/ledger.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, highestVersion, isPut, openIntents } from "../ledger/record.ts";
+import { currentRecord, highestVersion, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
 import { checkName, compareNames, isReserved, MAX_NAME_BYTES, RESERVED_PREFIX } from "../names.ts";
@@ -562,7 +562,12 @@ export class PoolStore implements Store {
       return { name, version, base, state, hasIntent: false };
     }
     const copies: Record<StoreId, CopyMark> = {};
-    for (const member of targets) if (member.id !== undefined) copies[member.id] = { state: "copy", rev: version };
+    // Only stores that may get bytes: what stands on another one is certainly not this write's.
+    for (const member of targets) {
+      if (member.id !== undefined && member.ready && !failed.has(member)) {
+        copies[member.id] = { state: "copy", rev: version };
+      }
+    }
     const intent: ObjectRecord = { name, version, base, kind: "intent", copies };
     const appended = this.ledger.append({ objects: [intent] });
     this.#renew(intent);
@@ -907,8 +912,8 @@ export class PoolStore implements Store {
     options: GetOptions,
   ): Promise<GetResult> {
     const failures: HoldfastError[] = this.mayHide(inner).map((member) => member.trouble());
-    if (state !== undefined) await this.#refuseUndecided(inner);
-    const readable = this.ledger.members.filter((member) => member.readable);
+    if (state !== undefined) await this.#refuseUndecided(inner, state);
+    const readable = this.ledger.members.filter((member) => member.readable && mayBeUnfinished(state, member.id));
     for (const [place, member] of readable.entries()) {
       try {
         const found = await member.store.get(inner, options);
@@ -941,9 +946,10 @@ export class PoolStore implements Store {
   }
 
   /** What an unfinished write left is read only when all stores answer and their copies are alike. */
-  async #refuseUndecided(name: string): Promise<void> {
+  async #refuseUndecided(name: string, state: NameState): Promise<void> {
     const seen = new Set<string>();
     for (const member of this.ledger.members) {
+      if (!mayBeUnfinished(state, member.id)) continue;
       if (!member.readable) throw this.#undecided(name, member.trouble());
       try {
         const { body } = await member.store.get(name);

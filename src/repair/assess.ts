@@ -11,7 +11,7 @@
  * 4. Nothing is deleted, and nothing overwritten, before a good copy was seen elsewhere.
  */
 import type { Member } from "../ledger/member.ts";
-import { isPut } from "../ledger/record.ts";
+import { isPut, mayBeUnfinished } from "../ledger/record.ts";
 import type { Content, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { FindingKind, Mode } from "../pool.ts";
 
@@ -242,7 +242,8 @@ function lost(input: AssessInput, record: ObjectRecord): Assessment {
 
 /** Nothing finished decides: copies from before the ledger, or what an unfinished write left. */
 function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Assessment {
-  const present = membersWhere(input, isPresent);
+  const all = membersWhere(input, isPresent);
+  const present = all.filter((member) => mayBeUnfinished(input.state, member.id));
   const unheard = membersWhere(input, (fact) => fact.kind === "unheard");
   const intents = (input.state?.records.length ?? 0) > 0;
   if (present.length === 0) {
@@ -297,8 +298,8 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
       why: intents ? "settles an unfinished write" : "adopts an object without a record",
       good: present,
       copyTo: wanted.filter((member) => !present.includes(member)).map((member) => ({ member, why: "missing" })),
-      deleteFrom: present
-        .filter((member) => input.mode === "mirror" && !wanted.includes(member))
+      deleteFrom: all
+        .filter((member) => !wanted.includes(member))
         .map((member) => ({ member, why: "not placed here" })),
       confirm: [],
     },

@@ -919,7 +919,7 @@ class Simulation {
       holders.push(disk.label);
     }
     const expected = value === undefined ? [] : this.#config.mode === "mirror" ? [...targets].sort() : undefined;
-    if (expected === undefined ? holders.length !== 1 : holders.sort().join() !== expected.join()) {
+    if (expected === undefined ? holders.length === 0 : holders.sort().join() !== expected.join()) {
       throw new Violation(`${name} is on ${holders.join()} in the end; targets ${targets.join()}`);
     }
   }
