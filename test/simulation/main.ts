@@ -36,6 +36,8 @@ function print(seed: number, kept: readonly number[], failure: Failure): void {
 const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 await loadDigests();
+// Errors are part of every schedule; where they were made matters only in a replay.
+Error.stackTraceLimit = values.keep === undefined ? 0 : 20;
 if (values.keep !== undefined) {
   const kept = values.keep
     .split(",")

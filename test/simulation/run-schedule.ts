@@ -765,6 +765,7 @@ class Simulation {
         break;
       case "lose":
         disk.objects.delete(name);
+        disk.forget();
         break;
       case "swap": {
         const other = [...disk.objects].find(([otherName]) => otherName !== name && !isReserved(otherName));
@@ -874,7 +875,8 @@ class Simulation {
       wall: { offsetMs: EPOCH_MS },
       cache: { indexes: new Map(), pools: new Map() },
     };
-    for (const other of [stranger, ...this.#machines.filter((one) => one !== machine)]) {
+    const others = this.#machines.filter((one) => one !== machine && this.#random.chance(0.4));
+    for (const other of [stranger, ...others]) {
       const reader = this.#open(other);
       for (const model of this.#models.values()) {
         const value = await this.#readFinal(reader, model, loose);

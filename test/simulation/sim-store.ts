@@ -47,17 +47,25 @@ export class Disk {
   /** Told of each change when it takes effect. */
   onWrite: ((name: string) => void) | undefined;
 
+  #sorted: string[] | undefined;
+
   constructor(label: string) {
     this.label = label;
   }
 
+  /** Names with the prefix, in order. They are all ASCII. */
   names(prefix: string): string[] {
-    const names: string[] = [];
-    for (const name of this.objects.keys()) if (name.startsWith(prefix)) names.push(name);
-    return names.sort(compareNames);
+    this.#sorted ??= [...this.objects.keys()].sort();
+    return this.#sorted.filter((name) => name.startsWith(prefix));
+  }
+
+  /** Drops what is kept of the names; for whoever changes `objects` itself. */
+  forget(): void {
+    this.#sorted = undefined;
   }
 
   set(name: string, bytes: Buffer): void {
+    if (!this.objects.has(name)) this.#sorted = undefined;
     this.objects.set(name, bytes);
     this.writes++;
     this.onWrite?.(name);
@@ -66,7 +74,10 @@ export class Disk {
   delete(name: string): boolean {
     const existed = this.objects.delete(name);
     // Deleting what is not there changes nothing.
-    if (existed) this.writes++;
+    if (existed) {
+      this.writes++;
+      this.#sorted = undefined;
+    }
     if (existed) this.onWrite?.(name);
     return existed;
   }
