@@ -29,7 +29,17 @@ const codes = await Promise.all(
     const seed = String(Number(values.seed) + job * share);
     const child = spawn(
       process.execPath,
-      ["--max-semi-space-size=32", runner, "--schedules", String(share), "--seed", seed, "--failures", values.failures, ...options],
+      [
+        "--max-semi-space-size=32",
+        runner,
+        "--schedules",
+        String(share),
+        "--seed",
+        seed,
+        "--failures",
+        values.failures,
+        ...options,
+      ],
       { stdio: "inherit" },
     );
     return new Promise((resolve) => child.on("close", (code) => resolve(code ?? 1)));
