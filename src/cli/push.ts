@@ -31,6 +31,7 @@ export async function push(
   await checkFolder(root);
   const prefix = folderPrefix(prefixArgument);
   const { pool, labels } = await context.openTarget();
+  const degradedBefore = (await pool.status({ signal })).degraded;
   const progress = await context.startProgress(options.dryRun ? "compare" : "push", labels);
   if (progress.visible) void measure(root, options, signal, (bytes, files) => progress.total(bytes, files));
   const owed = new OwedCounter(context, progress);
@@ -169,15 +170,11 @@ export async function push(
     );
   }
 
-  if (!options.dryRun) {
-    // What is unchanged may have been degraded all along.
-    const { degraded } = await pool.status({ signal });
-    if (degraded > owed.objects) {
-      outcome.degraded();
-      await printer.warning(`${count(degraded, "object")} degraded in the pool (holdfast status)`, {
-        code: "degraded",
-      });
-    }
+  // What is unchanged may have been degraded all along.
+  const degraded = degradedBefore === 0 ? 0 : (await pool.status({ signal })).degraded;
+  if (degraded > owed.objects) {
+    outcome.degraded();
+    await printer.warning(`${count(degraded, "object")} degraded in the pool (holdfast status)`, { code: "degraded" });
   }
   progress.stop();
   const parts = [
