@@ -600,9 +600,14 @@ export class Ledger {
     await Promise.all(awaited);
   }
 
+  /** Resolves when everything appended so far has been written or has failed. */
+  async flushed(): Promise<void> {
+    while (this.#flushing !== undefined) await this.#flushing;
+  }
+
   /** Waits until everything appended has been written or has failed, and keeps the ledger short. */
   async settle(): Promise<void> {
-    while (this.#flushing !== undefined) await this.#flushing;
+    await this.flushed();
     await this.maintain();
   }
 

@@ -126,6 +126,8 @@ export class MaintainedPool implements Pool {
     await this.#core.open();
     await this.#core.ledger.freshen();
     const { ledger } = this.#core;
+    // What was done a moment ago may not be noted yet.
+    await ledger.flushed();
     const tally = new Map<
       Member | StoreId,
       { copies: number; bytes: number; deletes: number; since: number | undefined }
