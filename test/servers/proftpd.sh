@@ -41,7 +41,7 @@ TLSRequired off
 TLSRSACertificateFile $S/rsa.pem
 TLSRSACertificateKeyFile $S/rsakey.pem
 TLSVerifyClient off
-TLSOptions NoSessionReuseRequired
+TLSOptions NoSessionReuseRequired ${TLS_OPTIONS:-}
 TLSLog $S/tls.log
 </IfModule>
 C

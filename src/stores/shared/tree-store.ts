@@ -391,27 +391,35 @@ export class TreeStore implements Store {
     }
   }
 
-  /** Removes the temporary file of a put that failed, even after the caller's signal fired. */
+  /**
+   * Removes the temporary file of a put that failed, even after the caller's signal fired. The caller does not wait for
+   * it for ever; what takes longer goes on by itself, and what fails is left to the next put.
+   */
   async #discard(temp: TreePath): Promise<void> {
-    const key = temp.join("/");
-    if (!this.#writing.has(key)) return;
-    const deadline = new AbortController();
-    const cancel = this.#runtime.timer(CLEANUP_MS, () =>
-      deadline.abort(new HoldfastError("timeout", "removing the temporary file took too long")),
-    );
+    if (!this.#writing.has(temp.join("/"))) return;
+    let cancel = (): void => undefined;
+    const late = new Promise<void>((resolve) => {
+      cancel = this.#runtime.timer(CLEANUP_MS, resolve);
+    });
+    await Promise.race([this.#removeTemp(temp), late]);
+    cancel();
+  }
+
+  /** Never rejects. */
+  async #removeTemp(temp: TreePath): Promise<void> {
     try {
-      await this.#tree.removeFile(temp, deadline.signal);
-      if (this.#pruneFolders) await this.#prune(temp.slice(0, -1), deadline.signal);
+      await this.#tree.removeFile(temp, undefined);
     } catch (error) {
+      const file = temp.join("/");
+      this.#strays.set(file, temp);
       this.#logger.warn("temporary file left behind", {
         store: this.label,
-        file: key,
+        file,
         error: toHoldfastError(error).message,
       });
-      this.#strays.set(key, temp);
-    } finally {
-      cancel();
+      return;
     }
+    if (this.#pruneFolders) await this.#prune(temp.slice(0, -1), undefined);
   }
 
   /** Removes what earlier puts had to leave behind. Failing keeps it for the next time. */
@@ -479,13 +487,14 @@ export class TreeStore implements Store {
         if (++count > MAX_FOLDER_ENTRIES) {
           throw new HoldfastError("incomplete", `a folder holds more than ${MAX_FOLDER_ENTRIES} entries`);
         }
+        if (entry.kind === "other") continue;
         if (!isPlain(entry.name)) {
           throw new HoldfastError(
             "corrupt",
             `the store listed an entry named ${JSON.stringify(entry.name)}, which is no name in a folder`,
           );
         }
-        if (entry.kind === "other" || !entry.name.startsWith(start)) continue;
+        if (!entry.name.startsWith(start)) continue;
         const path = [...folder, entry.name];
         if (isTempName(entry.name)) {
           this.#noticeStray(path, entry);
