@@ -155,8 +155,11 @@ export async function startGateways(
   }
   let stopped: Promise<void> | undefined;
   const stop = async (graceMs?: number): Promise<void> => {
+    logger.debug("gateways.stopping");
     await Promise.all(servers.map((server) => server.stop(graceMs)));
+    logger.debug("pool.closing");
     await pool.close();
+    logger.debug("pool.closed");
   };
   return {
     pool,

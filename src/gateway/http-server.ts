@@ -321,13 +321,17 @@ async function finish(exchange: Exchange): Promise<void> {
   }
   if (request.socket.destroyed) return;
   await new Promise<void>((resolve) => {
-    const timeout = setTimeout(() => request.socket.destroy(), DRAIN_MS);
+    const { socket } = request;
+    const timeout = setTimeout(() => socket.destroy(), DRAIN_MS);
     const end = (): void => {
       clearTimeout(timeout);
+      socket.off("close", end);
       resolve();
     };
     request.once("end", end);
     request.once("close", end);
+    // Once the answer is out, node tells a request no more that its connection is gone.
+    socket.once("close", end);
     request.resume();
   });
 }

@@ -12,7 +12,7 @@
  * shows it as the key that ends with a slash.
  */
 import { createHash } from "node:crypto";
-import { HoldfastError } from "../errors.ts";
+import { HoldfastError, isHoldfastError } from "../errors.ts";
 import { isReserved } from "../names.ts";
 import type { PoolObjectInfo } from "../pool.ts";
 
@@ -52,3 +52,8 @@ export const keptHeaders = [
   "content-language",
   "expires",
 ] as const;
+
+/** Whether an error says that it cannot be known, for now, what is there. */
+export function isUnknown(error: unknown): boolean {
+  return isHoldfastError(error) && ["unavailable", "timeout", "throttled", "incomplete", "denied"].includes(error.code);
+}

@@ -186,12 +186,9 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
   const remove = async (exchange: Exchange, target: Target & { name: string }): Promise<void> => {
     if (appendOnly && !(target.kind === "file" && target.type === "locks")) return forbidden(exchange);
     checkClientName(target.name);
-    if (!(await find(exchange, target.name))) {
-      send(exchange, 404);
-      return;
-    }
-    noteWrite(context, exchange, target.name, await store.delete(target.name, { signal: exchange.signal }));
-    send(exchange, 200);
+    const result = await store.delete(target.name, { signal: exchange.signal });
+    noteWrite(context, exchange, target.name, result);
+    send(exchange, result.existed === false ? 404 : 200);
   };
 
   const find = async (exchange: Exchange, name: string): Promise<ObjectInfo | undefined> => {

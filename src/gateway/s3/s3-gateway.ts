@@ -29,7 +29,7 @@ import {
 } from "../http-tools.ts";
 import type { Validators } from "../http-tools.ts";
 import { position } from "../listing.ts";
-import { FOLDER_MARKER, checkClientName, etagOf, isFolderMarker, keptHeaders } from "../object-facts.ts";
+import { FOLDER_MARKER, checkClientName, etagOf, isFolderMarker, isUnknown, keptHeaders } from "../object-facts.ts";
 import { escapeXml } from "../escape-xml.ts";
 import { spooled } from "../spooled.ts";
 import type { ChecksumAlgorithm } from "./checksums.ts";
@@ -542,7 +542,10 @@ class S3Gateway implements Gateway {
 
   async #put(call: Call): Promise<void> {
     const { exchange, bucket, key } = call;
-    await this.#requireBucket(call);
+    await this.#requireBucket(call).catch((error: unknown) => {
+      // With a store down it may not be known. A write is owed to that store, not refused because of it.
+      if (!isUnknown(error)) throw error;
+    });
     checkAcl(exchange);
     const metadata = requestMetadata(exchange);
     const name = this.#name(bucket, key);

@@ -28,7 +28,7 @@ import {
   sendStream,
   statusOf,
 } from "../http-tools.ts";
-import { FOLDER_MARKER, checkClientName, etagOf, isFolderMarker } from "../object-facts.ts";
+import { FOLDER_MARKER, checkClientName, etagOf, isFolderMarker, isUnknown } from "../object-facts.ts";
 import { escapeXml } from "../escape-xml.ts";
 import { spooled } from "../spooled.ts";
 import { Locks, parseIf, parseTimeout } from "./locks.ts";
@@ -177,7 +177,13 @@ class WebdavGateway implements Gateway {
   }
 
   async #requireParent(path: string, signal: AbortSignal): Promise<void> {
-    const parent = await this.#find(parentOf(path), signal);
+    let parent: Resource | undefined;
+    try {
+      parent = await this.#find(parentOf(path), signal);
+    } catch (error) {
+      if (isUnknown(error)) return;
+      throw error;
+    }
     if (parent?.kind !== "folder") throw new DavStatus(409, "the folder around it does not exist");
   }
 
@@ -365,7 +371,14 @@ class WebdavGateway implements Gateway {
     if (request.headers["content-range"] !== undefined) throw new DavStatus(400, "a file is put whole, not in ranges");
     await this.#context.locks.run(path, async () => {
       await this.#checkIf(call);
-      const found = await this.#find(path, signal);
+      const conditional = ["if", "if-match", "if-none-match", "if-unmodified-since"].some(
+        (name) => name in request.headers,
+      );
+      const found = await this.#find(path, signal).catch((error: unknown) => {
+        // With a store down it may not be known what is there. A write is owed to that store, not refused because of it.
+        if (conditional || !isUnknown(error)) throw error;
+        return undefined;
+      });
       if (found?.kind === "folder") throw new DavStatus(405, "there is a folder at this address");
       this.#checkLocks(call, path, { member: !found });
       const target = found ? { etag: `"${etagOf(found.info)}"`, modifiedMs: modifiedOf(found.info) } : undefined;
@@ -453,8 +466,13 @@ class WebdavGateway implements Gateway {
   async #keepParent(exchange: Exchange, path: string): Promise<void> {
     const parent = parentOf(path);
     if (parent === "") return;
-    for await (const info of this.#context.store.list(`${parent}/`, { signal: exchange.signal })) {
-      if (info.name !== path && !info.name.startsWith(`${path}/`)) return;
+    try {
+      for await (const info of this.#context.store.list(`${parent}/`, { signal: exchange.signal })) {
+        if (info.name !== path && !info.name.startsWith(`${path}/`)) return;
+      }
+    } catch (error) {
+      // A marker too many does no harm.
+      if (!isUnknown(error)) throw error;
     }
     await this.#putMarker(exchange, parent, {});
   }
