@@ -80,7 +80,13 @@ export async function contentsOf(folder: string): Promise<Record<string, string>
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const file = path.join(entry.parentPath, entry.name);
     const name = path.relative(folder, file);
-    if (name.startsWith(".holdfast") || name.startsWith(".DAV") || name.includes("/.DAV/")) continue;
+    if (
+      path.basename(name).startsWith(".holdfast") ||
+      name.startsWith(".holdfast") ||
+      name.startsWith(".DAV") ||
+      name.includes("/.DAV/")
+    )
+      continue;
     if (entry.isFile())
       found[name] = createHash("sha256")
         .update(await readFile(file))

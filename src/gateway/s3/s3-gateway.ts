@@ -19,6 +19,7 @@ import {
   checkConditions,
   conditionsOf,
   encodePath,
+  hasBody,
   parseQuery,
   parseRange,
   percentDecode,
@@ -122,6 +123,8 @@ class S3Gateway implements Gateway {
       bucket: decodeUri(rawBucket),
       key: slash === -1 ? "" : decodeUri(exchange.rawPath.slice(slash + 1)),
     };
+    // A body that nothing is done with must still be the signed one.
+    if (["GET", "HEAD", "DELETE"].includes(exchange.method) && hasBody(exchange)) await takeWhole(call);
     if (!exchange.rawPath.startsWith("/")) throw new S3Error("InvalidURI", "the path must begin with a slash");
     if (call.bucket === "") await this.#service(call);
     else if (call.key === "") await this.#bucket(call);
