@@ -100,6 +100,7 @@ export function createMetrics(options: MetricsOptions): GatewayMetrics {
     labelNames: ["store"],
     registers,
   });
+  let refresh = (): Promise<void> => Promise.resolve();
   return {
     request(protocol, method, status, seconds) {
       const known = methods.has(method) ? method : "other";
@@ -114,13 +115,19 @@ export function createMetrics(options: MetricsOptions): GatewayMetrics {
     },
     bytes: (store, direction, count) => bytes.inc({ store, direction }, count),
     breaker: (store, state) => breakers.set({ store }, state === "open" ? 1 : 0),
-    watch: (pool) => poolGauges(registry, pool, options),
-    text: () => registry.metrics(),
+    watch(pool) {
+      refresh = poolGauges(registry, pool, options);
+    },
+    async text() {
+      await refresh();
+      return registry.metrics();
+    },
     contentType: registry.contentType,
   };
 }
 
-function poolGauges(registry: Registry, pool: Pool, options: MetricsOptions): void {
+/** Makes the figures of a pool, and gives what brings them up to date. */
+function poolGauges(registry: Registry, pool: Pool, options: MetricsOptions): () => Promise<void> {
   const { runtime, statusAgeMs = 15_000 } = options;
   const registers = [registry];
   const up = new Gauge({ name: "holdfast_pool_status_known", help: "1 when the figures below are known.", registers });
@@ -150,33 +157,33 @@ function poolGauges(registry: Registry, pool: Pool, options: MetricsOptions): vo
     labelNames: ["store"],
     registers,
   });
-  let askedMs = Number.NEGATIVE_INFINITY;
-  const degraded: Gauge = new Gauge({
+  const degraded = new Gauge({
     name: "holdfast_degraded_objects",
     help: "Objects with at least one debt.",
     registers,
-    async collect() {
-      if (runtime.monotonicMs() - askedMs < statusAgeMs) return;
-      askedMs = runtime.monotonicMs();
-      try {
-        const status = await pool.status();
-        up.set(1);
-        objects.set(status.objects);
-        unsettled.set(status.unsettled);
-        degraded.set(status.degraded);
-        for (const store of status.stores) {
-          owed.set({ store: store.label, owes: "copy" }, store.owedCopies);
-          owed.set({ store: store.label, owes: "delete" }, store.owedDeletes);
-          owedBytes.set({ store: store.label }, store.owedBytes);
-          since.set({ store: store.label }, (store.owesSinceMs ?? 0) / 1000);
-          reachable.set({ store: store.label }, store.reachable ? 1 : 0);
-        }
-      } catch {
-        // Shown as unknown: the figures that follow are old ones.
-        up.set(0);
-      }
-    },
   });
+  let askedMs = Number.NEGATIVE_INFINITY;
+  return async () => {
+    if (runtime.monotonicMs() - askedMs < statusAgeMs) return;
+    askedMs = runtime.monotonicMs();
+    try {
+      const status = await pool.status();
+      up.set(1);
+      objects.set(status.objects);
+      unsettled.set(status.unsettled);
+      degraded.set(status.degraded);
+      for (const store of status.stores) {
+        owed.set({ store: store.label, owes: "copy" }, store.owedCopies);
+        owed.set({ store: store.label, owes: "delete" }, store.owedDeletes);
+        owedBytes.set({ store: store.label }, store.owedBytes);
+        since.set({ store: store.label }, (store.owesSinceMs ?? 0) / 1000);
+        reachable.set({ store: store.label }, store.reachable ? 1 : 0);
+      }
+    } catch {
+      // Shown as unknown: the other figures are old ones.
+      up.set(0);
+    }
+  };
 }
 
 /** A store whose operations are counted under its label. */

@@ -145,7 +145,7 @@ describe("signed requests", () => {
     const flip = (text: string): string => {
       if (text === "") return "x";
       const at = Math.floor(random() * text.length);
-      const other = pick([..."abcdef0123456789ABCXYZ/=;,"].filter((character) => character !== text[at]));
+      const other = pick("abcdef0123456789ABCXYZ/=;,".split("").filter((character) => character !== text[at]));
       return text.slice(0, at) + other + text.slice(at + 1);
     };
     const mutations: ((raw: Raw) => void)[] = [

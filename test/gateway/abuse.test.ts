@@ -1,0 +1,343 @@
+/** What clients do wrong, or on purpose, and what a gateway must be like after it. */
+import { readdirSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { connect } from "node:net";
+import type { Socket } from "node:net";
+import { randomBytes } from "node:crypto";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { HoldfastError } from "../../src/errors.ts";
+import { toBody } from "../../src/body.ts";
+import { startGateways } from "../../src/gateway/gateways.ts";
+import type { Store } from "../../src/store.ts";
+import { credential, startTestGateways } from "../helpers/gateways.ts";
+import type { TestGateways } from "../helpers/gateways.ts";
+import { exitOf, startCommand } from "../helpers/command.ts";
+import { waitUntil } from "../helpers/wait-until.ts";
+
+let gateways: TestGateways;
+/** Indexes of stores that answer nothing. */
+const down = new Set<number>();
+
+/** A store that can be taken down. */
+function breakable(store: Store, index: number): Store {
+  const check = (): void => {
+    if (down.has(index)) throw new HoldfastError("unavailable", "the store is down", { store: store.label });
+  };
+  return {
+    label: store.label,
+    capabilities: store.capabilities,
+    put: async (...given) => (check(), store.put(...given)),
+    get: async (...given) => (check(), store.get(...given)),
+    stat: async (...given) => (check(), store.stat(...given)),
+    delete: async (...given) => (check(), store.delete(...given)),
+    async *list(...given) {
+      check();
+      yield* store.list(...given);
+    },
+    close: () => store.close(),
+  };
+}
+
+beforeEach(async () => {
+  gateways = await startTestGateways({
+    protocols: ["s3", "webdav", "restic", "metrics"],
+    bucket: "bucket",
+    wrap: breakable,
+    limits: { headersMs: 300, bodyIdleMs: 400, bodyMinBytes: 1000, keepAliveMs: 1000, connections: 100 },
+  });
+});
+afterEach(async () => {
+  down.clear();
+  await gateways.end();
+});
+
+const basic = `Basic ${btoa(`${credential.user}:${credential.password}`)}`;
+
+function open(protocol: "s3" | "webdav" | "restic"): Promise<Socket> {
+  const { hostname, port } = new URL(gateways.url(protocol));
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(port), hostname, () => resolve(socket));
+    socket.on("error", reject);
+  });
+}
+
+/** What a socket receives until it is closed by the other side. */
+function received(socket: Socket): Promise<string> {
+  return new Promise((resolve) => {
+    let text = "";
+    socket.removeAllListeners("error");
+    socket.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
+    socket.on("error", () => undefined);
+    socket.on("close", () => resolve(text));
+  });
+}
+
+async function connectionsOf(protocol: string): Promise<number> {
+  const text = await gateways.metrics.text();
+  return Number(
+    new RegExp(`holdfast_gateway_connections\\{protocol="${protocol}"\\} (\\d+)`, "u").exec(text)?.[1] ?? 0,
+  );
+}
+
+describe("clients that dawdle", () => {
+  test("over their headers are cut off", async () => {
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => open("webdav")));
+    const ends = sockets.map(received);
+    const drip = setInterval(() => {
+      for (const socket of sockets) if (!socket.destroyed) socket.write("X");
+    }, 20);
+    for (const socket of sockets) socket.write("GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    for (const end of await Promise.all(ends)) expect(end === "" || end.startsWith("HTTP/1.1 408")).toBe(true);
+    clearInterval(drip);
+    await waitUntil(async () => (await connectionsOf("webdav")) === 0);
+  });
+
+  test("over their body, though they drip, are cut off, and nothing is stored", async () => {
+    const socket = await open("webdav");
+    const end = received(socket);
+    socket.write(`PUT /slow HTTP/1.1\r\nHost: x\r\nAuthorization: ${basic}\r\nContent-Length: 100000\r\n\r\nbegin`);
+    const drip = setInterval(() => !socket.destroyed && socket.write("x"), 20);
+    expect(await end).toMatch(/^HTTP\/1\.1 (503|408|400)/u);
+    clearInterval(drip);
+    await expect(gateways.pool.stat("slow")).rejects.toMatchObject({ code: "not-found" });
+    // The client is to blame, not the stores.
+    expect((await gateways.pool.status()).degraded).toBe(0);
+    await waitUntil(async () => (await connectionsOf("webdav")) === 0);
+  });
+
+  test("with more headers than anyone needs are refused", async () => {
+    const socket = await open("s3");
+    const end = received(socket);
+    socket.write(`GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${"x".repeat(40_000)}\r\n\r\n`);
+    expect(await end).toMatch(/^HTTP\/1\.1 431/u);
+  });
+});
+
+describe("uploads that break off", () => {
+  test.each(["s3", "webdav", "restic"] as const)("leave nothing by %s, however far they came", async (protocol) => {
+    const part = `/part-${protocol}`;
+    const name = protocol === "restic" ? `/data/${"ab".repeat(32)}` : protocol === "s3" ? `/bucket${part}` : part;
+    const url = `${gateways.url(protocol)}${name}`;
+    const before = readdirSync("/proc/self/fd").length;
+    for (const length of [0, 1, 70_000, 3_000_000]) {
+      const controller = new AbortController();
+      const body = new ReadableStream({
+        start(stream) {
+          if (length > 0) stream.enqueue(new Uint8Array(length));
+        },
+      });
+      const sent = fetch(url, {
+        method: protocol === "restic" ? "POST" : "PUT",
+        headers: { authorization: basic },
+        body,
+        duplex: "half",
+        signal: controller.signal,
+      } as RequestInit);
+      const outcome = sent.then(
+        (response) => response.status,
+        () => 0,
+      );
+      setImmediate(() => controller.abort());
+      expect([0, 400, 403, 411]).toContain(await outcome);
+    }
+    for await (const info of gateways.pool.list("")) expect(info).toBe("nothing");
+    await waitUntil(async () => (await connectionsOf(protocol)) <= 1, 10_000);
+    for (const objects of gateways.objects) {
+      for (let at = objects.next("", false); at !== undefined; at = objects.next(at, true)) {
+        expect(at.startsWith(".holdfast/")).toBe(true);
+      }
+    }
+    await waitUntil(() => readdirSync("/proc/self/fd").length <= before + 4, 10_000);
+  });
+
+  test("do not touch the object that they would have replaced", async () => {
+    await gateways.pool.put("kept", toBody("the former content"));
+    const socket = await open("webdav");
+    const end = received(socket);
+    socket.write(`PUT /kept HTTP/1.1\r\nHost: x\r\nAuthorization: ${basic}\r\nContent-Length: 2000000\r\n\r\n`);
+    socket.write(randomBytes(1_000_000), () => socket.destroy());
+    await end;
+    await waitUntil(async () => (await connectionsOf("webdav")) === 0);
+    const response = await fetch(`${gateways.url("webdav")}/kept`, { headers: { authorization: basic } });
+    expect(await response.text()).toBe("the former content");
+    expect((await gateways.pool.status()).degraded).toBe(0);
+  });
+
+  test("downloads that break off let go of everything", async () => {
+    await gateways.pool.put("large", toBody(new Uint8Array(20_000_000)));
+    for (let count = 0; count < 10; count++) {
+      const controller = new AbortController();
+      const response = await fetch(`${gateways.url("webdav")}/large`, {
+        headers: { authorization: basic },
+        signal: controller.signal,
+      });
+      expect(response.status).toBe(200);
+      controller.abort();
+    }
+    await waitUntil(async () => (await connectionsOf("webdav")) === 0, 10_000);
+  });
+});
+
+describe("with a store down", () => {
+  const get = (protocol: "webdav" | "restic", name: string, init: RequestInit = {}): Promise<Response> =>
+    fetch(`${gateways.url(protocol)}${name}`, { ...init, headers: { authorization: basic, ...init.headers } });
+
+  test("a write succeeds, is counted and owed, and what it wrote is read and listed", async () => {
+    await get("webdav", "/before", { method: "PUT", body: "before" });
+    down.add(1);
+    const put = await get("webdav", "/during", { method: "PUT", body: "during" });
+    expect(put.status).toBe(201);
+    expect(put.headers.get("x-holdfast-owed")).toBe("1");
+    expect(await (await get("webdav", "/during")).text()).toBe("during");
+    const { hostname, port } = new URL(gateways.url("metrics"));
+    const metrics = await (await fetch(`http://${hostname}:${port}/metrics`)).text();
+    expect(metrics).toContain("holdfast_degraded_writes_total 1");
+    expect(metrics).toMatch(/holdfast_debts\{store="store 2",owes="copy"\} 1/u);
+    expect(metrics).toMatch(
+      /holdfast_store_operations_total\{store="store 2",operation="\w+",result="unavailable"\} \d/u,
+    );
+    expect((await fetch(`http://${hostname}:${port}/healthz`)).status).toBe(200);
+    const listed = await get("webdav", "/", { method: "PROPFIND", headers: { depth: "1" } });
+    expect([listed.status, await listed.text()]).toEqual([207, expect.stringMatching(/\/before<.*\/during</u)]);
+  });
+
+  test("a listing that may lack something is an error by every protocol, never a short list", async () => {
+    const stripe = await startTestGateways({
+      protocols: ["webdav", "restic", "s3"],
+      mode: "stripe",
+      wrap: breakable,
+      guarded: false,
+      bucket: "bucket",
+    });
+    try {
+      const id = "cd".repeat(32);
+      await stripe.pool.put("a", toBody("1"));
+      await stripe.pool.put("b", toBody("2"));
+      // Put there by other hands: only a listing of the store tells.
+      for (const objects of stripe.objects) objects.set(`data/cd/${id}`, { bytes: new Uint8Array(1), modifiedMs: 1 });
+      down.add(0).add(1);
+      const ask = (protocol: "webdav" | "restic" | "s3", name: string, init: RequestInit = {}): Promise<Response> =>
+        fetch(`${stripe.url(protocol)}${name}`, init);
+      expect((await ask("webdav", "/", { method: "PROPFIND", headers: { depth: "1" } })).status).toBe(503);
+      expect((await ask("restic", "/data/")).status).toBe(503);
+      const s3 = await ask("s3", "/bucket?list-type=2");
+      expect([s3.status, await s3.text()]).toEqual([503, expect.stringContaining("<Code>ServiceUnavailable</Code>")]);
+    } finally {
+      await stripe.end();
+    }
+  });
+});
+
+describe("a gateway", () => {
+  test("refuses to listen beyond this machine without credentials", async () => {
+    await expect(
+      startGateways(gateways.poolFile, {
+        listen: [{ protocol: "s3", host: "0.0.0.0", port: 0 }],
+        pool: { cache: false },
+      }),
+    ).rejects.toMatchObject({ code: "config", message: expect.stringContaining("credentials") });
+  });
+
+  test("that asks for no credential takes nothing that a web page could send", async () => {
+    const free = await startTestGateways({ protocols: ["webdav"], guarded: false });
+    try {
+      const url = `${free.url("webdav")}/x`;
+      expect((await fetch(url, { method: "PUT", body: "x" })).status).toBe(201);
+      expect((await fetch(url, { method: "PUT", body: "x", headers: { origin: "https://evil.example" } })).status).toBe(
+        503,
+      );
+      const rebound = await new Promise<string>((resolve) => {
+        const { hostname, port } = new URL(url);
+        const socket = connect(Number(port), hostname, () => {
+          void received(socket).then(resolve);
+          socket.write("GET /x HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+        });
+      });
+      expect(rebound).toMatch(/^HTTP\/1\.1 503/u);
+    } finally {
+      await free.end();
+    }
+  });
+
+  test("that is stopped finishes what is in flight and takes nothing new", async () => {
+    let push: ((bytes: Uint8Array | undefined) => void) | undefined;
+    const body = new ReadableStream<Uint8Array>({
+      start(stream) {
+        push = (bytes) => (bytes ? stream.enqueue(bytes) : stream.close());
+      },
+    });
+    const sent = fetch(`${gateways.url("webdav")}/in-flight`, {
+      method: "PUT",
+      headers: { authorization: basic },
+      body,
+      duplex: "half",
+    } as RequestInit);
+    push?.(new Uint8Array(1000));
+    await waitUntil(async () => (await connectionsOf("webdav")) === 1);
+    const url = gateways.url("webdav");
+    const stopped = gateways.stop(10_000);
+    await expect(fetch(url)).rejects.toThrow("fetch failed");
+    push?.(new Uint8Array(500));
+    push?.(undefined);
+    expect((await sent).status).toBe(201);
+    await stopped;
+    expect(gateways.objects[0]?.get("in-flight")?.bytes.length).toBe(1500);
+  });
+
+  test("keeps parts of uploads in its spool, and none behind a failed one", async () => {
+    const free = await startTestGateways({ protocols: ["s3"], guarded: false, bucket: "bucket" });
+    try {
+      const at = `${free.url("s3")}/bucket/object`;
+      const begun = await (await fetch(`${at}?uploads`, { method: "POST" })).text();
+      const id = /<UploadId>(\w+)</u.exec(begun)?.[1] ?? "";
+      const wrong = await fetch(`${at}?uploadId=${id}&partNumber=1`, {
+        method: "PUT",
+        body: "part",
+        headers: { "content-md5": "AAAAAAAAAAAAAAAAAAAAAA==" },
+      });
+      expect(wrong.status).toBe(400);
+      expect(readdirSync(path.join(free.folder, "spool", id))).toEqual(["upload.json"]);
+      expect((await fetch(`${at}?uploadId=${id}`, { method: "DELETE" })).status).toBe(204);
+      expect(readdirSync(path.join(free.folder, "spool"))).toEqual([]);
+    } finally {
+      await free.end();
+    }
+  });
+});
+
+describe("with 64 clients at once", () => {
+  test("memory stays bounded while they upload and download more than it", async () => {
+    const home = await mkdtemp(path.join(tmpdir(), "holdfast-clients-"));
+    const stores = ["a", "b"].map((name) => ({ url: `file://${home}/${name}` }));
+    await writeFile(path.join(home, "pool.json"), JSON.stringify({ mode: "mirror", stores }));
+    const serving = await startCommand(["-p", "pool.json", "serve", "--webdav", "0"], { cwd: home });
+    try {
+      serving.stderr?.resume();
+      let said = "";
+      serving.stdout?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+      await waitUntil(() => /http:\S+/u.test(said));
+      const base = /http:\S+/u.exec(said)?.[0] ?? "";
+      const size = 6 * 1024 * 1024;
+      const content = Buffer.alloc(size, "bounded");
+      const one = async (index: number): Promise<void> => {
+        const url = `${base}/object-${index}`;
+        expect((await fetch(url, { method: "PUT", body: content })).status).toBe(201);
+        const got = await fetch(url);
+        let bytes = 0;
+        for await (const chunk of got.body as AsyncIterable<Uint8Array>) bytes += chunk.length;
+        expect(bytes).toBe(size);
+      };
+      await Promise.all(Array.from({ length: 64 }, (_, index) => one(index)));
+      const status = await readFile(`/proc/${serving.pid}/status`, "utf8");
+      const peak = Number(/VmHWM:\s+(\d+) kB/u.exec(status)?.[1]) / 1024;
+      process.stdout.write(`64 clients, ${(64 * size) / 1024 ** 2} MiB each way: at most ${Math.round(peak)} MiB\n`);
+      expect(peak).toBeLessThan(480);
+    } finally {
+      serving.kill("SIGTERM");
+      await exitOf(serving);
+      await rm(home, { recursive: true, force: true });
+    }
+  });
+});
