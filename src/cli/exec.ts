@@ -191,7 +191,8 @@ async function report(context: CommandContext): Promise<void> {
       const owes = `owes ${count(store.owedCopies, "copy", "copies")} (${formatBytes(store.owedBytes)}) and ${count(store.owedDeletes, "delete")}`;
       await printer.warning(`${printable(store.label)} ${owes}${store.reachable ? "" : "; it cannot be reached"}`);
     }
-    await printer.done(
+    if (context.quiet && !degraded) return;
+    await printer.data(
       {
         type: "status",
         mode: status.mode,

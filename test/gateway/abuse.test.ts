@@ -45,7 +45,7 @@ beforeEach(async () => {
     protocols: ["s3", "webdav", "restic", "metrics"],
     bucket: "bucket",
     wrap: breakable,
-    limits: { headersMs: 300, bodyIdleMs: 400, bodyMinBytes: 1000, keepAliveMs: 1000, connections: 100 },
+    limits: { headersMs: 2000, bodyIdleMs: 400, bodyMinBytes: 1000, keepAliveMs: 1000, connections: 100 },
   });
 });
 afterEach(async () => {
