@@ -134,7 +134,7 @@ describe("uploads that break off", () => {
         body,
         duplex: "half",
         signal: controller.signal,
-      } as RequestInit);
+      });
       const outcome = sent.then(
         (response) => response.status,
         () => 0,
@@ -181,7 +181,11 @@ describe("uploads that break off", () => {
 });
 
 describe("with a store down", () => {
-  const get = (protocol: "webdav" | "restic", name: string, init: RequestInit = {}): Promise<Response> =>
+  const get = (
+    protocol: "webdav" | "restic",
+    name: string,
+    init: RequestInit & { headers?: Record<string, string> } = {},
+  ): Promise<Response> =>
     fetch(`${gateways.url(protocol)}${name}`, { ...init, headers: { authorization: basic, ...init.headers } });
 
   test("a write succeeds, is counted and owed, and what it wrote is read and listed", async () => {
@@ -273,7 +277,7 @@ describe("a gateway", () => {
       headers: { authorization: basic },
       body,
       duplex: "half",
-    } as RequestInit);
+    });
     push?.(new Uint8Array(1000));
     await waitUntil(async () => (await connectionsOf("webdav")) === 1);
     const url = gateways.url("webdav");
