@@ -184,9 +184,9 @@ describe("with a store down", () => {
   const get = (
     protocol: "webdav" | "restic",
     name: string,
-    init: RequestInit & { headers?: Record<string, string> } = {},
+    { headers = {}, ...init }: { method?: string; body?: string; headers?: Record<string, string> } = {},
   ): Promise<Response> =>
-    fetch(`${gateways.url(protocol)}${name}`, { ...init, headers: { authorization: basic, ...init.headers } });
+    fetch(`${gateways.url(protocol)}${name}`, { ...init, headers: { authorization: basic, ...headers } });
 
   test("a write succeeds, is counted and owed, and what it wrote is read and listed", async () => {
     await get("webdav", "/before", { method: "PUT", body: "before" });
