@@ -3,21 +3,31 @@ import { collect } from "../src/body.ts";
 import { replayable } from "../src/replayable.ts";
 import type { Body } from "../src/store.ts";
 
-/** A source that gives one letter each time it is told to, and can be told to fail. */
+type Step = { readonly text: string } | { readonly error: Error } | "end";
+
+/** A source that gives what it is told to, when it is asked or told, whichever comes later; and can be told to fail. */
 function pushed(): { body: Body; push: (text: string) => void; end: (error?: Error) => void; returned: () => boolean } {
-  const waiting: { resolve: (result: IteratorResult<Uint8Array>) => void; reject: (error: Error) => void }[] = [];
+  const told: Step[] = [];
+  const asking: ((step: Step) => void)[] = [];
   let returned = false;
   const done: IteratorResult<Uint8Array> = { done: true, value: undefined };
+  const tell = (step: Step): void => {
+    const asker = asking.shift();
+    if (asker === undefined) told.push(step);
+    else asker(step);
+  };
   return {
     body: {
       size: undefined,
       reopenable: false,
       open: () => ({
         [Symbol.asyncIterator]: () => ({
-          next: () =>
-            new Promise<IteratorResult<Uint8Array>>((resolve, reject) => {
-              waiting.push({ resolve, reject });
-            }),
+          next: async (): Promise<IteratorResult<Uint8Array>> => {
+            const step = told.shift() ?? (await new Promise<Step>((resolve) => asking.push(resolve)));
+            if (step === "end") return done;
+            if ("error" in step) throw step.error;
+            return { done: false, value: Buffer.from(step.text) };
+          },
           return: () => {
             returned = true;
             return Promise.resolve(done);
@@ -25,8 +35,8 @@ function pushed(): { body: Body; push: (text: string) => void; end: (error?: Err
         }),
       }),
     },
-    push: (text) => waiting.shift()?.resolve({ done: false, value: Buffer.from(text) }),
-    end: (error) => (error === undefined ? waiting.shift()?.resolve(done) : waiting.shift()?.reject(error)),
+    push: (text) => tell({ text }),
+    end: (error) => tell(error === undefined ? "end" : { error }),
     returned: () => returned,
   };
 }
@@ -49,7 +59,6 @@ it("gives a second opening every byte, though the first was abandoned while the 
   for (const letter of ["b", "c", "d"]) {
     await turn();
     source.push(letter);
-    await new Promise((resolve) => setTimeout(resolve, 5));
   }
   await turn();
   source.end();
@@ -64,7 +73,6 @@ it("gives each opening the source's own error, never an end that looks like one"
   const first = collect(body.open());
   await turn();
   source.push("a");
-  await new Promise((resolve) => setTimeout(resolve, 5));
   source.end(new Error("the pipe broke"));
   await expect(first).rejects.toThrow("the pipe broke");
   await expect(collect(body.open())).rejects.toThrow("the pipe broke");
