@@ -52,25 +52,31 @@ export function httpError(failure: HttpFailure): HoldfastError {
   return new HoldfastError(code, message, { cause, retryAfterMs, retryable });
 }
 
+/** The server's certificate proves nothing. */
+const CERTIFICATE_CODE =
+  /^(?:CERT_|ERR_TLS_CERT|UNABLE_TO_(?:GET|VERIFY)|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA|CRL_)/u;
 /** Errors of TLS that stay until someone changes something: trying again only repeats them. */
-const TLS_CODE =
-  /^(?:CERT_|ERR_TLS_CERT|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA|CRL_|ERR_SSL_|ERR_TLS_|EPROTO$)/u;
+const TLS_CODE = /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/u;
 const TIMEOUT_CODE = /^(?:ETIMEDOUT|ESOCKETTIMEDOUT|UND_ERR_(?:CONNECT|HEADERS|BODY)_TIMEOUT)$/u;
 const UNAVAILABLE_CODE =
-  /^(?:ECONN(?:REFUSED|RESET|ABORTED)|EPIPE|ENOTFOUND|EAI_\w+|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EMFILE|ENFILE|ENOBUFS|ERR_STREAM_PREMATURE_CLOSE|ERR_STREAM_DESTROYED|UND_ERR_\w+|HPE_\w+|ERR_HTTP\w*|ERR_SOCKET\w*)$/u;
+  /^(?:ECONN(?:REFUSED|RESET|ABORTED)|EPIPE|ENOTFOUND|EAI_\w+|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EMFILE|ENFILE|ENOBUFS|ERR_STREAM_PREMATURE_CLOSE|ERR_STREAM_DESTROYED|UND_ERR_(?!\w*TIMEOUT)\w+|HPE_\w+|ERR_HTTP\w*|ERR_SOCKET\w*)$/u;
 
 /** The error for a failure of a socket, of name resolution or of TLS; undefined when it is none. Looks into causes. */
 export function networkError(error: unknown): HoldfastError | undefined {
   for (let one = error, depth = 0; one instanceof Error && depth < 5; one = one.cause, depth++) {
     const code = "code" in one && typeof one.code === "string" ? one.code : "";
     const message = one.message === "" ? code : one.message;
+    if (CERTIFICATE_CODE.test(code)) {
+      return new HoldfastError("denied", `the certificate is not trusted: ${message}`, { cause: error });
+    }
     if (TLS_CODE.test(code)) {
       return new HoldfastError("unavailable", `TLS: ${message}`, { cause: error, retryable: false });
     }
+    // By the code first: the AWS SDK calls a reset connection a timeout.
+    if (UNAVAILABLE_CODE.test(code)) return new HoldfastError("unavailable", message, { cause: error });
     if (TIMEOUT_CODE.test(code) || one.name === "TimeoutError") {
       return new HoldfastError("timeout", message, { cause: error });
     }
-    if (UNAVAILABLE_CODE.test(code)) return new HoldfastError("unavailable", message, { cause: error });
     // Several addresses of one host were tried (happy eyeballs): each has its own error.
     if (one instanceof AggregateError && one.errors.length > 0) return networkError(one.errors[0]);
     if (one.message === "aborted" || one.message === "terminated" || one.message === "socket hang up") {

@@ -86,7 +86,7 @@ describe("errors of Azure", () => {
     ["InternalError", 500, "unavailable", true],
     ["Md5Mismatch", 400, "corrupt", true],
     ["ECONNREFUSED", 0, "unavailable", true],
-    ["CERT_HAS_EXPIRED", 0, "unavailable", false],
+    ["CERT_HAS_EXPIRED", 0, "denied", false],
     ["Whatever", 429, "throttled", true],
     ["Whatever", 307, "unavailable", true],
   ])("%s (%i) is %s", (code, status, expected, retryable) => {

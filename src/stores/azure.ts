@@ -18,7 +18,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import type * as Sdk from "@azure/storage-blob";
 import { checkedBytes } from "../body.ts";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { HoldfastError, isHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
@@ -287,7 +287,7 @@ export class AzureStore implements Store {
           blob.stageBlock(id, bytes, bytes.length, { abortSignal: link.signal, transactionalContentMD5: md5 }),
         );
       },
-      (error) => link.abort(error),
+      (error) => link.abort(this.#operations.mapped(error)),
     );
     const blobContentMD5 = whole.digest();
     await this.#operations.attempts(options.ifAbsent ? 1 : BLOCK_ATTEMPTS, link.signal, async (attempt) => {
@@ -315,7 +315,13 @@ export class AzureStore implements Store {
         const pages = this.#container
           .listBlobsFlat({ prefix: this.#prefix + prefix, abortSignal: link.signal })
           .byPage({ maxPageSize: this.#pageNames, ...(token === undefined ? {} : { continuationToken: token }) });
-        const next = await pages.next();
+        const next = await pages.next().catch((error: unknown) => {
+          const mapped = this.#operations.mapped(error);
+          if (mapped.code !== "internal") throw error;
+          throw new HoldfastError("unavailable", `the listing cannot be understood: ${mapped.message}`, {
+            cause: error,
+          });
+        });
         if (next.done) return undefined;
         const names = next.value.segment.blobItems.flatMap((item: Sdk.BlobItem): ObjectInfo[] => {
           const name = this.#listedName(item.name, prefix);
@@ -463,9 +469,13 @@ export function mapAzureError(error: unknown, container: string, nowMs: number):
   }
   const network = networkError(error);
   if (network) return network;
-  if (error instanceof Error && error.name === "AbortError") return toHoldfastError(error);
+  // Aborts of our own never come here (see StoreOperations): this is how the library says that a connection broke.
+  if (error instanceof Error && error.name === "AbortError") {
+    return new HoldfastError("unavailable", "the connection ended early", { cause: error });
+  }
   if (byStatus && status !== undefined && status >= 300) return byStatus;
   if (byStatus) return new HoldfastError("unavailable", `the answer cannot be understood: ${said}`, { cause: error });
+  // A mistake of ours or of the SDK's; or, in the SDK's reading of XML, an answer that is nonsense.
   return new HoldfastError("internal", message, { cause: error });
 }
 

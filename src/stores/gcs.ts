@@ -42,8 +42,8 @@ import type {
 import { parseStoreUrl } from "../store-url.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { pathParts, urlParameters } from "../url-parameters.ts";
-import { HttpClient, drain, jsonOf, textOf } from "./http-client.ts";
-import type { HttpAnswer, HttpRequest } from "./http-client.ts";
+import { HttpService, drain, jsonOf, textOf } from "./http-service.ts";
+import type { ServiceAnswer, ServiceRequest } from "./http-service.ts";
 import { loadPeer } from "./load-peer.ts";
 import { inNameOrder } from "./name-order.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
@@ -116,7 +116,7 @@ export class GcsStore implements Store {
   readonly #settings: GcsSettings;
   readonly #context: StoreContext;
   readonly #authorize: Authorize;
-  readonly #http: HttpClient;
+  readonly #http: HttpService;
   readonly #operations: StoreOperations;
   readonly #partBytes: number;
   readonly #pageNames: number | undefined;
@@ -126,7 +126,7 @@ export class GcsStore implements Store {
     this.#context = context;
     this.#authorize = authorize;
     this.#settings = parseGcsUrl(url, context.env);
-    this.#http = new HttpClient({ env: context.env });
+    this.#http = new HttpService({ env: context.env });
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames;
     if (this.#partBytes % PIECE_UNIT_BYTES !== 0) {
@@ -187,6 +187,7 @@ export class GcsStore implements Store {
         method: "GET",
         path: `${this.#pathOf(name)}?alt=media${generation}`,
         headers: { "accept-encoding": "identity", ...(whole ? {} : { range: `bytes=${start}-${end - 1}` }) },
+        held: true,
         signal: link.signal,
       });
       const rangeStart = /^bytes (\d+)-/u.exec(answer.headers["content-range"] ?? "")?.[1];
@@ -233,7 +234,7 @@ export class GcsStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#operations.close()) await this.#http.close();
+    if (this.#operations.close()) this.#http.close();
   }
 
   async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
@@ -415,14 +416,14 @@ export class GcsStore implements Store {
     return parsed(objectSchema, await jsonOf(answer));
   }
 
-  async #send(request: Omit<HttpRequest, "origin">): Promise<HttpAnswer> {
+  async #send(request: Omit<ServiceRequest, "origin">): Promise<ServiceAnswer> {
     const authorization = this.#settings.anonymous ? {} : await this.#authorize(request.signal);
     const headers = { ...request.headers, ...authorization };
     return this.#http.send({ ...request, origin: this.#settings.origin, headers });
   }
 
   /** The error that an answer stands for. With `ofBucket`, a 404 means that the bucket is missing. */
-  async #failure(answer: HttpAnswer, ofBucket = false): Promise<HoldfastError> {
+  async #failure(answer: ServiceAnswer, ofBucket = false): Promise<HoldfastError> {
     const { status, headers } = answer;
     const text = await textOf(answer);
     const said = /"message":\s*"((?:[^"\\]|\\.)*)"/u.exec(text)?.[1] ?? text.slice(0, 200).replaceAll(/\s+/gu, " ");

@@ -61,7 +61,7 @@ import { defaultProvider } from "@aws-sdk/credential-provider-node";
 import { parseKnownFiles } from "@smithy/core/config";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { checkedBytes } from "../body.ts";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { HoldfastError, isHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName, compareNames } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
@@ -589,7 +589,7 @@ export class S3Store implements Store {
           size += part.size;
           done.push(await this.#uploadPart(name, uploadId, part, link.signal));
         },
-        (error) => link.abort(error),
+        (error) => link.abort(this.#operations.mapped(error)),
       );
       done.sort((a, b) => a.number - b.number);
       const md5 = createHash("md5");
@@ -863,7 +863,10 @@ export function mapS3Error(error: unknown, bucket: string, nowMs: number): Holdf
   }
   const network = networkError(error);
   if (network) return network;
-  if (error instanceof Error && error.name === "AbortError") return toHoldfastError(error);
+  // Aborts of our own never come here (see StoreOperations): this is how the library says that a connection broke.
+  if (error instanceof Error && error.name === "AbortError") {
+    return new HoldfastError("unavailable", "the connection ended early", { cause: error });
+  }
   if (byStatus && status !== undefined && status >= 300) return byStatus;
   // A success whose content cannot be understood: something other than an S3 service answered.
   if (byStatus)

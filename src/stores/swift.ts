@@ -41,8 +41,8 @@ import type {
 } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { pathParts, urlParameters } from "../url-parameters.ts";
-import { HttpClient, drain, encodePath, jsonOf, textOf } from "./http-client.ts";
-import type { HttpAnswer, HttpRequest } from "./http-client.ts";
+import { HttpService, drain, encodePath, jsonOf, textOf } from "./http-service.ts";
+import type { ServiceAnswer, ServiceRequest } from "./http-service.ts";
 import { inNameOrder } from "./name-order.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
 
@@ -204,7 +204,7 @@ export class SwiftStore implements Store {
   readonly capabilities: Capabilities;
   readonly #settings: SwiftSettings;
   readonly #context: StoreContext;
-  readonly #http: HttpClient;
+  readonly #http: HttpService;
   readonly #operations: StoreOperations;
   readonly #partBytes: number;
   readonly #pageNames: number;
@@ -216,7 +216,7 @@ export class SwiftStore implements Store {
     this.label = context.label;
     this.#context = context;
     this.#settings = parseSwiftUrl(url, context.env);
-    this.#http = new HttpClient({ env: context.env, caFile: this.#settings.caFile });
+    this.#http = new HttpService({ env: context.env, caFile: this.#settings.caFile });
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames ?? PAGE_NAMES;
     this.#operations = new StoreOperations({
@@ -268,6 +268,7 @@ export class SwiftStore implements Store {
       const answer = await this.#send({
         method: "GET",
         path: this.#pathOf(name),
+        held: true,
         signal: link.signal,
         ...(range ? { headers: { range: `bytes=${range.offset}-${last}` } } : {}),
       });
@@ -318,7 +319,7 @@ export class SwiftStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#operations.close()) await this.#http.close();
+    if (this.#operations.close()) this.#http.close();
   }
 
   async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
@@ -397,6 +398,7 @@ export class SwiftStore implements Store {
       .slice(0, 32);
     const folder = `${digest}/${randomBytes(12).toString("hex")}`;
     const segments: Segment[] = [];
+    const attempted: string[] = [];
     try {
       const parts = async function* (): AsyncGenerator<Part> {
         yield first;
@@ -407,12 +409,13 @@ export class SwiftStore implements Store {
         (part) => Math.max(1, Math.min(PARALLEL_SEGMENTS, Math.floor(IN_FLIGHT_BYTES / part.size))),
         async (part) => {
           const path = `${container}/${folder}/${String(part.number).padStart(8, "0")}`;
+          attempted.push(path);
           const etag = await this.#operations.attempts(SEGMENT_ATTEMPTS, link.signal, () =>
             this.#putBytes(path, part, link.signal),
           );
           segments.push({ number: part.number, path, etag, size: part.size });
         },
-        (error) => link.abort(error),
+        (error) => link.abort(this.#operations.mapped(error)),
       );
       segments.sort((a, b) => a.number - b.number);
       const manifest = segments.map(({ path, etag, size }) => ({
@@ -433,31 +436,21 @@ export class SwiftStore implements Store {
       this.#containerSeen();
       return segments.reduce((sum, { size }) => sum + size, 0);
     } catch (error) {
-      await this.#discard(name, container, folder);
+      await this.#discard(name, `${container}/${folder}/`, attempted);
       throw error;
     }
   }
 
   /**
-   * Deletes the segments of a put that failed, and again those that were still on their way; unless the manifest was
-   * stored after all and only its answer was lost.
+   * Deletes the segments of a put that failed; unless the manifest was stored after all and only its answer was lost. Each
+   * that was begun is deleted by name, whether it is there or not: a delete is younger than a put that is still on its way,
+   * so the server drops what comes in behind it.
    */
-  async #discard(name: string, container: string, folder: string): Promise<void> {
+  async #discard(name: string, folder: string, attempted: readonly string[]): Promise<void> {
     await this.#operations.cleanUp("swift.segments-left-behind", name, async (signal) => {
       const used = await this.#segmentsOf(name, signal);
-      if (used.some((path) => path.startsWith(`${container}/${folder}/`))) return;
-      for (let round = 0; round < 5; round++) {
-        const query = new URLSearchParams({ format: "json", prefix: `${folder}/` });
-        const answer = await this.#send({ method: "GET", path: `${container}?${query.toString()}`, signal });
-        if (answer.status !== 200) throw await this.#failure(answer, signal);
-        const left = parsed(listingSchema, await jsonOf(answer));
-        if (left.length === 0) return;
-        await this.#deleteEach(
-          left.map((entry) => `${container}/${encodePath(entry.name)}`),
-          signal,
-        );
-      }
-      throw new HoldfastError("unavailable", "segments are still there after they were deleted");
+      if (used.some((path) => path.startsWith(folder))) return;
+      await this.#deleteEach(attempted, signal);
     });
   }
 
@@ -536,7 +529,7 @@ export class SwiftStore implements Store {
   }
 
   /** Sends a request to the account; with a new token, once, when the one there is has expired. */
-  async #send(request: Omit<HttpRequest, "origin">): Promise<HttpAnswer> {
+  async #send(request: Omit<ServiceRequest, "origin">): Promise<ServiceAnswer> {
     for (let attempt = 1; ; attempt++) {
       const session = await this.#open(request.signal);
       const { origin, path, token } = session;
@@ -590,13 +583,13 @@ export class SwiftStore implements Store {
     return sessionAt(storageUrlIn(serviceCatalog, access.region), token.id);
   }
 
-  async #expect(answer: HttpAnswer, signal: AbortSignal, ...statuses: readonly number[]): Promise<void> {
+  async #expect(answer: ServiceAnswer, signal: AbortSignal, ...statuses: readonly number[]): Promise<void> {
     if (!statuses.includes(answer.status)) throw await this.#failure(answer, signal);
     await drain(answer);
   }
 
   /** The error that an answer stands for. With a signal, a 404 is looked into: it may be the container that is missing. */
-  async #failure(answer: HttpAnswer, signal: AbortSignal | undefined): Promise<HoldfastError> {
+  async #failure(answer: ServiceAnswer, signal: AbortSignal | undefined): Promise<HoldfastError> {
     const { status, headers } = answer;
     const text = answer.body.readableEnded ? "" : (await textOf(answer)).slice(0, 300);
     const said = text
@@ -624,7 +617,7 @@ export class SwiftStore implements Store {
     if (answer.status === 200 || answer.status === 204) this.#containerSeen();
   }
 
-  async #noContainer(answer: HttpAnswer): Promise<HoldfastError> {
+  async #noContainer(answer: ServiceAnswer): Promise<HoldfastError> {
     await drain(answer);
     return new HoldfastError("unavailable", `the container ${this.#settings.container} does not exist`, {
       retryable: false,
@@ -723,14 +716,14 @@ function parsed<T>(schema: z.ZodType<T>, value: unknown): T {
   throw new HoldfastError("unavailable", "the server's answer does not have the form that was expected");
 }
 
-function lengthOf(answer: HttpAnswer): number {
+function lengthOf(answer: ServiceAnswer): number {
   const text = answer.headers["content-length"] ?? "";
   if (!/^\d+$/u.test(text)) throw new HoldfastError("unavailable", "the server did not say how long the object is");
   return Number(text);
 }
 
 /** The object's size from `Content-Range: bytes 0-9/100`. Throws where the server sent something else than was asked. */
-function rangeSize(answer: HttpAnswer, offset: number): number {
+function rangeSize(answer: ServiceAnswer, offset: number): number {
   const match = /^bytes (\d+)-\d+\/(\d+)$/u.exec(answer.headers["content-range"] ?? "");
   if (answer.status !== 206 || !match || Number(match[1]) !== offset) {
     throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
@@ -740,7 +733,7 @@ function rangeSize(answer: HttpAnswer, offset: number): number {
   return Number(match[2]);
 }
 
-function infoOf(name: string, size: number, answer: HttpAnswer): ObjectInfo {
+function infoOf(name: string, size: number, answer: ServiceAnswer): ObjectInfo {
   const { headers } = answer;
   const modifiedMs = Date.parse(headers["last-modified"] ?? "");
   const etag = (headers["etag"] ?? "").replaceAll('"', "");

@@ -1,29 +1,32 @@
 /**
- * HTTP for the kinds of store that speak a service's own protocol: kept connections, time limits, the environment's
- * proxies, a private authority, paths sent exactly as given. Redirects are not followed: credentials stay where they belong.
+ * HTTP for the kinds of store that speak a service's own protocol, which may send them to several places (an identity
+ * service, then the object store). Paths are sent exactly as given, and redirects are not followed: credentials stay where
+ * they belong.
  */
 import { readFileSync } from "node:fs";
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
-import { Agent, EnvHttpProxyAgent } from "undici";
-import type { Dispatcher } from "undici";
 import { HoldfastError } from "../errors.ts";
 import type { StoreContext } from "../open-store.ts";
+import { joinChunks } from "../parts.ts";
+import { HttpClient } from "./shared/http-client.ts";
+import type { TlsOptions } from "./shared/tls.ts";
 
-const CONNECT_TIMEOUT_MS = 15_000;
-/** A connection on which nothing moves is given up after this long, in milliseconds. */
-const IDLE_TIMEOUT_MS = 60_000;
+/** Connections at once to one place. */
+const CONNECTIONS = 64;
+/** Content up to this size goes out together with the head of its request, which saves waiting for an acknowledgement. */
+const JOIN_BYTES = 1024 * 1024;
 /** Answers that are read as text are at most this long, in bytes. */
 const MAX_TEXT_BYTES = 32 * 1024 * 1024;
 
-export interface HttpClientOptions {
-  /** `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are read from here, in either case. */
+export interface HttpServiceOptions {
+  /** The environment's proxies are read from here. */
   readonly env: StoreContext["env"];
   /** File with certificates (PEM) that are trusted besides the public ones. */
   readonly caFile?: string | undefined;
 }
 
-export interface HttpRequest {
+export interface ServiceRequest {
   readonly method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
   /** `https://host[:port]`. */
   readonly origin: string;
@@ -32,10 +35,12 @@ export interface HttpRequest {
   readonly headers?: Readonly<Record<string, string>>;
   /** Chunks of the content; their length is announced. */
   readonly body?: readonly Uint8Array[] | undefined;
+  /** The caller reads the answer in its own time. Default false. */
+  readonly held?: boolean;
   readonly signal: AbortSignal;
 }
 
-export interface HttpAnswer {
+export interface ServiceAnswer {
   readonly status: number;
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
@@ -43,56 +48,53 @@ export interface HttpAnswer {
   readonly body: Readable;
 }
 
-export class HttpClient {
-  readonly #dispatcher: Dispatcher;
+export class HttpService {
+  readonly #env: StoreContext["env"];
+  readonly #tls: TlsOptions;
+  readonly #clients = new Map<string, HttpClient>();
 
-  constructor(options: HttpClientOptions) {
-    const { env, caFile } = options;
-    const ca = caFile === undefined ? {} : { ca: [...rootCertificates, readCa(caFile)] };
-    const common = {
-      connections: 64,
-      keepAliveTimeout: 30_000,
-      headersTimeout: IDLE_TIMEOUT_MS,
-      bodyTimeout: IDLE_TIMEOUT_MS,
-      connect: { timeout: CONNECT_TIMEOUT_MS, ...ca },
-    };
-    const httpProxy = env["http_proxy"] || env["HTTP_PROXY"];
-    const httpsProxy = env["https_proxy"] || env["HTTPS_PROXY"];
-    const noProxy = env["no_proxy"] || env["NO_PROXY"] || "";
-    this.#dispatcher =
-      httpProxy || httpsProxy
-        ? // Empty strings keep the proxies of the process's environment away where this store's has none.
-          new EnvHttpProxyAgent({ ...common, httpProxy: httpProxy ?? "", httpsProxy: httpsProxy ?? "", noProxy })
-        : new Agent(common);
+  constructor(options: HttpServiceOptions) {
+    this.#env = options.env;
+    this.#tls = options.caFile === undefined ? {} : { ca: [...rootCertificates, readCa(options.caFile)] };
   }
 
   /** Sends a request and gives the answer, whatever its status. */
-  async send(request: HttpRequest): Promise<HttpAnswer> {
-    const { method, origin, path, signal } = request;
+  async send(request: ServiceRequest): Promise<ServiceAnswer> {
+    const { method, origin, path, signal, held } = request;
+    let client = this.#clients.get(origin);
+    if (!client) {
+      client = new HttpClient({ origin, tls: this.#tls, connections: CONNECTIONS, env: this.#env });
+      this.#clients.set(origin, client);
+    }
     const chunks = request.body;
     const size = chunks?.reduce((sum, chunk) => sum + chunk.length, 0) ?? 0;
-    const answer = await this.#dispatcher.request({
+    const length = chunks ? { "content-length": String(size) } : {};
+    const answer = await client.send({
       method,
-      origin,
       path,
       signal,
-      headers: { ...request.headers, ...(chunks ? { "content-length": String(size) } : {}) },
-      body: !chunks || size === 0 ? null : Readable.from(chunks, { objectMode: false }),
+      headers: { ...request.headers, ...length },
+      body: !chunks || size === 0 ? undefined : each(size <= JOIN_BYTES ? [joinChunks(chunks)] : chunks),
+      held,
     });
     const headers: Record<string, string> = {};
     for (const [name, value] of Object.entries(answer.headers)) {
       if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(", ") : value;
     }
-    return { status: answer.statusCode, headers, body: answer.body };
+    return { status: answer.status, headers, body: answer.body };
   }
 
-  async close(): Promise<void> {
-    await this.#dispatcher.destroy();
+  close(): void {
+    for (const client of this.#clients.values()) client.close();
   }
 }
 
+async function* each(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* chunks;
+}
+
 /** The whole answer as text. Throws `unavailable` when it is longer than any honest one. */
-export async function textOf(answer: HttpAnswer): Promise<string> {
+export async function textOf(answer: ServiceAnswer): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of answer.body as AsyncIterable<Buffer>) {
@@ -106,7 +108,7 @@ export async function textOf(answer: HttpAnswer): Promise<string> {
 }
 
 /** The whole answer as JSON. Throws `unavailable` when it is none. */
-export async function jsonOf(answer: HttpAnswer): Promise<unknown> {
+export async function jsonOf(answer: ServiceAnswer): Promise<unknown> {
   const text = await textOf(answer);
   try {
     return JSON.parse(text) as unknown;
@@ -116,7 +118,7 @@ export async function jsonOf(answer: HttpAnswer): Promise<unknown> {
 }
 
 /** Reads what is left of an answer that has nothing to say, so that its connection can be used again. */
-export async function drain(answer: HttpAnswer): Promise<void> {
+export async function drain(answer: ServiceAnswer): Promise<void> {
   let size = 0;
   for await (const chunk of answer.body as AsyncIterable<Buffer>) {
     size += chunk.length;
