@@ -192,7 +192,14 @@ function guarded(
 /** Recognises a store by its URL, however its password may change. Folders by their absolute path. */
 function fingerprint(store: StoreDescription): string {
   const { parsed } = store;
-  const place = parsed.scheme === "file" ? resolve(parsed.path) : `${parsed.host}:${parsed.port ?? ""}${parsed.path}`;
+  // The query may say where the store is (an endpoint); what in it looks like a credential does not count.
+  const query = (parsed.query ?? "")
+    .split("&")
+    .filter((part) => !/^[^=]*(?:key|secret|token|pass|sig|auth)/iu.test(part));
+  const place =
+    parsed.scheme === "file"
+      ? resolve(parsed.path)
+      : `${parsed.host}:${parsed.port ?? ""}${parsed.path}?${query.sort().join("&")}`;
   return createHash("sha256").update(`${parsed.scheme} ${place}`).digest("hex").slice(0, 32);
 }
 
