@@ -460,7 +460,7 @@ class Rsync {
   }
 
   #common(): string[] {
-    return ["--8-bit-output", "--no-human-readable", "--secluded-args", "--no-motd", ...this.#place.args];
+    return ["--8-bit-output", "--no-human-readable", "-s", "--no-motd", ...this.#place.args];
   }
 
   async #run(args: readonly string[], input: string, signal: AbortSignal): Promise<Buffer> {
