@@ -164,7 +164,11 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
         response.writeHead(200, { "Content-Type": "text/plain" }).end("ok\n");
         return;
       }
-      if (options.open) checkOrigin(request);
+      const refusal = options.open ? refusalOf(request) : undefined;
+      if (refusal !== undefined) {
+        response.writeHead(403, { "Content-Type": "text/plain", Connection: "close" }).end(`${refusal}\n`);
+        return;
+      }
       await gateway.handle(exchange);
     };
     void work()
@@ -336,14 +340,15 @@ async function finish(exchange: Exchange): Promise<void> {
   });
 }
 
-/** What a browser must not be able to do with a gateway that asks for no credential. */
-function checkOrigin(request: IncomingMessage): void {
+/** Why a request is refused that a web page may have sent: what a browser must not do where no credential is asked for. */
+function refusalOf(request: IncomingMessage): string | undefined {
   const host = (request.headers.host ?? "").replace(/:\d+$/u, "").toLowerCase();
   if (!/^(localhost|127(\.\d{1,3}){3}|\[::1\])$/u.test(host)) {
-    throw new HoldfastError("denied", "without credentials only requests to localhost are taken");
+    return "without credentials only requests to localhost are taken";
   }
   const origin = request.headers.origin;
   if (origin !== undefined && origin.replace(/^https?:\/\//u, "") !== request.headers.host) {
-    throw new HoldfastError("denied", "without credentials no request of a web page is taken");
+    return "without credentials no request of a web page is taken";
   }
+  return undefined;
 }
