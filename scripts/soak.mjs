@@ -86,11 +86,10 @@ const gateway = spawn(
     stdio: ["ignore", "pipe", "inherit"],
   },
 );
-let died = false;
-gateway.on("exit", () => (died = true));
+const died = () => gateway.exitCode !== null || gateway.signalCode !== null;
 let said = "";
 gateway.stdout.on("data", (chunk) => (said += chunk));
-while (!/http:\S+/u.test(said) && !died) await delay(20);
+while (!/http:\S+/u.test(said) && !died()) await delay(20);
 const base = `${/http:\S+/u.exec(said)[0]}/soak`;
 
 const digest = (bytes) => createHash("sha256").update(bytes).digest("hex");
@@ -123,7 +122,7 @@ const read = async (name, where) => {
 
 const client = async (index) => {
   const names = [];
-  while (performance.now() < endMs && !died) {
+  while (performance.now() < endMs && !died()) {
     await delay(pauseMs * (0.5 + Math.random()));
     const dice = Math.random();
     const known = names[Math.floor(Math.random() * names.length)];
@@ -164,7 +163,7 @@ const client = async (index) => {
 };
 
 const chaos = async () => {
-  for (let turn = 0; performance.now() < endMs - 8000 && !died; turn++) {
+  for (let turn = 0; performance.now() < endMs - 8000 && !died(); turn++) {
     await delay(4000 + Math.random() * 4000);
     const server = servers[turn % servers.length];
     await server.kill();
@@ -177,7 +176,7 @@ const chaos = async () => {
 let peakMiB = 0;
 let peakFiles = 0;
 const watch = setInterval(() => {
-  if (died) return;
+  if (died()) return;
   const status = readFileSync(`/proc/${gateway.pid}/status`, "utf8");
   peakMiB = Math.max(peakMiB, Number(/VmRSS:\s+(\d+)/u.exec(status)[1]) / 1024);
   void readdir(`/proc/${gateway.pid}/fd`).then(
@@ -187,10 +186,10 @@ const watch = setInterval(() => {
 }, 500);
 
 await Promise.all([chaos(), ...Array.from({ length: clients }, (_, index) => client(index))]);
-if (died) wrong.push("the gateway died");
+if (died()) wrong.push("the gateway died");
 // Circuit breakers let a store rest for a while.
 let unread = [...expected.keys()];
-for (let round = 0; round < 20 && unread.length > 0 && !died; round++) {
+for (let round = 0; round < 20 && unread.length > 0 && !died(); round++) {
   const again = [];
   for (const name of unread) if (!(await read(name, "at the end"))) again.push(name);
   unread = again;
@@ -199,7 +198,7 @@ for (let round = 0; round < 20 && unread.length > 0 && !died; round++) {
 for (const name of unread) wrong.push(`at the end: ${name} cannot be read`);
 clearInterval(watch);
 gateway.kill("SIGTERM");
-if (!died) await once(gateway, "exit");
+if (!died()) await once(gateway, "exit");
 const holdfast = async (command) => {
   const child = spawn(process.execPath, [main, "-p", "pool.json", "-q", command], {
     cwd: home,
