@@ -21,13 +21,14 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "10" },
     clients: { type: "string", default: "64" },
     "pause-ms": { type: "string", default: "100" },
+    main: { type: "string", default: fileURLToPath(new URL("../dist/cli/main.js", import.meta.url)) },
   },
 });
 const clients = Number(values.clients);
 const pauseMs = Number(values["pause-ms"]);
 const endMs = performance.now() + Number(values.minutes) * 60_000;
 const home = await mkdtemp(join(tmpdir(), "holdfast-soak-"));
-const main = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const { main } = values;
 const env = { ...process.env, HOME: home, HOLDFAST_CACHE: join(home, "cache") };
 const counts = { puts: 0, degraded: 0, gets: 0, deletes: 0, refused: 0, bytes: 0, kills: 0 };
 const wrong = [];
