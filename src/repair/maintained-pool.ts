@@ -418,6 +418,7 @@ export class MaintainedPool implements Pool {
     for (const action of actions) options.onAction?.(action);
     if (dryRun) return;
     const mended = await mend(this.#core, name, plan, state, options.signal);
+    this.#core.ledger.maintainSoon();
     sum.done += mended.done;
     sum.failed += mended.failed;
     sum.bytes += mended.bytes;

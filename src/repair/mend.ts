@@ -172,8 +172,9 @@ async function noteMarks(
   touched: readonly Member[],
 ): Promise<void> {
   const { ledger } = core;
-  if (Object.keys(marks).length > 0)
-    await Promise.all(ledger.append({ objects: [{ ...record, copies: marks }] }).values());
+  // Not waited for: until it is written the debt stands, which costs another look and nothing else. So the marks of many
+  // objects share a segment, where otherwise a long repair would leave a segment for every few of them.
+  if (Object.keys(marks).length > 0) ledger.append({ objects: [{ ...record, copies: marks }] });
   if (touched.length === 0) return;
   await ledger.freshen();
   const now = ledger.index.get(name);

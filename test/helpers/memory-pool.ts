@@ -73,6 +73,8 @@ export interface MemoryPoolOptions extends Partial<
   readonly index?: LedgerIndex;
   readonly fingerprints?: readonly string[];
   readonly mergeAt?: number;
+  /** Default 0: every operation asks the stores anew. */
+  readonly freshMs?: number;
 }
 
 export interface MemoryPool {
@@ -101,7 +103,7 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
     logger: silentLogger,
     machine: options.machine ?? randomBytes(4).toString("hex"),
     openIndex: () => index,
-    freshMs: 0,
+    freshMs: options.freshMs ?? 0,
     hearMs: 1000,
     ...(options.mergeAt === undefined ? {} : { mergeAt: options.mergeAt }),
   });
