@@ -189,9 +189,9 @@ async function check(scene: Scene, work: string): Promise<void> {
   for (const store of ["a", "b", "c"]) {
     const folder = join(work, store);
     expect(filesBelow(folder, false)).toEqual([...names, "after"].sort());
-    for (const [name, value] of values) {
-      if (value !== undefined) expect(readFileSync(join(folder, name), "utf8")).toBe(value);
-    }
+    expect(names.map((name) => readFileSync(join(folder, name), "utf8"))).toEqual(
+      names.map((name) => values.get(name)),
+    );
     expect(filesBelow(folder, true).filter((name) => name.startsWith(".holdfast/tmp/"))).toEqual([]);
   }
 }

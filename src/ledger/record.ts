@@ -168,7 +168,8 @@ function joinVersions(a: ObjectRecord, b: ObjectRecord): ObjectRecord {
 /** Ties (one writer's clock never gives them, damaged segments might) are broken by what is owed: never lose a debt. */
 function laterMark(a: CopyMark, b: CopyMark): boolean {
   if (a.rev !== b.rev) return a.rev > b.rev;
-  return weight(a) > weight(b);
+  if (a.state !== b.state) return weight(a) > weight(b);
+  return (a.reason ?? "") > (b.reason ?? "");
 }
 
 function weight(mark: CopyMark): number {
