@@ -6,7 +6,7 @@
  * and read again from the stores.
  */
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { Database, RootDatabase } from "lmdb";
@@ -23,6 +23,10 @@ const { open } = createRequire(import.meta.url)("lmdb") as typeof import("lmdb")
 
 /** Raised when what is kept changes its form: an index of another form is thrown away. */
 const INDEX_FORM = "1";
+/** Pages of an index, and the number that LMDB keeps at this place of the first two. */
+const PAGE_BYTES = 4096;
+const MAGIC_OFFSET = 24;
+const MAGIC = 0xbeefc0de;
 const NO_TABLE: ReadonlyMap<string, number> = new Map();
 const damaged = (why: string): HoldfastError => new HoldfastError("corrupt", `the local index is damaged: ${why}`);
 
@@ -31,7 +35,7 @@ export function openLmdbIndex(folder: string): LedgerIndex {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, "index.lmdb");
   const boot = bootId();
-  const first = tryOpen(path);
+  const first = isForeign(path) ? undefined : tryOpen(path);
   if (first !== undefined) {
     const form = first.facts.get("index:form");
     const openedIn = first.facts.get("index:boot");
@@ -45,6 +49,32 @@ export function openLmdbIndex(folder: string): LedgerIndex {
   const fresh = tryOpen(path);
   if (fresh === undefined) throw new HoldfastError("unavailable", "the local index cannot be opened");
   return start(fresh, boot);
+}
+
+/** LMDB maps what it opens into memory and ends the process over a file that is not its own: so that is looked at first. */
+function isForeign(path: string): boolean {
+  let file: number;
+  try {
+    file = openSync(path, "r");
+  } catch {
+    return false;
+  }
+  try {
+    const bytes = Buffer.alloc(2 * PAGE_BYTES);
+    const length = readSync(file, bytes, 0, bytes.length, 0);
+    if (length === 0) return false;
+    return (
+      length < bytes.length ||
+      [0, PAGE_BYTES].some((page) => bytes.readUInt32LE(page + MAGIC_OFFSET) !== MAGIC && !isBlank(bytes, page))
+    );
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A page that is not written yet. */
+function isBlank(bytes: Buffer, page: number): boolean {
+  return bytes.subarray(page, page + PAGE_BYTES).every((byte) => byte === 0);
 }
 
 interface Tables {

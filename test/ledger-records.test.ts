@@ -1,0 +1,416 @@
+/** Properties of records, the clock, segments and the index. Seeds are printed by fast-check when one fails. */
+import fc from "fast-check";
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { execFile } from "node:child_process";
+import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
+import { afterAll, describe, expect, it } from "vitest";
+import { HoldfastError } from "../src/errors.ts";
+import { HybridClock, isVersion } from "../src/ledger/hybrid-clock.ts";
+import type { Version } from "../src/ledger/hybrid-clock.ts";
+import { formatIdentity, parseIdentity } from "../src/ledger/identity.ts";
+import { MemoryIndex } from "../src/ledger/ledger-index.ts";
+import type { LedgerIndex } from "../src/ledger/ledger-index.ts";
+import { currentRecord, isSettled, mergeRecord, mergeStoreRecord } from "../src/ledger/record.ts";
+import type { CopyMark, NameState, ObjectRecord, StoreRecord } from "../src/ledger/record.ts";
+import { decodeSegment, encodeSegment, parseSegmentName, segmentName } from "../src/ledger/segment.ts";
+import { openLmdbIndex } from "../src/lmdb-index.ts";
+import { commandPath } from "./helpers/command.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "holdfast-ledger-"));
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const STORES = ["1111111111111111", "2222222222222222", "3333333333333333"];
+const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, "0");
+const version: fc.Arbitrary<Version> = fc
+  .tuple(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 0, max: 2 }), fc.integer({ min: 1, max: 3 }))
+  .map(([ms, counter, writer]) => `${hex(ms, 12)}${hex(counter, 4)}-${hex(writer, 16)}`);
+const mark: fc.Arbitrary<CopyMark> = fc.record(
+  {
+    state: fc.constantFrom("holds", "copy", "delete", "none"),
+    rev: version,
+    reason: fc.constantFrom("full", "timeout"),
+  },
+  { requiredKeys: ["state", "rev"] },
+);
+const name = fc.oneof(
+  fc.constantFrom("a", "a/b", "b", "z", "\u{10000}", "\uffff", "é"),
+  fc
+    .string({ unit: "grapheme", minLength: 1, maxLength: 12 })
+    .filter((text) => text.isWellFormed() && !text.includes("\0")),
+);
+const content = fc.record({
+  size: fc.integer({ min: 0, max: 9_000_000 }),
+  sha256: fc.constantFrom("aa".repeat(32), "bb".repeat(32)),
+});
+
+/**
+ * Records as writers make them: what a version is (kind, content, base, settles) is decided once, by its writer; only
+ * marks differ between two records of one version, and an intent may become the put of the same version.
+ */
+function recordsOf(names: fc.Arbitrary<string>): fc.Arbitrary<ObjectRecord[]> {
+  return fc
+    .array(
+      fc.record({
+        name: names,
+        version,
+        base: fc.option(version, { nil: "" }),
+        kind: fc.constantFrom("put", "delete", "intent"),
+        content,
+        settles: fc.option(fc.array(version, { maxLength: 2 }), { nil: undefined }),
+        copies: fc.dictionary(fc.constantFrom(...STORES), mark, { maxKeys: 3 }),
+      }),
+      { minLength: 1, maxLength: 10 },
+    )
+    .map((list) => {
+      const decided = new Map<string, Pick<ObjectRecord, "kind" | "base" | "content" | "settles">>();
+      return list.map((one): ObjectRecord => {
+        const key = `${one.name}\0${one.version}`;
+        const first = decided.get(key) ?? {
+          kind: one.kind,
+          base: one.base < one.version ? one.base : "",
+          ...(one.kind === "put"
+            ? { content: { ...one.content, pieceBytes: Math.max(1, one.content.size), pieces: "" } }
+            : {}),
+          ...(one.settles === undefined || one.kind === "intent" ? {} : { settles: [...new Set(one.settles)].sort() }),
+        };
+        decided.set(key, first);
+        return { name: one.name, version: one.version, copies: one.copies, ...first };
+      });
+    });
+}
+
+function merged(records: readonly ObjectRecord[]): NameState | undefined {
+  return records.reduce<NameState | undefined>(mergeRecord, undefined);
+}
+
+/** A state without regard to the order of keys. */
+function plain(state: NameState | undefined): unknown {
+  return state?.records.map((record) => ({
+    ...record,
+    copies: Object.entries(record.copies).sort(([one], [other]) => (one < other ? -1 : 1)),
+  }));
+}
+
+describe("merging records", () => {
+  const one = recordsOf(fc.constant("x"));
+
+  it("gives the same state in any order, however often each record comes", () => {
+    fc.assert(
+      fc.property(
+        one.chain((records) =>
+          fc.tuple(
+            fc.constant(records),
+            fc.shuffledSubarray(records, { minLength: records.length }),
+            fc.array(fc.constantFrom(...records), { maxLength: 8 }),
+          ),
+        ),
+        ([records, shuffled, repeated]) => {
+          const state = plain(merged(records));
+          expect(plain(merged(shuffled))).toEqual(state);
+          expect(plain(merged([...repeated, ...shuffled, ...repeated]))).toEqual(state);
+        },
+      ),
+      { numRuns: 2000 },
+    );
+  });
+
+  it("never lets an intent hide a finished record, and never loses the highest finished one", () => {
+    fc.assert(
+      fc.property(one, (records) => {
+        const state = merged(records);
+        const finished = records.filter((record) => record.kind !== "intent").map((record) => record.version);
+        expect(currentRecord(state)?.version).toBe(finished.sort().at(-1));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it("keeps the later of two marks, and of two as late the one that owes more", () => {
+    const record = (state: CopyMark["state"], rev: number): ObjectRecord => ({
+      name: "x",
+      version: `${hex(1, 12)}0000-${hex(1, 16)}`,
+      base: "",
+      kind: "delete",
+      copies: { [STORES[0] ?? ""]: { state, rev: `${hex(rev, 12)}0000-${hex(1, 16)}` } },
+    });
+    const stateOf = (...records: ObjectRecord[]): string | undefined =>
+      merged(records)?.records[0]?.copies[STORES[0] ?? ""]?.state;
+    expect(stateOf(record("delete", 2), record("none", 3))).toBe("none");
+    expect(stateOf(record("none", 3), record("delete", 2))).toBe("none");
+    expect(stateOf(record("none", 3), record("delete", 3))).toBe("delete");
+    expect(stateOf(record("delete", 3), record("none", 3))).toBe("delete");
+  });
+
+  it("merges what is known of a store in any order", () => {
+    const store = fc.record({
+      id: fc.constant(STORES[0] ?? ""),
+      rev: version,
+      fingerprint: fc.constant("f"),
+      label: fc.constant("A"),
+      state: fc.constantFrom("expected", "joining", "member", "draining"),
+      censused: fc.boolean(),
+    }) satisfies fc.Arbitrary<StoreRecord>;
+    fc.assert(
+      fc.property(fc.uniqueArray(store, { minLength: 1, selector: ({ rev }) => rev }), (records) => {
+        const state = records.reduce<StoreRecord | undefined>(mergeStoreRecord, undefined);
+        expect([...records].reverse().reduce<StoreRecord | undefined>(mergeStoreRecord, undefined)).toEqual(state);
+      }),
+    );
+  });
+});
+
+describe("the hybrid clock", () => {
+  it("gives ever higher versions, above all it observed, however the wall clock jumps", () => {
+    const step = fc.oneof(
+      fc.record({ now: fc.integer({ min: -5, max: 2 ** 41 }) }),
+      fc.record({ observe: fc.tuple(fc.integer({ min: 0, max: 2 ** 42 }), fc.integer({ min: 0, max: 0xffff })) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        let now = 0;
+        const clock = new HybridClock({ now: () => now }, "00000000000000aa");
+        let highest = "";
+        for (const one of steps) {
+          if ("now" in one) now = one.now;
+          else {
+            const seen = `${hex(one.observe[0], 12)}${hex(one.observe[1], 4)}-00000000000000bb`;
+            clock.observe(seen);
+            if (seen > highest) highest = seen;
+          }
+          const next = clock.next();
+          expect(isVersion(next)).toBe(true);
+          expect(next > highest).toBe(true);
+          highest = next;
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("goes on when the counter of a millisecond is used up", () => {
+    const clock = new HybridClock({ now: () => 5 }, "00000000000000aa");
+    let last = "";
+    for (let i = 0; i < 140_000; i++) {
+      const next = clock.next();
+      if (next <= last) expect.fail(`${next} after ${last}`);
+      last = next;
+    }
+    expect(last.startsWith(hex(7, 12))).toBe(true);
+  });
+});
+
+describe("segments", () => {
+  const pool = "ab".repeat(16);
+  const stores: StoreRecord[] = STORES.map((id, i) => ({
+    id,
+    rev: `${hex(i + 1, 12)}0000-${hex(1, 16)}`,
+    fingerprint: "f".repeat(32),
+    label: `Store ${i} "ü"`,
+    state: "member",
+    censused: i === 0,
+  }));
+
+  it("are read back as they were written", () => {
+    fc.assert(
+      fc.property(recordsOf(name), fc.subarray(stores), fc.boolean(), (objects, known, long) => {
+        const all = long ? Array.from({ length: 30 }, () => objects).flat() : objects;
+        const segment = { pool, replaces: long ? ["one", "two"] : [], stores: known, objects: all };
+        expect(decodeSegment(encodeSegment(segment))).toEqual(segment);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it("are corrupt, or the same, whichever byte is changed and wherever they are cut", () => {
+    const [objects] = fc.sample(recordsOf(name), { numRuns: 1, seed: 7 });
+    for (const repeat of [1, 40]) {
+      const segment = {
+        pool,
+        replaces: [],
+        stores,
+        objects: Array.from({ length: repeat }, () => objects ?? []).flat(),
+      };
+      const bytes = encodeSegment(segment);
+      const stride = Math.max(1, Math.floor(bytes.length / 400));
+      const outcome = (changed: Uint8Array): string => {
+        try {
+          expect(decodeSegment(changed)).toEqual(segment);
+          return "the same";
+        } catch (error) {
+          if (error instanceof HoldfastError && error.code === "corrupt") return "corrupt";
+          throw error;
+        }
+      };
+      for (let at = 0; at < bytes.length; at += stride) {
+        for (const bit of [0, 3, 7]) {
+          const changed = Buffer.from(bytes);
+          changed[at] = (changed[at] ?? 0) ^ (1 << bit);
+          outcome(changed);
+        }
+        expect(outcome(bytes.subarray(0, at))).toBe("corrupt");
+      }
+      expect(outcome(bytes)).toBe("the same");
+      expect(outcome(Buffer.concat([bytes, Buffer.from("x")]))).toBe("corrupt");
+    }
+  });
+
+  it("of a newer format are refused as such, not taken for damage", () => {
+    const bytes = Buffer.from(encodeSegment({ pool, replaces: [], stores: [], objects: [] })).toString();
+    const [head] = bytes.split("\n");
+    const newer = `${(head ?? "").replace('"holdfast":1', '"holdfast":2')}\n`;
+    const foot = JSON.stringify({ records: 0, sha256: createHash("sha256").update(newer).digest("hex") });
+    for (const form of [Buffer.from(`${newer}${foot}\n`), gzipSync(`${newer}${foot}\n`)]) {
+      expect(() => decodeSegment(form)).toThrow(expect.objectContaining({ code: "unsupported" }));
+    }
+  });
+
+  it("have names that order by time and tell level and number of records", () => {
+    const early = segmentName(0, `${hex(1, 12)}0000-${hex(1, 16)}`, 12);
+    const later = segmentName(0, `${hex(2, 12)}0000-${hex(1, 16)}`, 3);
+    expect(early < later).toBe(true);
+    expect(parseSegmentName(early)).toEqual({ level: 0, records: 12 });
+    for (const other of ["x", ".holdfast/ledger/", ".holdfast/ledger/0-1-2", ".holdfast/store.json", `${early}.tmp`]) {
+      expect(parseSegmentName(other)).toBeUndefined();
+    }
+  });
+});
+
+describe("identities", () => {
+  const identity = { pool: "ab".repeat(16), store: "12".repeat(8) };
+
+  it("are read back as they were written", () => {
+    expect(parseIdentity(Buffer.from(formatIdentity(identity)), "A")).toEqual(identity);
+  });
+
+  it.each(["", "{", "[]", "{}", '{"holdfast":1,"pool":"x","store":"y"}'])("are corrupt as %j", (text) => {
+    expect(() => parseIdentity(Buffer.from(text), "A")).toThrow(
+      expect.objectContaining({ code: "corrupt", store: "A" }),
+    );
+  });
+
+  it("of a newer format are refused", () => {
+    const newer = formatIdentity(identity).replace('"holdfast":1', '"holdfast":2');
+    expect(() => parseIdentity(Buffer.from(newer), "A")).toThrow(expect.objectContaining({ code: "unsupported" }));
+  });
+});
+
+describe("the index", () => {
+  let opened = 0;
+  const fresh = (): LedgerIndex => openLmdbIndex(join(folder, `index-${opened++}`));
+  const answers = (index: LedgerIndex, prefix: string, after: string | undefined): unknown => ({
+    all: [...index.iterate(prefix, after)].map(([key, state]) => [key, plain(state)]),
+    unsettled: [...index.unsettled(prefix)].map(([key]) => key),
+    counts: index.counts(),
+    stores: [...index.stores()].sort((one, other) => (one.id < other.id ? -1 : 1)),
+    facts: [...index.facts("f:")].sort(),
+  });
+
+  it("gives the same answers in memory and in LMDB", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(recordsOf(name), { minLength: 1, maxLength: 6 }),
+        fc.array(name, { maxLength: 3 }),
+        fc.constantFrom("", "a", "a/", "\u{10000}"),
+        fc.option(name, { nil: undefined }),
+        async (batches, dropped, prefix, after) => {
+          const memory = new MemoryIndex();
+          const disk = fresh();
+          for (const [i, objects] of batches.entries()) {
+            for (const index of [memory, disk]) {
+              index.apply({ objects, segment: `segment-${i}` });
+              index.setFact(`f:${i}`, String(i));
+              if (i % 2 === 1) index.setFact(`f:${i - 1}`, undefined);
+            }
+          }
+          const known = new Set(batches.flat().map((record) => record.name));
+          for (const gone of dropped) {
+            if (!known.has(gone)) continue;
+            memory.drop(gone);
+            disk.drop(gone);
+          }
+          for (const index of [memory, disk]) index.forgetSegments(new Set(["segment-0"]));
+          expect(answers(disk, prefix, after)).toEqual(answers(memory, prefix, after));
+          expect([disk.hasSegment("segment-0"), disk.hasSegment("segment-1")]).toEqual([true, false]);
+          const unsettled = [...memory.iterate("")].filter(([, state]) => !isSettled(state)).length;
+          expect(memory.counts().unsettled).toBe(unsettled);
+          await disk.close();
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  it("is there again after it was closed, and thrown away after a boot without one", async () => {
+    const path = join(folder, "boots");
+    const record: ObjectRecord = {
+      name: "x",
+      version: `${hex(1, 12)}0000-${hex(1, 16)}`,
+      base: "",
+      kind: "delete",
+      copies: {},
+    };
+    const first = openLmdbIndex(path);
+    first.apply({ objects: [record] });
+    await first.close();
+    const second = openLmdbIndex(path);
+    expect(second.get("x")).toBeDefined();
+    await second.close();
+    const { open } = await import("lmdb");
+    const root = open({ path: join(path, "index.lmdb"), noSync: true, maxDbs: 8, noSubdir: true, compression: false });
+    root.openDB({ name: "facts", encoding: "string" }).putSync("index:boot", "an earlier boot");
+    await root.close();
+    const third = openLmdbIndex(path);
+    expect(third.get("x")).toBeUndefined();
+    await third.close();
+  });
+
+  it("that is no index at all is made anew", async () => {
+    const path = join(folder, "damaged");
+    const first = openLmdbIndex(path);
+    first.setFact("a", "b");
+    await first.close();
+    writeFileSync(join(path, "index.lmdb"), Buffer.alloc(8192, 0x55));
+    const second = openLmdbIndex(path);
+    expect(second.getFact("a")).toBeUndefined();
+    second.setFact("a", "c");
+    expect(second.getFact("a")).toBe("c");
+    await second.close();
+  });
+
+  it("serves two processes at once, and counts right", { timeout: 120_000 }, async () => {
+    const compiled = (await commandPath()).replace("/cli/main.js", "/lmdb-index.js");
+    const path = join(folder, "shared");
+    const script = join(folder, "writer.mjs");
+    writeFileSync(
+      script,
+      `import { openLmdbIndex } from ${JSON.stringify(pathToFileURL(compiled).href)};
+       const [path, who] = process.argv.slice(2);
+       const index = openLmdbIndex(path);
+       for (let i = 0; i < 400; i++) {
+         const version = (i + 1).toString(16).padStart(12, "0") + "0000-" + who.padStart(16, "0");
+         const content = { size: 1, sha256: "00".repeat(32), pieceBytes: 1, pieces: "" };
+         const copies = { "1111111111111111": { state: i % 10 === 0 ? "copy" : "holds", rev: version } };
+         index.apply({ objects: [
+           { name: who + "/" + i, version, base: "", kind: "put", content, copies },
+           { name: "both/" + i, version, base: "", kind: "put", content, copies },
+         ] });
+       }
+       await index.close();`,
+    );
+    const run = promisify(execFile);
+    await Promise.all(["1", "2"].map((who) => run(process.execPath, [script, path, who])));
+    const index = openLmdbIndex(path);
+    expect(index.counts().objects).toBe(1200);
+    expect([...index.iterate("")]).toHaveLength(1200);
+    expect(index.counts().unsettled).toBe([...index.iterate("")].filter(([, state]) => !isSettled(state)).length);
+    expect([...index.unsettled("")]).toHaveLength(index.counts().unsettled);
+    await index.close();
+  });
+});
