@@ -1,5 +1,5 @@
 /** Properties of records, the clock, segments and the index. Seeds are printed by fast-check when one fails. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -117,7 +117,7 @@ describe("merging records", () => {
           expect(plain(merged([...repeated, ...shuffled, ...repeated]))).toEqual(state);
         },
       ),
-      { numRuns: 2000 },
+      { numRuns: 1000 },
     );
   });
 
@@ -128,7 +128,7 @@ describe("merging records", () => {
         const finished = records.filter((record) => record.kind !== "intent").map((record) => record.version);
         expect(currentRecord(state)?.version).toBe(finished.sort().at(-1));
       }),
-      { numRuns: 2000 },
+      { numRuns: 1000 },
     );
   });
 
@@ -197,11 +197,13 @@ describe("the hybrid clock", () => {
   it("goes on when the counter of a millisecond is used up", () => {
     const clock = new HybridClock({ now: () => 5 }, "00000000000000aa");
     let last = "";
+    let disordered = 0;
     for (let i = 0; i < 140_000; i++) {
       const next = clock.next();
-      if (next <= last) expect.fail(`${next} after ${last}`);
+      if (next <= last) disordered++;
       last = next;
     }
+    expect(disordered).toBe(0);
     expect(last.startsWith(hex(7, 12))).toBe(true);
   });
 });
@@ -239,10 +241,10 @@ describe("segments", () => {
       };
       const bytes = encodeSegment(segment);
       const stride = Math.max(1, Math.floor(bytes.length / 400));
+      const whole = JSON.stringify(decodeSegment(bytes));
       const outcome = (changed: Uint8Array): string => {
         try {
-          expect(decodeSegment(changed)).toEqual(segment);
-          return "the same";
+          return JSON.stringify(decodeSegment(changed)) === whole ? "the same" : "different";
         } catch (error) {
           if (error instanceof HoldfastError && error.code === "corrupt") return "corrupt";
           throw error;
@@ -252,7 +254,7 @@ describe("segments", () => {
         for (const bit of [0, 3, 7]) {
           const changed = Buffer.from(bytes);
           changed[at] = (changed[at] ?? 0) ^ (1 << bit);
-          outcome(changed);
+          expect(outcome(changed)).not.toBe("different");
         }
         expect(outcome(bytes.subarray(0, at))).toBe("corrupt");
       }
@@ -309,7 +311,7 @@ describe("the index", () => {
     unsettled: [...index.unsettled(prefix)].map(([key]) => key),
     counts: index.counts(),
     stores: [...index.stores()].sort((one, other) => (one.id < other.id ? -1 : 1)),
-    facts: [...index.facts("f:")].sort(),
+    facts: [...index.facts("f:")].sort(([one], [other]) => (one < other ? -1 : 1)),
   });
 
   it("gives the same answers in memory and in LMDB", async () => {

@@ -128,22 +128,32 @@ export function isSettled(state: NameState): boolean {
 /** Adds one record to what is known. Commutative, associative, idempotent. */
 export function mergeRecord(state: NameState | undefined, record: ObjectRecord): NameState {
   const records = state?.records ?? [];
-  const same = records.findIndex((known) => known.version === record.version);
-  if (same === -1) {
-    if (records.some((known) => supersedes(known, record))) return state ?? { records: [] };
-    const kept = records.filter((known) => !supersedes(record, known));
-    kept.push(record);
-    kept.sort((a, b) => (a.version < b.version ? 1 : -1));
-    return { records: kept };
-  }
-  const known = records[same];
-  if (known === undefined) return state ?? { records: [] };
-  const joined = joinVersions(known, record);
-  const rest = records.filter((other, index) => index !== same && !supersedes(joined, other));
-  if (rest.some((other) => supersedes(other, joined))) return { records: rest };
-  rest.push(joined);
-  rest.sort((a, b) => (a.version < b.version ? 1 : -1));
-  return { records: rest };
+  const same = records.find((known) => known.version === record.version);
+  const joined = same === undefined ? record : joinVersions(same, record);
+  const others = records.filter((known) => known !== same);
+  const kept = others.filter((known) => !supersedes(joined, known));
+  if (!others.some((known) => supersedes(known, joined))) kept.push(joined);
+  kept.sort((a, b) => (a.version < b.version ? 1 : -1));
+  return { records: keepSettled(kept, [...records, record]) };
+}
+
+/**
+ * That an intent is settled stays known when the record that said so is history: every finished record says it, but for
+ * intents that are history by its base anyway. Otherwise it would matter whether the word or the intent came first.
+ */
+function keepSettled(kept: readonly ObjectRecord[], seen: readonly ObjectRecord[]): readonly ObjectRecord[] {
+  if (seen.every((record) => record.settles === undefined)) return kept;
+  let base: Version = "";
+  for (const record of kept) if (record.kind !== "intent" && record.base > base) base = record.base;
+  const all = new Set(seen.flatMap((record) => record.settles ?? []));
+  const settles = [...all].filter((version) => version > base).sort();
+  return kept
+    .filter((record) => record.kind !== "intent" || !all.has(record.version))
+    .map((record): ObjectRecord => {
+      if (record.kind === "intent") return record;
+      const { settles: _, ...rest } = record;
+      return settles.length > 0 ? { ...rest, settles } : rest;
+    });
 }
 
 /** Whether `a` makes `b` history. Only finished writes supersede: an intent's own bytes may never arrive. */
