@@ -2,6 +2,11 @@
  * The object stores of clouds behind servers that go wrong: each fault becomes an error of the right code by the deadline,
  * nothing that was acknowledged is lost, nothing half-done is visible or left behind, and credentials go nowhere else.
  */
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { IncomingMessage } from "node:http";
+import { connect } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -35,7 +40,7 @@ interface Kind {
   readonly name: string;
   readonly server: Server;
   /** Opens a store whose server is at this origin. */
-  readonly open: (origin: string, options?: { ca?: string; partBytes?: number }) => Store;
+  readonly open: (origin: string, options?: { ca?: string; env?: Record<string, string> }) => Store;
   /** Makes the bucket. */
   readonly prepare: () => Promise<void>;
   /** One page of a listing with these names behind the store's prefix, and whether another is said to follow. */
@@ -84,8 +89,8 @@ const kinds: Kind[] = [
     open: (origin, options = {}) => {
       const ca = options.ca === undefined ? "" : `&ca=${options.ca}`;
       const url = parseStoreUrl(`s3://test-bucket/${bucket}/p?endpoint=${origin}${ca}`);
-      const env = { AWS_ACCESS_KEY_ID: "test", AWS_SECRET_ACCESS_KEY: "testtest" };
-      return new S3Store(url, contextOf(url, env), { partBytes: options.partBytes ?? 64 * KIB });
+      const env = { AWS_ACCESS_KEY_ID: "test", AWS_SECRET_ACCESS_KEY: "testtest", ...options.env };
+      return new S3Store(url, contextOf(url, env), { partBytes: 64 * KIB });
     },
     prepare: async () => undefined,
     page: (names, more) => ({
@@ -113,8 +118,8 @@ const kinds: Kind[] = [
     server: azurite,
     open: (origin, options = {}) => {
       const url = parseStoreUrl(`azure://${bucket}/p?endpoint=${origin}/devstoreaccount1`);
-      const env = { AZURE_ACCOUNT_NAME: "devstoreaccount1", AZURE_ACCOUNT_KEY: azureKey };
-      return new AzureStore(azureSdk, url, contextOf(url, env), { partBytes: options.partBytes ?? 64 * KIB });
+      const env = { AZURE_ACCOUNT_NAME: "devstoreaccount1", AZURE_ACCOUNT_KEY: azureKey || "a2V5", ...options.env };
+      return new AzureStore(azureSdk, url, contextOf(url, env), { partBytes: 64 * KIB });
     },
     prepare: async () => {
       const credential = new StorageSharedKeyCredential("devstoreaccount1", azureKey);
@@ -142,8 +147,8 @@ const kinds: Kind[] = [
     open: (origin, options = {}) => {
       const ca = options.ca === undefined ? "" : `?ca=${options.ca}`;
       const url = parseStoreUrl(`swift://${bucket}/p${ca}`);
-      const context = contextOf(url, { ...swiftEnv, SWIFT_AUTHURL: `${origin}/auth/v1.0` });
-      return new SwiftStore(url, context, { partBytes: options.partBytes ?? 64 * KIB });
+      const context = contextOf(url, { ...swiftEnv, SWIFT_AUTHURL: `${origin}/auth/v1.0`, ...options.env });
+      return new SwiftStore(url, context, { partBytes: 64 * KIB });
     },
     prepare: async () => {
       const { url, headers } = await swiftAccount();
@@ -164,9 +169,9 @@ const kinds: Kind[] = [
   {
     name: "gcs",
     server: emulator,
-    open: (origin) => {
+    open: (origin, options = {}) => {
       const url = parseStoreUrl(`gs://${bucket}/p?endpoint=${origin}`);
-      return new GcsStore(url, contextOf(url, {}), async () => ({ authorization: `Bearer ${SECRET}` }));
+      return new GcsStore(url, contextOf(url, options.env ?? {}), async () => ({ authorization: `Bearer ${SECRET}` }));
     },
     prepare: async () => undefined,
     page: (names, more) => ({
@@ -492,5 +497,60 @@ describe("TLS", () => {
     expect(await failure(store.stat("a"))).toMatchObject({ code: "denied" });
     await store.close();
     await proxy.close();
+  });
+});
+
+describe("proxies of the environment", () => {
+  test.each(["s3", "swift", "gcs"])("%s goes through the tunnel of a proxy", async (name) => {
+    const certificates = await makeCertificates();
+    const folder = await mkdtemp(path.join(tmpdir(), "holdfast-ca-"));
+    const ca = path.join(folder, "ca.pem");
+    await writeFile(ca, certificates.ca);
+    const service = await startHttpFaults({ tls: certificates.good });
+    service.add({ fault: { kind: "respond", status: 403 } });
+    const tunnels: string[] = [];
+    const proxy = createServer();
+    proxy.on("connect", (request: IncomingMessage, client: Socket) => {
+      tunnels.push(`${request.url} ${request.headers["proxy-authorization"]}`);
+      const server = connect(service.port, "127.0.0.1", () => client.write("HTTP/1.1 200 OK\r\n\r\n"));
+      client.on("error", () => server.destroy());
+      server.on("error", () => client.destroy());
+      client.pipe(server).pipe(client);
+    });
+    proxy.listen(0, "127.0.0.1");
+    await once(proxy, "listening");
+    const { port } = proxy.address() as AddressInfo;
+    const env = { https_proxy: `http://me:secret-of-proxy@127.0.0.1:${port}` };
+    const store = kinds.find((kind) => kind.name === name)?.open(service.url, { ca, env });
+    const error = await failure(store?.stat("a") ?? Promise.resolve());
+    // The authority of a test cannot be named to Google Cloud Storage: the tunnel ends at its certificate there.
+    expect(error).toMatchObject({ code: "denied" });
+    expect(inspect(error, { depth: 20 })).not.toContain("secret-of-proxy");
+    const login = Buffer.from("me:secret-of-proxy").toString("base64");
+    expect(tunnels).toEqual([`localhost:${service.port} Basic ${login}`]);
+    await store?.close();
+    proxy.closeAllConnections();
+    proxy.close();
+    await service.close();
+    await rm(folder, { recursive: true });
+  });
+
+  it("azure asks the proxy", async () => {
+    const proxy = await startHttpFaults();
+    proxy.add({ fault: { kind: "respond", status: 403 } });
+    const azure = kinds.find((kind) => kind.name === "azure");
+    const store = azure?.open("http://blob.invalid:99", { env: { http_proxy: proxy.url } });
+    expect(await failure(store?.stat("a") ?? Promise.resolve())).toMatchObject({ code: "denied" });
+    expect(proxy.requests[0]?.url).toMatch(/^http:\/\/blob\.invalid:99\//u);
+    await store?.close();
+    await proxy.close();
+  });
+
+  it("s3 without TLS refuses one, unless the host is exempt", async () => {
+    const [s3] = kinds;
+    const env = { http_proxy: "http://127.0.0.1:9" };
+    expect(() => s3?.open("http://h.invalid", { env })).toThrow(expect.objectContaining({ code: "config" }));
+    const store = s3?.open("http://h.invalid", { env: { ...env, no_proxy: "h.invalid" } });
+    await expect(store?.close()).resolves.toBeUndefined();
   });
 });

@@ -128,10 +128,11 @@ describe.runIf(ceph.running)("s3 on Ceph RGW", () => {
   const prefix = uniqueName();
   const url = `s3://test-bucket/${prefix}?endpoint=${endpoint}&conditional-put=at-once`;
 
-  describeConformance("s3 on Ceph RGW", { open: async () => openS3(url, env) });
+  describeConformance("s3 on Ceph RGW", { open: async () => openS3(url, env, { pageNames: 50 }), listCount: 130 });
   describeConformance("s3 on Ceph RGW, in parts of 64 KiB", {
     open: async () => openS3(`s3://test-bucket/${prefix}/parts?endpoint=${endpoint}`, env, { partBytes: 64 * KIB }),
     listCount: 5,
+    quick: true,
   });
 
   async function uploads(): Promise<string[]> {

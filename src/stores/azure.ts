@@ -45,6 +45,7 @@ import type { StoreUrl } from "../store-url.ts";
 import { pathParts, urlParameters } from "../url-parameters.ts";
 import { loadPeer } from "./load-peer.ts";
 import { inNameOrder } from "./name-order.ts";
+import { proxyFor } from "./shared/http-client.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
 
 /** 50,000 blocks of 4,000 MiB. */
@@ -97,9 +98,27 @@ export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSet
   return { ...settings, accountUrl: `${accountUrl}?${(sas ?? "").replace(/^\?/u, "")}` };
 }
 
-function serviceClient(sdk: typeof Sdk, settings: AzureSettings): Sdk.BlobServiceClient {
+function serviceClient(sdk: typeof Sdk, settings: AzureSettings, env: StoreContext["env"]): Sdk.BlobServiceClient {
+  const direct = clientAt(sdk, settings, {});
+  const proxy = proxyFor(new URL(direct.url), env);
+  if (!proxy) return direct;
+  return clientAt(sdk, settings, {
+    proxyOptions: {
+      host: `${proxy.protocol}//${proxy.hostname}`,
+      port: Number(proxy.port || (proxy.protocol === "https:" ? 443 : 80)),
+      ...(proxy.username === "" ? {} : { username: decodeURIComponent(proxy.username) }),
+      ...(proxy.password === "" ? {} : { password: decodeURIComponent(proxy.password) }),
+    },
+  });
+}
+
+function clientAt(
+  sdk: typeof Sdk,
+  settings: AzureSettings,
+  proxy: Pick<Sdk.StoragePipelineOptions, "proxyOptions">,
+): Sdk.BlobServiceClient {
   // The caller decides how often to try: see the retry wrapper.
-  const options = { retryOptions: { maxTries: 1 } };
+  const options = { retryOptions: { maxTries: 1 }, ...proxy };
   try {
     if (settings.connectionString !== undefined) {
       return sdk.BlobServiceClient.fromConnectionString(settings.connectionString, options);
@@ -136,7 +155,7 @@ export class AzureStore implements Store {
     this.label = context.label;
     this.#context = context;
     this.#prefix = settings.prefix;
-    this.#container = serviceClient(sdk, settings).getContainerClient(settings.container);
+    this.#container = serviceClient(sdk, settings, context.env).getContainerClient(settings.container);
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames ?? 5000;
     this.#operations = new StoreOperations({

@@ -85,6 +85,7 @@ import type {
   Store,
 } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
+import { TunnelAgent, proxyFor } from "./shared/http-client.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
 import { oneOf, pathParts, urlParameters } from "../url-parameters.ts";
 
@@ -247,6 +248,13 @@ function clientConfig(settings: S3Settings, env: StoreContext["env"]): S3ClientC
     });
   const ca = settings.caFile === undefined ? {} : { ca: [...rootCertificates, readCa(settings.caFile)] };
   const agent = { keepAlive: true, maxSockets: 128, maxFreeSockets: 16 };
+  const proxy = proxyFor(new URL(settings.endpoint ?? `https://${settings.bucket}.s3.amazonaws.com`), env);
+  if (proxy && settings.endpoint?.startsWith("http:")) {
+    throw new HoldfastError(
+      "config",
+      "S3 without TLS does not go through a proxy: name the host in no_proxy, or use https",
+    );
+  }
   return {
     region,
     credentials,
@@ -264,7 +272,7 @@ function clientConfig(settings: S3Settings, env: StoreContext["env"]): S3ClientC
     followRegionRedirects: false,
     requestHandler: new BoundedHandler({
       httpAgent: new HttpAgent(agent),
-      httpsAgent: new HttpsAgent({ ...agent, ...ca }),
+      httpsAgent: proxy ? new TunnelAgent({ ...agent, ...ca }, proxy) : new HttpsAgent({ ...agent, ...ca }),
       connectionTimeout: CONNECT_TIMEOUT_MS,
       socketTimeout: IDLE_TIMEOUT_MS,
     }),

@@ -251,7 +251,7 @@ function until(call: http.ClientRequest, events: readonly string[], ms?: number)
 }
 
 /** The proxy through which a target is to be reached, from the environment as curl reads it. */
-function proxyFor(target: URL, env: HttpClientOptions["env"]): URL | undefined {
+export function proxyFor(target: URL, env: HttpClientOptions["env"]): URL | undefined {
   // HTTP_PROXY in capitals is left out, as a web server may set it from a request's header.
   const text = target.protocol === "https:" ? (env["https_proxy"] ?? env["HTTPS_PROXY"]) : env["http_proxy"];
   if (text === undefined || text === "" || isExempt(target, env["no_proxy"] ?? env["NO_PROXY"] ?? "")) return undefined;
@@ -281,7 +281,7 @@ function proxyLogin(proxy: URL): Record<string, string> {
 }
 
 /** TLS through a proxy's CONNECT. */
-class TunnelAgent extends https.Agent {
+export class TunnelAgent extends https.Agent {
   readonly #proxy: URL;
 
   constructor(options: https.AgentOptions, proxy: URL) {
