@@ -113,6 +113,8 @@ region = us-east-1
       })),
     bring: async (places) => {
       for (const place of places) {
+        // A stripe's store may have got nothing.
+        mkdirSync(place.folder, { recursive: true });
         await rclone("copy", "--transfers", "16", "--exclude", ".holdfast/**", place.rclone, place.folder);
       }
     },

@@ -1,29 +1,58 @@
 /** Work on many things at once, but not on all. */
 import { throwIfAborted } from "../errors.ts";
 
+/** Up to so many bytes an object is a small one. */
+const SMALL_BYTES = 64 * 1024;
+/** So many small objects count as one: what they take is mostly waiting, and their records share what is written. */
+const SMALL_PER_JOB = 8;
+
+/** How `jobs` objects at a time are counted by their sizes: the limit, and what one object takes of it. */
+export function bySize<T>(jobs: number, bytesOf: (item: T) => number): Bound<T> {
+  return { limit: jobs * SMALL_PER_JOB, weigh: (item) => (bytesOf(item) <= SMALL_BYTES ? 1 : SMALL_PER_JOB) };
+}
+
+export interface Bound<T> {
+  readonly limit: number;
+  /** What an item takes of the limit, at most all of it. */
+  readonly weigh: (item: T) => number;
+}
+
 /**
- * Calls `work` for each item, on at most `limit` at a time, taking items only as fast as they are worked on. The first
+ * Calls `work` for each item, on at most `bound` at a time, taking items only as fast as they are worked on. The first
  * rejection stops taking items, waits for what is under way, and is the result. So is the signal's error.
  */
 export async function forEachBounded<T>(
   items: AsyncIterable<T> | Iterable<T>,
-  limit: number,
+  bound: number | Bound<T>,
   work: (item: T) => Promise<void>,
   signal?: AbortSignal,
 ): Promise<void> {
+  const { limit, weigh } = typeof bound === "number" ? { limit: bound, weigh: () => 1 } : bound;
   const running = new Set<Promise<void>>();
+  let used = 0;
+  let wake: (() => void) | undefined;
   let failure: { readonly error: unknown } | undefined;
   try {
     for await (const item of items) {
+      const weight = weigh(item);
+      while (used > 0 && used + weight > limit) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
       if (failure) break;
       throwIfAborted(signal);
+      used += weight;
       const one: Promise<void> = work(item)
         .catch((error: unknown) => {
           failure ??= { error };
         })
-        .finally(() => running.delete(one));
+        .finally(() => {
+          running.delete(one);
+          used -= weight;
+          wake?.();
+        });
       running.add(one);
-      if (running.size >= limit) await Promise.race(running);
     }
   } finally {
     await Promise.all(running);

@@ -44,7 +44,10 @@ function several(text: string, before: readonly string[] | undefined): string[] 
   return [...(before ?? []), text];
 }
 
-const jobs = (): Option => new Option("-j, --jobs <N>", "objects at a time").argParser(wholeNumber(1, 256)).default(8);
+const jobs = (): Option =>
+  new Option("-j, --jobs <N>", "objects at a time; of small ones (64 KiB) 8 times as many")
+    .argParser(wholeNumber(1, 256))
+    .default(8);
 const links = (): Option =>
   new Option("--links <WHAT>", "symbolic links in DIR: name them and exit 3, follow them, or ignore them")
     .choices(["report", "follow", "ignore"])

@@ -4,7 +4,7 @@ import type { Stats } from "node:fs";
 import { dirname, join as joinPath, resolve, sep } from "node:path";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { Pool, PoolObjectInfo } from "../pool.ts";
-import { forEachBounded } from "./bounded.ts";
+import { bySize, forEachBounded } from "./bounded.ts";
 import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
 import { restoreMetadata } from "./file-metadata.ts";
@@ -103,6 +103,7 @@ export async function pull(
     const result = await pool.get(object.name, { signal });
     try {
       await writeFile(path, result.body, {
+        isPlain: there === undefined || there.isFile(),
         onBytes: (bytes) => progress.bytes(bytes),
         finish: (file) => restoreMetadata(file, result.info.metadata),
       });
@@ -138,7 +139,7 @@ export async function pull(
   }
   await forEachBounded(
     pairs(),
-    options.jobs,
+    bySize(options.jobs, ({ object }) => object?.size ?? 0),
     async ({ name, object }) => {
       if (!object) return;
       try {

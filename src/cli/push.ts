@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { bodyFromFile } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { PoolObjectInfo } from "../pool.ts";
-import { forEachBounded } from "./bounded.ts";
+import { bySize, forEachBounded } from "./bounded.ts";
 import { isSame, join } from "./compare.ts";
 import type { Pair } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
@@ -104,7 +104,7 @@ export async function push(
   );
   await forEachBounded(
     pairs,
-    options.jobs,
+    bySize(options.jobs, ({ left }: Pair<LocalFile, PoolObjectInfo>) => left?.stats.size ?? 0),
     async ({ name, left, right }: Pair<LocalFile, PoolObjectInfo>) => {
       if (!left) {
         if (options.delete) superfluous.push(name);

@@ -24,6 +24,8 @@ function localError(what: string, path: string, error: unknown): HoldfastError {
 }
 
 export interface WriteFileOptions {
+  /** The caller has seen that nothing, or a regular file, is at the path. */
+  readonly isPlain?: boolean | undefined;
   /** Called with the complete file, before it appears. */
   readonly finish?: ((file: FileHandle) => Promise<void>) | undefined;
   readonly onBytes?: ((bytes: number) => void) | undefined;
@@ -39,15 +41,17 @@ export async function writeFile(
   bytes: AsyncIterable<Uint8Array>,
   options: WriteFileOptions = {},
 ): Promise<void> {
-  const special = await stat(path).then(
-    (stats) => !stats.isFile() && !stats.isDirectory(),
-    () => false,
-  );
-  if (special) {
-    await writeSpecial(path, bytes, options);
-    return;
+  if (options.isPlain !== true) {
+    const special = await stat(path).then(
+      (stats) => !stats.isFile() && !stats.isDirectory(),
+      () => false,
+    );
+    if (special) {
+      await writeSpecial(path, bytes, options);
+      return;
+    }
+    if (await isDirectory(path)) throw new HoldfastError("invalid", `cannot write ${path}: it is a folder`);
   }
-  if (await isDirectory(path)) throw new HoldfastError("invalid", `cannot write ${path}: it is a folder`);
   const name = basename(path);
   // The name in the making stays below the usual limit of 255 bytes.
   const temporary = join(dirname(path), `.${name.slice(0, 50)}.${randomBytes(6).toString("hex")}${TEMPORARY}`);
