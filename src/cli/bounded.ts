@@ -35,7 +35,8 @@ export async function forEachBounded<T>(
   try {
     for await (const item of items) {
       const weight = weigh(item);
-      while (used > 0 && used + weight > limit) {
+      const fits = (): boolean => used === 0 || used + weight <= limit;
+      while (!fits()) {
         await new Promise<void>((resolve) => {
           wake = resolve;
         });
