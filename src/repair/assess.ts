@@ -161,7 +161,7 @@ function settled(
     if (wanted.has(member)) {
       findings.push({ kind: "missing", member });
       copyTo.push({ member, why: "missing" });
-    } else if (mark === "delete" || mark === "holds" || mark === "copy") {
+    } else if (others || mark === "delete" || mark === "holds" || mark === "copy") {
       if (record.kind === "put" && mark === "holds") findings.push({ kind: "missing", member });
       confirm.push(member);
     }
@@ -261,7 +261,7 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
         good: [],
         copyTo: [],
         deleteFrom: [],
-        confirm: [],
+        confirm: membersWhere(input, (fact) => fact.kind === "absent"),
       },
     };
   }
@@ -301,7 +301,8 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
       deleteFrom: all
         .filter((member) => !wanted.includes(member))
         .map((member) => ({ member, why: "not placed here" })),
-      confirm: [],
+      // A record of a new version owes everything until it is confirmed, also that there is nothing.
+      confirm: membersWhere(input, (fact) => fact.kind === "absent").filter((member) => !wanted.includes(member)),
     },
   };
 }
