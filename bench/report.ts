@@ -39,6 +39,14 @@ function rowsOf(result: Result): string[][] {
   const rows: string[][] = [];
   const left = (): string[] => (rows.length === 0 ? [`**${result.title}**`, taken] : ["", ""]);
   const met = (value: boolean | null): string => (value === null ? "" : value ? "met" : "**missed**");
+  /** What the least possible work reaches of a goal, where that is not the goal either. */
+  const reachable = (other: string, goal: number | null): string => {
+    const [theirs, least] = [result.contenders[other], result.contenders["limit"]];
+    if (goal === null || typeof theirs !== "object" || typeof least !== "object" || other === "limit") return "";
+    if (theirs.wallMs === undefined || least.wallMs === undefined) return "";
+    const ratio = theirs.wallMs / least.wallMs;
+    return ratio < goal ? `; the limit itself has ${ratio.toFixed(2)}` : "";
+  };
   for (const { other, figure, ratio, goal, met: isMet } of result.ratios) {
     const theirs = result.contenders[other];
     if (theirs === undefined) continue;
@@ -50,7 +58,7 @@ function rowsOf(result: Result): string[][] {
       took,
       ratio === null ? "–" : ratio.toFixed(2),
       goal === null ? "" : `≥ ${goal}`,
-      met(isMet),
+      `${met(isMet)}${isMet === false ? reachable(other, goal) : ""}`,
     ]);
   }
   const compared = new Set([result.subject, ...result.ratios.map((one) => one.other)]);

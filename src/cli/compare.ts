@@ -1,10 +1,10 @@
 /** Comparing a folder's files with a listing, in one pass. */
 import { createHash } from "node:crypto";
-import { open } from "node:fs/promises";
-import { CHUNK_BYTES, bodyFromFile } from "../body.ts";
-import { HoldfastError, throwIfAborted } from "../errors.ts";
+import { bodyFromFile } from "../body.ts";
+import { throwIfAborted } from "../errors.ts";
 import { compareNames } from "../names.ts";
 import type { PoolObjectInfo } from "../pool.ts";
+import { SMALL_FILE_BYTES, readSmallFile } from "./local-files.ts";
 
 /** SHA-256 of a file, lower-case hexadecimal. */
 export async function fileDigest(path: string, signal: AbortSignal): Promise<string> {
@@ -16,27 +16,6 @@ export async function fileDigest(path: string, signal: AbortSignal): Promise<str
   return hash.digest("hex");
 }
 
-/** SHA-256 of a file in as few calls as can be; undefined when it does not have just `size` bytes. */
-async function smallFileDigest(path: string, size: number): Promise<string | undefined> {
-  const handle = await open(path).catch((error: unknown) => {
-    throw new HoldfastError(
-      "invalid",
-      `cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`,
-      {
-        cause: error,
-      },
-    );
-  });
-  try {
-    const buffer = Buffer.allocUnsafe(size + 1);
-    const { bytesRead } = await handle.read(buffer, 0, size + 1, 0);
-    if (bytesRead !== size) return undefined;
-    return createHash("sha256").update(buffer.subarray(0, size)).digest("hex");
-  } finally {
-    await handle.close();
-  }
-}
-
 /** Whether a file holds an object's bytes, for certain. It is read only when the sizes are equal. */
 export async function isSame(
   file: { readonly path: string; readonly size: number },
@@ -45,7 +24,10 @@ export async function isSame(
 ): Promise<boolean> {
   const sha256 = object.sha256 ?? object.digests?.sha256;
   if (sha256 === undefined || object.size !== file.size) return false;
-  const found = await (file.size < CHUNK_BYTES ? smallFileDigest(file.path, file.size) : fileDigest(file.path, signal));
+  const content = file.size <= SMALL_FILE_BYTES ? await readSmallFile(file.path, file.size) : undefined;
+  // What could not be read so is read again, which says why.
+  const found =
+    content === undefined ? await fileDigest(file.path, signal) : createHash("sha256").update(content).digest("hex");
   return found === sha256;
 }
 

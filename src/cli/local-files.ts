@@ -1,6 +1,6 @@
 /** The files of a folder, in the order of objects' names. */
 import type { Stats } from "node:fs";
-import { lstat, opendir, realpath, stat } from "node:fs/promises";
+import { lstat, open, opendir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { compareNames } from "../names.ts";
 import { isTemporaryName } from "./write-file.ts";
@@ -119,5 +119,27 @@ async function childOf(
       return undefined;
     }
     return { kind: "error", name, message: messageOf(error) };
+  }
+}
+
+/** Up to so many bytes a file is read at once. */
+export const SMALL_FILE_BYTES = 64 * 1024;
+
+/**
+ * The content of a file that had `size` bytes, in as few calls as can be; undefined when it has more or less by now, or
+ * cannot be read.
+ */
+export async function readSmallFile(path: string, size: number): Promise<Uint8Array | undefined> {
+  const handle = await open(path).catch(() => undefined);
+  if (handle === undefined) return undefined;
+  try {
+    // One byte more shows whether it has grown.
+    const buffer = Buffer.allocUnsafeSlow(size + 1);
+    const { bytesRead } = await handle.read(buffer, 0, size + 1, 0);
+    return bytesRead === size ? buffer.subarray(0, size) : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    await handle.close();
   }
 }

@@ -1,9 +1,10 @@
 /** `holdfast push`: a folder's files into the pool. */
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { bodyFromFile } from "../body.ts";
+import { bodyFromFile, toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { PoolObjectInfo } from "../pool.ts";
+import type { Body } from "../store.ts";
 import { bySize, forEachBounded } from "./bounded.ts";
 import { isSame, join } from "./compare.ts";
 import type { Pair } from "./compare.ts";
@@ -11,7 +12,7 @@ import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
 import { metadataOf } from "./file-metadata.ts";
 import { count, formatBytes, printable } from "./format.ts";
-import { walk } from "./local-files.ts";
+import { SMALL_FILE_BYTES, readSmallFile, walk } from "./local-files.ts";
 import type { LocalEntry } from "./local-files.ts";
 import { folderPrefix } from "./names.ts";
 import { OwedCounter } from "./owed.ts";
@@ -69,7 +70,7 @@ export async function push(
       await printer.data({ ...record, dryRun: true }, `would put ${printable(name)} (${formatBytes(file.stats.size)})`);
       return;
     }
-    const body = await bodyFromFile(file.path);
+    const body = await bodyOf(file);
     let counted = 0;
     const result = await pool.put(
       name,
@@ -188,6 +189,12 @@ export async function push(
     { type: "summary", command: "push", ...sum, degraded: owed.objects, complete, exitCode: outcome.exitCode },
     `${parts.join(", ")}${owed.summary}`,
   );
+}
+
+/** A small file is read once, here: opening it again for its bytes would take longer than reading it. */
+async function bodyOf({ path, stats }: LocalFile): Promise<Body> {
+  const content = stats.size <= SMALL_FILE_BYTES ? await readSmallFile(path, stats.size) : undefined;
+  return content === undefined ? bodyFromFile(path) : toBody(content);
 }
 
 async function checkFolder(root: string): Promise<void> {
