@@ -86,7 +86,8 @@ export function joinChunks(chunks: readonly Uint8Array[]): Uint8Array {
 }
 
 /**
- * Runs tasks for items, at most `limit` at a time (which may depend on the item), and stops at the first failure: no
+ * Runs tasks for items, at most `limit` at a time (which may depend on the item), the one that is being read included, and
+ * stops at the first failure: no
  * further item is taken, `stop` is called with the error, and all that run are awaited before it is thrown.
  */
 export async function forEachParallel<T>(
@@ -104,12 +105,14 @@ export async function forEachParallel<T>(
   };
   try {
     for await (const item of items) {
-      while (running.size > 0 && running.size >= limit(item)) await Promise.race(running);
       if (failure) break;
       const promise: Promise<void> = task(item)
         .catch(fail)
         .finally(() => running.delete(promise));
       running.add(promise);
+      // Before the next one is read: it takes memory, too.
+      while (running.size > 0 && running.size >= limit(item)) await Promise.race(running);
+      if (failure) break;
     }
   } catch (error) {
     fail(error);
