@@ -799,6 +799,7 @@ class Simulation {
   async #alone(work: () => Promise<void>): Promise<void> {
     let ended = false;
     let failure: Error | undefined;
+    this.world.calm = true;
     work().then(
       () => {
         ended = true;
@@ -809,6 +810,7 @@ class Simulation {
       },
     );
     await this.world.run(() => ended);
+    this.world.calm = false;
     if (failure !== undefined) throw failure;
   }
 
