@@ -1,0 +1,178 @@
+/**
+ * Bugs to be planted in a copy of the sources, each of which the simulation must find. `find` stands once in the file:
+ * where the code has changed so that it does not, the bug has to be planted anew.
+ */
+
+export interface PlantedBug {
+  readonly name: string;
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+const POOL_STORE = "src/modes/pool-store.ts";
+const LEDGER = "src/ledger/ledger.ts";
+const RECORD = "src/ledger/record.ts";
+const READ = "src/modes/verified-read.ts";
+const ASSESS = "src/repair/assess.ts";
+const MEND = "src/repair/mend.ts";
+
+export const plantedBugs: readonly PlantedBug[] = [
+  {
+    name: "a put is tried for ever while the last store fails",
+    file: POOL_STORE,
+    find: "          await member.store.put(name, branchBody(branch, body, agree), { signal: ends });\n",
+    replace: `          const shared = branchBody(branch, body, agree);
+          for (;;) {
+            try {
+              await member.store.put(name, shared, { signal: ends });
+              break;
+            } catch (error) {
+              if (index < taking.length - 1) throw error;
+            }
+          }
+`,
+  },
+  {
+    name: "a read never reaches the second store",
+    file: READ,
+    find: "      failures.push(failure);\n",
+    replace: "      throw failure;\n",
+  },
+  {
+    name: "a put is acknowledged before its record is durable",
+    file: POOL_STORE,
+    find: "const errors = await Promise.all(holders.map(async (member) => [member, await appended.get(member)] as const));",
+    replace: "const errors: (readonly [Member, HoldfastError | undefined])[] = [];",
+  },
+  {
+    name: "a debt is cleared although the copy failed",
+    file: MEND,
+    find: 'mark(member, "copy");',
+    replace: 'mark(member, "holds");',
+  },
+  {
+    name: "compaction forgets tombstones",
+    file: LEDGER,
+    find: "      objects.push(...state.records);",
+    replace: '      objects.push(...state.records.filter((record) => record.kind !== "delete"));',
+  },
+  {
+    name: "repair trusts sizes instead of reading",
+    file: "src/repair/scan.ts",
+    find: "const quick = scope.quick &&",
+    replace: "const quick = true || scope.quick &&",
+  },
+  {
+    name: "versions follow the wall clock",
+    file: "src/ledger/hybrid-clock.ts",
+    find: "if (now > this.#ms) {",
+    replace: "if (now !== this.#ms) {",
+  },
+  {
+    name: "an overwrite writes no intent",
+    file: POOL_STORE,
+    find: "    if (isNew) {",
+    replace: "    if (isNew || base !== undefined) {",
+  },
+  {
+    name: "a store that has the bytes and not the record counts as a holder",
+    file: POOL_STORE,
+    find: "const lost = errors.filter(([, error]) => error !== undefined);",
+    replace: "const lost = errors.filter(([, error]) => error === null);",
+  },
+  {
+    name: "copies of the right size are taken for good",
+    file: ASSESS,
+    find: "return fact.content.sha256 === content.sha256 && fact.content.size === content.size;",
+    replace: "return fact.content.size === content.size;",
+  },
+  {
+    name: "repair decides while a store is silent",
+    file: ASSESS,
+    find: "    if (silent.length > 0) return undecided(input, record);",
+    replace: "    if (silent.length > 99) return undecided(input, record);",
+  },
+  {
+    name: "merging takes the first mark instead of the latest",
+    file: RECORD,
+    find: "if (known === undefined || laterMark(mark, known)) copies[id] = mark;",
+    replace: "if (known === undefined) copies[id] = mark;",
+  },
+  {
+    name: "merging drops what another machine wrote at once",
+    file: RECORD,
+    find: "const kept = records.filter((known) => !supersedes(record, known));",
+    replace: "const kept: ObjectRecord[] = [];",
+  },
+  {
+    name: "not found is said while a store is silent",
+    file: POOL_STORE,
+    find: "if (silent.length === 0 && this.ledger.unreadableSegments.size === 0) {",
+    replace: "if (this.ledger.unreadableSegments.size === 0) {",
+  },
+  {
+    name: "a listing hides that a store was silent",
+    file: POOL_STORE,
+    find: "if (unheard.size > 0 || this.ledger.unreadableSegments.size > 0) {",
+    replace: "if (this.ledger.unreadableSegments.size > 0) {",
+  },
+  {
+    name: "bytes are deleted before the tombstone is durable",
+    file: POOL_STORE,
+    find: "    // The tombstone says first that every store owes the delete",
+    replace:
+      "    await Promise.all(this.ledger.members.map((member) => member.store.delete(name).catch(() => undefined)));\n    // The tombstone says first that every store owes the delete",
+  },
+  {
+    name: "a read goes on at the wrong piece",
+    file: READ,
+    find: "checkedPieces(source.store, name, content, piece, behind, options.signal)",
+    replace:
+      "checkedPieces(source.store, name, content, failures.length > 0 && piece + 1 < behind ? piece + 1 : piece, behind, options.signal)",
+  },
+  {
+    name: "pieces are not checked",
+    file: READ,
+    find: "  if (!right) throw corrupt(",
+    replace: "  if (right === undefined) throw corrupt(",
+  },
+  {
+    name: "compaction removes segments before it writes",
+    file: LEDGER,
+    find: "    let last: NewSegment | undefined;\n",
+    replace:
+      "    let last: NewSegment | undefined;\n    await Promise.all([...whole].map((member) => this.#remove(member, replaced)));\n",
+  },
+  {
+    name: "the index learns records before any store has them",
+    file: LEDGER,
+    find: "    let known = false;\n    const awaited",
+    replace:
+      "    let known = true;\n    this.#index.apply({ objects: batch.objects, stores: batch.stores, segment: name });\n    const awaited",
+  },
+  {
+    name: "a store that lost everything is filled as if it were new",
+    file: LEDGER,
+    find: 'if (member.state === "new" && known.state !== "expected") member.state = "missing";',
+    replace: "",
+  },
+  {
+    name: "a striped put is recorded on a store that failed it",
+    file: POOL_STORE,
+    find: "if (stored !== undefined && !missed.has(member)) {",
+    replace: "if (stored !== undefined) {",
+  },
+  {
+    name: "an unfinished put becomes history while it is written",
+    file: POOL_STORE,
+    find: "return isHistory ? this.ledger.stamp(...records) : begun.version;",
+    replace: "return begun.version;",
+  },
+  {
+    name: "stale copies are asked what an unfinished write left",
+    file: RECORD,
+    find: "  return openIntents(state).some((intent) => intent.copies[store] !== undefined);",
+    replace: "  return true;",
+  },
+];

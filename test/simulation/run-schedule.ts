@@ -1,6 +1,7 @@
 /** Runs one schedule: puts pools together over simulated stores, does its steps, and checks what comes of them. */
 import { collect } from "../../src/body.ts";
 import { HoldfastError } from "../../src/errors.ts";
+import { IDENTITY_NAME } from "../../src/ledger/identity.ts";
 import { Ledger } from "../../src/ledger/ledger.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import { Member } from "../../src/ledger/member.ts";
@@ -132,7 +133,8 @@ class Simulation {
       while (next < this.#steps.length) {
         const step = this.#steps[next];
         if (step === undefined) break;
-        const limit = step.do === "wait" || step.do === "pass" ? 1 : this.#config.inFlight;
+        const alone = step.do === "wait" || step.do === "pass" || step.do === "unmount";
+        const limit = alone ? 1 : this.#config.inFlight;
         if (this.#inFlight >= limit) return false;
         if (this.#inFlight > 0 && !this.#random.chance(0.15)) return false;
         next++;
@@ -278,11 +280,18 @@ class Simulation {
       case "down":
       case "up": {
         const disk = this.#disk(step.disk);
-        if (step.do === "up") disk.full = false;
+        if (step.do === "up") {
+          disk.full = false;
+          this.#mount(disk);
+        }
         disk.down = step.do === "down";
         this.#trouble.count++;
         return;
       }
+      case "unmount":
+        this.#disk(step.disk).unmount();
+        this.#trouble.count++;
+        return;
       case "full":
         this.#disk(step.disk).full = true;
         this.#trouble.count++;
@@ -319,6 +328,13 @@ class Simulation {
         return;
       case "wait":
         return;
+    }
+  }
+
+  #mount(disk: Disk): void {
+    // What was on its way when it went may still have arrived; an identity is only given after a look at what is there.
+    if (disk.mount().includes(IDENTITY_NAME)) {
+      throw new Violation(`${disk.label} was taken for a new store while it was not mounted`);
     }
   }
 
@@ -434,7 +450,8 @@ class Simulation {
 
   /** Whether nothing had an excuse to fail since `since` was taken. */
   #excuse(): { readonly count: number; readonly calm: boolean } {
-    const calm = this.#trouble.hanging === 0 && this.#disks.every((disk) => !disk.down && !disk.full);
+    const calm =
+      this.#trouble.hanging === 0 && this.#disks.every((disk) => !disk.down && !disk.full && !disk.isUnmounted);
     return { count: this.#trouble.count, calm };
   }
 
@@ -788,6 +805,7 @@ class Simulation {
       disk.down = false;
       disk.full = false;
       disk.faults = [];
+      this.#mount(disk);
     }
     this.world.nowMs += LEASE_MS * 100;
     for (const machine of this.#machines) machine.wall.offsetMs = Math.max(machine.wall.offsetMs, EPOCH_MS);

@@ -46,6 +46,8 @@ export type Step =
   | { readonly do: "rebalance"; readonly slot: number }
   | { readonly do: "down"; readonly disk: number }
   | { readonly do: "up"; readonly disk: number }
+  /** Something empty stands in the store's place until it is up again: a folder that is not mounted. */
+  | { readonly do: "unmount"; readonly disk: number }
   | { readonly do: "full"; readonly disk: number }
   | { readonly do: "fault"; readonly disk: number; readonly fault: Readonly<Fault> }
   | { readonly do: "crash"; readonly slot: number; readonly after: number }
@@ -128,6 +130,8 @@ export function makeSchedule(seed: number): Schedule {
     rebalance: care * 0.2,
     down: outages * 1.4,
     up: outages * 1.2,
+    // Only who knows the pool can tell an unmounted store from a new one: one machine, which keeps its cache.
+    unmount: machines === 1 && founded && !nested && disorder === 0 ? outages * 0.7 : 0,
     full: outages * 0.3,
     fault: faults * 2,
     crash: crashes * 1.5,
@@ -184,6 +188,7 @@ function makeStep(
     case "down":
     case "up":
     case "full":
+    case "unmount":
       return { do: kind, disk };
     case "fault":
       return { do: "fault", disk, fault: makeFault(random) };

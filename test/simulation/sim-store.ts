@@ -38,7 +38,9 @@ const DEADLINE_MS = 5000;
 
 export class Disk {
   readonly label: string;
-  readonly objects = new Map<string, Buffer>();
+  objects = new Map<string, Buffer>();
+  /** What it holds really, while something empty stands in its place. */
+  #mounted: Map<string, Buffer> | undefined;
   down = false;
   full = false;
   faults: Fault[] = [];
@@ -57,6 +59,28 @@ export class Disk {
   names(prefix: string): string[] {
     this.#sorted ??= [...this.objects.keys()].sort();
     return this.#sorted.filter((name) => name.startsWith(prefix));
+  }
+
+  unmount(): void {
+    if (this.#mounted !== undefined) return;
+    this.#mounted = this.objects;
+    this.objects = new Map();
+    this.forget();
+  }
+
+  /** Whether it is unmounted now. */
+  get isUnmounted(): boolean {
+    return this.#mounted !== undefined;
+  }
+
+  /** Gives the names that were written in its place meanwhile. */
+  mount(): readonly string[] {
+    if (this.#mounted === undefined) return [];
+    const written = [...this.objects.keys()];
+    this.objects = this.#mounted;
+    this.#mounted = undefined;
+    this.forget();
+    return written;
   }
 
   /** Drops what is kept of the names; for whoever changes `objects` itself. */

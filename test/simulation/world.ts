@@ -55,7 +55,10 @@ export class World {
 
   /** Waits for the world to choose this one. Rejects when the signal fires first. */
   park(owner: Owner, signal?: AbortSignal, onKill?: () => void): Promise<void> {
-    if (this.calm && !owner.dead) return DONE;
+    if (this.calm && !owner.dead) {
+      // What goes round for ever stops here, and the world notices that nothing else is left to do.
+      return ++this.steps > this.maxSteps ? new Promise(() => undefined) : DONE;
+    }
     return new Promise((resolve, reject) => {
       if (owner.dead) return;
       if (signal?.aborted) {

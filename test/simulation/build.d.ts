@@ -1,0 +1,12 @@
+/** A change of one file of the sources: `find` stands in it once. */
+export interface Patch {
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+/** Compiles variants of the simulation into a folder inside the project; gives the runner of each. */
+export function buildSimulations(
+  folder: string,
+  variants: readonly { readonly name: string; readonly patches: readonly Patch[] }[],
+): Map<string, string>;
