@@ -326,6 +326,8 @@ export class MaintainedPool implements Pool {
     await ledger.settle();
     await ledger.hear();
     await this.#census(scope.prefix, left, unheard, options.signal);
+    // A store that could not be given its identity answers, and is no part of the pool yet.
+    for (const member of ledger.members) if (!member.ready) unheard.set(member, member.trouble());
     const whole = left.length === 0 && unheard.size === 0 && sum.failed === 0;
     if (whole && scope.prefix === "") {
       for (const member of ledger.members) {

@@ -21,16 +21,16 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a put is tried for ever while the last store fails",
     file: POOL_STORE,
-    find: "          await member.store.put(name, branchBody(branch, body, agree), { signal: ends });\n",
-    replace: `          const shared = branchBody(branch, body, agree);
-          for (;;) {
-            try {
-              await member.store.put(name, shared, { signal: ends });
-              break;
-            } catch (error) {
-              if (index < taking.length - 1) throw error;
-            }
+    find: "        await member.store.put(name, branchBody(branch, body, agree), { signal: ends });\n",
+    replace: `        const shared = branchBody(branch, body, agree);
+        for (;;) {
+          try {
+            await member.store.put(name, shared, { signal: ends });
+            break;
+          } catch (error) {
+            if (member !== taking.at(-1)) throw error;
           }
+        }
 `,
   },
   {
@@ -102,7 +102,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "merging drops what another machine wrote at once",
     file: RECORD,
-    find: "const kept = records.filter((known) => !supersedes(record, known));",
+    find: "const kept = others.filter((known) => !supersedes(joined, known));",
     replace: "const kept: ObjectRecord[] = [];",
   },
   {
