@@ -90,7 +90,7 @@ export class NameModel {
 
   /** A read that saw everything decides. */
   observe(value: Value, start: number, now: number): void {
-    if (this.changedSince(start)) return;
+    if (this.changedSince(start) || this.tainted) return;
     const seen = this.legal(start, now).find((write) => write.value === value);
     if (seen === undefined || this.legal(start, now).length === 1) return;
     const write = this.begin(value, start, {});

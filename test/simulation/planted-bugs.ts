@@ -15,7 +15,6 @@ const LEDGER = "src/ledger/ledger.ts";
 const RECORD = "src/ledger/record.ts";
 const READ = "src/modes/verified-read.ts";
 const ASSESS = "src/repair/assess.ts";
-const MEND = "src/repair/mend.ts";
 
 export const plantedBugs: readonly PlantedBug[] = [
   {
@@ -46,10 +45,10 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: "const errors: (readonly [Member, HoldfastError | undefined])[] = [];",
   },
   {
-    name: "a debt is cleared although the copy failed",
-    file: MEND,
-    find: 'mark(member, "copy");',
-    replace: 'mark(member, "holds");',
+    name: "a debt is cleared before there is a copy",
+    file: POOL_STORE,
+    find: 'copies[member.id] = { state: "copy", rev, reason: error.code };',
+    replace: 'copies[member.id] = { state: "holds", rev };',
   },
   {
     name: "compaction forgets tombstones",

@@ -1,10 +1,12 @@
 /** Runs one schedule: puts pools together over simulated stores, does its steps, and checks what comes of them. */
 import { collect } from "../../src/body.ts";
 import { HoldfastError } from "../../src/errors.ts";
-import { IDENTITY_NAME } from "../../src/ledger/identity.ts";
+import { IDENTITY_NAME, parseIdentity } from "../../src/ledger/identity.ts";
 import { Ledger } from "../../src/ledger/ledger.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import { Member } from "../../src/ledger/member.ts";
+import { currentRecord } from "../../src/ledger/record.ts";
+import { decodeSegment, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
 import { silentLogger } from "../../src/log.ts";
 import { isReserved } from "../../src/names.ts";
 import { PoolStore } from "../../src/modes/pool-store.ts";
@@ -133,7 +135,7 @@ class Simulation {
       while (next < this.#steps.length) {
         const step = this.#steps[next];
         if (step === undefined) break;
-        const alone = step.do === "wait" || step.do === "pass" || step.do === "unmount";
+        const alone = step.do === "wait" || step.do === "pass" || step.do === "unmount" || step.do === "damage";
         const limit = alone ? 1 : this.#config.inFlight;
         if (this.#inFlight >= limit) return false;
         if (this.#inFlight > 0 && !this.#random.chance(0.15)) return false;
@@ -507,6 +509,7 @@ class Simulation {
           throw new Violation(`put of ${name} was acknowledged with ${write.holders.length} copies`);
         }
         const silent = targets.filter((label) => !holders.includes(label) && !copies.includes(label));
+        if (this.#inFlight === 1) this.#checkDebts(name, write.holders, copies);
         if (this.#config.mode === "mirror" && silent.length > 0) {
           throw new Violation(`put of ${name} is not on ${silent.join(", ")}, and does not say so`);
         }
@@ -518,6 +521,29 @@ class Simulation {
     write.end = ++this.#events;
     model.damaged.clear();
     this.acknowledged++;
+  }
+
+  /** Every store that took the put says, in its own ledger, which stores did not. */
+  #checkDebts(name: string, holders: readonly string[], owing: readonly string[]): void {
+    const ids = new Map<string, string>();
+    for (const disk of this.#disks) {
+      const identity = disk.objects.get(IDENTITY_NAME);
+      if (identity !== undefined) ids.set(disk.label, parseIdentity(identity, disk.label).store);
+    }
+    if (owing.length === 0) return;
+    for (const disk of this.#disks) {
+      if (!holders.includes(disk.label) || disk.isUnmounted) continue;
+      const index = new MemoryIndex();
+      for (const segment of disk.names(SEGMENT_PREFIX)) {
+        index.apply({ objects: decodeSegment(disk.objects.get(segment) ?? Buffer.alloc(0)).objects });
+      }
+      const record = currentRecord(index.get(name));
+      for (const label of owing) {
+        const id = ids.get(label);
+        if (id === undefined || record?.copies[id]?.state === "copy") continue;
+        throw new Violation(`${disk.label} does not know that ${label} owes ${name}`);
+      }
+    }
   }
 
   /** Who changes a name now. */
