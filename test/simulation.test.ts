@@ -10,8 +10,8 @@ import { plantedBugs } from "./simulation/planted-bugs.ts";
 
 const run = promisify(execFile);
 const SCHEDULES = 10_000;
-/** Schedules that nobody has seen before are as good as those of a fixed seed, and they add up. Printed when one fails. */
-const SEED = Math.floor(Math.random() * 2 ** 40);
+/** A change is judged by the same schedules as the one before it; `npm run simulate` takes new ones each time. */
+const SEED = 1;
 /** Where the planted bugs are looked for: always the same schedules, so that a bug that is found stays found. */
 const BUG_SEED = 1;
 const JOBS = 2;
