@@ -509,7 +509,7 @@ class Simulation {
           throw new Violation(`put of ${name} was acknowledged with ${write.holders.length} copies`);
         }
         const silent = targets.filter((label) => !holders.includes(label) && !copies.includes(label));
-        if (this.#inFlight === 1) this.#checkDebts(name, write.holders, copies);
+        if (this.#inFlight === 1) this.#checkRecords(name, result.value.sha256, write.holders, copies);
         if (this.#config.mode === "mirror" && silent.length > 0) {
           throw new Violation(`put of ${name} is not on ${silent.join(", ")}, and does not say so`);
         }
@@ -523,14 +523,13 @@ class Simulation {
     this.acknowledged++;
   }
 
-  /** Every store that took the put says, in its own ledger, which stores did not. */
-  #checkDebts(name: string, holders: readonly string[], owing: readonly string[]): void {
+  /** Every store that took the put has its record in its own ledger, which says which stores did not. */
+  #checkRecords(name: string, sha256: string, holders: readonly string[], owing: readonly string[]): void {
     const ids = new Map<string, string>();
     for (const disk of this.#disks) {
       const identity = disk.objects.get(IDENTITY_NAME);
       if (identity !== undefined) ids.set(disk.label, parseIdentity(identity, disk.label).store);
     }
-    if (owing.length === 0) return;
     for (const disk of this.#disks) {
       if (!holders.includes(disk.label) || disk.isUnmounted) continue;
       const index = new MemoryIndex();
@@ -538,6 +537,7 @@ class Simulation {
         index.apply({ objects: decodeSegment(disk.objects.get(segment) ?? Buffer.alloc(0)).objects });
       }
       const record = currentRecord(index.get(name));
+      if (record?.content?.sha256 !== sha256) throw new Violation(`${disk.label} has ${name} and not its record`);
       for (const label of owing) {
         const id = ids.get(label);
         if (id === undefined || record?.copies[id]?.state === "copy") continue;
