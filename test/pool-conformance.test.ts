@@ -6,6 +6,11 @@ import { afterAll } from "vitest";
 import type { GetResult, Store } from "../src/store.ts";
 import { FileStore } from "../src/stores/file.ts";
 import { MemoryObjects, MemoryStore } from "../src/stores/memory.ts";
+import { systemRuntime as runtime } from "../src/runtime.ts";
+import { breaker } from "../src/wrappers/breaker.ts";
+import { deadline } from "../src/wrappers/deadline.ts";
+import { limit } from "../src/wrappers/limit.ts";
+import { retry } from "../src/wrappers/retry.ts";
 import { memoryPool } from "./helpers/memory-pool.ts";
 import type { MemoryPoolOptions } from "./helpers/memory-pool.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
@@ -79,6 +84,21 @@ describePool(
       [],
     ],
   }),
+  true,
+);
+/** A store as a pool's file gives it to a pool: tried again, by a deadline, some calls at a time. */
+const guarded = (open: Opener): Opener => {
+  return () => breaker(limit(retry(deadline(open(), { runtime }), { runtime }), { max: 16 }), { runtime, failures: 5 });
+};
+describePool(
+  "mirror(breaker(limit(retry(deadline(memory)))) x 2)",
+  pool([guarded(memory("A")), guarded(memory("B"))], { mode: "mirror" }),
+  true,
+);
+const striped = pool([memory("A"), memory("B")], { mode: "stripe" });
+describePool(
+  "retry(deadline(stripe(memory, memory)))",
+  () => retry(deadline(striped(), { runtime }), { runtime }),
   true,
 );
 describePool("mirror(folder, folder)", pool([folder("mirror-1"), folder("mirror-2")], { mode: "mirror" }));
