@@ -609,6 +609,10 @@ export class MaintainedPool implements Pool {
     const appended = ledger.append({ objects: [marks("delete")] });
     const error = await appended.get(to);
     if (error !== undefined) throw error;
+    // Another machine may have begun to overwrite it where it was: then what stands there is not this copy any more.
+    await ledger.hear();
+    const records = ledger.index.get(record.name)?.records ?? [];
+    if (records.length !== 1 || records[0]?.version !== record.version) return;
     await from.store.delete(record.name, { signal });
     ledger.append({ objects: [marks("none")] });
   }

@@ -496,9 +496,9 @@ class Simulation {
       if (this.#config.onfail === "abort" && copies.length > 0) {
         throw new Violation(`put of ${name} succeeded with onfail=abort although ${copies.join(", ")} failed`);
       }
-      const alone = !model.writes.some(
-        (other) => other !== write && (other.end === undefined || other.end > write.start),
-      );
+      const alone =
+        !model.writes.some((other) => other !== write && (other.end === undefined || other.end > write.start)) &&
+        this.#changing.get(model)?.size === 1;
       const targets = process.core.targets(name).map((member) => member.label);
       const holders = this.#disks
         .filter((disk) => disk.objects.get(name)?.toString() === value)
