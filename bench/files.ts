@@ -36,6 +36,8 @@ export function fileName(index: number): string {
 
 /** Files below a folder, by their path from there, without what a store keeps for itself. */
 function filesBelow(folder: string): string[] {
+  // A stripe's store that got nothing may not have a folder.
+  if (!existsSync(folder)) return [];
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))

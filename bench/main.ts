@@ -105,6 +105,13 @@ async function run(): Promise<number> {
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error("--rounds is a whole number from 1");
   const bench = new Bench(report, { rounds, json: values.json, only: values.only });
   const root = mkdtempSync(join(values.folder ?? tmpdir(), "holdfast-bench-"));
+  const clean = async (): Promise<void> => {
+    await stopServers();
+    rmSync(root, { recursive: true, force: true });
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => void clean().finally(() => process.exit(1)));
+  }
   const python = duplicityPython();
   const setting: Setting = {
     root,
@@ -139,8 +146,7 @@ async function run(): Promise<number> {
     }
     await knowing(bench, setting, folders, sizes, ["push-unchanged", "ls"]);
   } finally {
-    await stopServers();
-    rmSync(root, { recursive: true, force: true });
+    await clean();
   }
   bench.save();
   for (const line of bench.wrong) console.log(`WRONG: ${line}`);
