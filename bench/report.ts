@@ -64,7 +64,8 @@ function rowsOf(result: Result): string[][] {
   const compared = new Set([result.subject, ...result.ratios.map((one) => one.other)]);
   for (const [name, figures] of Object.entries(result.contenders)) {
     if (compared.has(name)) continue;
-    const took = figures === "wrong" ? "gives wrong bytes" : typeof figures === "string" ? figures : describeFigures(figures);
+    const took =
+      figures === "wrong" ? "gives wrong bytes" : typeof figures === "string" ? figures : describeFigures(figures);
     rows.push([...left(), name, took, "", "", ""]);
   }
   for (const { words, value, met: isMet } of result.bounds) {
