@@ -7,7 +7,8 @@ export const MIB = 1024 * 1024;
 export interface Part {
   /** From 1. */
   readonly number: number;
-  readonly chunks: readonly Uint8Array[];
+  /** Empty after `releasePart`. */
+  readonly chunks: Uint8Array[];
   /** Size in bytes. */
   readonly size: number;
   /** Nothing follows. */
@@ -77,6 +78,11 @@ export async function* cutParts(
 
 function tooLarge(maxBytes: number): HoldfastError {
   return new HoldfastError("invalid", `the object is larger than the ${maxBytes} bytes that this store can take`);
+}
+
+/** Lets go of the bytes of a part that was sent, whoever still holds the part itself. */
+export function releasePart(part: Part): void {
+  part.chunks.length = 0;
 }
 
 /** The chunks of a part as one buffer: itself, without copying, when there is just one. */

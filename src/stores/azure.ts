@@ -23,7 +23,7 @@ import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
-import { MIB, cutParts, forEachParallel, joinChunks } from "../parts.ts";
+import { MIB, cutParts, forEachParallel, joinChunks, releasePart } from "../parts.ts";
 import type { Part } from "../parts.ts";
 import { checkRange, resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
@@ -305,6 +305,7 @@ export class AzureStore implements Store {
         await this.#operations.attempts(BLOCK_ATTEMPTS, link.signal, () =>
           blob.stageBlock(id, bytes, bytes.length, { abortSignal: link.signal, transactionalContentMD5: md5 }),
         );
+        releasePart(part);
       },
       (error) => link.abort(this.#operations.mapped(error)),
     );

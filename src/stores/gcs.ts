@@ -21,7 +21,7 @@ import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
-import { MIB, cutParts } from "../parts.ts";
+import { MIB, cutParts, releasePart } from "../parts.ts";
 import type { Part } from "../parts.ts";
 import { checkRange, resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
@@ -314,6 +314,7 @@ export class GcsStore implements Store {
         const end = part.last ? md5.digest("base64") : undefined;
         await this.#sendPiece(session, part, offset, end, link.signal);
         offset += part.size;
+        releasePart(part);
         if (end !== undefined) return offset;
         const next = await rest.next();
         if (next.done) throw new HoldfastError("internal", "the last part of a body was not marked");

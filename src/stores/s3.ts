@@ -66,7 +66,7 @@ import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName, compareNames } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
-import { MIB, cutParts, forEachParallel, joinChunks } from "../parts.ts";
+import { MIB, cutParts, forEachParallel, joinChunks, releasePart } from "../parts.ts";
 import type { Part } from "../parts.ts";
 import { checkRange, resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
@@ -596,6 +596,7 @@ export class S3Store implements Store {
         async (part) => {
           size += part.size;
           done.push(await this.#uploadPart(name, uploadId, part, link.signal));
+          releasePart(part);
         },
         (error) => link.abort(this.#operations.mapped(error)),
       );

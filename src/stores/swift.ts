@@ -21,7 +21,7 @@ import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
-import { MIB, cutParts, forEachParallel } from "../parts.ts";
+import { MIB, cutParts, forEachParallel, releasePart } from "../parts.ts";
 import type { Part } from "../parts.ts";
 import { checkRange, resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
@@ -47,7 +47,7 @@ import { inNameOrder } from "./name-order.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
 
 /** What segments in flight may hold together, in bytes. One segment is always allowed. */
-const IN_FLIGHT_BYTES = 64 * MIB;
+const IN_FLIGHT_BYTES = 32 * MIB;
 const PARALLEL_SEGMENTS = 4;
 const SEGMENT_ATTEMPTS = 3;
 /** What a manifest may name where the server does not tell. */
@@ -414,6 +414,7 @@ export class SwiftStore implements Store {
             this.#putBytes(path, part, link.signal),
           );
           segments.push({ number: part.number, path, etag, size: part.size });
+          releasePart(part);
         },
         (error) => link.abort(this.#operations.mapped(error)),
       );
