@@ -59,7 +59,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-describe("simulated pools", () => {
+describe("simulated pools", { retry: 0 }, () => {
   it(`keep their promises in ${SCHEDULES} schedules from seed ${SEED}`, { timeout: 900_000 }, async () => {
     const share = SCHEDULES / JOBS;
     const summaries = await Promise.all(
