@@ -196,3 +196,43 @@ describe("verify", () => {
     await pool.close();
   });
 });
+
+describe("a silent store", () => {
+  it("is not taken for one that has nothing, by a machine that did not write what it holds", async () => {
+    const members = three();
+    const writer = memoryPool(members, { machine: "aaaaaaaa" });
+    await writer.pool.put("known", toBody("1"));
+    members[0].down = true;
+    members[1].down = true;
+    expect((await writer.pool.put("alone", toBody("on C"))).owed.length).toBe(2);
+    members[0].down = false;
+    members[1].down = false;
+    members[2].down = true;
+    const other = memoryPool(members, { machine: "bbbbbbbb" }).pool;
+    expect(await codeOf(read(other, "alone"))).toBe("unavailable");
+    expect(await codeOf(other.stat("alone"))).toBe("unavailable");
+    expect(await codeOf(names(other))).toBe("incomplete");
+    // The one that wrote it knows better: it is there, and cannot be had now.
+    expect(await codeOf(read(writer.pool, "alone"))).toBe("unavailable");
+    members[2].down = false;
+    expect(await read(other, "alone")).toBe("on C");
+  });
+
+  it("keeps repair from deciding over its head", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    await pool.put("known", toBody("1"));
+    plant(members[0], "by hand", "one");
+    plant(members[2], "by hand", "two");
+    members[2].down = true;
+    const report = await pool.repair();
+    expect(report.whole).toBe(false);
+    expect(textOn(members[1], "by hand")).toBeUndefined();
+    members[2].down = false;
+    const again = await pool.repair();
+    expect(again.left.map((finding) => finding.kind)).toEqual(["conflict", "conflict"]);
+    expect(textOn(members[0], "by hand")).toBe("one");
+    expect(textOn(members[2], "by hand")).toBe("two");
+    await pool.close();
+  });
+});
