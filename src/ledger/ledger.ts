@@ -608,6 +608,8 @@ export class Ledger {
   /** Waits until everything appended has been written or has failed, and keeps the ledger short. */
   async settle(): Promise<void> {
     await this.flushed();
+    // One that is under way began before the last segments were written.
+    await this.#maintaining;
     await this.maintain();
   }
 

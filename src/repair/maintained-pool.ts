@@ -325,6 +325,8 @@ export class MaintainedPool implements Pool {
     if (dryRun) return { ...sum, left, whole: false, unheard: labels(unheard) };
     await ledger.settle();
     await ledger.hear();
+    // A list of segments that was asked for while some were merged names ones that are gone, and stops the next merge.
+    await ledger.settle();
     await this.#census(scope.prefix, left, unheard, options.signal);
     // A store that could not be given its identity answers, and is no part of the pool yet.
     for (const member of ledger.members) if (!member.ready) unheard.set(member, member.trouble());
