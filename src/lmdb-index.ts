@@ -152,7 +152,8 @@ class LmdbIndex implements LedgerIndex {
       for (const record of changes.stores ?? []) {
         stores.putSync(record.id, mergeStoreRecord(stores.get(record.id), record));
       }
-      if (changes.segment !== undefined) segments.putSync(changes.segment, "");
+      if (changes.segment !== undefined) segments.putSync(segmentKey(changes.segment), "");
+      for (const [key, value] of changes.facts ?? []) this.setFact(key, value);
       if (objects !== 0) facts.putSync("count:objects", String(this.#count("count:objects") + objects));
       if (open !== 0) facts.putSync("count:unsettled", String(this.#count("count:unsettled") + open));
     });

@@ -116,7 +116,7 @@ async function openDescribed(
   const machine = machineId(cache);
   const writer = machine + runtime.randomHex(4);
   const openIndex = await indexOpener(cache, logger);
-  const ledger = new Ledger({
+  const ledger: Ledger = new Ledger({
     members,
     runtime,
     logger,
@@ -127,6 +127,7 @@ async function openDescribed(
       registerWriter(index, writer);
       return index;
     },
+    isLiveWriter: (other) => (other.startsWith(machine) ? isLiveWriter(ledger.index, other) : undefined),
     onClose: (index) => unregisterWriter(index, writer),
     knownPool: knownPool(cache, members),
     onPool: (pool) => rememberPool(cache, members, pool),
@@ -144,7 +145,6 @@ async function openDescribed(
     logger,
     replayable,
     nested,
-    isLiveWriter: (other) => (other.startsWith(machine) ? isLiveWriter(ledger.index, other) : undefined),
   });
   return withAnyBody(new MaintainedPool(core, { runtime, logger }));
 }

@@ -212,7 +212,8 @@ describe("resumable uploads to Google Cloud Storage", () => {
   it("refuses other bytes than were sent", async () => {
     const store = open();
     meddle = (range) => {
-      if (range.endsWith(`/${600 * KIB}`)) bytes = Buffer.concat([Buffer.from([(bytes[0] ?? 0) ^ 1]), bytes.subarray(1)]);
+      if (range.endsWith(`/${600 * KIB}`))
+        bytes = Buffer.concat([Buffer.from([(bytes[0] ?? 0) ^ 1]), bytes.subarray(1)]);
       return false;
     };
     await expect(store.put("n", toBody(source()))).rejects.toMatchObject({ code: "corrupt" });

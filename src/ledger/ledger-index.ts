@@ -20,6 +20,8 @@ export interface IndexChanges {
   readonly stores?: Iterable<StoreRecord>;
   /** A segment whose records these are: remembered as read. */
   readonly segment?: string;
+  /** Facts that change at the same time; undefined removes one. */
+  readonly facts?: Iterable<readonly [string, string | undefined]>;
 }
 
 export interface LedgerIndex {
@@ -81,6 +83,7 @@ export class MemoryIndex implements LedgerIndex {
       this.#stores.set(record.id, mergeStoreRecord(this.#stores.get(record.id), record));
     }
     if (changes.segment !== undefined) this.#segments.add(changes.segment);
+    for (const [key, value] of changes.facts ?? []) this.setFact(key, value);
   }
 
   *iterate(prefix: string, after?: string): Generator<readonly [string, NameState]> {

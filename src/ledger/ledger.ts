@@ -19,7 +19,15 @@ import type { LedgerIndex } from "./ledger-index.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
 import type { ObjectRecord, StoreId, StoreRecord } from "./record.ts";
-import { decodeSegment, encodeSegment, parseSegmentName, SEGMENT_PREFIX, segmentName } from "./segment.ts";
+import {
+  decodeSegment,
+  encodeSegment,
+  formatRecord,
+  parseRecord,
+  parseSegmentName,
+  SEGMENT_PREFIX,
+  segmentName,
+} from "./segment.ts";
 import type { Segment } from "./segment.ts";
 
 export interface LedgerOptions {
@@ -44,13 +52,20 @@ export interface LedgerOptions {
   readonly hearMs?: number | undefined;
   /** How many segments of one level may gather before they are merged. Default 32. */
   readonly mergeAt?: number | undefined;
+  /** How long a record that may follow later waits for others to share its segment, in milliseconds. Default 200. */
+  readonly laterMs?: number | undefined;
+  /** Whether a writer (16 hexadecimal digits) of this machine still runs; undefined for another machine's. Default: unknown. */
+  readonly isLiveWriter?: ((writer: string) => boolean | undefined) | undefined;
 }
 
 /** What one store answered to a segment: undefined, or why it could not be written. */
 export type Appended = ReadonlyMap<Member, Promise<HoldfastError | undefined>>;
 
 interface Batch {
+  /** Records that the index learns once a store has them. */
   readonly objects: ObjectRecord[];
+  /** Records that the index has already. */
+  readonly known: ObjectRecord[];
   readonly stores: StoreRecord[];
   readonly outcome: Map<
     Member,
@@ -59,6 +74,10 @@ interface Batch {
 }
 
 const MAX_BATCH_RECORDS = 1000;
+/** So many batches may wait to be written before who appends another has to wait too. */
+const MAX_WAITING_BATCHES = 4;
+/** Facts of the index: records that it has and the stores may not have yet. */
+const LATER_PREFIX = "later:";
 /** Records in one segment of a full compaction: bounds the memory of whoever reads it. */
 const BASE_RECORDS = 20_000;
 /** Level of segments that a full compaction wrote. */
@@ -76,14 +95,20 @@ export class Ledger {
   readonly #freshMs: number;
   readonly #hearMs: number;
   readonly #mergeAt: number;
+  readonly #laterMs: number;
   #index: LedgerIndex = new MemoryIndex();
   #pool: string | undefined;
   #heardAtMs = -Infinity;
   #hearing: Promise<void> | undefined;
   #nextHearing: Promise<void> | undefined;
   readonly #asking = new Map<Member, Promise<Answer>>();
+  /** Takes the records of whoever appends now. Not in the queue while all of them may follow later. */
   #batch: Batch | undefined;
+  readonly #queue: Batch[] = [];
   #flushing: Promise<void> | undefined;
+  /** Ends the wait of records that may follow later. */
+  #waiting: AbortController | undefined;
+  #recovered = false;
   #initialising: Promise<void> | undefined;
   #maintaining: Promise<void> | undefined;
   /** Segments that no store gave whole: what they held is unknown. */
@@ -97,6 +122,7 @@ export class Ledger {
     this.#freshMs = options.freshMs ?? 1000;
     this.#hearMs = options.hearMs ?? 10_000;
     this.#mergeAt = options.mergeAt ?? 32;
+    this.#laterMs = options.laterMs ?? 200;
     this.writer = options.writer ?? options.machine + options.runtime.randomHex(4);
     this.clock = new HybridClock(options.runtime, this.writer);
     if (options.knownPool !== undefined) this.#adoptPool(options.knownPool);
@@ -127,6 +153,11 @@ export class Ledger {
   /** Whether this machine's index holds what the member's ledger held when it last answered. */
   wasHeard(member: Member): boolean {
     return member.id !== undefined && this.#index.getFact(`heard:${member.id}`) !== undefined;
+  }
+
+  /** Whether a writer (16 hexadecimal digits) of this machine still runs; undefined for another machine's. */
+  isLiveWriter(writer: string): boolean | undefined {
+    return this.#options.isLiveWriter?.(writer);
   }
 
   /** Whether every object on the member is known to be recorded. */
@@ -413,6 +444,7 @@ export class Ledger {
   async initialise(): Promise<void> {
     // What another operation began may have met stores that answer only now.
     if (this.#initialising !== undefined) await this.#initialising.catch(() => undefined);
+    this.#recover();
     if (this.members.every((member) => this.#isKnown(member))) return;
     this.#initialising ??= this.#initialise().finally(() => {
       this.#initialising = undefined;
@@ -538,19 +570,69 @@ export class Ledger {
    * once one store has them. Callers that arrive while a segment is being written share the next one.
    */
   append(records: { objects?: readonly ObjectRecord[]; stores?: readonly StoreRecord[] }): Appended {
-    if (this.#batch === undefined || this.#batch.objects.length >= MAX_BATCH_RECORDS) {
-      this.#batch = { objects: [], stores: [], outcome: new Map() };
-      for (const member of this.members) this.#batch.outcome.set(member, withResolvers());
-      this.#queue.push(this.#batch);
-    }
-    this.#batch.objects.push(...(records.objects ?? []));
-    this.#batch.stores.push(...(records.stores ?? []));
-    const { outcome } = this.#batch;
-    this.#flushing ??= this.#flush();
-    return new Map([...outcome].map(([member, { promise }]) => [member, promise]));
+    const batch = this.#gathering();
+    batch.objects.push(...(records.objects ?? []));
+    batch.stores.push(...(records.stores ?? []));
+    this.#submit();
+    return new Map([...batch.outcome].map(([member, { promise }]) => [member, promise]));
   }
 
-  readonly #queue: Batch[] = [];
+  /** The same for what costs nothing but time while it is not yet written: it waits a moment for company. */
+  appendLater(records: readonly ObjectRecord[]): void {
+    this.#gathering().objects.push(...records);
+    this.#submitLater();
+  }
+
+  /**
+   * The same for what holds whether it is written or not: that an object is on every store of the pool. The index learns
+   * it at once, with a note that the stores have yet to learn it: if this process dies before that, the next one that
+   * writes from this machine makes up for it. `clears` names a fact that goes at the same time. Resolves at once, unless
+   * much waits to be written.
+   */
+  async appendKnown(record: ObjectRecord, clears: string): Promise<void> {
+    const facts = [[laterKey(record), formatRecord(record)] as const, [clears, undefined] as const];
+    this.#index.apply({ objects: [record], facts });
+    this.#gathering().known.push(record);
+    this.#submitLater();
+    if (this.#queue.length >= MAX_WAITING_BATCHES) await this.#flushing;
+  }
+
+  /** Takes up what processes of this machine that are gone had yet to write. */
+  #recover(): void {
+    if (this.#recovered) return;
+    this.#recovered = true;
+    for (const [, text] of this.#index.facts(LATER_PREFIX)) {
+      const record = parseRecord(text);
+      if (this.isLiveWriter(record.version.slice(17)) === true) continue;
+      this.#gathering().known.push(record);
+      this.#submitLater();
+    }
+  }
+
+  /** The batch that takes the next records. */
+  #gathering(): Batch {
+    if (sizeOf(this.#batch) >= MAX_BATCH_RECORDS) this.#submit();
+    if (this.#batch === undefined || sizeOf(this.#batch) >= MAX_BATCH_RECORDS) this.#batch = newBatch(this.members);
+    return this.#batch;
+  }
+
+  /** Writes the gathered records as soon as those before them are written. Until then others may join them. */
+  #submit(): void {
+    this.#waiting?.abort();
+    this.#waiting = undefined;
+    if (this.#batch !== undefined && this.#queue.at(-1) !== this.#batch) this.#queue.push(this.#batch);
+    this.#flushing ??= this.#flush();
+  }
+
+  #submitLater(): void {
+    if (this.#waiting !== undefined || this.#queue.at(-1) === this.#batch) return;
+    const waiting = new AbortController();
+    this.#waiting = waiting;
+    this.#runtime.sleep(this.#laterMs, waiting.signal).then(
+      () => this.#submit(),
+      () => undefined,
+    );
+  }
 
   async #flush(): Promise<void> {
     // Callers of this same turn of the event loop join the first batch.
@@ -565,12 +647,13 @@ export class Ledger {
 
   async #write(batch: Batch): Promise<void> {
     const at = this.clock.next();
-    const name = segmentName(0, at, batch.objects.length + batch.stores.length);
+    const name = segmentName(0, at, sizeOf(batch));
     const usable = this.members.filter((member) => member.ready);
     for (const [member, { resolve }] of batch.outcome) if (!usable.includes(member)) resolve(member.trouble());
-    if (usable.length === 0 || this.#pool === undefined) return;
-    const bytes = encodeSegment({ pool: this.#pool, replaces: [], stores: batch.stores, objects: batch.objects });
-    let known = false;
+    if (usable.length === 0 || this.#pool === undefined) return this.#keep(batch.known);
+    const objects = [...batch.objects, ...batch.known];
+    const bytes = encodeSegment({ pool: this.#pool, replaces: [], stores: batch.stores, objects });
+    let learned = false;
     const awaited: Promise<void>[] = [];
     for (const member of usable) {
       const lagging = member.appending > 0;
@@ -578,11 +661,15 @@ export class Ledger {
       const written = member.store
         .put(name, toBody(bytes))
         .then(() => {
-          if (!known) {
-            known = true;
-            // The wall clock may be set back before the next run.
-            this.#index.setFact("clock", at);
-            this.#index.apply({ objects: batch.objects, stores: batch.stores, segment: name });
+          if (!learned) {
+            learned = true;
+            this.#index.apply({
+              objects: batch.objects,
+              stores: batch.stores,
+              segment: name,
+              // The wall clock may be set back before the next run.
+              facts: [["clock", at], ...batch.known.map((record) => [laterKey(record), undefined] as const)],
+            });
           }
           noteSegment(member, name);
           return undefined;
@@ -598,10 +685,19 @@ export class Ledger {
       if (!lagging) awaited.push(written);
     }
     await Promise.all(awaited);
+    if (!learned) this.#keep(batch.known);
+  }
+
+  /** No store took them: they go with whatever is written next. */
+  #keep(known: readonly ObjectRecord[]): void {
+    if (known.length === 0) return;
+    this.#batch ??= newBatch(this.members);
+    this.#batch.known.push(...known);
   }
 
   /** Resolves when everything appended so far has been written or has failed. */
   async flushed(): Promise<void> {
+    if (sizeOf(this.#batch) > 0) this.#submit();
     while (this.#flushing !== undefined) await this.#flushing;
   }
 
@@ -824,6 +920,9 @@ export class Ledger {
 
   async close(): Promise<void> {
     await this.settle();
+    const objects = sizeOf(this.#batch);
+    if (objects > 0)
+      this.#logger.warn("records could not be written; the next run from this machine does it", { objects });
     this.#options.onClose?.(this.#index);
     await this.#index.close();
   }
@@ -836,6 +935,19 @@ interface Answer {
   readonly error?: HoldfastError;
   /** `identified` of the member when it was asked. */
   readonly asOf?: number;
+}
+
+function newBatch(members: readonly Member[]): Batch {
+  const outcome: Batch["outcome"] = new Map(members.map((member) => [member, withResolvers()]));
+  return { objects: [], known: [], stores: [], outcome };
+}
+
+function sizeOf(batch: Batch | undefined): number {
+  return batch === undefined ? 0 : batch.objects.length + batch.known.length + batch.stores.length;
+}
+
+function laterKey(record: ObjectRecord): string {
+  return LATER_PREFIX + record.version;
 }
 
 function noteSegment(member: Member, name: string): void {

@@ -62,8 +62,6 @@ export interface PoolStoreOptions {
   readonly replayable: (body: Body) => { readonly body: Body; dispose(): Promise<void> };
   /** This pool is a store of another one: the other's own names are kept under a name of their own. Default false. */
   readonly nested?: boolean | undefined;
-  /** Whether a writer (16 hexadecimal digits) of this machine still runs; undefined for another machine's. */
-  readonly isLiveWriter?: ((writer: string) => boolean | undefined) | undefined;
   /** How long an intent of another machine is left alone, in milliseconds. Default one hour. */
   readonly leaseMs?: number | undefined;
 }
@@ -166,7 +164,7 @@ export class PoolStore implements Store {
   isDead(intent: ObjectRecord): boolean {
     const writer = intent.version.slice(17);
     if (writer === this.ledger.writer) return !this.isBusy(intent.name) || this.#holding.has(intent.name);
-    const isLive = this.#options.isLiveWriter?.(writer);
+    const isLive = this.ledger.isLiveWriter(writer);
     if (isLive !== undefined) return !isLive;
     const renewed = Object.values(intent.copies).reduce(
       (rev, mark) => (mark.rev > rev ? mark.rev : rev),
@@ -208,7 +206,7 @@ export class PoolStore implements Store {
       const isLive =
         writer === this.ledger.writer
           ? this.isBusy(pending.slice(pendingKey("").length))
-          : (this.#options.isLiveWriter?.(writer) ?? false);
+          : (this.ledger.isLiveWriter(writer) ?? false);
       if (!isLive) return true;
     }
     return false;
@@ -453,7 +451,7 @@ export class PoolStore implements Store {
         }
         if (member.id === undefined) return;
         const mark: CopyMark = { state: "holds", rev: this.ledger.stamp(record) };
-        this.ledger.append({ objects: [{ ...record, copies: { [member.id]: mark } }] });
+        this.ledger.appendLater([{ ...record, copies: { [member.id]: mark } }]);
       }),
     );
   }
@@ -466,7 +464,7 @@ export class PoolStore implements Store {
     }
     const current = currentRecord(begun.state);
     if (current !== undefined) {
-      this.ledger.append({ objects: [{ ...current, copies: {}, settles: [begun.version] }] });
+      this.ledger.appendLater([{ ...current, copies: {}, settles: [begun.version] }]);
     }
   }
 
@@ -612,42 +610,23 @@ export class PoolStore implements Store {
     failed: Map<Member, HoldfastError>,
     options: PutOptions,
   ): Promise<{ answer: PoolPutResult; record: PutRecord; holders: readonly Member[] }> {
-    const { name, base, state } = begun;
+    const { name } = begun;
     const version = await this.#versionToCommit(begun);
     const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
     checkMetadata(metadata);
+    // Of a new name that is on every store, each one that answers later has the object, with its record or without.
+    if (!begun.hasIntent && failed.size === 0 && took.length === this.ledger.members.length) {
+      const { record } = this.#recordOf(begun, version, version, content, took, failed, metadata);
+      await this.ledger.appendKnown(record, pendingKey(name));
+      return { answer: { size: content.size, sha256: content.sha256, owed: [] }, record, holders: took };
+    }
     let holders = took;
     let record: PutRecord;
-    let owedDeletes: Member[];
-    const mirrored = this.modeFor(name) === "mirror";
+    let owedDeletes: readonly Member[];
     // The marks of the intent, and of an earlier attempt, were made before: these come after them.
     const isFirst = !begun.hasIntent && failed.size === 0;
     for (let rev: Version = isFirst ? version : this.ledger.clock.next(); ; rev = this.ledger.clock.next()) {
-      const copies: Record<StoreId, CopyMark> = {};
-      owedDeletes = [];
-      for (const member of this.ledger.members) {
-        if (member.id === undefined) continue;
-        const error = failed.get(member);
-        if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
-        else if (error !== undefined && mirrored) copies[member.id] = { state: "copy", rev, reason: error.code };
-        else if (error !== undefined || this.#mayHold(member, begun)) {
-          copies[member.id] = { state: "delete", rev };
-          owedDeletes.push(member);
-        }
-      }
-      for (const id of formerStores(state)) copies[id] ??= { state: "delete", rev };
-      const former = currentRecord(state);
-      record = {
-        name,
-        version,
-        base,
-        kind: "put",
-        content,
-        copies,
-        ...(version === begun.version ? {} : { settles: [begun.version] }),
-        ...(isPut(former) ? { former: former.content.sha256 } : {}),
-        ...(metadata === undefined ? {} : { metadata }),
-      };
+      ({ record, owedDeletes } = this.#recordOf(begun, version, rev, content, holders, failed, metadata));
       const appended = this.ledger.append({ objects: [record] });
       const errors = await Promise.all(holders.map(async (member) => [member, await appended.get(member)] as const));
       const lost = errors.filter(([, error]) => error !== undefined);
@@ -659,7 +638,7 @@ export class PoolStore implements Store {
     const deletes = await this.#deleteFrom(record, owedDeletes);
     const sinceMs = versionMs(version);
     const owed: Debt[] = [];
-    if (mirrored) {
+    if (this.modeFor(name) === "mirror") {
       for (const [member, error] of failed) {
         owed.push({ object: this.#outer(name), store: member.label, owes: "copy", sinceMs, reason: error.message });
       }
@@ -669,6 +648,46 @@ export class PoolStore implements Store {
       this.#logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
     }
     return { answer: { size: content.size, sha256: content.sha256, owed }, record, holders };
+  }
+
+  /** The record of a put, with marks of revision `rev`, and the members that owe a delete by it. */
+  #recordOf(
+    begun: Begun,
+    version: Version,
+    rev: Version,
+    content: Content,
+    holders: readonly Member[],
+    failed: ReadonlyMap<Member, HoldfastError>,
+    metadata: ObjectMetadata | undefined,
+  ): { readonly record: PutRecord; readonly owedDeletes: readonly Member[] } {
+    const { name, base, state } = begun;
+    const mirrored = this.modeFor(name) === "mirror";
+    const copies: Record<StoreId, CopyMark> = {};
+    const owedDeletes: Member[] = [];
+    for (const member of this.ledger.members) {
+      if (member.id === undefined) continue;
+      const error = failed.get(member);
+      if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
+      else if (error !== undefined && mirrored) copies[member.id] = { state: "copy", rev, reason: error.code };
+      else if (error !== undefined || this.#mayHold(member, begun)) {
+        copies[member.id] = { state: "delete", rev };
+        owedDeletes.push(member);
+      }
+    }
+    for (const id of formerStores(state)) copies[id] ??= { state: "delete", rev };
+    const former = currentRecord(state);
+    const record: PutRecord = {
+      name,
+      version,
+      base,
+      kind: "put",
+      content,
+      copies,
+      ...(version === begun.version ? {} : { settles: [begun.version] }),
+      ...(isPut(former) ? { former: former.content.sha256 } : {}),
+      ...(metadata === undefined ? {} : { metadata }),
+    };
+    return { record, owedDeletes };
   }
 
   /**
@@ -897,7 +916,7 @@ export class PoolStore implements Store {
       rev: this.ledger.stamp(record),
       reason: error.code === "not-found" ? "missing" : "wrong",
     };
-    this.ledger.append({ objects: [{ ...record, copies: { [member.id]: mark } }] });
+    this.ledger.appendLater([{ ...record, copies: { [member.id]: mark } }]);
   }
 
   /**
@@ -1182,7 +1201,7 @@ export class PoolStore implements Store {
       }),
     );
     // May follow later: until then the delete is owed, which is true as far as anyone else can know.
-    if (Object.keys(done).length > 0) this.ledger.append({ objects: [{ ...record, copies: done }] });
+    if (Object.keys(done).length > 0) this.ledger.appendLater([{ ...record, copies: done }]);
     return owed.sort((a, b) => compareNames(a.store, b.store));
   }
 

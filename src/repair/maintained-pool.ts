@@ -616,7 +616,7 @@ export class MaintainedPool implements Pool {
     const records = ledger.index.get(record.name)?.records ?? [];
     if (records.length !== 1 || records[0]?.version !== record.version) return;
     await from.store.delete(record.name, { signal });
-    ledger.append({ objects: [marks("none")] });
+    ledger.appendLater([marks("none")]);
   }
 
   // -------------------------------------------------------------------------------------------------------- drill

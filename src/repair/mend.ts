@@ -174,7 +174,7 @@ async function noteMarks(
   const { ledger } = core;
   // Not waited for: until it is written the debt stands, which costs another look and nothing else. So the marks of many
   // objects share a segment, where otherwise a long repair would leave a segment for every few of them.
-  if (Object.keys(marks).length > 0) ledger.append({ objects: [{ ...record, copies: marks }] });
+  if (Object.keys(marks).length > 0) ledger.appendLater([{ ...record, copies: marks }]);
   if (touched.length === 0) return;
   await ledger.freshen();
   const now = ledger.index.get(name);

@@ -1,6 +1,6 @@
 /** Pools over stores in memory, whose members tests can take down, look into and change by hand. */
 import { randomBytes } from "node:crypto";
-import { HoldfastError } from "../../src/errors.ts";
+import { abortError, HoldfastError } from "../../src/errors.ts";
 import { Ledger } from "../../src/ledger/ledger.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../../src/ledger/ledger-index.ts";
@@ -11,6 +11,7 @@ import type { PoolStoreOptions } from "../../src/modes/pool-store.ts";
 import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
 import { replayable } from "../../src/replayable.ts";
 import { systemRuntime } from "../../src/runtime.ts";
+import type { Runtime } from "../../src/runtime.ts";
 import type { Operation } from "../../src/errors.ts";
 import type { Store } from "../../src/store.ts";
 import { MemoryObjects, MemoryStore } from "../../src/stores/memory.ts";
@@ -75,12 +76,26 @@ export interface MemoryPoolOptions extends Partial<
   readonly mergeAt?: number;
   /** Default 0: every operation asks the stores anew. */
   readonly freshMs?: number;
+  /** How long records that may follow later wait. Infinity: until the pool is closed. */
+  readonly laterMs?: number;
 }
 
 export interface MemoryPool {
   readonly pool: MaintainedPool;
   readonly core: PoolStore;
   readonly index: LedgerIndex;
+}
+
+/** A runtime in which who sleeps for ever wakes only when told. */
+const patientRuntime: Runtime = {
+  ...systemRuntime,
+  sleep: (ms, signal) => (ms === Infinity ? untilAborted(signal) : systemRuntime.sleep(ms, signal)),
+};
+
+function untilAborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((_, reject) => {
+    signal?.addEventListener("abort", () => reject(abortError(signal)), { once: true });
+  });
 }
 
 /** An opened pool over the members given; more than one may be opened over the same members, as by several machines. */
@@ -99,13 +114,14 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
           position,
         ),
     ),
-    runtime: systemRuntime,
+    runtime: options.laterMs === Infinity ? patientRuntime : systemRuntime,
     logger: silentLogger,
     machine: options.machine ?? randomBytes(4).toString("hex"),
     openIndex: () => index,
     freshMs: options.freshMs ?? 0,
     hearMs: 1000,
     ...(options.mergeAt === undefined ? {} : { mergeAt: options.mergeAt }),
+    ...(options.laterMs === undefined ? {} : { laterMs: options.laterMs }),
   });
   const core = new PoolStore({
     label: "pool",

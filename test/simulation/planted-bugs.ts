@@ -134,9 +134,9 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "the index learns records before any store has them",
     file: LEDGER,
-    find: "    let known = false;\n    const awaited",
+    find: "    let learned = false;\n    const awaited",
     replace:
-      "    let known = true;\n    this.#index.apply({ objects: batch.objects, stores: batch.stores, segment: name });\n    const awaited",
+      "    let learned = true;\n    this.#index.apply({ objects: batch.objects, stores: batch.stores, segment: name });\n    const awaited",
   },
   {
     name: "a store that lost everything is filled as if it were new",

@@ -6,7 +6,8 @@ import { Ledger } from "../../src/ledger/ledger.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import { Member } from "../../src/ledger/member.ts";
 import { currentRecord } from "../../src/ledger/record.ts";
-import { decodeSegment, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
+import type { ObjectRecord } from "../../src/ledger/record.ts";
+import { decodeSegment, parseRecord, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
 import { silentLogger } from "../../src/log.ts";
 import { isReserved } from "../../src/names.ts";
 import { PoolStore } from "../../src/modes/pool-store.ts";
@@ -23,6 +24,8 @@ import { simRuntime, Violation, World } from "./world.ts";
 import type { Owner, WallClock } from "./world.ts";
 
 const LEASE_MS = 3_600_000;
+/** How long a pool waits for a store that does not answer. */
+const HEAR_MS = 10_000;
 const EPOCH_MS = 1_700_000_000_000;
 const MAX_STEPS = 60_000;
 
@@ -94,7 +97,7 @@ class Simulation {
   readonly #machines: Machine[];
   readonly #slots: (Process | undefined)[];
   readonly #alive = new Set<Process>();
-  readonly #trouble: Trouble = { count: 0, hanging: 0 };
+  readonly #trouble: Trouble = { count: 0, hanging: 0, hungUntilMs: -Infinity };
   readonly #models = new Map<string, NameModel>();
   readonly #crashes: { readonly slot: number; atStep: number }[] = [];
   #events = 0;
@@ -214,8 +217,10 @@ class Simulation {
         knownPool: cache.pools.get(label),
         onPool: (pool) => cache.pools.set(label, pool),
         freshMs: 0,
-        hearMs: 10_000,
+        hearMs: HEAR_MS,
         mergeAt: config.mergeAt,
+        laterMs: 20,
+        isLiveWriter: (writer) => this.#isLive(machine, writer),
       });
       writers.add(ledger.writer);
       const core = new PoolStore({
@@ -229,7 +234,6 @@ class Simulation {
         replayable: (body: Body) => ({ body, dispose: () => Promise.resolve() }),
         nested,
         leaseMs: LEASE_MS,
-        isLiveWriter: (writer) => this.#isLive(machine, writer),
       });
       return { core, pool: new MaintainedPool(core, { runtime, logger: silentLogger }) };
     };
@@ -453,7 +457,9 @@ class Simulation {
   /** Whether nothing had an excuse to fail since `since` was taken. */
   #excuse(): { readonly count: number; readonly calm: boolean } {
     const calm =
-      this.#trouble.hanging === 0 && this.#disks.every((disk) => !disk.down && !disk.full && !disk.isUnmounted);
+      this.#trouble.hanging === 0 &&
+      this.world.nowMs - this.#trouble.hungUntilMs > HEAR_MS &&
+      this.#disks.every((disk) => !disk.down && !disk.full && !disk.isUnmounted);
     return { count: this.#trouble.count, calm };
   }
 
@@ -471,6 +477,7 @@ class Simulation {
   ): Promise<void> {
     const model = this.#model(name);
     const before = this.#excuse();
+    const isUnaware = this.#isUnaware(process, name);
     const write = model.begin(value, ++this.#events, process.cache);
     const release = this.#enter(process, model, this.#config.mode === "stripe");
     const fail = (): void => {
@@ -511,7 +518,15 @@ class Simulation {
         const silent = targets.filter((label) => !holders.includes(label) && !copies.includes(label));
         // What stands on a store that owes its delete is no copy of the put.
         const keeping = write.holders.filter((label) => !owed.some((debt) => debt.store === label));
-        if (this.#inFlight === 1) this.#checkRecords(name, result.value.sha256, keeping, copies);
+        // The record of a new name that is on every store may follow later; every other is there when the put is answered.
+        const mayFollow =
+          isUnaware ||
+          (owed.length === 0 &&
+            holders.length === this.#disks.length &&
+            !model.writes.some((other) => other !== write && other.acknowledged && other.value !== undefined));
+        if (this.#inFlight === 1 && !mayFollow) {
+          this.#checkRecords(name, result.value.sha256, keeping, copies);
+        }
         if (this.#config.mode === "mirror" && silent.length > 0) {
           throw new Violation(`put of ${name} is not on ${silent.join(", ")}, and does not say so`);
         }
@@ -519,7 +534,7 @@ class Simulation {
     }
     release();
     write.acknowledged = true;
-    write.clean = this.#isClean(before);
+    write.clean = this.#isClean(before) && !isUnaware;
     write.end = ++this.#events;
     model.damaged.clear();
     this.acknowledged++;
@@ -534,11 +549,7 @@ class Simulation {
     }
     for (const disk of this.#disks) {
       if (!holders.includes(disk.label) || disk.isUnmounted) continue;
-      const index = new MemoryIndex();
-      for (const segment of disk.names(SEGMENT_PREFIX)) {
-        index.apply({ objects: decodeSegment(disk.objects.get(segment) ?? Buffer.alloc(0)).objects });
-      }
-      const record = currentRecord(index.get(name));
+      const record = recordOn(disk, name);
       if (record?.content?.sha256 !== sha256) throw new Violation(`${disk.label} has ${name} and not its record`);
       for (const label of owing) {
         const id = ids.get(label);
@@ -548,6 +559,20 @@ class Simulation {
         throw new Violation(`${disk.label} does not know that ${label} owes ${name}`);
       }
     }
+  }
+
+  /**
+   * Whether another machine put the name when it was new, and has yet to write the record: then two machines wrote at
+   * once, as far as either can know.
+   */
+  #isUnaware(process: Process, name: string): boolean {
+    return this.#machines.some(
+      ({ cache }) =>
+        cache !== process.cache &&
+        [...cache.indexes.values()].some((index) =>
+          [...index.facts("later:")].some(([, text]) => parseRecord(text).name === name),
+        ),
+    );
   }
 
   /** Who changes a name now. */
@@ -590,6 +615,7 @@ class Simulation {
   async #delete(process: Process, name: string, endings: Set<() => void>): Promise<void> {
     const model = this.#model(name);
     const before = this.#excuse();
+    const isUnaware = this.#isUnaware(process, name);
     const write = model.begin(undefined, ++this.#events, process.cache);
     const release = this.#enter(process, model, true);
     const fail = (): void => {
@@ -609,7 +635,7 @@ class Simulation {
     }
     release();
     write.acknowledged = true;
-    write.clean = this.#isClean(before);
+    write.clean = this.#isClean(before) && !isUnaware;
     write.end = ++this.#events;
     model.damaged.clear();
     this.acknowledged++;
@@ -795,7 +821,10 @@ class Simulation {
       if (this.#config.nested) return;
       const others = this.#disks.filter(
         (other) =>
-          other !== disk && only.holders.includes(other.label) && other.objects.get(name)?.toString() === value,
+          other !== disk &&
+          only.holders.includes(other.label) &&
+          other.objects.get(name)?.toString() === value &&
+          recordOn(other, name) !== undefined,
       );
       if (others.length === 0) return;
     }
@@ -987,6 +1016,15 @@ class Simulation {
       throw new Violation(`${name} is on ${holders.join()} in the end; targets ${targets.join()}`);
     }
   }
+}
+
+/** What the ledger on one disk says that a name is. */
+function recordOn(disk: Disk, name: string): ObjectRecord | undefined {
+  const index = new MemoryIndex();
+  for (const segment of disk.names(SEGMENT_PREFIX)) {
+    index.apply({ objects: decodeSegment(disk.objects.get(segment) ?? Buffer.alloc(0)).objects });
+  }
+  return currentRecord(index.get(name));
 }
 
 function asError(error: unknown): Error {

@@ -112,6 +112,8 @@ export interface Trouble {
   /** Faults that struck, and stores that went down or came back. */
   count: number;
   hanging: number;
+  /** When the last call that hung came back, in the world's milliseconds: what asked it may still count it as silent. */
+  hungUntilMs: number;
 }
 
 export interface SimStoreOptions {
@@ -266,6 +268,7 @@ export class SimStore implements Store {
         });
       } finally {
         this.#trouble.hanging--;
+        this.#trouble.hungUntilMs = this.#world.nowMs;
       }
     }
     if (this.#disk.down) throw this.#error("unavailable", operation, name);
@@ -303,6 +306,7 @@ export class SimStore implements Store {
         });
       } finally {
         this.#trouble.hanging--;
+        this.#trouble.hungUntilMs = this.#world.nowMs;
       }
       throw this.#error("timeout", operation, name);
     }
