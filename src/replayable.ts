@@ -8,7 +8,7 @@ import type { Body } from "./store.ts";
 
 export interface Replayable {
   readonly body: Body;
-  /** Removes what was kept. */
+  /** Removes what was kept. An opening that still waits for the source gets an error. */
   dispose(): Promise<void>;
 }
 
@@ -25,6 +25,8 @@ export function replayable(body: Body): Replayable {
   let bytes = 0;
   let last: Uint8Array = new Uint8Array();
   let kept: { folder: string; file: FileHandle } | undefined;
+  let keeping: Promise<void> | undefined;
+  let disposed = false;
 
   const keep = async (chunk: Uint8Array): Promise<void> => {
     if (kept === undefined) {
@@ -42,7 +44,8 @@ export function replayable(body: Body): Replayable {
       source ??= body.open()[Symbol.asyncIterator]();
       const next = await source.next();
       if (next.done === true) ended = true;
-      else await keep(next.value);
+      // Of a source that answers too late nothing is kept: nobody would remove it.
+      else if (!disposed) await (keeping = keep(next.value));
     } catch (error) {
       failure = { error };
     }
@@ -55,6 +58,7 @@ export function replayable(body: Body): Replayable {
       async *open() {
         let at = 0;
         for (;;) {
+          if (disposed) throw new HoldfastError("internal", "the source was let go of");
           if (at < bytes) {
             if (at === bytes - last.byteLength) {
               const chunk = last;
@@ -79,13 +83,15 @@ export function replayable(body: Body): Replayable {
       },
     },
     async dispose() {
-      const { file, folder } = kept ?? {};
+      disposed = true;
       if (!ended && failure === undefined) {
         const returned = source?.return?.();
         // A source that hangs cannot be waited for; it is let go of whenever it answers.
         if (pulling === undefined) await returned;
         else returned?.catch(() => undefined);
       }
+      await keeping?.catch(() => undefined);
+      const { file, folder } = kept ?? {};
       kept = undefined;
       await file?.close();
       if (folder !== undefined) await rm(folder, { recursive: true, force: true });

@@ -1,4 +1,7 @@
-import { expect, it } from "vitest";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { expect, it, vi } from "vitest";
 import { collect } from "../src/body.ts";
 import { replayable } from "../src/replayable.ts";
 import type { Body } from "../src/store.ts";
@@ -87,4 +90,26 @@ it("lets go of a source that hangs without waiting for it", async () => {
   await turn();
   await replay.dispose();
   expect(source.returned()).toBe(true);
+});
+
+it("keeps nothing of what a source gives after it was let go of", async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), "holdfast-replayable-"));
+  vi.stubEnv("TMPDIR", folder);
+  try {
+    for (const alreadyAsked of [true, false]) {
+      const source = pushed();
+      const replay = replayable(source.body);
+      const first = replay.body.open()[Symbol.asyncIterator]().next();
+      await turn();
+      // Given just before, its bytes are being written when the end comes.
+      if (!alreadyAsked) source.push("a");
+      await replay.dispose();
+      if (alreadyAsked) source.push("a");
+      await expect(first).rejects.toMatchObject({ code: "internal" });
+      expect(await readdir(folder)).toEqual([]);
+    }
+  } finally {
+    vi.unstubAllEnvs();
+    await rm(folder, { recursive: true, force: true });
+  }
 });
