@@ -1,5 +1,7 @@
 #!/bin/bash
 # Needs: apt-get install openssh-server. SFTP by key: user = whoever runs this, key $S/id.
+# bash takes a login at SHLVL 0 for the user's own and reads ~/.bashrc first, whatever that does: it can take longer than
+# what is tested, or wait for ever. SHLVL=1 makes it leave that file alone.
 . "$(dirname "$0")/_lib.sh"; PORT=${PORT:-18122}; DATA=${DATA:-$S/data}; mkdir -p "$DATA"
 start() {
   [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
@@ -18,6 +20,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 AllowTcpForwarding no
+SetEnv SHLVL=1
 MaxStartups 200
 MaxSessions 100
 Subsystem sftp internal-sftp -d $DATA
