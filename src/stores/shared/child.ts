@@ -27,9 +27,12 @@ function killAll(): void {
   for (const child of live) kill(child, "SIGKILL");
 }
 
-/** The whole process group, since rsync starts ssh and ssh may start a proxy. */
+/**
+ * The whole process group, since rsync starts ssh and ssh may start a proxy: also when the program itself has ended, as
+ * long as another of the group has its output open.
+ */
 function kill(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  if (child.pid === undefined) return;
   try {
     if (process.platform === "win32") child.kill(signal);
     else process.kill(-child.pid, signal);
@@ -84,8 +87,14 @@ export function startChild(program: string, args: readonly string[], options: Ch
   child.stdin.on("error", () => undefined);
   let stopTimer: NodeJS.Timeout | undefined;
   const terminate = (): void => {
+    if (!live.has(child)) return;
     kill(child, "SIGTERM");
-    stopTimer ??= setTimeout(() => kill(child, "SIGKILL"), STOP_GRACE_MS).unref();
+    stopTimer ??= setTimeout(() => {
+      kill(child, "SIGKILL");
+      // What left the group (ssh goes on in the background as the master of a shared connection) may keep them open.
+      child.stdout.destroy();
+      child.stderr.destroy();
+    }, STOP_GRACE_MS);
   };
   options.signal?.addEventListener("abort", terminate, { once: true });
   const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve, reject) => {
