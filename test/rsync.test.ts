@@ -8,6 +8,7 @@ import type { Store } from "../src/store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
 import { startServer, uniqueName } from "./helpers/servers.ts";
+import { waitUntil } from "./helpers/wait-until.ts";
 
 const daemon = await startServer("rsyncd");
 const sshd = await startServer("sshd");
@@ -51,6 +52,25 @@ describe.runIf(daemon.running)("rsync with a daemon", () => {
       for await (const info of store.list("")) left.push(info.name);
       expect(left.sort()).toEqual(names.toSorted());
     }
+    await store.close();
+  });
+
+  it("an operation that is aborted while it waits for its turn takes nobody else's", async () => {
+    const store = await open(uniqueName());
+    for (const name of ["a", "b"]) await store.put(name, toBody(name));
+    // A listing that is under way holds one of the eight places.
+    const listings = Array.from({ length: 8 }, () => store.list("")[Symbol.asyncIterator]());
+    for (const listing of listings) expect((await listing.next()).done).toBe(false);
+    const waiting = store.stat("a");
+    const abort = new AbortController();
+    const aborted = store.stat("b", { signal: abort.signal }).catch((error: unknown) => error);
+    // Both have come to the queue.
+    await waitUntil(() => readdirSync(scratch).length >= 10);
+    abort.abort();
+    expect(await aborted).toMatchObject({ code: "aborted" });
+    await listings.pop()?.return?.();
+    expect(await waiting).toMatchObject({ name: "a" });
+    for (const listing of listings) await listing.return?.();
     await store.close();
   });
 

@@ -14,7 +14,7 @@ import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { CHUNK_BYTES, checkedBytes } from "../body.ts";
-import { HoldfastError, abortError, isHoldfastError } from "../errors.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES } from "../names.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
@@ -203,9 +203,13 @@ class Rsync {
     this.#context = context;
   }
 
+  #makeFolder(): Promise<string> {
+    return mkdtemp(path.join(this.#context.env["TMPDIR"] ?? tmpdir(), "holdfast-rsync-"));
+  }
+
   /** A local folder for one operation. */
   async withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
-    const folder = await mkdtemp(path.join(this.#context.env["TMPDIR"] ?? tmpdir(), "holdfast-rsync-"));
+    const folder = await this.#makeFolder();
     try {
       return await work(folder);
     } finally {
@@ -353,8 +357,16 @@ class Rsync {
 
   /** Every file below a folder, in rsync's own order, as it goes on. */
   async *list(folder: string, signal: AbortSignal): AsyncGenerator<ObjectInfo> {
-    const empty = await mkdtemp(path.join(this.#context.env["TMPDIR"] ?? tmpdir(), "holdfast-rsync-"));
     await this.#enter(signal);
+    try {
+      yield* this.#listFolder(folder, signal);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  async *#listFolder(folder: string, signal: AbortSignal): AsyncGenerator<ObjectInfo> {
+    const empty = await this.#makeFolder();
     const child = startChild(
       "rsync",
       [
@@ -391,7 +403,6 @@ class Rsync {
       throw code === 23 && error.code !== "denied" ? new HoldfastError("incomplete", error.message) : error;
     } finally {
       await child.stop();
-      this.#leave();
       await rm(empty, { recursive: true, force: true });
     }
   }
@@ -479,22 +490,31 @@ class Rsync {
   }
 
   async #enter(signal: AbortSignal): Promise<void> {
-    while (this.#running >= MAX_PROCESSES) {
-      await new Promise<void>((resolve) => {
-        this.#waiting.push(resolve);
-        signal.addEventListener("abort", () => resolve(), { once: true });
-      });
-      if (signal.aborted) {
-        this.#waiting.shift()?.();
-        throw abortError(signal);
-      }
+    throwIfAborted(signal);
+    if (this.#running < MAX_PROCESSES) {
+      this.#running++;
+      return;
     }
-    this.#running++;
+    await new Promise<void>((resolve, reject) => {
+      const wake = (): void => {
+        signal.removeEventListener("abort", onAbort);
+        resolve();
+      };
+      const onAbort = (): void => {
+        // What left its place to a waiter that has gone would wake nobody.
+        this.#waiting.splice(this.#waiting.indexOf(wake), 1);
+        reject(abortError(signal));
+      };
+      this.#waiting.push(wake);
+      signal.addEventListener("abort", onAbort, { once: true });
+    });
   }
 
+  /** Leaves the place to the one that has waited longest. */
   #leave(): void {
-    this.#running--;
-    this.#waiting.shift()?.();
+    const wake = this.#waiting.shift();
+    if (wake === undefined) this.#running--;
+    else wake();
   }
 }
 
