@@ -548,11 +548,19 @@ describe("proxies of the environment", () => {
     await proxy.close();
   });
 
-  it("s3 without TLS refuses one, unless the host is exempt", async () => {
+  it("s3 without TLS asks the proxy, unless the host is exempt", async () => {
     const [s3] = kinds;
-    const env = { http_proxy: "http://127.0.0.1:9" };
-    expect(() => s3?.open("http://h.invalid", { env })).toThrow(expect.objectContaining({ code: "config" }));
-    const store = s3?.open("http://h.invalid", { env: { ...env, no_proxy: "h.invalid" } });
-    await expect(store?.close()).resolves.toBeUndefined();
+    const proxy = await startHttpFaults();
+    proxy.add({ fault: { kind: "respond", status: 403 } });
+    const env = { http_proxy: proxy.url };
+    const store = s3?.open("http://h.invalid", { env });
+    expect(await failure(store?.stat("a") ?? Promise.resolve())).toMatchObject({ code: "denied" });
+    expect(proxy.requests[0]?.url).toMatch(/^http:\/\/h\.invalid\/test-bucket\//u);
+    const exempt = s3?.open("http://h.invalid", { env: { ...env, no_proxy: "h.invalid" } });
+    expect(await failure(exempt?.stat("a") ?? Promise.resolve())).toMatchObject({ code: "unavailable" });
+    expect(proxy.requests).toHaveLength(1);
+    await store?.close();
+    await exempt?.close();
+    await proxy.close();
   });
 });

@@ -10,6 +10,7 @@ import { systemRuntime } from "../src/runtime.ts";
 import { parseStoreUrl } from "../src/store-url.ts";
 import { S3Store, mapS3Error, parseS3Url } from "../src/stores/s3.ts";
 import type { S3StoreOptions } from "../src/stores/s3.ts";
+import { S3Failure } from "../src/stores/shared/s3-service.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
 import { startServer, uniqueName } from "./helpers/servers.ts";
@@ -85,12 +86,12 @@ describe("URLs of S3", () => {
 });
 
 describe("errors of S3", () => {
-  const failure = (name: string, status: number, headers: Record<string, string> = {}): Error =>
-    Object.assign(new Error("text"), { name, $metadata: { httpStatusCode: status }, $response: { headers } });
+  const failure = (code: string, status: number, retryAfter?: string): Error =>
+    new S3Failure(status, code, "text", retryAfter);
 
   test.each([
     ["NoSuchKey", 404, "not-found", false],
-    ["NotFound", 404, "not-found", false],
+    ["", 404, "not-found", false],
     ["NoSuchBucket", 404, "unavailable", false],
     ["AccessDenied", 403, "denied", false],
     ["ExpiredToken", 400, "denied", false],
@@ -109,14 +110,14 @@ describe("errors of S3", () => {
     ["PermanentRedirect", 301, "unavailable", false],
     ["TemporaryRedirect", 307, "unavailable", true],
     ["Unauthorized", 401, "denied", false],
-    ["SyntaxError", 200, "unavailable", true],
+    ["Whatever", 200, "unavailable", true],
   ])("%s (%i) is %s", (name, status, code, retryable) => {
     expect(mapS3Error(failure(name, status), "b", 0)).toMatchObject({ code, retryable });
   });
 
   it("passes on when to come back", () => {
-    expect(mapS3Error(failure("SlowDown", 503, { "retry-after": "7" }), "b", 0).retryAfterMs).toBe(7000);
-    const date = { "retry-after": new Date(9000).toUTCString() };
+    expect(mapS3Error(failure("SlowDown", 503, "7"), "b", 0).retryAfterMs).toBe(7000);
+    const date = new Date(9000).toUTCString();
     expect(mapS3Error(failure("Whatever", 503, date), "b", 4000).retryAfterMs).toBe(5000);
   });
 });

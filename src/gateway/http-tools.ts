@@ -140,19 +140,6 @@ export function percentDecode(text: string): string {
   }
 }
 
-/** Percent-encoding of RFC 3986: everything but letters, digits and `-._~`. */
-export function percentEncode(text: string): string {
-  return encodeURIComponent(text).replace(
-    /[!'()*]/gu,
-    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
-}
-
-/** A path with each part percent-encoded. */
-export function encodePath(path: string): string {
-  return path.split("/").map(percentEncode).join("/");
-}
-
 /** Name and value of each part of a query, decoded; `+` is a space. */
 export function parseQuery(raw: string): [string, string][] {
   if (raw === "") return [];

@@ -376,6 +376,7 @@ export class GcsStore implements Store {
           path: session,
           headers: { "content-range": range, ...(md5 === undefined ? {} : { "x-goog-hash": `md5=${md5}` }) },
           body: asking || from === end ? [] : skipBytes(part.chunks, from - offset),
+          once: true,
           signal,
         });
         if (answer.status === 200 || answer.status === 201) {

@@ -8,14 +8,11 @@ import type { Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
 import { HoldfastError } from "../errors.ts";
 import type { StoreContext } from "../open-store.ts";
-import { joinChunks } from "../parts.ts";
 import { HttpClient } from "./shared/http-client.ts";
 import type { TlsOptions } from "./shared/tls.ts";
 
 /** Connections at once to one place. */
 const CONNECTIONS = 64;
-/** Content up to this size goes out together with the head of its request, which saves waiting for an acknowledgement. */
-const JOIN_BYTES = 1024 * 1024;
 /** Answers that are read as text are at most this long, in bytes. */
 const MAX_TEXT_BYTES = 32 * 1024 * 1024;
 
@@ -35,6 +32,8 @@ export interface ServiceRequest {
   readonly headers?: Readonly<Record<string, string>>;
   /** Chunks of the content; their length is announced. */
   readonly body?: readonly Uint8Array[] | undefined;
+  /** The server may have done it when its answer is lost, and must not be told twice without a question in between. */
+  readonly once?: boolean;
   /** The caller reads the answer in its own time. Default false. */
   readonly held?: boolean;
   readonly signal: AbortSignal;
@@ -60,7 +59,7 @@ export class HttpService {
 
   /** Sends a request and gives the answer, whatever its status. */
   async send(request: ServiceRequest): Promise<ServiceAnswer> {
-    const { method, origin, path, signal, held } = request;
+    const { method, origin, path, signal, once, held } = request;
     let client = this.#clients.get(origin);
     if (!client) {
       client = new HttpClient({ origin, tls: this.#tls, connections: CONNECTIONS, env: this.#env });
@@ -74,7 +73,8 @@ export class HttpService {
       path,
       signal,
       headers: { ...request.headers, ...length },
-      body: !chunks || size === 0 ? undefined : each(size <= JOIN_BYTES ? [joinChunks(chunks)] : chunks),
+      body: size === 0 ? undefined : chunks,
+      once,
       held,
     });
     const headers: Record<string, string> = {};
@@ -87,10 +87,6 @@ export class HttpService {
   close(): void {
     for (const client of this.#clients.values()) client.close();
   }
-}
-
-async function* each(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
-  yield* chunks;
 }
 
 /** The whole answer as text. Throws `unavailable` when it is longer than any honest one. */
@@ -119,6 +115,10 @@ export async function jsonOf(answer: ServiceAnswer): Promise<unknown> {
 
 /** Reads what is left of an answer that has nothing to say, so that its connection can be used again. */
 export async function drain(answer: ServiceAnswer): Promise<void> {
+  if (answer.headers["content-length"] === "0") {
+    answer.body.resume();
+    return;
+  }
   let size = 0;
   for await (const chunk of answer.body as AsyncIterable<Buffer>) {
     size += chunk.length;

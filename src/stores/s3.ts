@@ -26,8 +26,8 @@
  * ## Credentials
  *
  * From the store's environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; else the profile
- * (`profile=`, `AWS_PROFILE`, `AWS_SHARED_CREDENTIALS_FILE`, `AWS_CONFIG_FILE`), a web identity, and the rest of the SDK's
- * chain. A profile that is named for this store alone is taken before keys that the process happens to have.
+ * (`profile=`, `AWS_PROFILE`, `AWS_SHARED_CREDENTIALS_FILE`, `AWS_CONFIG_FILE`), a web identity, and the rest of the AWS
+ * SDK's chain. A profile that is named for this store alone is taken before keys that the process happens to have.
  *
  * ## How
  *
@@ -35,38 +35,13 @@
  * Content-MD5, compared again with the ETag of the answer. A put that fails aborts its upload and waits for that.
  */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { Agent as HttpAgent } from "node:http";
-import type { IncomingMessage } from "node:http";
-import { Agent as HttpsAgent } from "node:https";
-import { Readable, Transform, pipeline } from "node:stream";
-import { rootCertificates } from "node:tls";
-import {
-  AbortMultipartUploadCommand,
-  CompleteMultipartUploadCommand,
-  CreateMultipartUploadCommand,
-  DeleteObjectCommand,
-  GetObjectCommand,
-  HeadBucketCommand,
-  HeadObjectCommand,
-  ListMultipartUploadsCommand,
-  ListObjectsV2Command,
-  ListPartsCommand,
-  PutObjectCommand,
-  S3Client,
-  UploadPartCommand,
-} from "@aws-sdk/client-s3";
-import type { S3ClientConfig, ServerSideEncryption, StorageClass } from "@aws-sdk/client-s3";
-import { defaultProvider } from "@aws-sdk/credential-provider-node";
-import { parseKnownFiles } from "@smithy/core/config";
-import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { checkedBytes } from "../body.ts";
 import { HoldfastError, isHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName, compareNames } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
-import { MIB, cutParts, forEachParallel, joinChunks, releasePart } from "../parts.ts";
+import { MIB, cutParts, forEachParallel, releasePart } from "../parts.ts";
 import type { Part } from "../parts.ts";
 import { checkRange, resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
@@ -85,25 +60,23 @@ import type {
   Store,
 } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
-import { TunnelAgent, proxyFor } from "./shared/http-client.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
+import { S3Failure, S3Service } from "./shared/s3-service.ts";
+import type { S3Request } from "./shared/s3-service.ts";
 import { oneOf, pathParts, urlParameters } from "../url-parameters.ts";
+import { escapeXml } from "../xml.ts";
 
 /** 5 TiB. */
 const MAX_OBJECT_BYTES = 5 * 1024 ** 4;
 /** What parts in flight may hold together, in bytes. One part is always allowed. */
 const IN_FLIGHT_BYTES = 64 * MIB;
 const PARALLEL_PARTS = 4;
-/** Parts beyond this are sent as a stream of their chunks instead of being joined in memory. */
-const MAX_JOINED_BYTES = 64 * MIB;
-/** Answers other than objects are at most this long, in bytes: a page of a listing is 1,000 names of 1 KiB, encoded. */
-const MAX_ANSWER_BYTES = 16 * MIB;
 const PART_ATTEMPTS = 3;
+const CONTENT_TYPE = "application/octet-stream";
+const XML_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/";
 /** A bucket that has answered is believed to exist for this long, in milliseconds. */
 const BUCKET_KNOWN_MS = 60_000;
-const CONNECT_TIMEOUT_MS = 15_000;
-/** A connection on which nothing moves is given up after this long, in milliseconds. */
-const IDLE_TIMEOUT_MS = 60_000;
+type Headers = Readonly<Record<string, string>>;
 
 /** A store's URL and environment, understood. */
 export interface S3Settings {
@@ -213,115 +186,6 @@ function endpointHost(endpoint: string): string {
   }
 }
 
-/** The configuration of the SDK's client: credentials and region of this store, and none of the process's that it overrides. */
-function clientConfig(settings: S3Settings, env: StoreContext["env"]): S3ClientConfig {
-  const files = {
-    ...(env["AWS_SHARED_CREDENTIALS_FILE"] ? { filepath: env["AWS_SHARED_CREDENTIALS_FILE"] } : {}),
-    ...(env["AWS_CONFIG_FILE"] ? { configFilepath: env["AWS_CONFIG_FILE"] } : {}),
-  };
-  // What differs from the process's environment was given to this store, and means more than what it was started with.
-  const isOwn = (name: string): boolean => Boolean(env[name]) && env[name] !== process.env[name];
-  const keyId = env["AWS_ACCESS_KEY_ID"];
-  const secret = env["AWS_SECRET_ACCESS_KEY"];
-  const profile = settings.profile ?? (env["AWS_PROFILE"] || undefined);
-  const profileFirst =
-    settings.profile !== undefined ||
-    (isOwn("AWS_PROFILE") && !isOwn("AWS_ACCESS_KEY_ID") && !isOwn("AWS_SECRET_ACCESS_KEY"));
-  const token = env["AWS_SESSION_TOKEN"];
-  const credentials: NonNullable<S3ClientConfig["credentials"]> =
-    keyId && secret && !profileFirst
-      ? { accessKeyId: keyId, secretAccessKey: secret, ...(token ? { sessionToken: token } : {}) }
-      : defaultProvider({
-          ...files,
-          ...(profile === undefined ? {} : { profile }),
-          ...(env["AWS_WEB_IDENTITY_TOKEN_FILE"] ? { webIdentityTokenFile: env["AWS_WEB_IDENTITY_TOKEN_FILE"] } : {}),
-          ...(env["AWS_ROLE_ARN"] ? { roleArn: env["AWS_ROLE_ARN"] } : {}),
-          ...(env["AWS_ROLE_SESSION_NAME"] ? { roleSessionName: env["AWS_ROLE_SESSION_NAME"] } : {}),
-        });
-  const region =
-    settings.region ??
-    (async () => {
-      const known = await parseKnownFiles({ ...files, ...(profile === undefined ? {} : { profile }) }).catch(
-        () => undefined,
-      );
-      return known?.[profile ?? "default"]?.["region"] ?? "us-east-1";
-    });
-  const ca = settings.caFile === undefined ? {} : { ca: [...rootCertificates, readCa(settings.caFile)] };
-  const agent = { keepAlive: true, maxSockets: 128, maxFreeSockets: 16 };
-  const proxy = proxyFor(new URL(settings.endpoint ?? `https://${settings.bucket}.s3.amazonaws.com`), env);
-  if (proxy && settings.endpoint?.startsWith("http:")) {
-    throw new HoldfastError(
-      "config",
-      "S3 without TLS does not go through a proxy: name the host in no_proxy, or use https",
-    );
-  }
-  return {
-    region,
-    credentials,
-    ...(settings.endpoint === undefined ? {} : { endpoint: settings.endpoint }),
-    ...(profile === undefined ? {} : { profile }),
-    forcePathStyle: settings.pathStyle,
-    // The caller decides how often to try: see the retry wrapper.
-    maxAttempts: 1,
-    // The default adds checksums as trailers, which servers other than AWS refuse or store as part of the object.
-    requestChecksumCalculation: "WHEN_REQUIRED",
-    responseChecksumValidation: "WHEN_REQUIRED",
-    // Servers that do not know `Expect` would each time be waited for, and it gives up the kept connection.
-    expectContinueHeader: false,
-    // A redirect answer is an error: credentials never follow one to another place.
-    followRegionRedirects: false,
-    requestHandler: new BoundedHandler({
-      httpAgent: new HttpAgent(agent),
-      httpsAgent: proxy ? new TunnelAgent({ ...agent, ...ca }, proxy) : new HttpsAgent({ ...agent, ...ca }),
-      connectionTimeout: CONNECT_TIMEOUT_MS,
-      socketTimeout: IDLE_TIMEOUT_MS,
-    }),
-  };
-}
-
-/**
- * A client, without the SDK's warning to standard error that it will need a newer Node one day: that is for us to act on,
- * not for who runs Holdfast.
- */
-function quietClient(config: S3ClientConfig): S3Client {
-  const variable = "AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED";
-  if (process.env[variable] !== undefined) return new S3Client(config);
-  process.env[variable] = "true";
-  try {
-    return new S3Client(config);
-  } finally {
-    delete process.env[variable];
-  }
-}
-
-function readCa(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (error) {
-    throw new HoldfastError("config", `cannot read the certificate authority ${file}`, { cause: error });
-  }
-}
-
-/** Ends answers that are no objects and grow beyond all reason: the SDK gathers them in memory. */
-class BoundedHandler extends NodeHttpHandler {
-  override async handle(...args: Parameters<NodeHttpHandler["handle"]>): ReturnType<NodeHttpHandler["handle"]> {
-    const result = await super.handle(...args);
-    const { response } = result;
-    if (args[0].query["x-id"] === "GetObject" && response.statusCode < 300) return result;
-    const source = response.body as IncomingMessage;
-    let total = 0;
-    const bounded = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        total += chunk.length;
-        if (total <= MAX_ANSWER_BYTES) done(null, chunk);
-        else done(new HoldfastError("unavailable", `the server's answer is longer than ${MAX_ANSWER_BYTES} bytes`));
-      },
-    });
-    response.body = pipeline(source, bounded, () => undefined);
-    return result;
-  }
-}
-
 export interface S3StoreOptions {
   /** Size of the first parts of a multipart upload, in bytes; at least 5 MiB. Default 8 MiB. */
   readonly partBytes?: number | undefined;
@@ -335,7 +199,7 @@ export class S3Store implements Store {
   readonly #settings: S3Settings;
   readonly #context: StoreContext;
   readonly #operations: StoreOperations;
-  readonly #client: S3Client;
+  readonly #service: S3Service;
   readonly #partBytes: number;
   readonly #pageNames: number | undefined;
   #bucketSeenMs = Number.NEGATIVE_INFINITY;
@@ -352,7 +216,7 @@ export class S3Store implements Store {
     });
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames;
-    this.#client = quietClient(clientConfig(this.#settings, context.env));
+    this.#service = new S3Service(this.#settings, context);
     this.capabilities = {
       orderedList: !this.#settings.bucket.endsWith("--x-s3"),
       conditionalPut: this.#settings.conditionalPut !== "off",
@@ -394,28 +258,24 @@ export class S3Store implements Store {
       const last = range?.length === undefined ? "" : range.offset + range.length - 1;
       let answer;
       try {
-        answer = await this.#client.send(
-          new GetObjectCommand({
-            ...this.#at(name),
-            ...(range ? { Range: `bytes=${range.offset}-${last}` } : {}),
-          }),
-          { abortSignal: link.signal },
-        );
+        answer = await this.#service.send({
+          method: "GET",
+          key: this.#key(name),
+          ...(range ? { headers: { range: `bytes=${range.offset}-${last}` } } : {}),
+          held: true,
+          signal: link.signal,
+        });
       } catch (error) {
         // Also for a range that begins at the very end, where there is nothing to send.
         if (range && statusOf(error) === 416) return this.#emptyRange(name, options, link.signal);
         throw error;
       }
       this.#bucketSeen();
-      const stream = answer.Body;
-      if (!(stream instanceof Readable)) throw new HoldfastError("internal", "the SDK gave no stream");
+      const { body: stream, headers } = answer;
       try {
-        const size = range ? rangeSize(answer.ContentRange, range.offset) : answer.ContentLength;
-        if (size === undefined) {
-          throw new HoldfastError("unavailable", "the server did not say how long the object is");
-        }
+        const size = range ? rangeSize(headers["content-range"], range.offset) : lengthOf(headers);
         const { start, end } = resolveRange(range, size);
-        const info = this.#info(name, size, answer);
+        const info = this.#info(name, size, headers);
         const body = this.#operations.bytes(
           stream,
           name,
@@ -436,34 +296,45 @@ export class S3Store implements Store {
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
-    const { prefix: root, bucket } = this.#settings;
+    const { prefix: root } = this.#settings;
     const { after } = options;
     let token: string | undefined;
     let lastName: string | undefined;
     let emptyPages = 0;
     for (;;) {
-      const page = await this.#operations.run("list", undefined, options, async (link) => {
-        const answer = await this.#client.send(
-          new ListObjectsV2Command({
-            Bucket: bucket,
-            Prefix: root + prefix,
-            // XML cannot hold every character that a name can.
-            EncodingType: "url",
-            ...(this.#pageNames === undefined ? {} : { MaxKeys: this.#pageNames }),
-            ...(token !== undefined
-              ? { ContinuationToken: token }
-              : after === undefined || !this.capabilities.orderedList
-                ? {}
-                : { StartAfter: root + after }),
-          }),
-          { abortSignal: link.signal },
+      const found = await this.#operations.run("list", undefined, options, async (link) => {
+        const position: readonly (readonly [string, string])[] =
+          token !== undefined
+            ? [["continuation-token", token]]
+            : after === undefined || !this.capabilities.orderedList
+              ? []
+              : [["start-after", root + after]];
+        const page = await this.#service.documentOf(
+          {
+            method: "GET",
+            query: [
+              ["list-type", "2"],
+              ["prefix", root + prefix],
+              // XML cannot hold every character that a name can.
+              ["encoding-type", "url"],
+              ...(this.#pageNames === undefined ? [] : [["max-keys", String(this.#pageNames)] as const]),
+              ...position,
+            ],
+            signal: link.signal,
+          },
+          "ListBucketResult",
         );
         this.#bucketSeen();
-        const names = (answer.Contents ?? []).flatMap((entry): ObjectInfo[] => {
-          const name = this.#listedName(entry.Key ?? "", answer.EncodingType === "url", prefix);
+        const isEncoded = page.text("EncodingType") === "url";
+        const names = page.all("Contents").flatMap((entry): ObjectInfo[] => {
+          const name = this.#listedName(entry.text("Key") ?? "", isEncoded, prefix);
           if (name === undefined) return [];
-          const modifiedMs = entry.LastModified?.getTime();
-          return [{ name, size: entry.Size ?? 0, ...(modifiedMs === undefined ? {} : { modifiedMs }) }];
+          const modifiedMs = Date.parse(entry.text("LastModified") ?? "");
+          const size = Number(entry.text("Size") ?? Number.NaN);
+          if (!Number.isSafeInteger(size)) {
+            throw new HoldfastError("unavailable", "the server did not say how long an object of its listing is");
+          }
+          return [{ name, size, ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }) }];
         });
         for (const { name } of names) {
           // A server that repeats itself would be listed for ever.
@@ -473,14 +344,15 @@ export class S3Store implements Store {
           lastName = name;
         }
         emptyPages = names.length === 0 ? emptyPages + 1 : 0;
-        const next = answer.IsTruncated ? answer.NextContinuationToken : undefined;
-        if (answer.IsTruncated && (next === undefined || next === token || emptyPages > 100)) {
+        const isTruncated = page.text("IsTruncated") === "true";
+        const next = isTruncated ? page.text("NextContinuationToken") : undefined;
+        if (isTruncated && (next === undefined || next === token || emptyPages > 100)) {
           throw new HoldfastError("corrupt", "the server's listing does not come to an end");
         }
         token = next;
         return names;
       });
-      yield* page;
+      yield* found;
       if (token === undefined) return;
     }
   }
@@ -488,7 +360,7 @@ export class S3Store implements Store {
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
     return this.#operations.run("delete", name, options, async (link) => {
       try {
-        await this.#client.send(new DeleteObjectCommand(this.#at(name)), { abortSignal: link.signal });
+        await this.#service.headersOf({ method: "DELETE", key: this.#key(name), signal: link.signal });
       } catch (error) {
         if (this.#operations.mapped(error).code !== "not-found") throw error;
         return { existed: false };
@@ -499,7 +371,7 @@ export class S3Store implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#operations.close()) this.#client.destroy();
+    if (this.#operations.close()) this.#service.close();
   }
 
   /**
@@ -508,57 +380,62 @@ export class S3Store implements Store {
    */
   abortStrayUploads(options: OperationOptions & { olderThanMs?: number | undefined } = {}): Promise<number> {
     return this.#operations.run("delete", undefined, options, async (link) => {
-      const { bucket, prefix } = this.#settings;
+      const { prefix } = this.#settings;
       const before = this.#context.runtime.now() - (options.olderThanMs ?? 86_400_000);
       let count = 0;
-      let marker: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
+      let marker: readonly (readonly [string, string])[] | undefined = [];
       while (marker) {
-        const page: {
-          Uploads?:
-            | { Key?: string | undefined; UploadId?: string | undefined; Initiated?: Date | undefined }[]
-            | undefined;
-          IsTruncated?: boolean | undefined;
-          NextKeyMarker?: string | undefined;
-          NextUploadIdMarker?: string | undefined;
-        } = await this.#client.send(new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: prefix, ...marker }), {
-          abortSignal: link.signal,
-        });
-        for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
-          if (Key === undefined || UploadId === undefined || !Key.startsWith(prefix)) continue;
-          if (Initiated === undefined || Initiated.getTime() > before) continue;
-          await this.#client.send(new AbortMultipartUploadCommand({ Bucket: bucket, Key, UploadId }), {
-            abortSignal: link.signal,
+        const page = await this.#service.documentOf(
+          { method: "GET", query: [["uploads", ""], ["prefix", prefix], ...marker], signal: link.signal },
+          "ListMultipartUploadsResult",
+        );
+        for (const upload of page.all("Upload")) {
+          const [key, uploadId] = [upload.text("Key"), upload.text("UploadId")];
+          if (key === undefined || uploadId === undefined || !key.startsWith(prefix)) continue;
+          // Also false where the service did not say when.
+          if (!(Date.parse(upload.text("Initiated") ?? "") <= before)) continue;
+          await this.#service.headersOf({
+            method: "DELETE",
+            key,
+            query: [["uploadId", uploadId]],
+            signal: link.signal,
           });
           count++;
         }
-        const more: boolean = page.IsTruncated === true && page.NextKeyMarker !== undefined;
-        marker = more
-          ? { KeyMarker: page.NextKeyMarker ?? "", UploadIdMarker: page.NextUploadIdMarker ?? "" }
-          : undefined;
+        const nextKey = page.text("NextKeyMarker");
+        marker =
+          page.text("IsTruncated") === "true" && nextKey !== undefined
+            ? [
+                ["key-marker", nextKey],
+                ["upload-id-marker", page.text("NextUploadIdMarker") ?? ""],
+              ]
+            : undefined;
       }
       return count;
     });
   }
 
   async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, link: LinkedSignal): Promise<PutResult> {
-    const bytes = joinChunks(part.chunks);
-    const md5 = createHash("md5").update(bytes).digest();
-    const command = new PutObjectCommand({
-      ...this.#at(name),
-      ...this.#storage(),
-      Body: bytes,
-      ContentLength: bytes.length,
-      ContentMD5: md5.toString("base64"),
-      ...(options.ifAbsent ? { IfNoneMatch: "*" } : {}),
-    });
+    const md5 = md5Of(part);
     // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
     const attempts = body.reopenable || options.ifAbsent ? 1 : PART_ATTEMPTS;
-    const answer = await this.#operations.attempts(attempts, link.signal, () =>
-      this.#client.send(command, { abortSignal: link.signal }),
+    const headers = await this.#operations.attempts(attempts, link.signal, () =>
+      this.#service.headersOf({
+        method: "PUT",
+        key: this.#key(name),
+        headers: {
+          ...this.#storage(),
+          "content-type": CONTENT_TYPE,
+          "content-md5": md5.toString("base64"),
+          ...(options.ifAbsent ? { "if-none-match": "*" } : {}),
+        },
+        body: part.chunks,
+        signal: link.signal,
+      }),
     );
     this.#bucketSeen();
-    this.#compareETag(answer.ETag, md5.toString("hex"), answer.ServerSideEncryption);
-    return { size: bytes.length };
+    this.#compareETag(headers, md5.toString("hex"));
+    return { size: part.size };
   }
 
   async #putInParts(
@@ -575,14 +452,8 @@ export class S3Store implements Store {
       );
     }
     // Not given the signal: an upload that was begun but whose id was never heard could not be aborted.
-    const begun = this.#client.send(new CreateMultipartUploadCommand({ ...this.#at(name), ...this.#storage() }), {
-      abortSignal: this.#operations.closing,
-    });
-    const created = await this.#operations.unlessAborted(begun, link.signal, async (late) => {
-      if (late.UploadId !== undefined) await this.#abortUpload(name, late.UploadId);
-    });
-    const uploadId = created.UploadId;
-    if (uploadId === undefined) throw new HoldfastError("unavailable", "the server began an upload without an id");
+    const begun = this.#beginUpload(name, this.#operations.closing);
+    const uploadId = await this.#operations.unlessAborted(begun, link.signal, (late) => this.#abortUpload(name, late));
     try {
       const done: { number: number; etag: string; md5: Buffer }[] = [];
       let size = 0;
@@ -612,31 +483,44 @@ export class S3Store implements Store {
     }
   }
 
+  async #beginUpload(name: string, signal: AbortSignal): Promise<string> {
+    const begun = await this.#service.documentOf(
+      {
+        method: "POST",
+        key: this.#key(name),
+        query: [["uploads", ""]],
+        headers: { ...this.#storage(), "content-type": CONTENT_TYPE },
+        signal,
+      },
+      "InitiateMultipartUploadResult",
+    );
+    const uploadId = begun.text("UploadId");
+    if (!uploadId) throw new HoldfastError("unavailable", "the server began an upload without an id");
+    return uploadId;
+  }
+
   async #uploadPart(
     name: string,
     uploadId: string,
     part: Part,
     signal: AbortSignal,
   ): Promise<{ number: number; etag: string; md5: Buffer }> {
-    const hash = createHash("md5");
-    for (const chunk of part.chunks) hash.update(chunk);
-    const md5 = hash.digest();
-    const bytes = part.size <= MAX_JOINED_BYTES ? joinChunks(part.chunks) : undefined;
-    const answer = await this.#operations.attempts(PART_ATTEMPTS, signal, () =>
-      this.#client.send(
-        new UploadPartCommand({
-          ...this.#at(name),
-          UploadId: uploadId,
-          PartNumber: part.number,
-          Body: bytes ?? Readable.from(part.chunks, { objectMode: false }),
-          ContentLength: part.size,
-          ContentMD5: md5.toString("base64"),
-        }),
-        { abortSignal: signal },
-      ),
+    const md5 = md5Of(part);
+    const headers = await this.#operations.attempts(PART_ATTEMPTS, signal, () =>
+      this.#service.headersOf({
+        method: "PUT",
+        key: this.#key(name),
+        query: [
+          ["partNumber", String(part.number)],
+          ["uploadId", uploadId],
+        ],
+        headers: { "content-type": CONTENT_TYPE, "content-md5": md5.toString("base64") },
+        body: part.chunks,
+        signal,
+      }),
     );
-    this.#compareETag(answer.ETag, md5.toString("hex"), answer.ServerSideEncryption);
-    return { number: part.number, etag: answer.ETag ?? "", md5 };
+    this.#compareETag(headers, md5.toString("hex"));
+    return { number: part.number, etag: headers["etag"] ?? "", md5 };
   }
 
   async #complete(
@@ -647,22 +531,28 @@ export class S3Store implements Store {
     options: PutOptions,
     signal: AbortSignal,
   ): Promise<void> {
-    const command = new CompleteMultipartUploadCommand({
-      ...this.#at(name),
-      UploadId: uploadId,
-      MultipartUpload: { Parts: parts.map(({ number, etag }) => ({ PartNumber: number, ETag: etag })) },
-      ...(options.ifAbsent ? { IfNoneMatch: "*" } : {}),
-    });
+    const list = parts
+      .map(({ number, etag }) => `<Part><PartNumber>${number}</PartNumber><ETag>${escapeXml(etag)}</ETag></Part>`)
+      .join("");
+    const text = `<CompleteMultipartUpload xmlns="${XML_NAMESPACE}">${list}</CompleteMultipartUpload>`;
+    const request: S3Request = {
+      method: "POST",
+      key: this.#key(name),
+      query: [["uploadId", uploadId]],
+      headers: { "content-type": "application/xml", ...(options.ifAbsent ? { "if-none-match": "*" } : {}) },
+      body: [Buffer.from(text)],
+      signal,
+    };
     let asked = 0;
     await this.#operations.attempts(PART_ATTEMPTS, signal, async () => {
       asked++;
       try {
-        await this.#client.send(command, { abortSignal: signal });
+        await this.#service.documentOf(request, "CompleteMultipartUploadResult");
       } catch (error) {
         // The answer to an earlier attempt was lost: the upload is gone because it is the object now.
         if (asked === 1 || nameOf(error) !== "NoSuchUpload") throw error;
-        const head = await this.#client.send(new HeadObjectCommand(this.#at(name)), { abortSignal: signal });
-        if (unquoted(head.ETag) !== wantedETag) throw error;
+        const head = await this.#service.headersOf({ method: "HEAD", key: this.#key(name), signal });
+        if (unquoted(head["etag"]) !== wantedETag) throw error;
       }
     });
   }
@@ -672,11 +562,11 @@ export class S3Store implements Store {
    * aborted is left to `abortStrayUploads`.
    */
   async #abortUpload(name: string, uploadId: string): Promise<void> {
-    const target = { ...this.#at(name), UploadId: uploadId };
-    await this.#operations.cleanUp("s3.upload-left-behind", name, async (abortSignal) => {
+    await this.#operations.cleanUp("s3.upload-left-behind", name, async (signal) => {
+      const upload = { key: this.#key(name), query: [["uploadId", uploadId] as const], signal };
       try {
-        await this.#client.send(new AbortMultipartUploadCommand(target), { abortSignal });
-        await this.#client.send(new ListPartsCommand(target), { abortSignal });
+        await this.#service.headersOf({ ...upload, method: "DELETE" });
+        await this.#service.headersOf({ ...upload, method: "GET" });
       } catch (error) {
         if (nameOf(error) === "NoSuchUpload" || statusOf(error) === 404) return;
         throw error;
@@ -687,12 +577,9 @@ export class S3Store implements Store {
 
   async #head(name: string, signal: AbortSignal): Promise<ObjectInfo> {
     try {
-      const answer = await this.#client.send(new HeadObjectCommand(this.#at(name)), { abortSignal: signal });
+      const headers = await this.#service.headersOf({ method: "HEAD", key: this.#key(name), signal });
       this.#bucketSeen();
-      if (answer.ContentLength === undefined) {
-        throw new HoldfastError("unavailable", "the server did not say how long the object is");
-      }
-      return this.#info(name, answer.ContentLength, answer);
+      return this.#info(name, lengthOf(headers), headers);
     } catch (error) {
       // The answer to HEAD has no body to say whether it is the object or the whole bucket that is missing.
       if (statusOf(error) === 404) await this.#checkBucket(signal);
@@ -711,7 +598,7 @@ export class S3Store implements Store {
     const { runtime } = this.#context;
     if (runtime.monotonicMs() - this.#bucketSeenMs < BUCKET_KNOWN_MS) return;
     try {
-      await this.#client.send(new HeadBucketCommand({ Bucket: this.#settings.bucket }), { abortSignal: signal });
+      await this.#service.headersOf({ method: "HEAD", signal });
     } catch (error) {
       if (statusOf(error) === 404) throw noBucket(this.#settings.bucket, error);
       // A key that may not ask about the bucket says nothing about the object: its own answer stands.
@@ -724,43 +611,40 @@ export class S3Store implements Store {
     this.#bucketSeenMs = this.#context.runtime.monotonicMs();
   }
 
-  #at(name: string): { Bucket: string; Key: string } {
-    return { Bucket: this.#settings.bucket, Key: this.#settings.prefix + name };
+  #key(name: string): string {
+    return this.#settings.prefix + name;
   }
 
-  #storage(): { StorageClass?: StorageClass; ServerSideEncryption?: ServerSideEncryption; SSEKMSKeyId?: string } {
+  #storage(): Record<string, string> {
     const { storageClass, serverSideEncryption, kmsKeyId } = this.#settings;
     return {
-      ...(storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass }),
-      ...(serverSideEncryption === undefined ? {} : { ServerSideEncryption: serverSideEncryption }),
-      ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
+      ...(storageClass === undefined ? {} : { "x-amz-storage-class": storageClass }),
+      ...(serverSideEncryption === undefined ? {} : { "x-amz-server-side-encryption": serverSideEncryption }),
+      ...(kmsKeyId === undefined ? {} : { "x-amz-server-side-encryption-aws-kms-key-id": kmsKeyId }),
     };
   }
 
-  #info(
-    name: string,
-    size: number,
-    answer: { LastModified?: Date | undefined; ETag?: string | undefined; ServerSideEncryption?: string | undefined },
-  ): ObjectInfo {
-    const modifiedMs = answer.LastModified?.getTime();
-    const md5 = this.#md5Of(answer.ETag, answer.ServerSideEncryption);
+  #info(name: string, size: number, headers: Headers): ObjectInfo {
+    const modifiedMs = Date.parse(headers["last-modified"] ?? "");
+    const md5 = this.#md5Of(headers);
     return {
       name,
       size,
-      ...(modifiedMs === undefined ? {} : { modifiedMs }),
+      ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
       ...(md5 === undefined ? {} : { digests: { md5 } }),
     };
   }
 
   /** The MD5 that an ETag is; undefined for an upload in parts, for encryption that hides it, and for other services. */
-  #md5Of(etag: string | undefined, encryption: string | undefined): string | undefined {
-    if (!this.#settings.etagIsMd5 || encryption?.startsWith("aws:kms")) return undefined;
-    const text = unquoted(etag);
+  #md5Of(headers: Headers): string | undefined {
+    const isHidden = headers["x-amz-server-side-encryption"]?.startsWith("aws:kms") ?? false;
+    if (!this.#settings.etagIsMd5 || isHidden) return undefined;
+    const text = unquoted(headers["etag"]);
     return /^[0-9a-f]{32}$/u.test(text) ? text : undefined;
   }
 
-  #compareETag(etag: string | undefined, md5: string, encryption: string | undefined): void {
-    const stored = this.#md5Of(etag, encryption);
+  #compareETag(headers: Headers, md5: string): void {
+    const stored = this.#md5Of(headers);
     if (stored === undefined || stored === md5) return;
     throw new HoldfastError(
       "corrupt",
@@ -812,7 +696,7 @@ const serviceCodes: Readonly<Record<string, readonly [ErrorCode, boolean?]>> = {
   AuthorizationHeaderMalformed: ["denied"],
   TokenRefreshRequired: ["denied"],
   CredentialsProviderError: ["denied"],
-  // The SDK learns the difference of the clocks from the answer: the next try is signed with the right time.
+  // The difference of the clocks was learnt from the answer: the next try is signed with the right time.
   RequestTimeTooSkewed: ["denied", true],
   PreconditionFailed: ["conflict"],
   // Another conditional request for the same name was under way.
@@ -848,17 +732,17 @@ const serviceCodes: Readonly<Record<string, readonly [ErrorCode, boolean?]>> = {
   InvalidObjectState: ["unavailable", false],
 };
 
-/** What the SDK threw, as an error of Holdfast. */
+/** What the service or the SDK's chain of credentials said, as an error of Holdfast. */
 export function mapS3Error(error: unknown, bucket: string, nowMs: number): HoldfastError {
   if (error instanceof HoldfastError) return error;
   const name = nameOf(error);
-  const status = statusOf(error);
-  const message = error instanceof Error ? `${name}: ${error.message}` : String(error);
   if (name === "NoSuchBucket") return noBucket(bucket, error);
-  const retryAfter = retryAfterOf(error);
-  const known = serviceCodes[name];
+  const failure = error instanceof S3Failure ? error : undefined;
+  const status = failure?.status;
+  const message = error instanceof Error ? error.message : String(error);
   const byStatus =
-    status === undefined || status === 0 ? undefined : httpError({ status, message, retryAfter, nowMs, cause: error });
+    failure && httpError({ status: failure.status, message, retryAfter: failure.retryAfter, nowMs, cause: error });
+  const known = serviceCodes[name];
   if (known) {
     const [code, retryable] = known;
     return new HoldfastError(code, message, { cause: error, retryable, retryAfterMs: byStatus?.retryAfterMs });
@@ -870,41 +754,36 @@ export function mapS3Error(error: unknown, bucket: string, nowMs: number): Holdf
       { cause: error, retryable: status === 307 },
     );
   }
-  const network = networkError(error);
-  if (network) return network;
-  // Aborts of our own never come here (see StoreOperations): this is how the library says that a connection broke.
-  if (error instanceof Error && error.name === "AbortError") {
-    return new HoldfastError("unavailable", "the connection ended early", { cause: error });
-  }
-  if (byStatus && status !== undefined && status >= 300) return byStatus;
-  // A success whose content cannot be understood: something other than an S3 service answered.
-  if (byStatus)
-    return new HoldfastError("unavailable", `the answer cannot be understood: ${message}`, { cause: error });
-  return new HoldfastError("internal", message, { cause: error });
+  // An error that a success turned out to be may pass.
+  if (status !== undefined && status < 300) return new HoldfastError("unavailable", message, { cause: error });
+  return byStatus ?? networkError(error) ?? new HoldfastError("internal", message, { cause: error });
 }
 
 function noBucket(bucket: string, cause: unknown): HoldfastError {
   return new HoldfastError("unavailable", `the bucket ${bucket} does not exist`, { cause, retryable: false });
 }
 
+/** What the service or the SDK calls an error; empty where it gave it no name. */
 function nameOf(error: unknown): string {
-  if (!(error instanceof Error)) return "";
-  return "Code" in error && typeof error.Code === "string" ? error.Code : error.name;
+  if (error instanceof S3Failure) return error.code;
+  return error instanceof Error ? error.name : "";
 }
 
 function statusOf(error: unknown): number | undefined {
-  if (!(error instanceof Error)) return undefined;
-  const { $metadata, $response } = error as {
-    $metadata?: { httpStatusCode?: number };
-    $response?: { statusCode?: number };
-  };
-  return $metadata?.httpStatusCode ?? $response?.statusCode;
+  return error instanceof S3Failure ? error.status : undefined;
 }
 
-function retryAfterOf(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined;
-  const { $response } = error as { $response?: { headers?: Record<string, string> } };
-  return $response?.headers?.["retry-after"];
+/** Throws where the service did not say how long an object is. */
+function lengthOf(headers: Headers): number {
+  const length = headers["content-length"];
+  if (length !== undefined && /^\d+$/u.test(length)) return Number(length);
+  throw new HoldfastError("unavailable", "the server did not say how long the object is");
+}
+
+function md5Of(part: Part): Buffer {
+  const hash = createHash("md5");
+  for (const chunk of part.chunks) hash.update(chunk);
+  return hash.digest();
 }
 
 function unquoted(etag: string | undefined): string {

@@ -13,6 +13,7 @@ import type { StoreContext, StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import type { ByteRange, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
+import { decodeEntities } from "../xml.ts";
 import { answerChallenge } from "./shared/http-auth.ts";
 import type { HttpAuth, HttpLogin } from "./shared/http-auth.ts";
 import { HttpClient } from "./shared/http-client.ts";
@@ -771,7 +772,7 @@ const parser = new XMLParser({
   ignoreAttributes: true,
   parseTagValue: false,
   trimValues: true,
-  // The five entities of XML and character codes are decoded here; there are no others without a document type.
+  // See decodeEntities.
   processEntities: false,
 });
 
@@ -825,15 +826,6 @@ function parseResponse(xml: string): (TreeEntry & { readonly href: string }) | u
 
 function statusOf(line: unknown): number {
   return Number(/^HTTP\/\S+\s+(\d{3})/u.exec(String(line))?.[1]);
-}
-
-function decodeEntities(text: string): string {
-  const named: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
-  return text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|([a-z]+));/giu, (whole, decimal, hex, name) => {
-    if (typeof name === "string") return named[name] ?? whole;
-    const code = typeof decimal === "string" ? Number(decimal) : Number.parseInt(String(hex), 16);
-    return code <= 0x10ffff ? String.fromCodePoint(code) : whole;
-  });
 }
 
 /** A path from the server's root, percent-encoded part by part. */

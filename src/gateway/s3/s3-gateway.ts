@@ -12,18 +12,18 @@ import { compareNames, isReserved } from "../../names.ts";
 import type { PoolObjectInfo } from "../../pool.ts";
 import type { Body, ObjectInfo, ObjectMetadata, PutResult } from "../../store.ts";
 import { toBody } from "../../body.ts";
+import { encodePath, percentEncode } from "../../signature-v4.ts";
+import { escapeXml } from "../../xml.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange, Gateway } from "../http-server.ts";
 import {
   checkConditions,
   conditionsOf,
-  encodePath,
   hasBody,
   parseQuery,
   parseRange,
   percentDecode,
-  percentEncode,
   readSmall,
   send,
   sendStream,
@@ -31,7 +31,6 @@ import {
 import type { Validators } from "../http-tools.ts";
 import { position } from "../listing.ts";
 import { FOLDER_MARKER, checkClientName, etagOf, isFolderMarker, isUnknown, keptHeaders } from "../object-facts.ts";
-import { escapeXml } from "../escape-xml.ts";
 import { spooled } from "../spooled.ts";
 import type { ChecksumAlgorithm } from "./checksums.ts";
 import { checksumAlgorithm, checksumAlgorithms, createChecksum } from "./checksums.ts";

@@ -4,9 +4,18 @@
  * There is no well-kept library that verifies; the ones that sign normalise what they are given, and a verifier must take
  * what came. Everything that the client signed is computed again from the request, and compared in constant time.
  */
-import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
+import {
+  canonicalQuery,
+  canonicalText,
+  percentEncode,
+  sha256,
+  sign,
+  signingKey,
+  stringToSign,
+} from "../../signature-v4.ts";
 import type { Credential } from "../http-tools.ts";
-import { parseQuery, percentDecode, percentEncode } from "../http-tools.ts";
+import { parseQuery, percentDecode } from "../http-tools.ts";
 import { S3Error } from "./s3-error.ts";
 
 /** How far a client's clock may be from the gateway's, in milliseconds. */
@@ -239,10 +248,6 @@ function keyOf(scope: Scope, credentials: readonly Credential[]): { credential: 
   return { credential, key: signingKey(credential?.password ?? "\0", scope.date, scope.region) };
 }
 
-export function signingKey(secret: string, date: string, region: string): Buffer {
-  return hmac(hmac(hmac(hmac(`AWS4${secret}`, date), region), "s3"), "aws4_request");
-}
-
 function canonicalRequest(
   request: SignedRequest,
   query: readonly [string, string][],
@@ -254,26 +259,11 @@ function canonicalRequest(
     .split("/")
     .map((part) => percentEncode(percentDecode(part)))
     .join("/");
-  const sorted = query
-    .map(([name, value]) => [percentEncode(name), percentEncode(value)] as const)
-    .sort((a, b) => compare(a[0], b[0]) || compare(a[1], b[1]))
-    .map(([name, value]) => `${name}=${value}`)
-    .join("&");
-  const headers = signedHeaders
-    .map(
-      (name) =>
-        `${name}:${(request.headers[name] ?? [""]).map((value) => value.trim().replace(/ +/gu, " ")).join(",")}\n`,
-    )
-    .join("");
-  return [request.method, path, sorted, headers, signedHeaders.join(";"), payload].join("\n");
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function stringToSign(timestamp: string, scope: string, canonical: string): string {
-  return ["AWS4-HMAC-SHA256", timestamp, scope, sha256(canonical)].join("\n");
+  const headers = signedHeaders.map((name): [string, string] => [
+    name,
+    (request.headers[name] ?? [""]).map((value) => value.trim().replace(/ +/gu, " ")).join(","),
+  ]);
+  return canonicalText({ method: request.method, path, query: canonicalQuery(query), headers, payload });
 }
 
 function parsePayload(declared: string, signing: ChunkSigning): Payload {
@@ -322,18 +312,6 @@ export function signTrailer(signing: ChunkSigning, previous: string, text: strin
 export function sameSignature(a: string, b: string): boolean {
   const [x, y] = [Buffer.from(a), Buffer.from(b)];
   return x.length === y.length && timingSafeEqual(x, y);
-}
-
-export function sign(key: Buffer, text: string): string {
-  return createHmac("sha256", key).update(text).digest("hex");
-}
-
-function hmac(key: Buffer | string, text: string): Buffer {
-  return createHmac("sha256", key).update(text).digest();
-}
-
-function sha256(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
 }
 
 function mismatch(): S3Error {

@@ -10,6 +10,8 @@ import { HoldfastError, isHoldfastError, toHoldfastError } from "../../errors.ts
 import { isReserved } from "../../names.ts";
 import type { PoolObjectInfo } from "../../pool.ts";
 import type { Body, ObjectMetadata } from "../../store.ts";
+import { encodePath } from "../../signature-v4.ts";
+import { escapeXml } from "../../xml.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange, Gateway } from "../http-server.ts";
@@ -18,7 +20,6 @@ import {
   checkConditions,
   conditionsOf,
   contentLength,
-  encodePath,
   hasBody,
   incomingBytes,
   parseRange,
@@ -29,7 +30,6 @@ import {
   statusOf,
 } from "../http-tools.ts";
 import { FOLDER_MARKER, checkClientName, etagOf, isFolderMarker, isUnknown } from "../object-facts.ts";
-import { escapeXml } from "../escape-xml.ts";
 import { spooled } from "../spooled.ts";
 import { Locks, parseIf, parseTimeout } from "./locks.ts";
 import type { IfList, Lock } from "./locks.ts";

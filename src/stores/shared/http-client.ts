@@ -27,7 +27,7 @@ const CONTINUE_MS = 1000;
 interface Fate {
   /** It was sent on a kept connection. */
   reused: boolean;
-  /** Its body was begun, so that it cannot be sent again. */
+  /** It cannot be sent again: its body was begun, or it must not be. */
   begun: boolean;
 }
 
@@ -46,9 +46,14 @@ export interface HttpRequest {
   /** Percent-encoded, beginning with `/`, with the query. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** Text and bytes can be sent again; other bodies cannot, and are chunked unless `headers` has a content-length. */
-  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array> | undefined;
+  /**
+   * Text and bytes (a list of them is one body) can be sent again; other bodies cannot. Lists and other bodies are chunked
+   * unless `headers` has a content-length.
+   */
+  readonly body?: string | Uint8Array | readonly Uint8Array[] | AsyncIterable<Uint8Array> | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Never sent a second time, even where a kept connection turned out to be dropped. Default false. */
+  readonly once?: boolean | undefined;
   /** The caller may do other requests before it has read the answer to its end. Default false. */
   readonly held?: boolean | undefined;
 }
@@ -98,7 +103,7 @@ export class HttpClient {
   async send(request: HttpRequest): Promise<HttpAnswer> {
     for (let attempt = 1; ; attempt++) {
       throwIfAborted(request.signal);
-      const fate = { reused: false, begun: false };
+      const fate = { reused: false, begun: request.once === true };
       try {
         return await this.#once(request, fate);
       } catch (error) {
@@ -163,7 +168,13 @@ export class HttpClient {
         resolve({ status: message.statusCode ?? 0, headers: message.headers, body: message });
       });
       if (body === undefined || typeof body === "string" || body instanceof Uint8Array) call.end(body);
-      else {
+      else if (isList(body)) {
+        // Together with the head of the request, in one call to the system.
+        call.cork();
+        for (const chunk of body) call.write(chunk);
+        call.end();
+        call.uncork();
+      } else {
         this.#sendBody(call, body, () => answer !== undefined, fate).catch((error: unknown) => {
           const failure = error instanceof Error ? error : new Error(String(error));
           end(failure);
@@ -227,6 +238,10 @@ export class HttpClient {
       path: request.path,
     });
   }
+}
+
+function isList(body: readonly Uint8Array[] | AsyncIterable<Uint8Array>): body is readonly Uint8Array[] {
+  return Array.isArray(body);
 }
 
 /** The connection that a request was given, or undefined when it failed before. */
