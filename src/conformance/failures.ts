@@ -1,5 +1,7 @@
 /** Cases about what goes wrong on the caller's side: sources that fail, aborts, closed stores. */
 import assert from "node:assert/strict";
+import { getEventListeners, setMaxListeners } from "node:events";
+import { setImmediate } from "node:timers/promises";
 import { toBody } from "../body.ts";
 import { HoldfastError } from "../errors.ts";
 import type { Body } from "../store.ts";
@@ -69,6 +71,25 @@ export function failureCases(): ConformanceCase[] {
           await rejects(context.store.put(name, failing(bytes)), "any", "the put of unknown size");
         }),
     })),
+    {
+      name: "a signal that lives on keeps no listener of an operation that has ended",
+      quick: true,
+      run: async ({ store, prefix }) => {
+        const { signal } = new AbortController();
+        setMaxListeners(0, signal);
+        for (let i = 0; i < 3; i++) {
+          await store.put(`${prefix}a`, toBody(pattern(70_000, 14)), { signal });
+          const { body } = await store.get(`${prefix}a`, { signal });
+          for await (const chunk of body) assert.ok(chunk.byteLength > 0);
+          await store.stat(`${prefix}a`, { signal });
+          for await (const info of store.list(prefix, { signal })) assert.equal(info.name, `${prefix}a`);
+          await store.delete(`${prefix}a`, { signal });
+        }
+        // What ends with an operation may end a turn after it.
+        for (let turn = 0; turn < 100 && getEventListeners(signal, "abort").length > 0; turn++) await setImmediate();
+        assert.equal(getEventListeners(signal, "abort").length, 0, "listeners are left on the signal");
+      },
+    },
     {
       name: "a put that is aborted before it begins changes nothing",
       quick: true,

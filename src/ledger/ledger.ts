@@ -83,6 +83,8 @@ const BASE_RECORDS = 20_000;
 /** Level of segments that a full compaction wrote. */
 const BASE_LEVEL = 9;
 const READS_AT_ONCE = 8;
+/** How many times `freshMs` what was heard may be old, at most, where nobody else writes. */
+const STALE_FACTOR = 4;
 
 export class Ledger {
   readonly members: readonly Member[];
@@ -171,8 +173,25 @@ export class Ledger {
 
   /** Asks all stores anew unless that was done within the last `freshMs`. */
   async freshen(): Promise<void> {
-    if (this.#freshMs > 0 && this.#runtime.monotonicMs() - this.#heardAtMs < this.#freshMs) return;
-    await this.hear();
+    if (this.#freshMs === 0) return this.hear();
+    // One round that is under way serves all who come meanwhile.
+    if (this.#ageMs() >= this.#freshMs) await (this.#hearing ?? this.hear());
+  }
+
+  /**
+   * The same, but while nobody else is known to write, and all stores answered, what was heard a little longer ago will
+   * do: then the stores are asked beside the operation.
+   */
+  async keepFresh(): Promise<void> {
+    const freshened = this.freshen();
+    const willDo = this.#ageMs() < this.#freshMs * STALE_FACTOR && this.soleWriter && this.members.every(isReady);
+    if (!willDo) return freshened;
+    // What keeps them from being heard is met by who next has to wait for it.
+    freshened.catch(() => undefined);
+  }
+
+  #ageMs(): number {
+    return this.#runtime.monotonicMs() - this.#heardAtMs;
   }
 
   /** Asks all stores who they are and what their ledgers hold. One that does not answer is marked, not waited for. */
@@ -919,6 +938,7 @@ export class Ledger {
   }
 
   async close(): Promise<void> {
+    await this.#hearing?.catch(() => undefined);
     await this.settle();
     const objects = sizeOf(this.#batch);
     if (objects > 0)
@@ -940,6 +960,10 @@ interface Answer {
 function newBatch(members: readonly Member[]): Batch {
   const outcome: Batch["outcome"] = new Map(members.map((member) => [member, withResolvers()]));
   return { objects: [], known: [], stores: [], outcome };
+}
+
+function isReady(member: Member): boolean {
+  return member.ready;
 }
 
 function sizeOf(batch: Batch | undefined): number {

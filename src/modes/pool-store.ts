@@ -119,7 +119,7 @@ export class PoolStore implements Store {
     throwIfAborted(signal);
     if (this.#closed) throw new HoldfastError("invalid", "the pool is closed", { store: this.label });
     await this.open();
-    await this.ledger.freshen();
+    await this.ledger.keepFresh();
     throwIfAborted(signal);
   }
 

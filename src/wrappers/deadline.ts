@@ -204,10 +204,13 @@ class DeadlineStore extends ForwardingStore {
           next().then(
             (result) => {
               settle();
+              // A caller's signal lives for long: each stream lets go of it at its end, closed or not.
+              if (result.done === true) linked.release();
               resolve(result);
             },
             (error: unknown) => {
               settle();
+              linked.release();
               reject(error instanceof HoldfastError ? error.within(context) : (error as Error));
             },
           );
