@@ -259,7 +259,7 @@ async function endRun(folder: string): Promise<void> {
         const name = Object.keys(allServers).find((name) => id === name || id.startsWith(`${name}-`));
         if (name === undefined) return;
         const instance = id === name ? {} : { instance: id.slice(name.length + 1) };
-        await script(name as ServerName, "crash", scriptEnv(folder, instance, {})).catch(() => undefined);
+        await script(name as ServerName, "end", scriptEnv(folder, instance, {})).catch(() => undefined);
       }),
   );
   await rm(folder, { recursive: true, force: true });

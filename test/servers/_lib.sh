@@ -2,6 +2,7 @@
 #   start    starts the server, prints its address;     stop     ends it;          wipe     ends it and removes its data
 #   version  prints the server's name and version;      url      prints its address
 #   crash    ends it at once (SIGKILL), keeping its data;        pause, resume      SIGSTOP and SIGCONT: a black hole
+#   end      ends it at once, whatever becomes of its data
 # From the environment: STATE_ROOT (data, config, logs and pid files), PORT and the other ports of the script, INSTANCE (a
 # second server beside the first), CACHE (where install.sh put npm packages and unpacked Debian packages).
 set -eu
@@ -35,9 +36,11 @@ stop_pidfile() { # stop_pidfile FILE
 # A process and all below it: some servers (sshd) put each connection into a session of its own.
 tree() { echo "$1"; for c in $(cat /proc/"$1"/task/*/children 2>/dev/null); do tree "$c"; done; }
 # The trees are read before the first signal: the children of a dead process are no longer below it.
+# signal_all SIGNAL [PIDFILE...]: to all of the server, or to these.
 signal_all() {
-  pids=; for f in "$S"/pid "$S"/pid.*; do [ ! -s "$f" ] || pids="$pids $(tree "$(cat "$f")")"; done
-  for p in $pids; do kill -s "$1" "$p" 2>/dev/null || true; done
+  signal=$1; shift; [ $# -gt 0 ] || set -- "$S"/pid "$S"/pid.*
+  pids=; for f in "$@"; do [ ! -s "$f" ] || pids="$pids $(tree "$(cat "$f")")"; done
+  for p in $pids; do kill -s "$signal" "$p" 2>/dev/null || true; done
 }
 # Waits, 10 s at most, until the processes of signal_all have let go of their sockets: gone, or only to be reaped.
 dead() {
@@ -60,10 +63,13 @@ main() { case "${1:-}" in
   url) url ;;
   wipe) stop; rm -rf "$S" ;;
   version) version 2>/dev/null | head -1 ;;
-  crash) signal_all KILL; dead; rm -f "$S"/pid "$S"/pid.* ;;
+  crash) crash ;;
+  end) end ;;
   pause) signal_all STOP ;;
   resume) signal_all CONT ;;
-  *) echo "usage: $0 start|stop|url|wipe|version|crash|pause|resume" >&2; exit 2 ;;
+  *) echo "usage: $0 start|stop|url|wipe|version|crash|pause|resume|end" >&2; exit 2 ;;
 esac; }
 stop() { stop_pidfile "$PIDFILE"; }
+end() { signal_all KILL; dead; rm -f "$S"/pid "$S"/pid.*; }
+crash() { end; }
 self_signed() { [ -s "$S/cert.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=localhost -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" -keyout "$S/key.pem" -out "$S/cert.pem" 2>/dev/null; }

@@ -26,6 +26,7 @@ Mutex file:$S/var
 DocumentRoot $S/www
 DavLockDB $S/var/DavLock
 LimitXMLRequestBody 0
+LimitRequestBody 0
 <Directory $S/www>
   Dav On
   Require all granted

@@ -1,9 +1,13 @@
 #!/bin/bash
 # Needs: apt-get install --no-install-recommends ceph-mon ceph-osd radosgw ceph-common   (ceph-mgr not needed)
-# One mon, one memstore osd, one radosgw: a real S3 server. Nothing survives stop. Access test, secret testtest; bucket "test-bucket".
+# One mon, one memstore osd, one radosgw: a real S3 server. Nothing survives stop; a crash
+# is one of the gateway alone, which start starts again. Access test, secret testtest; bucket "test-bucket".
 . "$(dirname "$0")/_lib.sh"; PORT=${PORT:-18000}; MP1=${MP1:-16789}; MP2=${MP2:-13300}; BYTES=${BYTES:-4294967296}
 C="-c $S/ceph.conf"
+gateway() { PIDFILE=$S/pid; bg radosgw -f $C -n client.rgw; wait_port $PORT 60; }
+crash() { signal_all KILL "$S/pid"; dead; rm -f "$S/pid"; }
 start() {
+  if PIDFILE=$S/pid.osd running; then gateway; return; fi
   stop; rm -rf "$S/mon" "$S/osd" "$S/asok"; mkdir -p "$S/mon" "$S/osd" "$S/asok" "$S/rgw"
   FSID=$(cat /proc/sys/kernel/random/uuid); OSDID=$(cat /proc/sys/kernel/random/uuid)
   cat >"$S/ceph.conf" <<X
@@ -61,7 +65,7 @@ X
   ceph $C osd crush add osd.0 1 root=default host=h >>"$LOG" 2>&1
   PIDFILE=$S/pid.osd; bg ceph-osd -f $C -i 0
   i=0; until ceph $C osd stat 2>/dev/null | grep -q '1 up'; do i=$((i+1)); [ $i -lt 100 ]; sleep 0.2; done
-  PIDFILE=$S/pid; bg radosgw -f $C -n client.rgw; wait_port $PORT 60
+  gateway
   radosgw-admin $C -n client.rgw user create --uid test --display-name test --access-key test --secret-key testtest >>"$LOG" 2>&1
   node "$(dirname "$0")/_s3-mkbucket.mjs" "http://$HOST:$PORT" test-bucket test testtest >>"$LOG" 2>&1
 }
