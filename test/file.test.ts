@@ -1,5 +1,17 @@
 import { existsSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
@@ -77,14 +89,31 @@ describe("where the folder is", () => {
     await expect(nowhere.list("").next()).resolves.toMatchObject({ done: true });
   });
 
-  it("is unavailable when it vanishes with its parent while it is open", async () => {
-    const inner = new FileStore(join(root, "mount/inner"));
-    await inner.put("a", toBody("x"));
-    await rm(join(root, "mount"), { recursive: true });
-    await expect(inner.stat("a")).rejects.toMatchObject({ code: "unavailable" });
-    await expect(inner.get("a")).rejects.toMatchObject({ code: "unavailable" });
-    await expect(inner.list("").next()).rejects.toMatchObject({ code: "unavailable" });
-  });
+  it.each(["mount", "mount/inner"])(
+    "is unavailable when %s vanishes while it is open, and is not made again",
+    async (gone) => {
+      const inner = new FileStore(join(root, "mount/inner"));
+      await inner.put("a", toBody("x"));
+      await inner.put("d/a", toBody("x"));
+      await rename(join(root, gone), join(root, "away"));
+      const left = await readdir(root, { recursive: true });
+      for (const call of [
+        () => inner.stat("a"),
+        () => inner.get("a"),
+        () => inner.list("").next(),
+        () => inner.put("b", toBody("y")),
+        () => inner.put("e/b", toBody("y")),
+        () => inner.delete("a"),
+        () => inner.delete("d/a"),
+      ]) {
+        await expect(call()).rejects.toMatchObject({ code: "unavailable" });
+      }
+      expect(await readdir(root, { recursive: true })).toEqual(left);
+      await rename(join(root, "away"), join(root, gone));
+      await inner.put("b", toBody("y"));
+      expect(await readFile(join(root, "mount/inner/b"), "utf8")).toBe("y");
+    },
+  );
 });
 
 describe("what is on the disk", () => {

@@ -9,8 +9,8 @@
  * followed, neither on the way nor at the end. On Linux every directory and file is opened first and then asked where it
  * is (`/proc/self/fd`), so that swapping a directory for a link at the wrong moment does not help either.
  *
- * A folder that does not exist is an empty store while its parent exists; `unavailable` when that is missing too. The
- * first put makes it.
+ * A folder that does not exist is an empty store, which the first put makes. One that was there and is gone is
+ * `unavailable`: its disk was taken away, mostly, and what stands in its place must not be filled.
  */
 import { randomBytes } from "node:crypto";
 import { isUtf8 } from "node:buffer";
@@ -586,30 +586,20 @@ export class FileStore implements Store {
     }
   }
 
-  /** The same for reading: rejects with `unavailable` when a folder that was there has gone with its parent. */
+  /** The same for reading: rejects with `unavailable` when a folder that was there has gone. */
   async #rootToRead(): Promise<string | undefined> {
     const root = await this.#realRoot();
-    if (root === undefined) await this.#expectParent();
+    if (root === undefined) this.#refuseLoss();
     return root;
   }
 
-  /**
-   * Throws `unavailable` when the folder was there and is gone with its parent: a disk that was taken away, mostly. One
-   * that never was there is an empty store, which the first put makes.
-   */
-  async #expectParent(): Promise<void> {
+  /** Throws `unavailable` when the folder, which is not there, was there before. */
+  #refuseLoss(cause?: unknown): void {
     if (!this.#wasThere) return;
-    const parent = dirname(this.root);
-    try {
-      await stat(parent);
-    } catch (error) {
-      const code = codeOf(error);
-      if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
-      throw new HoldfastError("unavailable", `neither the folder ${this.root} nor its parent exists`, {
-        cause: error,
-        retryable: false,
-      });
-    }
+    throw new HoldfastError("unavailable", `the folder ${this.root} was there and is gone: is it mounted?`, {
+      cause,
+      retryable: false,
+    });
   }
 
   /** What the failure to find something means: it is absent, or the folder is not there to be asked. */
@@ -622,12 +612,12 @@ export class FileStore implements Store {
     if (code !== "ENOENT" && code !== "ENOTDIR") return fsError(error);
     try {
       await stat(this.root);
-    } catch {
+    } catch (missing) {
       this.#real = undefined;
       try {
-        await this.#expectParent();
-      } catch (missing) {
-        return fsError(missing);
+        this.#refuseLoss(missing);
+      } catch (loss) {
+        return fsError(loss);
       }
     }
     return notFound(error);
@@ -648,7 +638,7 @@ export class FileStore implements Store {
       // A pipe of that name would keep an open without O_NONBLOCK waiting for its writer.
       const fd = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
       if (HAS_PROC) {
-        const where = await readlink(`/proc/self/fd/${fd}`);
+        const where = await placeOf(fd);
         // Replaced or deleted since it was opened: still the object of this name.
         if (where !== path && where !== `${path} (deleted)`) {
           await close(fd);
@@ -700,7 +690,7 @@ export class FileStore implements Store {
       throw error;
     }
     if (HAS_PROC) {
-      const found = await readlink(`/proc/self/fd/${fd}`);
+      const found = await placeOf(fd);
       if (found !== where) {
         await close(fd);
         if (found === `${where} (deleted)`) {
@@ -775,6 +765,7 @@ export class FileStore implements Store {
   }
 
   async #makeRoot(): Promise<void> {
+    this.#refuseLoss();
     const first = await mkdir(this.root, { recursive: true });
     this.#real = await realpath(this.root);
     this.#wasThere = true;
@@ -804,7 +795,7 @@ export class FileStore implements Store {
           }
           await this.#swept;
           const fd = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o666);
-          if (HAS_PROC && (await readlink(`/proc/self/fd/${fd}`)) !== path) {
+          if (HAS_PROC && (await placeOf(fd)) !== path) {
             await close(fd);
             await unlink(path);
             throw linkError();
@@ -885,6 +876,16 @@ function isPart(part: string): boolean {
 
 function badPart(part: string): string {
   return part === "" ? "it begins or ends with a slash or has two in a row" : `one of its parts is ${part}`;
+}
+
+/** Where an open file is. The descriptor is closed when that cannot be told. */
+async function placeOf(fd: number): Promise<string> {
+  try {
+    return await readlink(`/proc/self/fd/${fd}`);
+  } catch (error) {
+    await close(fd);
+    throw error;
+  }
 }
 
 /** Writes everything, in pieces of 1 MiB or more, while the next piece is gathered. Returns the size. */

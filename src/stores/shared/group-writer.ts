@@ -126,7 +126,12 @@ function writeGroups(): void {
       const fd = descriptors[place];
       if (fd === undefined) return;
       attempt(place, () => fs.fdatasyncSync(fd));
-      attempt(place, () => fs.closeSync(fd));
+      // Whatever failed before: a disk that is full must not use up the descriptors, too.
+      try {
+        fs.closeSync(fd);
+      } catch (error) {
+        results[place] ??= codeOf(error);
+      }
     });
     const directories = new Map<number, number[]>();
     files.forEach((file, place) => {
