@@ -16,6 +16,7 @@ import { startServer, uniqueName } from "./helpers/servers.ts";
 import type { RunningServer } from "./helpers/servers.ts";
 import { tcpProxy } from "./helpers/tcp-proxy.ts";
 import type { TcpProxy } from "./helpers/tcp-proxy.ts";
+import { waitUntil } from "./helpers/wait-until.ts";
 
 const run = promisify(execFile);
 
@@ -217,6 +218,15 @@ describe.runIf(openssh.running)("sftp, faults", () => {
     await expect(store.stat("x")).resolves.toMatchObject({ size: 3 });
     await store.put("z", toBody("three"));
     expect(await temporaryFiles(disk(server, folder))).toEqual([]);
+  });
+
+  it("a store that is closed while the server keeps silent at the login does not wait for it", async () => {
+    proxy.freeze();
+    const refused = store.stat("x").catch((error: unknown) => error);
+    // The connection is there, and the server's greeting never comes.
+    await waitUntil(() => proxy.accepted > 0);
+    await store.close();
+    expect(await refused).toMatchObject({ code: "invalid" });
   });
 
   it("a put that is cut at any byte changes nothing, and its temporary file goes with the next put", async () => {

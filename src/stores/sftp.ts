@@ -244,7 +244,7 @@ class SftpTree implements Tree {
   #pending = 0;
   /** Folders below the root, by joined path, that were seen to be folders and no links. The root is "". */
   readonly #known = new Set<string>();
-  #closed = false;
+  readonly #closing = new AbortController();
 
   constructor(settings: SshSettings, root: string, maxSessions: number) {
     this.#settings = settings;
@@ -670,11 +670,11 @@ class SftpTree implements Tree {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
-    const reason = new HoldfastError("invalid", "the store is closed");
+    const reason = closedError();
+    // A connection that is being made is given up: the server may never answer.
+    this.#closing.abort(reason);
     for (const session of this.#sessions) session.destroy(reason);
-    const connecting = await this.#connecting?.catch(() => undefined);
-    connecting?.destroy(reason);
+    await this.#connecting?.catch(() => undefined);
   }
 
   #at(path: TreePath): string {
@@ -804,7 +804,7 @@ class SftpTree implements Tree {
 
   /** Opens one connection; those who ask meanwhile get the same. */
   #connect(): Promise<Session> {
-    if (this.#closed) return Promise.reject(new HoldfastError("invalid", "the store is closed"));
+    if (this.#closing.signal.aborted) return Promise.reject(closedError());
     this.#connecting ??= this.#open().finally(() => {
       this.#connecting = undefined;
     });
@@ -814,21 +814,17 @@ class SftpTree implements Tree {
   async #open(): Promise<Session> {
     this.#pending++;
     try {
-      const ssh = await connectSsh(this.#settings);
-      let sftp: SFTPWrapper;
+      const { signal } = this.#closing;
+      const ssh = await connectSsh(this.#settings, signal);
       try {
-        sftp = await openChannel(ssh, this.#settings.connectTimeoutMs);
+        const sftp = await abortableWait(openChannel(ssh, this.#settings.connectTimeoutMs), signal);
+        const session: Session = new Session(ssh, sftp, () => this.#sessions.delete(session));
+        this.#sessions.add(session);
+        return session;
       } catch (error) {
         ssh.destroy();
         throw error;
       }
-      const session: Session = new Session(ssh, sftp, () => this.#sessions.delete(session));
-      if (this.#closed) {
-        session.destroy(new HoldfastError("invalid", "the store is closed"));
-        throw new HoldfastError("invalid", "the store is closed");
-      }
-      this.#sessions.add(session);
-      return session;
     } finally {
       this.#pending--;
     }
@@ -881,6 +877,10 @@ async function fill(
     }
     at += count;
   }
+}
+
+function closedError(): HoldfastError {
+  return new HoldfastError("invalid", "the store is closed");
 }
 
 function abortableWait<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

@@ -15,7 +15,7 @@ import type {
   SignCallback,
   SigningRequestOptions,
 } from "ssh2";
-import { HoldfastError } from "../../errors.ts";
+import { HoldfastError, abortError, throwIfAborted } from "../../errors.ts";
 import { describeHostKey, judgeHostKey, knownHostName, knownKeyTypes, parseKnownHosts } from "./known-hosts.ts";
 import type { KnownHost } from "./known-hosts.ts";
 import type { SshSettings } from "./ssh-settings.ts";
@@ -30,12 +30,12 @@ export interface SshConnection {
   destroy(): void;
 }
 
-/** Connects and logs in. Rejects with `unavailable`, `timeout`, `denied` or `config`. */
-export async function connectSsh(settings: SshSettings): Promise<SshConnection> {
-  const below = settings.jump ? await connectSsh(settings.jump) : undefined;
+/** Connects and logs in, or gives that up when the signal fires. Rejects with `unavailable`, `timeout`, `denied` or `config`. */
+export async function connectSsh(settings: SshSettings, signal: AbortSignal): Promise<SshConnection> {
+  const below = settings.jump ? await connectSsh(settings.jump, signal) : undefined;
   try {
-    const sock = below ? await forward(below.client, settings) : await dial(settings);
-    const client = await handshake(settings, sock);
+    const sock = below ? await forward(below.client, settings) : await dial(settings, signal);
+    const client = await handshake(settings, sock, signal);
     const destroy = (): void => {
       client.destroy();
       sock.destroy();
@@ -54,10 +54,17 @@ function where(settings: SshSettings): string {
   return `${settings.host}:${settings.port}`;
 }
 
-function dial(settings: SshSettings): Promise<net.Socket> {
+function dial(settings: SshSettings, signal: AbortSignal): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
+    throwIfAborted(signal);
     // Without noDelay, requests wait for acknowledgements of earlier ones.
     const sock = net.connect({ host: settings.host, port: settings.port, noDelay: true });
+    const onAbort = (): void => {
+      sock.destroy();
+      reject(abortError(signal));
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    sock.once("close", () => signal.removeEventListener("abort", onAbort));
     sock.setTimeout(settings.connectTimeoutMs, () => {
       sock.destroy();
       reject(new HoldfastError("timeout", `${where(settings)} did not answer in ${settings.connectTimeoutMs} ms`));
@@ -68,6 +75,7 @@ function dial(settings: SshSettings): Promise<net.Socket> {
     sock.once("connect", () => {
       sock.setTimeout(0);
       sock.removeAllListeners("timeout");
+      signal.removeEventListener("abort", onAbort);
       resolve(sock);
     });
   });
@@ -87,8 +95,11 @@ function forward(client: Client, settings: SshSettings): Promise<Duplex> {
   });
 }
 
-async function handshake(settings: SshSettings, sock: Duplex): Promise<Client> {
+async function handshake(settings: SshSettings, sock: Duplex, signal: AbortSignal): Promise<Client> {
+  const onAbort = (): void => void sock.destroy(abortError(signal));
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
+    throwIfAborted(signal);
     const lines = await readKnownHosts(settings.knownHostsFiles);
     const name = settings.hasHostKeyAlias
       ? settings.hostKeyAlias.toLowerCase()
@@ -131,8 +142,11 @@ async function handshake(settings: SshSettings, sock: Duplex): Promise<Client> {
     return client;
   } catch (error) {
     sock.destroy();
+    if (signal.aborted) throw abortError(signal);
     if (error instanceof HoldfastError) throw error;
     throw new HoldfastError("config", error instanceof Error ? error.message : String(error), { cause: error });
+  } finally {
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
