@@ -18,6 +18,8 @@ export function linkSignals(...sources: readonly (AbortSignal | undefined)[]): L
   const listeners: (() => void)[] = [];
   for (const source of sources) {
     if (!source) continue;
+    // A caller's signal hears of as many calls as there are stores, which is no leak to be warned of.
+    setMaxListeners(0, source);
     if (source.aborted) {
       controller.abort(source.reason);
       break;
