@@ -2,16 +2,13 @@
  * One large object mirrored to three folders by the command: from stdin and from a file, in bounded memory, the source
  * read once, byte-identical on all three. HOLDFAST_LARGE_MIB sets the size (default 384).
  */
-import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import {
   createReadStream,
   mkdtempSync,
   openSync,
   closeSync,
   ftruncateSync,
-  readFileSync,
   rmSync,
   writeFileSync,
   writeSync,
@@ -20,6 +17,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { commandPath } from "./helpers/command.ts";
+import { runMeasured } from "./helpers/peak-memory.ts";
+import type { MeasuredRun } from "./helpers/peak-memory.ts";
 
 const MIB = 1024 * 1024;
 const SIZE = Number(process.env["HOLDFAST_LARGE_MIB"] ?? "384") * MIB;
@@ -32,12 +31,6 @@ beforeAll(async () => {
   command = await commandPath();
   const stores = ["a", "b", "c"].map((name) => ({ url: `file://${join(home, name)}`, description: name }));
   writeFileSync(join(home, "pool.json"), JSON.stringify({ mode: "mirror", stores }));
-  // Runs inside the command, and says how much memory it had taken when it ended.
-  writeFileSync(
-    join(home, "peak.mjs"),
-    `import { writeFileSync } from "node:fs";
-     process.on("exit", () => writeFileSync(${JSON.stringify(join(home, "peak"))}, String(process.resourceUsage().maxRSS)));`,
-  );
 });
 afterAll(() => {
   rmSync(home, { recursive: true, force: true });
@@ -57,30 +50,8 @@ async function digestOf(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Runs the command; resolves with its exit code, its peak memory in MiB and the seconds it took. */
-async function run(
-  args: readonly string[],
-  feed?: (stdin: NodeJS.WritableStream) => Promise<void>,
-): Promise<{ code: number | null; peakMib: number; seconds: number }> {
-  const started = performance.now();
-  const child = spawn(
-    process.execPath,
-    ["--import", join(home, "peak.mjs"), command, "-p", join(home, "pool.json"), ...args],
-    {
-      cwd: home,
-      env: { PATH: process.env["PATH"] ?? "", HOME: home, HOLDFAST_CACHE: join(home, ".cache") },
-      stdio: [feed === undefined ? "ignore" : "pipe", "ignore", "inherit"],
-    },
-  );
-  const ended = once(child, "close");
-  if (child.stdin !== null) await feed?.(child.stdin);
-  await ended;
-  return {
-    code: child.exitCode,
-    peakMib: Number(readFileSync(join(home, "peak"), "utf8")) / 1024,
-    seconds: (performance.now() - started) / 1000,
-  };
-}
+const run = (args: readonly string[], input?: Iterable<Uint8Array>): Promise<MeasuredRun> =>
+  runMeasured(command, ["-p", join(home, "pool.json"), ...args], { home, ...(input === undefined ? {} : { input }) });
 
 async function expectOnAll(name: string, digest: string): Promise<void> {
   for (const store of ["a", "b", "c"]) expect(await digestOf(join(home, store, name))).toBe(digest);
@@ -89,15 +60,15 @@ async function expectOnAll(name: string, digest: string): Promise<void> {
 
 it(`mirrors ${SIZE / MIB} MiB from stdin in less than ${MAX_RSS_MIB} MiB`, { timeout: 900_000 }, async () => {
   const hash = createHash("sha256");
-  const { code, peakMib, seconds } = await run(["put", "-", "from-stdin"], async (stdin) => {
+  function* source(): Generator<Uint8Array> {
     for (let i = 0; i < SIZE / MIB; i++) {
       const bytes = blockAt(i);
       hash.update(bytes);
       // A pipe can be read once only: that it was is seen by the three copies being whole.
-      if (!stdin.write(bytes)) await once(stdin, "drain");
+      yield bytes;
     }
-    stdin.end();
-  });
+  }
+  const { code, peakMib, seconds } = await run(["put", "-", "from-stdin"], source());
   console.info(`large, from stdin: ${SIZE / MIB} MiB in ${seconds.toFixed(1)} s, peak ${peakMib.toFixed(0)} MiB`);
   expect(code).toBe(0);
   await expectOnAll("from-stdin", hash.digest("hex"));
