@@ -4,7 +4,7 @@ import type { Stats } from "node:fs";
 import { dirname, join as joinPath, resolve, sep } from "node:path";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { Pool, PoolObjectInfo } from "../pool.ts";
-import { bySize, forEachBounded } from "./bounded.ts";
+import { bySize, forEachBounded } from "../bounded.ts";
 import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
 import { restoreMetadata } from "./file-metadata.ts";

@@ -5,7 +5,7 @@ import { bodyFromFile, toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { PoolObjectInfo } from "../pool.ts";
 import type { Body } from "../store.ts";
-import { bySize, forEachBounded } from "./bounded.ts";
+import { bySize, forEachBounded } from "../bounded.ts";
 import { isSame, join } from "./compare.ts";
 import type { Pair } from "./compare.ts";
 import type { CommandContext } from "./context.ts";

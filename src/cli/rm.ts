@@ -1,6 +1,6 @@
 /** `holdfast rm`: deletes objects. */
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import { forEachBounded } from "./bounded.ts";
+import { forEachBounded } from "../bounded.ts";
 import type { CommandContext } from "./context.ts";
 import { printable } from "./format.ts";
 import { nameArgument } from "./names.ts";

@@ -1,4 +1,5 @@
 /** Copies between the stores of a pool: from good copies, checked on the way and confirmed where they arrive. */
+import { toBody } from "../body.ts";
 import { ContentDigest } from "../digest.ts";
 import { HoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
@@ -6,20 +7,27 @@ import type { PutRecord } from "../ledger/record.ts";
 import type { Body } from "../store.ts";
 import { verifiedRead } from "./verified-read.ts";
 
-/** Copies from good copies, checked piece by piece, and confirms what arrived. */
+/**
+ * Copies from good copies, checked piece by piece, or from `kept`, bytes that were read from one and have the record's
+ * digest; and confirms what arrived.
+ */
 export async function copyTo(
   record: PutRecord,
   good: readonly Member[],
   to: Member,
   signal: AbortSignal | undefined,
+  kept?: Uint8Array,
 ): Promise<void> {
   const { content, name } = record;
   const sources = good.filter((member) => member !== to).map((member) => ({ store: member.store }));
-  const body: Body = {
-    size: content.size,
-    reopenable: true,
-    open: () => verifiedRead(sources, { name, content, start: 0, end: content.size, signal }),
-  };
+  const body: Body =
+    kept === undefined
+      ? {
+          size: content.size,
+          reopenable: true,
+          open: () => verifiedRead(sources, { name, content, start: 0, end: content.size, signal }),
+        }
+      : toBody(kept);
   await to.store.put(name, body, { signal });
   await confirm(to, record, signal);
 }

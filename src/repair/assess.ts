@@ -18,8 +18,8 @@ import type { FindingKind, Mode } from "../pool.ts";
 /** What was seen of one object on one store. */
 export type CopyFact =
   | { readonly kind: "absent" }
-  /** The bytes were read. */
-  | { readonly kind: "content"; readonly content: Content }
+  /** The bytes were read, and perhaps kept. */
+  | { readonly kind: "content"; readonly content: Content; readonly bytes?: Uint8Array }
   /** Only the size, and perhaps the store's own SHA-256, is known. */
   | { readonly kind: "size"; readonly size: number; readonly sha256?: string }
   /** The store has it, and it could not be read. */
@@ -105,6 +105,12 @@ export function matches(fact: CopyFact, content: Content): boolean {
   if (fact.kind === "content") return fact.content.sha256 === content.sha256 && fact.content.size === content.size;
   if (fact.kind === "size") return fact.size === content.size && (fact.sha256 ?? content.sha256) === content.sha256;
   return false;
+}
+
+/** What an object is by its plan; undefined where it is to be deleted. */
+export function contentOf(plan: ObjectPlan): Content | undefined {
+  if ("keep" in plan.decision) return plan.decision.keep.content;
+  return plan.decision.renew === "delete" ? undefined : plan.decision.renew;
 }
 
 /** The version is known: every other copy is measured by it. */

@@ -1,4 +1,6 @@
 /** A pool with everything that can be asked of one: the store itself, its state, verify, repair, drain, rebalance, drill. */
+import { bySize, forEachBounded } from "../bounded.ts";
+import type { Bound } from "../bounded.ts";
 import { HoldfastError, throwIfAborted } from "../errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
@@ -41,12 +43,14 @@ import type {
 } from "../store.ts";
 import type { ObjectFinding, ObjectPlan } from "./assess.ts";
 import { describePlan, mend } from "./mend.ts";
-import { forEachParallel } from "./parallel.ts";
 import { inspect, scanNames } from "./scan.ts";
-import type { ScanItem } from "./scan.ts";
+import type { Inspected, ScanItem } from "./scan.ts";
 
-/** Objects looked at, at once. */
+/** Objects looked at, at once; of small ones more. */
 const WIDTH = 8;
+const byListedSize: Bound<ScanItem> = bySize(WIDTH, ({ listed }) =>
+  [...listed.values()].reduce((most, info) => Math.max(most, info?.size ?? 0), 0),
+);
 /** After so many objects, verify notes how far it has come. */
 const REMEMBER_EVERY = 500;
 /** Findings kept in a report; all of them are given to `onFinding`. */
@@ -240,7 +244,7 @@ export class MaintainedPool implements Pool {
       if (!sampling && reached !== undefined) ledger.index.setFact(mark, JSON.stringify({ after: reached, tally }));
     };
     const total = prefix === "" ? ledger.index.counts().objects : undefined;
-    await forEachParallel(scanNames(this.#core, scope, unheard), WIDTH, async (item) => {
+    await forEachBounded(scanNames(this.#core, scope, unheard), byListedSize, async (item) => {
       if (sampling && this.#runtime.random() * 100 >= (options.samplePercent ?? 100)) return;
       const place = { name: item.name, done: false };
       begun.push(place);
@@ -306,20 +310,20 @@ export class MaintainedPool implements Pool {
     const left: Finding[] = [];
     const unheard = new Map<Member, HoldfastError>();
     await this.#repairLedger(options, dryRun, sum, left);
-    const scope = { prefix: options.prefix ?? "", quick: options.quick ?? false, signal: options.signal };
+    const scope = { prefix: options.prefix ?? "", quick: options.quick ?? false, keep: true, signal: options.signal };
     const act = async (item: ScanItem): Promise<void> => {
       if (only?.(item) === false) return;
-      const { assessment, state } = await inspect(this.#core, item, scope, unheard);
+      const { assessment, state, kept } = await inspect(this.#core, item, scope, unheard);
       for (const finding of assessment.findings) options.onFinding?.(toFinding(item.name, finding));
       const { plan } = assessment;
       if (plan === undefined) {
         for (const finding of assessment.findings) if (left.length < MAX_LEFT) left.push(toFinding(item.name, finding));
         return;
       }
-      await this.#carryOut(item.name, plan, state, options, dryRun, sum, left);
+      await this.#carryOut(item.name, plan, { state, kept }, options, dryRun, sum, left);
       options.onProgress?.({ objects: sum.done, bytes: sum.bytes });
     };
-    await forEachParallel(scanNames(this.#core, scope, unheard), WIDTH, (item) =>
+    await forEachBounded(scanNames(this.#core, scope, unheard), byListedSize, (item) =>
       this.#core.exclusive(item.name, () => act(item)),
     );
     if (dryRun) return { ...sum, left, whole: false, unheard: labels(unheard) };
@@ -411,7 +415,7 @@ export class MaintainedPool implements Pool {
   async #carryOut(
     name: string,
     plan: ObjectPlan,
-    state: Parameters<typeof mend>[3],
+    { state, kept }: Pick<Inspected, "state" | "kept">,
     options: RepairOptions,
     dryRun: boolean,
     sum: Sum,
@@ -421,7 +425,7 @@ export class MaintainedPool implements Pool {
     sum.planned += actions.length;
     for (const action of actions) options.onAction?.(action);
     if (dryRun) return;
-    const mended = await mend(this.#core, name, plan, state, options.signal);
+    const mended = await mend(this.#core, name, plan, state, kept, options.signal);
     this.#core.ledger.maintainSoon();
     sum.done += mended.done;
     sum.failed += mended.failed;
@@ -457,7 +461,7 @@ export class MaintainedPool implements Pool {
         left.push(finding);
     };
     for (const finding of await this.#ledgerFindings(false)) add(finding);
-    await forEachParallel(scanNames(this.#core, scope, unheard), WIDTH, async (item) => {
+    await forEachBounded(scanNames(this.#core, scope, unheard), byListedSize, async (item) => {
       const { assessment } = await inspect(this.#core, item, scope, unheard);
       for (const finding of assessment.findings) add(toFinding(item.name, finding));
       if (assessment.findings.length === 0 && assessment.plan !== undefined) {
@@ -641,7 +645,8 @@ export class MaintainedPool implements Pool {
         yield [core.shownName(name), current];
       }
     }
-    await forEachParallel(chosen(), WIDTH, async ([name, record]) => {
+    const bound = bySize<readonly [string, PutRecord]>(WIDTH, ([, { content }]) => content.size);
+    await forEachBounded(chosen(), bound, async ([name, record]) => {
       const sources = ledger.members
         .filter(
           (member) =>

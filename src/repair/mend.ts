@@ -2,10 +2,11 @@
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
-import type { Content, CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
+import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { copyTo } from "../modes/copy.ts";
 import type { RepairAction } from "../pool.ts";
+import { contentOf } from "./assess.ts";
 import type { ObjectPlan } from "./assess.ts";
 import { sameState } from "./scan.ts";
 
@@ -42,17 +43,15 @@ export function describePlan(name: string, plan: ObjectPlan): readonly RepairAct
   return actions;
 }
 
-function contentOf(plan: ObjectPlan): Content | undefined {
-  if ("keep" in plan.decision) return plan.decision.keep.content;
-  return plan.decision.renew === "delete" ? undefined : plan.decision.renew;
-}
-
-/** Nobody else in this process changes the object meanwhile; that no other process did is checked before each step. */
+/**
+ * `kept`: the bytes of the plan's content, where the scan kept them.
+ * Nobody else in this process changes the object meanwhile; that no other process did is checked before each step. */
 export async function mend(
   core: PoolStore,
   name: string,
   plan: ObjectPlan,
   seen: NameState | undefined,
+  kept: Uint8Array | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Mended> {
   const { ledger } = core;
@@ -94,7 +93,7 @@ export async function mend(
     for (const { member } of plan.copyTo) {
       try {
         if (!(await unchanged())) break;
-        await copyTo(record, plan.good, member, signal);
+        await copyTo(record, plan.good, member, signal, kept);
         bytes += record.content.size;
         copied.push(member);
         mark(member, "holds");

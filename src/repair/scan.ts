@@ -6,8 +6,9 @@ import type { NameState } from "../ledger/record.ts";
 import { mergeLists } from "../modes/merge-lists.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { compareNames, isReserved } from "../names.ts";
+import { joinChunks } from "../parts.ts";
 import type { ObjectInfo } from "../store.ts";
-import { assess } from "./assess.ts";
+import { assess, contentOf, matches } from "./assess.ts";
 import type { Assessment, CopyFact } from "./assess.ts";
 
 export interface ScanScope {
@@ -17,7 +18,12 @@ export interface ScanScope {
   /** Compare sizes and the stores' own digests instead of reading. */
   readonly quick: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** Keep the bytes of a small good copy for the copies that are to be made of it. Default false. */
+  readonly keep?: boolean | undefined;
 }
+
+/** Bytes of copies up to this size are kept where `keep` says so. */
+const KEPT_BYTES = 1024 * 1024;
 
 /** A name to be looked at, with what the stores' listings said of it. */
 export interface ScanItem {
@@ -69,6 +75,8 @@ export interface Inspected {
   readonly state: NameState | undefined;
   readonly copies: number;
   readonly bytes: number;
+  /** The bytes of what the plan copies, where they were kept: their digest is that of the plan's content. */
+  readonly kept: Uint8Array | undefined;
 }
 
 /**
@@ -78,7 +86,7 @@ export interface Inspected {
 export async function inspect(
   core: PoolStore,
   item: Pick<ScanItem, "name" | "state"> & { readonly listed?: ScanItem["listed"] | undefined },
-  scope: Pick<ScanScope, "quick" | "signal">,
+  scope: Pick<ScanScope, "quick" | "signal" | "keep">,
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<Inspected> {
   let { state, listed } = item;
@@ -105,8 +113,16 @@ export async function inspect(
       if (fact.kind === "content") bytes += fact.content.size;
       if (fact.kind === "content" || fact.kind === "size") copies++;
     }
-    return { assessment, state, copies, bytes };
+    return { assessment, state, copies, bytes, kept: keptBytes(facts, assessment) };
   }
+}
+
+function keptBytes(facts: ReadonlyMap<Member, CopyFact>, { plan }: Assessment): Uint8Array | undefined {
+  const wanted = plan === undefined ? undefined : contentOf(plan);
+  if (wanted === undefined) return undefined;
+  for (const fact of facts.values())
+    if (fact.kind === "content" && matches(fact, wanted) && fact.bytes) return fact.bytes;
+  return undefined;
 }
 
 /** Whether a name's records are the same; marks that only confirm what is owed do not matter to what an object is. */
@@ -122,7 +138,7 @@ async function gather(
   name: string,
   state: NameState | undefined,
   listed: ScanItem["listed"] | undefined,
-  scope: Pick<ScanScope, "quick" | "signal">,
+  scope: Pick<ScanScope, "quick" | "signal" | "keep">,
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<ReadonlyMap<Member, CopyFact>> {
   const facts = await Promise.all(
@@ -132,35 +148,54 @@ async function gather(
       if (listed !== undefined && info === undefined) return [member, { kind: "absent" }];
       // What has no record can only be told by its bytes.
       const quick = scope.quick && state !== undefined && state.records.every((record) => record.kind !== "intent");
-      return [member, await look(member, name, quick, info, scope.signal)];
+      return [member, quick ? await glance(member, name, info, scope.signal) : await look(member, name, scope)];
     }),
   );
   return new Map(facts);
 }
 
-async function look(
+/** What a store says of its copy. */
+async function glance(
   member: Member,
   name: string,
-  quick: boolean,
   listed: ObjectInfo | undefined,
   signal: AbortSignal | undefined,
 ): Promise<CopyFact> {
   try {
-    if (quick) {
-      const info = listed ?? (await member.store.stat(name, { signal }));
-      const sha256 = info.digests?.sha256;
-      return { kind: "size", size: info.size, ...(sha256 === undefined ? {} : { sha256 }) };
-    }
-    const { info, body } = await member.store.get(name, { signal });
-    const digest = new ContentDigest(info.size);
-    for await (const chunk of body) digest.update(chunk);
-    return { kind: "content", content: digest.finish() };
+    const info = listed ?? (await member.store.stat(name, { signal }));
+    const sha256 = info.digests?.sha256;
+    return { kind: "size", size: info.size, ...(sha256 === undefined ? {} : { sha256 }) };
   } catch (error) {
     throwIfAborted(signal);
-    const failure = toHoldfastError(error);
-    if (failure.code === "not-found") return { kind: "absent" };
-    // A store that stopped answering says nothing of its copy; one that answers with an error has a copy it cannot give.
-    if (failure.retryable) return { kind: "unheard" };
-    return { kind: "unreadable", reason: failure.message };
+    return failedLook(error);
   }
+}
+
+/** What a store's copy is. */
+async function look(
+  member: Member,
+  name: string,
+  { signal, keep }: Pick<ScanScope, "signal" | "keep">,
+): Promise<CopyFact> {
+  try {
+    const { info, body } = await member.store.get(name, { signal });
+    const digest = new ContentDigest(info.size);
+    const kept: Uint8Array[] | undefined = keep === true && info.size <= KEPT_BYTES ? [] : undefined;
+    for await (const chunk of body) {
+      digest.update(chunk);
+      kept?.push(chunk);
+    }
+    return { kind: "content", content: digest.finish(), ...(kept === undefined ? {} : { bytes: joinChunks(kept) }) };
+  } catch (error) {
+    throwIfAborted(signal);
+    return failedLook(error);
+  }
+}
+
+function failedLook(error: unknown): CopyFact {
+  const failure = toHoldfastError(error);
+  if (failure.code === "not-found") return { kind: "absent" };
+  // A store that stopped answering says nothing of its copy; one that answers with an error has a copy it cannot give.
+  if (failure.retryable) return { kind: "unheard" };
+  return { kind: "unreadable", reason: failure.message };
 }

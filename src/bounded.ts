@@ -1,5 +1,5 @@
 /** Work on many things at once, but not on all. */
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "./errors.ts";
 
 /** Up to so many bytes an object is a small one. */
 const SMALL_BYTES = 64 * 1024;
