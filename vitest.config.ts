@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { SlowestFirst } from "./test/helpers/slowest-first.ts";
 
 export default defineConfig({
   test: {
@@ -6,8 +7,9 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     maxWorkers: 2,
-    // Real servers on a busy machine answer late now and then. A test that needed another try is printed as such.
-    retry: process.env["CI"] === undefined ? 0 : 2,
     globalSetup: ["test/helpers/global-setup.ts"],
+    setupFiles: process.env["CI"] === undefined ? [] : ["test/helpers/file-limit.ts"],
+    reporters: ["default", "./test/helpers/run-reporter.ts"],
+    sequence: { sequencer: SlowestFirst },
   },
 });

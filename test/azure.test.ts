@@ -10,7 +10,7 @@ import type { AzureStoreOptions } from "../src/stores/azure.ts";
 import { parseStoreUrl } from "../src/store-url.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 
 const azurite = await startServer("azurite");
 /** Azurite's well-known account. */
@@ -94,7 +94,7 @@ describe("errors of Azure", () => {
   });
 });
 
-describe.runIf(azurite.running)("azure on Azurite", () => {
+describe.runIf(azurite.running)("azure on Azurite", onServer, () => {
   reportStore("azure", azurite);
   const container = uniqueName();
   const endpoint = azurite.running ? `http://127.0.0.1:${azurite.port}/${account}` : "";

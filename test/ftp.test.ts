@@ -11,7 +11,7 @@ import { openStore } from "../src/open-store.ts";
 import type { Body, Store } from "../src/store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 import { tcpProxy } from "./helpers/tcp-proxy.ts";
 import type { TcpProxy } from "./helpers/tcp-proxy.ts";
 
@@ -22,7 +22,7 @@ const vsftpd = await startServer("vsftpd");
 /** A home without a .netrc. */
 const env = { HOME: "/nonexistent" };
 
-describe.runIf(proftpd.running)("ftp on ProFTPD", () => {
+describe.runIf(proftpd.running)("ftp on ProFTPD", onServer, () => {
   reportStore("ftp", proftpd);
   if (!proftpd.running) return;
   const { host, port, folder } = proftpd;
@@ -35,7 +35,7 @@ describe.runIf(proftpd.running)("ftp on ProFTPD", () => {
   });
 });
 
-describe.runIf(implicit.running)("ftps on ProFTPD", () => {
+describe.runIf(implicit.running)("ftps on ProFTPD", onServer, () => {
   reportStore("ftps", implicit);
   if (!implicit.running) return;
   const ca = path.join(implicit.folder, "rsa.pem");
@@ -43,14 +43,14 @@ describe.runIf(implicit.running)("ftps on ProFTPD", () => {
   describeConformance("ftps on ProFTPD", { quick: true, open: () => openStore(url, { env }) });
 });
 
-describe.runIf(vsftpd.running)("ftp on vsftpd", () => {
+describe.runIf(vsftpd.running)("ftp on vsftpd", onServer, () => {
   reportStore("ftp", vsftpd);
   if (!vsftpd.running) return;
   const url = `ftp://${vsftpd.host}:${vsftpd.port}/data/${uniqueName()}`;
   describeConformance("ftp on vsftpd", { open: () => openStore(url, { env }) });
 });
 
-describe.runIf(proftpd.running)("ftp, logins and TLS", () => {
+describe.runIf(proftpd.running)("ftp, logins and TLS", onServer, () => {
   reportStore("ftp", proftpd);
   if (!proftpd.running) return;
   const { host, port, folder } = proftpd;
@@ -96,7 +96,7 @@ describe.runIf(proftpd.running)("ftp, logins and TLS", () => {
   });
 });
 
-describe.runIf(proftpd.running)("ftp, faults", () => {
+describe.runIf(proftpd.running)("ftp, faults", onServer, () => {
   reportStore("ftp", proftpd);
   if (!proftpd.running) return;
   const server = proftpd;

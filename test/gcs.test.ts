@@ -13,7 +13,7 @@ import type { GcsStoreOptions } from "../src/stores/gcs.ts";
 import { parseStoreUrl } from "../src/store-url.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 
 const emulator = await startServer("gcs-firebase");
 const KIB = 1024;
@@ -62,7 +62,7 @@ describe("URLs of Google Cloud Storage", () => {
   });
 });
 
-describe.runIf(emulator.running)("gcs on the emulator", () => {
+describe.runIf(emulator.running)("gcs on the emulator", onServer, () => {
   reportStore("gcs", emulator);
   const env = { STORAGE_EMULATOR_HOST: emulator.running ? `127.0.0.1:${emulator.port}` : "" };
   const bucket = uniqueName();

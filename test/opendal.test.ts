@@ -6,7 +6,7 @@ import { collect, toBody } from "../src/body.ts";
 import { openStore } from "../src/open-store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 
 const folder = mkdtempSync(path.join(tmpdir(), "holdfast-opendal-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -33,7 +33,7 @@ describe("opendal on fs", () => {
 });
 
 const ceph = await startServer("ceph-rgw");
-describe.runIf(ceph.running)("opendal on S3", () => {
+describe.runIf(ceph.running)("opendal on S3", onServer, () => {
   reportStore("opendal", ceph);
   const env = {
     OPENDAL_S3_ENDPOINT: `http://127.0.0.1:${ceph.running ? ceph.port : 0}`,

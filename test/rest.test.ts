@@ -11,12 +11,12 @@ import { systemRuntime } from "../src/runtime.ts";
 import type { Body, Store } from "../src/store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 
 const server = await startServer("rclone-restic");
 const MIB = 1024 * 1024;
 
-describe.runIf(server.running)("rest", () => {
+describe.runIf(server.running)("rest", onServer, () => {
   reportStore("rest", server);
   const port = server.running ? server.port : 0;
   const folderOf = (base: string): string => path.join(server.running ? server.folder : "", "data", base);

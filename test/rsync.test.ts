@@ -7,7 +7,7 @@ import { openStore } from "../src/open-store.ts";
 import type { Store } from "../src/store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 import { waitUntil } from "./helpers/wait-until.ts";
 
 const daemon = await startServer("rsyncd");
@@ -16,7 +16,7 @@ const sshd = await startServer("sshd");
 const scratch = mkdtempSync(path.join(tmpdir(), "holdfast-rsync-test-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-describe.runIf(daemon.running)("rsync with a daemon", () => {
+describe.runIf(daemon.running)("rsync with a daemon", onServer, () => {
   reportStore("rsync", daemon);
   const port = daemon.running ? daemon.port : 0;
   const env = { RSYNC_PASSWORD: "test", TMPDIR: scratch };
@@ -121,7 +121,7 @@ describe.runIf(daemon.running)("rsync with a daemon", () => {
   });
 });
 
-describe.runIf(sshd.running)("rsync over SSH", () => {
+describe.runIf(sshd.running)("rsync over SSH", onServer, () => {
   reportStore("rsync", sshd);
   const port = sshd.running ? sshd.port : 0;
   const folder = sshd.running ? sshd.folder : "";

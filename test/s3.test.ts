@@ -13,7 +13,7 @@ import type { S3StoreOptions } from "../src/stores/s3.ts";
 import { S3Failure } from "../src/stores/shared/s3-service.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 
 const [ceph, swift] = await Promise.all([startServer("ceph-rgw"), startServer("swift")]);
 const KIB = 1024;
@@ -122,7 +122,7 @@ describe("errors of S3", () => {
   });
 });
 
-describe.runIf(ceph.running)("s3 on Ceph RGW", () => {
+describe.runIf(ceph.running)("s3 on Ceph RGW", onServer, () => {
   reportStore("s3", ceph);
   const env = { AWS_ACCESS_KEY_ID: "test", AWS_SECRET_ACCESS_KEY: "testtest" };
   const endpoint = ceph.running ? `http://127.0.0.1:${ceph.port}` : "";
@@ -263,7 +263,7 @@ describe.runIf(ceph.running)("s3 on Ceph RGW", () => {
   });
 });
 
-describe.runIf(swift.running)("s3 on Swift's s3api", () => {
+describe.runIf(swift.running)("s3 on Swift's s3api", onServer, () => {
   reportStore("s3", swift);
   const env = { AWS_ACCESS_KEY_ID: "test:tester", AWS_SECRET_ACCESS_KEY: "testing" };
   const endpoint = swift.running ? `http://127.0.0.1:${swift.port}` : "";

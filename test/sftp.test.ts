@@ -12,7 +12,7 @@ import { openStore } from "../src/open-store.ts";
 import type { Body, Store } from "../src/store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 import type { RunningServer } from "./helpers/servers.ts";
 import { tcpProxy } from "./helpers/tcp-proxy.ts";
 import type { TcpProxy } from "./helpers/tcp-proxy.ts";
@@ -38,7 +38,7 @@ function opensshUrl(server: RunningServer, folder: string, query: string): strin
   return `sftp://${server.host}:${server.port}/${path.join(server.folder, "data", folder)}?${query}`;
 }
 
-describe.runIf(openssh.running)("sftp on OpenSSH", async () => {
+describe.runIf(openssh.running)("sftp on OpenSSH", onServer, async () => {
   reportStore("sftp", openssh);
   if (!openssh.running) return;
   const query = await opensshQuery(openssh);
@@ -46,7 +46,7 @@ describe.runIf(openssh.running)("sftp on OpenSSH", async () => {
   describeConformance("sftp on OpenSSH", { open: () => openStore(opensshUrl(openssh, folder, query), { env }) });
 });
 
-describe.runIf(rclone.running)("sftp on rclone", async () => {
+describe.runIf(rclone.running)("sftp on rclone", onServer, async () => {
   reportStore("sftp", rclone);
   if (!rclone.running) return;
   const config = path.join(rclone.folder, "ssh_config");
@@ -65,7 +65,7 @@ async function temporaryFiles(folder: string): Promise<string[]> {
   return names.filter((name) => path.basename(name).startsWith(".holdfast-"));
 }
 
-describe.runIf(openssh.running)("sftp, the host's key and ours", () => {
+describe.runIf(openssh.running)("sftp, the host's key and ours", onServer, () => {
   reportStore("sftp", openssh);
   if (!openssh.running) return;
   const server = openssh;
@@ -162,7 +162,7 @@ describe.runIf(openssh.running)("sftp, the host's key and ours", () => {
   });
 });
 
-describe.runIf(openssh.running)("sftp, faults", () => {
+describe.runIf(openssh.running)("sftp, faults", onServer, () => {
   reportStore("sftp", openssh);
   if (!openssh.running) return;
   const server = openssh;
@@ -308,7 +308,7 @@ describe.runIf(openssh.running)("sftp, faults", () => {
   });
 });
 
-describe.runIf(rclone.running)("sftp, passwords", () => {
+describe.runIf(rclone.running)("sftp, passwords", onServer, () => {
   reportStore("sftp", rclone);
   if (!rclone.running) return;
   const config = path.join(rclone.folder, "ssh_config");

@@ -7,12 +7,12 @@ import { openStore } from "../src/open-store.ts";
 import type { Store } from "../src/store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 
 const server = await startServer("samba");
 const user = userInfo().username;
 
-describe.runIf(server.running)("smb", () => {
+describe.runIf(server.running)("smb", onServer, () => {
   reportStore("smb", server);
   const port = server.running ? server.port : 0;
   const scratch = mkdtempSync(path.join(tmpdir(), "holdfast-smb-test-"));

@@ -13,7 +13,7 @@ import type { SwiftStoreOptions } from "../src/stores/swift.ts";
 import { parseStoreUrl } from "../src/store-url.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 
 const swift = await startServer("swift");
 const KIB = 1024;
@@ -58,7 +58,7 @@ describe("URLs of Swift", () => {
   });
 });
 
-describe.runIf(swift.running)("swift on OpenStack Swift", () => {
+describe.runIf(swift.running)("swift on OpenStack Swift", onServer, () => {
   reportStore("swift", swift);
   const root = swift.running ? `http://127.0.0.1:${swift.port}` : "";
   const env = { SWIFT_AUTHURL: `${root}/auth/v1.0`, SWIFT_USERNAME: "test:tester", SWIFT_PASSWORD: "testing" };

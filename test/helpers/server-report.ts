@@ -3,8 +3,7 @@
  * passed on it, or why they were skipped.
  *
  * Call `reportStore(kind, server)` once in a test file, at its top level or in a `describe`: it counts the tests of that
- * scope. The lines are printed when the run ends (see global-setup.ts), and appended to the file that
- * HOLDFAST_SERVER_REPORT names.
+ * scope. The lines are printed when the run ends (see run-reporter.ts).
  */
 import { afterAll, afterEach } from "vitest";
 import { writeReportLine } from "./report-lines.ts";
@@ -17,17 +16,16 @@ export type ReportedServer =
 
 /** Counts the tests around the call as tests of `kind` (`s3`, `sftp` …) on `server`. */
 export function reportStore(kind: string, server: ReportedServer): void {
-  let passed = 0;
-  let failed = 0;
   if (!server.running) {
     // A scope whose tests are all skipped runs no hooks, so the line is written at once.
-    writeReportLine({ kind, server: server.name, passed, failed, skipped: server.skipped });
+    writeReportLine({ kind, server: server.name, passed: 0, failed: 0, skipped: server.skipped });
     return;
   }
-  afterEach(({ task }) => {
-    const state = task.result?.state;
-    if (state === "fail") failed++;
-    else if (state === "pass" || state === "run") passed++;
+  // By test: one that is tried again counts as it ended.
+  const outcomes = new Map<string, boolean>();
+  afterEach(({ task }) => void outcomes.set(task.id, task.result?.state !== "fail"));
+  afterAll(() => {
+    const passed = [...outcomes.values()].filter(Boolean).length;
+    writeReportLine({ kind, server: server.version, passed, failed: outcomes.size - passed });
   });
-  afterAll(() => writeReportLine({ kind, server: server.version, passed, failed }));
 }

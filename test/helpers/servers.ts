@@ -3,13 +3,15 @@
  *
  *     const server = await startServer("ceph-rgw");            // at the top of a test file, or in beforeAll
  *     reportStore("s3", server);                               // see server-report.ts
- *     describe.runIf(server.running)("s3 on Ceph", () => { … server.port, server.env … });
+ *     describe.runIf(server.running)("s3 on Ceph", onServer, () => { … server.port, server.env … });
  *
  * - `startServer(name)` gives the one server of that name that the whole test run shares: the first test file that asks
  *   starts it (others wait for it), and the run's end stops it. Tests keep apart on it by a folder, bucket prefix or
  *   container of their own (`uniqueName()`).
  * - `startServer(name, { instance: "mine" })` gives a server that nobody else uses: that one may be stopped, crashed and
  *   paused (`server.control("crash")`, then `"start"`), and keeps its port and its data.
+ * - Tests on a server are described with `onServer`: under CI they get another try where the server, on a busy machine, may
+ *   have been at fault.
  * - Where a server cannot be had, `running` is false and `skipped` says why. `HOLDFAST_REQUIRE_SERVERS=1` makes that an
  *   error, `HOLDFAST_NO_SERVERS=1` skips every server.
  * - Missing packages are installed by `test/servers/install.sh` first, once a run, unless `HOLDFAST_NO_INSTALL=1`.
@@ -18,9 +20,9 @@
  * meet. A run that was killed leaves its folder and servers; the next run finds them by the dead owner's pid and ends
  * them. Outside of vitest (a benchmark, a script) call `await stopServers()` at the end.
  */
-import { execFile } from "node:child_process";
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, mkdtemp, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, link, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -95,6 +97,14 @@ interface SavedServer {
   readonly skipped?: string;
 }
 
+/** Options of `describe` for tests on a real server. What took its whole time would take it again. */
+export const onServer = {
+  retry: {
+    count: process.env["CI"] === undefined ? 0 : 1,
+    condition: /^(?!.*(?:timed out|has had its))/su,
+  },
+};
+
 /** A name that no other test uses: for a folder, a bucket's prefix, a container. */
 export function uniqueName(): string {
   return `t${randomBytes(8).toString("hex")}`;
@@ -116,6 +126,10 @@ async function startOrSkip(name: ServerName, options: StartServerOptions): Promi
   const run = await runFolder();
   const id = options.instance === undefined ? name : `${name}-${options.instance}`;
   const saved = await once(path.join(run, id), async () => start(run, name, options));
+  // Another try of a test may find the server as the first one left it.
+  if (saved.port !== undefined && options.instance !== undefined) {
+    await script(name, "start", scriptEnv(run, options, saved.ports ?? {}));
+  }
   if (saved.skipped !== undefined || saved.port === undefined) {
     return { running: false, name, skipped: saved.skipped ?? "it did not start" };
   }
@@ -169,25 +183,40 @@ async function install(name: ServerName): Promise<SavedServer> {
 }
 
 /**
- * Does something once for all processes of the run, and keeps its result in `<base>.json`. `mkdir` decides who does it;
- * the others wait for the result.
+ * Does something once for all processes of the run, and keeps its result in `<base>.json`. Who makes the lock does it; the
+ * others wait for the result, or for the end of who was to give it: then one of them takes its place.
  */
 async function once(base: string, action: () => Promise<SavedServer>): Promise<SavedServer> {
   const result = `${base}.json`;
-  for (;;) {
-    const text = await readFile(result, "utf8").catch(() => undefined);
-    if (text !== undefined) return JSON.parse(text) as SavedServer;
-    try {
-      await mkdir(`${base}.lock`);
-    } catch {
-      await delay(50);
-      continue;
+  const lock = `${base}.lock`;
+  const mine = `${base}.${process.pid}.${randomBytes(4).toString("hex")}`;
+  await writeFile(mine, String(process.pid));
+  try {
+    for (;;) {
+      const text = await readFile(result, "utf8").catch(() => undefined);
+      if (text !== undefined) return JSON.parse(text) as SavedServer;
+      try {
+        await link(mine, lock);
+      } catch {
+        await endStaleLock(lock);
+        await delay(50);
+        continue;
+      }
+      const saved = await action().catch((error: unknown) => ({ skipped: String(error) }));
+      await writeFile(`${result}.new`, JSON.stringify(saved));
+      await rename(`${result}.new`, result);
+      return saved;
     }
-    const saved = await action().catch((error: unknown) => ({ skipped: String(error) }));
-    await writeFile(`${result}.new`, JSON.stringify(saved));
-    await rename(`${result}.new`, result);
-    return saved;
+  } finally {
+    await rm(mine, { force: true });
   }
+}
+
+/** Removes a lock whose maker is dead: of several who see that, one alone moves it away. */
+async function endStaleLock(lock: string): Promise<void> {
+  const owner = Number(await readFile(lock, "utf8").catch(() => "0"));
+  if (owner === 0 || isAlive(owner)) return;
+  await rename(lock, `${lock}.${owner}`).catch(() => undefined);
 }
 
 function scriptEnv(run: string, options: StartServerOptions, ports: Record<string, string>): NodeJS.ProcessEnv {
@@ -199,11 +228,23 @@ async function script(name: ServerName, command: string, env: NodeJS.ProcessEnv)
   return execute(path.join(scripts, `${name}.sh`), [command], env, 120_000);
 }
 
+/** Runs a script to its end. What takes longer is ended with all that it started and that stayed in its group. */
 function execute(file: string, args: string[], env: NodeJS.ProcessEnv, timeoutMs: number): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile("bash", [file, ...args], { env, timeout: timeoutMs, encoding: "utf8" }, (error, stdout, stderr) => {
-      if (error) reject(new Error(stderr || stdout || error.message, { cause: error }));
-      else resolve(stdout + stderr);
+    const child = spawn("bash", [file, ...args], { env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    const output = { stdout: "", stderr: "" };
+    for (const name of ["stdout", "stderr"] as const) {
+      child[name].setEncoding("utf8").on("data", (text: string) => (output[name] += text));
+    }
+    const timer = setTimeout(() => {
+      output.stderr += `${path.basename(file)} ${args.join(" ")} took longer than ${timeoutMs / 1000} s`;
+      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    }, timeoutMs);
+    child.once("error", reject);
+    child.once("close", (code) => {
+      clearTimeout(timer);
+      if (code === 0) resolve(output.stdout + output.stderr);
+      else reject(new Error(output.stderr || output.stdout || `${file} ended with ${code}`));
     });
   });
 }
@@ -233,7 +274,7 @@ async function runFolder(): Promise<string> {
 
 /** Makes the run's folder and names it to child processes. Called by the global set-up; ends what dead runs left. */
 export async function beginServerRun(): Promise<string> {
-  await endDeadRuns();
+  await endRuns();
   const folder = await mkdtemp(path.join(tmpdir(), runFolderPrefix));
   await writeFile(path.join(folder, "owner"), String(process.pid));
   await chmod(folder, 0o755); // servers that give up root must reach their data below it
@@ -245,33 +286,13 @@ export async function beginServerRun(): Promise<string> {
 export async function stopServers(): Promise<void> {
   const folder = process.env[runVariable];
   if (folder === undefined) return;
-  await endRun(folder);
+  await endRuns(folder);
   delete process.env[runVariable];
 }
 
-async function endRun(folder: string): Promise<void> {
-  const entries = await readdir(folder).catch(() => []);
-  await Promise.all(
-    entries
-      .filter((entry) => entry.endsWith(".lock") && !entry.startsWith("install-"))
-      .map(async (entry) => {
-        const id = entry.slice(0, -".lock".length);
-        const name = Object.keys(allServers).find((name) => id === name || id.startsWith(`${name}-`));
-        if (name === undefined) return;
-        const instance = id === name ? {} : { instance: id.slice(name.length + 1) };
-        await script(name as ServerName, "end", scriptEnv(folder, instance, {})).catch(() => undefined);
-      }),
-  );
-  await rm(folder, { recursive: true, force: true });
-}
-
-async function endDeadRuns(): Promise<void> {
-  const folders = (await readdir(tmpdir())).filter((entry) => entry.startsWith(runFolderPrefix));
-  for (const entry of folders) {
-    const folder = path.join(tmpdir(), entry);
-    const owner = Number(await readFile(path.join(folder, "owner"), "utf8").catch(() => "0"));
-    if (owner > 0 && !isAlive(owner)) await endRun(folder);
-  }
+/** Ends the run with this folder; without one, every run whose owner is dead. */
+async function endRuns(...folder: string[]): Promise<void> {
+  await execute(path.join(scripts, "end-run.sh"), folder, process.env, 120_000);
 }
 
 function isAlive(pid: number): boolean {
@@ -282,22 +303,3 @@ function isAlive(pid: number): boolean {
     return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
-
-const allServers: Record<ServerName, true> = {
-  "ceph-rgw": true,
-  swift: true,
-  s3rver: true,
-  azurite: true,
-  "gcs-firebase": true,
-  sshd: true,
-  proftpd: true,
-  vsftpd: true,
-  "pure-ftpd": true,
-  "apache-dav": true,
-  "nginx-dav": true,
-  samba: true,
-  rsyncd: true,
-  "rclone-webdav": true,
-  "rclone-sftp": true,
-  "rclone-restic": true,
-};
