@@ -20,6 +20,8 @@ import { parsePool } from "./pool-config.ts";
 import type { PoolDescription, StoreDescription } from "./pool-config.ts";
 import type { Pool } from "./pool.ts";
 import { MaintainedPool } from "./repair/maintained-pool.ts";
+import { PoolOfPools } from "./repair/pool-of-pools.ts";
+import type { PoolBelow } from "./repair/pool-of-pools.ts";
 import { replayable } from "./replayable.ts";
 import { systemRuntime } from "./runtime.ts";
 import type { Runtime } from "./runtime.ts";
@@ -58,7 +60,7 @@ export async function openPool(source: string | PoolDescription, options: OpenPo
   const parsed = typeof source === "string" ? await parsePool(source) : source;
   const logger = options.logger ?? silentLogger;
   for (const warning of parsed.warnings) logger.warn(warning);
-  if (parsed.kind === "pool") return openDescribed(parsed, options, false);
+  if (parsed.kind === "pool") return openDescribed(parsed, options);
   const single: StoreDescription = {
     url: parsed.url,
     parsed: parsed.parsed,
@@ -78,7 +80,7 @@ export async function openPool(source: string | PoolDescription, options: OpenPo
     stores: [single],
     warnings: [],
   };
-  return openDescribed(description, options, false);
+  return openDescribed(description, options);
 }
 
 /** A pool as the library's users get it: bodies may be anything that `toBody` takes. */
@@ -86,10 +88,11 @@ export interface OpenedPool extends Pool {
   put(name: string, body: BodyInput, options?: PutOptions): ReturnType<Pool["put"]>;
 }
 
+/** `nestedAs`: what the pool above calls this one, where there is one. */
 async function openDescribed(
   description: PoolDescription,
   options: OpenPoolOptions,
-  nested: boolean,
+  nestedAs?: string,
 ): Promise<OpenedPool> {
   const logger = options.logger ?? silentLogger;
   const runtime = options.runtime ?? systemRuntime;
@@ -98,9 +101,17 @@ async function openDescribed(
     upBytesPerSecond: description.limitUp,
     downBytesPerSecond: description.limitDown,
   });
+  const below: PoolBelow[] = [];
   const members = await Promise.all(
     description.stores.map(async (store, position) => {
-      const opened = guarded(await openMember(store, options), store, description, share, runtime, logger);
+      let opened: Store;
+      if (store.pool === undefined) {
+        opened = guarded(await openMember(store, options), description, share, runtime, logger);
+      } else {
+        const pool = await openDescribed(store.pool, options, store.label);
+        below.push({ label: store.label, pool });
+        opened = pool;
+      }
       return new Member(
         {
           store: opened,
@@ -133,7 +144,7 @@ async function openDescribed(
     onPool: (pool) => rememberPool(cache, members, pool),
   });
   const core = new PoolStore({
-    label: description.sourcePath ?? members.map((member) => member.label).join(" + "),
+    label: nestedAs ?? description.sourcePath ?? members.map((member) => member.label).join(" + "),
     ledger,
     mode: description.mode,
     onfail: description.onfail,
@@ -144,9 +155,13 @@ async function openDescribed(
     runtime,
     logger,
     replayable,
-    nested,
+    nested: nestedAs !== undefined,
   });
-  return withAnyBody(new MaintainedPool(core, { runtime, logger }));
+  return withAnyBody(
+    below.length === 0
+      ? new MaintainedPool(core, { runtime, logger })
+      : new PoolOfPools(core, { runtime, logger, below }),
+  );
 }
 
 function withAnyBody(pool: MaintainedPool): OpenedPool {
@@ -157,7 +172,6 @@ function withAnyBody(pool: MaintainedPool): OpenedPool {
 }
 
 async function openMember(store: StoreDescription, options: OpenPoolOptions): Promise<Store> {
-  if (store.pool !== undefined) return openDescribed(store.pool, options, true);
   const open = options.openStore ?? openStore;
   return open(store.url, {
     label: store.label,
@@ -174,13 +188,11 @@ async function openMember(store: StoreDescription, options: OpenPoolOptions): Pr
  */
 function guarded(
   store: Store,
-  description: StoreDescription,
   pool: PoolDescription,
   share: (store: Store) => Store,
   runtime: Runtime,
   logger: Logger,
 ): Store {
-  if (description.pool !== undefined) return store;
   const within = deadline(share(store), {
     runtime,
     ...(pool.deadlineMs === undefined ? {} : { callMs: pool.deadlineMs, idleMs: pool.deadlineMs }),

@@ -26,6 +26,8 @@ export type StoreTrouble =
 /** One store of a pool, as `holdfast stores` shows it. */
 export interface StoreReport {
   readonly label: string;
+  /** Label of the store that this is a store of, where that is a pool itself; `label` then begins with it. */
+  readonly within?: string;
   /** Identity on the store; undefined before the first write to the pool. */
   readonly id?: string;
   readonly reachable: boolean;
@@ -51,6 +53,8 @@ export interface PoolStatus {
 
 export interface StoreStatus {
   readonly label: string;
+  /** Label of the store that this is a store of, where that is a pool itself; `label` then begins with it. */
+  readonly within?: string;
   readonly id?: string;
   readonly reachable: boolean;
   readonly trouble?: StoreTrouble;

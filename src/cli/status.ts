@@ -2,7 +2,7 @@
 import type { CommandContext } from "./context.ts";
 import { count, formatBytes, formatMoment, printable, table } from "./format.ts";
 import { debtRecord } from "./printer.ts";
-import { troubleWords } from "./stores.ts";
+import { positionOf, troubleWords } from "./stores.ts";
 
 export async function status(context: CommandContext, options: { readonly debts?: boolean }): Promise<void> {
   const { printer, outcome, signal } = context;
@@ -29,7 +29,10 @@ export async function status(context: CommandContext, options: { readonly debts?
   for (const [index, store] of found.stores.entries()) {
     const { owesSinceMs, ...rest } = store;
     const since = owesSinceMs === undefined ? {} : { owesSince: new Date(owesSinceMs).toISOString() };
-    await printer.data({ type: "store-status", position: index + 1, ...rest, ...since }, rows[index] ?? "");
+    await printer.data(
+      { type: "store-status", ...positionOf(found.stores, index), ...rest, ...since },
+      rows[index] ?? "",
+    );
   }
   if (options.debts) {
     for await (const debt of pool.debts({ signal })) {
@@ -41,7 +44,7 @@ export async function status(context: CommandContext, options: { readonly debts?
     }
   }
   const parts = [
-    `${found.mode} of ${count(found.stores.length, "store")}`,
+    `${found.mode} of ${count(found.stores.filter(({ within }) => within === undefined).length, "store")}`,
     count(found.objects, "object"),
     found.degraded === 0 ? "none degraded" : `${found.degraded} DEGRADED`,
     ...(found.unsettled === 0 ? [] : [`${count(found.unsettled, "write")} neither finished nor undone`]),

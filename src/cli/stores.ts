@@ -17,6 +17,12 @@ export function troubleWords(report: Pick<StoreReport, "reachable" | "trouble" |
   }
 }
 
+/** Place in the pool's file, from 1. Stores of a pool below have none in this one's. */
+export function positionOf(reports: readonly { readonly within?: string }[], index: number): { position?: number } {
+  if (reports[index]?.within !== undefined) return {};
+  return { position: reports.slice(0, index + 1).filter(({ within }) => within === undefined).length };
+}
+
 export async function stores(context: CommandContext): Promise<void> {
   const { pool } = await context.openTarget();
   const reports = await pool.stores({ signal: context.signal });
@@ -29,7 +35,8 @@ export async function stores(context: CommandContext): Promise<void> {
     ]),
   );
   for (const [index, report] of reports.entries()) {
+    const position = positionOf(reports, index);
     if (!report.reachable || report.trouble !== undefined) context.outcome.degraded();
-    await context.printer.data({ type: "store", position: index + 1, ...report }, rows[index] ?? "");
+    await context.printer.data({ type: "store", ...position, ...report }, rows[index] ?? "");
   }
 }

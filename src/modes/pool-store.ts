@@ -14,6 +14,7 @@ import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
+import { nestedLabel } from "../nested-label.ts";
 import { checkName, compareNames, isReserved, MAX_NAME_BYTES, RESERVED_PREFIX } from "../names.ts";
 import type { Mode, OnFail, PoolDeleteResult, PoolObjectInfo, PoolPutResult } from "../pool.ts";
 import { resolveRange } from "../ranges.ts";
@@ -374,7 +375,8 @@ export class PoolStore implements Store {
     const put = async (member: Member, branch: FanOutBranch | undefined): Promise<boolean> => {
       if (branch === undefined) return false;
       try {
-        await member.store.put(name, branchBody(branch, body, agree), { signal: ends });
+        const { owed } = await member.store.put(name, branchBody(branch, body, agree), { signal: ends });
+        if (owed !== undefined && owed.length > 0) begun.below.set(member, owed);
         return true;
       } catch (error) {
         const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: name });
@@ -557,7 +559,7 @@ export class PoolStore implements Store {
       this.ledger.members.every((member) => this.ledger.isCensused(member));
     if (isNew) {
       this.ledger.index.setFact(pendingKey(name), version);
-      return { name, version, base, state, hasIntent: false };
+      return { name, version, base, state, hasIntent: false, below: new Map() };
     }
     const copies: Record<StoreId, CopyMark> = {};
     // Only stores that may get bytes: what stands on another one is certainly not this write's.
@@ -576,7 +578,7 @@ export class PoolStore implements Store {
         if (error !== undefined) failed.set(member, error);
       }),
     );
-    return { name, version, base, state, hasIntent: true };
+    return { name, version, base, state, hasIntent: true, below: new Map() };
   }
 
   /** An intent says that its writer is alive; while a long put runs, it says so again. */
@@ -618,7 +620,8 @@ export class PoolStore implements Store {
     if (!begun.hasIntent && failed.size === 0 && took.length === this.ledger.members.length) {
       const { record } = this.#recordOf(begun, version, version, content, took, failed, metadata);
       await this.ledger.appendKnown(record, pendingKey(name));
-      return { answer: { size: content.size, sha256: content.sha256, owed: [] }, record, holders: took };
+      const answer = { size: content.size, sha256: content.sha256, owed: this.#owedBelow(begun, took) };
+      return { answer, record, holders: took };
     }
     let holders = took;
     let record: PutRecord;
@@ -647,7 +650,13 @@ export class PoolStore implements Store {
     if (owed.length > 0) {
       this.#logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
     }
+    owed.push(...this.#owedBelow(begun, holders));
     return { answer: { size: content.size, sha256: content.sha256, owed }, record, holders };
+  }
+
+  /** What stores that are pools themselves owe of a put, by their own ledgers. They have logged it. */
+  #owedBelow({ below }: Begun, holders: readonly Member[]): readonly Debt[] {
+    return holders.flatMap((member) => debtsBelow(member, below.get(member)));
   }
 
   /** The record of a put, with marks of revision `rev`, and the members that owe a delete by it. */
@@ -1183,7 +1192,7 @@ export class PoolStore implements Store {
       members.map(async (member) => {
         let error = failed.get(member) ?? contested ?? (member.ready ? undefined : member.trouble());
         try {
-          if (error === undefined) await member.store.delete(record.name);
+          if (error === undefined) owed.push(...debtsBelow(member, (await member.store.delete(record.name)).owed));
         } catch (caught) {
           error = toHoldfastError(caught).within({ store: member.label, operation: "delete", object: record.name });
         }
@@ -1233,6 +1242,8 @@ export class PoolStore implements Store {
   /** The debts of all names, in name order. */
   async *debts(options: OperationOptions = {}): AsyncGenerator<Debt> {
     await this.#enter(options.signal);
+    // What was paid a moment ago may not be noted yet.
+    await this.ledger.flushed();
     for (const [, state] of this.ledger.index.unsettled("")) {
       const current = currentRecord(state);
       if (current !== undefined) yield* this.#debtsOf(current);
@@ -1256,6 +1267,12 @@ interface Begun {
   readonly base: Version;
   readonly state: NameState | undefined;
   readonly hasIntent: boolean;
+  /** What members that are pools themselves still owe of it. */
+  readonly below: Map<Member, readonly Debt[]>;
+}
+
+function debtsBelow(member: Member, owed: readonly Debt[] | undefined): readonly Debt[] {
+  return owed?.map((debt) => ({ ...debt, store: nestedLabel(member.label, debt.store) })) ?? [];
 }
 
 function compareNumbers(a: number, b: number): number {

@@ -13,6 +13,8 @@ import { isReserved } from "../../src/names.ts";
 import { PoolStore } from "../../src/modes/pool-store.ts";
 import type { Finding } from "../../src/pool.ts";
 import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
+import { PoolOfPools } from "../../src/repair/pool-of-pools.ts";
+import type { PoolBelow } from "../../src/repair/pool-of-pools.ts";
 import type { Body, Store } from "../../src/store.ts";
 import { NameModel } from "./oracle.ts";
 import type { Value, Write } from "./oracle.ts";
@@ -199,6 +201,7 @@ class Simulation {
       members: readonly { store: Store; prefixes: readonly string[] }[],
       mode: Config["mode"],
       nested: boolean,
+      below: readonly PoolBelow[] = [],
     ): { core: PoolStore; pool: MaintainedPool } => {
       const { cache } = machine;
       const ledger = new Ledger({
@@ -235,8 +238,10 @@ class Simulation {
         nested,
         leaseMs: LEASE_MS,
       });
-      return { core, pool: new MaintainedPool(core, { runtime, logger: silentLogger }) };
+      const shared = { runtime, logger: silentLogger };
+      return { core, pool: nested ? new MaintainedPool(core, shared) : new PoolOfPools(core, { ...shared, below }) };
     };
+    const below: PoolBelow[] = [];
     const members = this.#order.map((place) => {
       const prefixes = config.prefixes[place] ?? [];
       if (!config.nested) return { store: simStore(this.#disk(place)), prefixes };
@@ -244,9 +249,11 @@ class Simulation {
         store: simStore(disk),
         prefixes: [],
       }));
-      return { store: build(`P${place}`, inner, config.mode === "mirror" ? "stripe" : "mirror", true).pool, prefixes };
+      const { pool } = build(`P${place}`, inner, config.mode === "mirror" ? "stripe" : "mirror", true);
+      below.push({ label: pool.label, pool });
+      return { store: pool, prefixes };
     });
-    const top = build("pool", members, config.mode, false);
+    const top = build("pool", members, config.mode, false, below);
     const process: Process = Object.assign(owner, { machine, cache: machine.cache, writers, ...top });
     this.#alive.add(process);
     return process;

@@ -1,0 +1,217 @@
+/**
+ * A pool some of whose stores are pools.
+ *
+ * Reading and writing need nothing of this: a pool is a store. But a pool below may be degraded while it has every object,
+ * and its copies may be wrong while it gives the right bytes. So what is asked of a pool as a whole (its state, verify,
+ * repair) is asked of the pools below as well. Their stores are called `pool > store`.
+ */
+import { HoldfastError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { PoolStore } from "../modes/pool-store.ts";
+import { nestedLabel } from "../nested-label.ts";
+import type {
+  DrainReport,
+  Finding,
+  Pool,
+  PoolStatus,
+  RepairAction,
+  RepairOptions,
+  RepairReport,
+  StoreReport,
+  VerifyOptions,
+  VerifyReport,
+} from "../pool.ts";
+import type { Runtime } from "../runtime.ts";
+import type { Debt, OperationOptions } from "../store.ts";
+import { MaintainedPool } from "./maintained-pool.ts";
+
+/** A store of a pool that is a pool itself. */
+export interface PoolBelow {
+  /** What the pool above calls it. */
+  readonly label: string;
+  readonly pool: Pool;
+}
+
+export class PoolOfPools extends MaintainedPool {
+  readonly #below: readonly PoolBelow[];
+
+  constructor(core: PoolStore, options: { runtime: Runtime; logger: Logger; below: readonly PoolBelow[] }) {
+    super(core, options);
+    this.#below = options.below;
+  }
+
+  override async stores(options?: OperationOptions): Promise<readonly StoreReport[]> {
+    const own = await super.stores(options);
+    const below = await Promise.all(
+      this.#below.map(async ({ label, pool }) => [label, await pool.stores(options)] as const),
+    );
+    return withBelow(own, new Map(below));
+  }
+
+  override async status(options?: OperationOptions): Promise<PoolStatus> {
+    const own = await super.status(options);
+    const below = await Promise.all(
+      this.#below.map(async ({ label, pool }) => [label, await pool.status(options)] as const),
+    );
+    const sum = (field: "degraded" | "unsettled"): number =>
+      below.reduce((total, [, status]) => total + status[field], own[field]);
+    const stores = withBelow(own.stores, new Map(below.map(([label, status]) => [label, status.stores])));
+    return { ...own, stores, degraded: sum("degraded"), unsettled: sum("unsettled") };
+  }
+
+  override async *debts(options?: OperationOptions): AsyncGenerator<Debt> {
+    yield* super.debts(options);
+    for (const { label, pool } of this.#below) {
+      for await (const debt of pool.debts(options)) yield { ...debt, store: nestedLabel(label, debt.store) };
+    }
+  }
+
+  override async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
+    const reports: VerifyReport[] = [];
+    for (const below of this.#below) {
+      const report = await below.pool.verify({ ...options, ...toldBelow(below.label, options) });
+      reports.push({ ...report, unheard: report.unheard.map((store) => nestedLabel(below.label, store)) });
+    }
+    const own = await super.verify(options);
+    const byKind: Partial<Record<Finding["kind"], number>> = {};
+    for (const report of [own, ...reports]) {
+      for (const [kind, count] of Object.entries(report.byKind) as [Finding["kind"], number][]) {
+        byKind[kind] = (byKind[kind] ?? 0) + count;
+      }
+    }
+    const sum = (field: "copies" | "bytes" | "findings"): number =>
+      reports.reduce((total, report) => total + report[field], own[field]);
+    return {
+      objects: own.objects,
+      copies: sum("copies"),
+      bytes: sum("bytes"),
+      findings: sum("findings"),
+      byKind,
+      unheard: [...own.unheard, ...reports.flatMap((report) => report.unheard)],
+    };
+  }
+
+  override async repair(options: RepairOptions = {}): Promise<RepairReport> {
+    const refill = await this.#sortByPool(options.refill ?? []);
+    const reports: RepairReport[] = [];
+    for (const below of this.#below) {
+      const report = await below.pool.repair({
+        ...options,
+        ...toldBelow(below.label, options),
+        refill: refill.get(below) ?? [],
+      });
+      reports.push(fromBelow(below.label, report));
+    }
+    const own = await super.repair({ ...options, refill: refill.get(undefined) ?? [] });
+    if (options.dryRun !== true) {
+      // What was copied to a pool below may have missed a store there.
+      for (const [place, below] of this.#below.entries()) {
+        const { degraded, unsettled } = await below.pool.status({ signal: options.signal });
+        if (degraded + unsettled === 0) continue;
+        const again = await below.pool.repair({ prefix: options.prefix, quick: true, signal: options.signal });
+        reports[place] = addReports(fromBelow(below.label, again), [onlyDone(reports[place])]);
+      }
+    }
+    return addReports(own, reports);
+  }
+
+  override async drain(store: string, options?: RepairOptions): Promise<DrainReport> {
+    const [[below, [inner] = []] = []] = await this.#sortByPool([store]);
+    if (below === undefined || inner === undefined) return super.drain(store, options);
+    const report = await below.pool.drain(inner, { ...options, ...toldBelow(below.label, options ?? {}) });
+    return { ...fromBelow(below.label, report), removable: report.removable };
+  }
+
+  /** Which pool each store belongs to (undefined: this one), by the names that the pools themselves know. */
+  async #sortByPool(stores: readonly string[]): Promise<ReadonlyMap<PoolBelow | undefined, readonly string[]>> {
+    const sorted = new Map<PoolBelow | undefined, string[]>();
+    if (stores.length === 0) return sorted;
+    const known: { readonly below: PoolBelow | undefined; readonly name: string; readonly inner: string }[] = [];
+    for (const report of await super.stores()) known.push(...namesOf(undefined, report));
+    for (const below of this.#below) {
+      for (const report of await below.pool.stores()) known.push(...namesOf(below, report));
+    }
+    for (const store of stores) {
+      const found = known.find(({ name }) => name === store);
+      if (found === undefined) {
+        const names = known.map(({ name }) => name).join(", ");
+        throw new HoldfastError("config", `the pool has no store ${store} (its stores: ${names})`);
+      }
+      sorted.set(found.below, [...(sorted.get(found.below) ?? []), found.inner]);
+    }
+    return sorted;
+  }
+}
+
+function namesOf(
+  below: PoolBelow | undefined,
+  report: StoreReport,
+): { readonly below: PoolBelow | undefined; readonly name: string; readonly inner: string }[] {
+  const name = below === undefined ? report.label : nestedLabel(below.label, report.label);
+  const ids = report.id === undefined ? [] : [{ below, name: report.id, inner: report.id }];
+  return [{ below, name, inner: report.label }, ...ids];
+}
+
+/** Each store, and behind one that is a pool the stores of that. */
+function withBelow<T extends { readonly label: string; readonly within?: string }>(
+  own: readonly T[],
+  below: ReadonlyMap<string, readonly T[]>,
+): readonly T[] {
+  return own.flatMap((store) => [
+    store,
+    ...(below.get(store.label) ?? []).map((inner) => ({
+      ...inner,
+      label: nestedLabel(store.label, inner.label),
+      within: store.label,
+    })),
+  ]);
+}
+
+interface Told {
+  readonly onFinding?: ((finding: Finding) => void) | undefined;
+  readonly onAction?: ((action: RepairAction) => void) | undefined;
+}
+
+/** The callbacks of a caller, for a pool below: told its stores by the names that the caller knows. */
+function toldBelow(label: string, { onFinding, onAction }: Told): Told {
+  return {
+    onFinding: (finding) => onFinding?.(findingFrom(label, finding)),
+    onAction: (action) =>
+      onAction?.({
+        ...action,
+        ...(action.store === undefined ? {} : { store: nestedLabel(label, action.store) }),
+        ...(action.from === undefined ? {} : { from: nestedLabel(label, action.from) }),
+      }),
+  };
+}
+
+function findingFrom(label: string, finding: Finding): Finding {
+  return { ...finding, store: finding.store === undefined ? label : nestedLabel(label, finding.store) };
+}
+
+function fromBelow(label: string, report: RepairReport): RepairReport {
+  return {
+    ...report,
+    left: report.left.map((finding) => findingFrom(label, finding)),
+    unheard: report.unheard.map((store) => nestedLabel(label, store)),
+  };
+}
+
+/** What an earlier run did. What it left is for a later one to say. */
+function onlyDone(report: RepairReport | undefined): RepairReport {
+  const { planned = 0, done = 0, failed = 0, bytes = 0 } = report ?? {};
+  return { planned, done, failed, bytes, left: [], whole: true, unheard: [] };
+}
+
+/** Reports of several pools as one. */
+function addReports(last: RepairReport, others: readonly RepairReport[]): RepairReport {
+  const sum = (field: "planned" | "done" | "failed" | "bytes"): number =>
+    others.reduce((total, report) => total + report[field], last[field]);
+  const done = { planned: sum("planned"), done: sum("done"), failed: sum("failed"), bytes: sum("bytes") };
+  return {
+    ...done,
+    left: [...last.left, ...others.flatMap((report) => report.left)],
+    whole: last.whole && others.every((report) => report.whole),
+    unheard: [...last.unheard, ...others.flatMap((report) => report.unheard)],
+  };
+}
