@@ -25,18 +25,36 @@ export interface Setting {
 
 let made = 0;
 
+/** What a pool's file says beyond its mode and stores. */
+export interface PoolPolicies {
+  readonly wait?: "min";
+  readonly min?: number;
+  readonly read?: "fastest";
+}
+
+export interface BenchPool {
+  readonly file: string;
+  /** The command with the pool named; what it is to do follows. */
+  readonly command: string[];
+  readonly env: Record<string, string>;
+  /** Has the file and the cache. */
+  readonly folder: string;
+}
+
 /** Writes a pool's file, and gives the arguments and the environment (with a cache of its own) for the command. */
 export function poolOf(
   setting: Setting,
   ground: Ground,
   mode: Mode,
   places: readonly Place[],
-): { readonly command: string[]; readonly env: Record<string, string>; readonly folder: string } {
+  policies: PoolPolicies = {},
+): BenchPool {
   const folder = join(setting.root, `pool-${made++}`);
   mkdirSync(folder, { recursive: true });
   const file = join(folder, "pool.json");
-  writeFileSync(file, JSON.stringify({ mode, stores: places.map(({ url }) => ({ url })) }));
+  writeFileSync(file, JSON.stringify({ mode, ...policies, stores: places.map(({ url }) => ({ url })) }));
   return {
+    file,
     command: [process.execPath, setting.command, "-q", "-p", file],
     env: { ...ground.env, HOLDFAST_CACHE: join(folder, "cache") },
     folder,

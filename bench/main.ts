@@ -12,6 +12,7 @@ import { folderGround, serverGrounds } from "./places.ts";
 import { writeChart, writePage } from "./report.ts";
 import { gateway, knowing, maintaining, reading, storing } from "./scenarios.ts";
 import type { Sizes } from "./scenarios.ts";
+import { slowStores } from "./slow-stores.ts";
 
 const HELP = `usage: npm run bench -- [option...]
 
@@ -37,6 +38,7 @@ const { values } = parseArgs({
 });
 
 const MIB = 1024 * 1024;
+const SIZES = ["large", "medium", "small"];
 const full: Sizes = {
   large: 1024 * MIB,
   medium: 500,
@@ -45,16 +47,18 @@ const full: Sizes = {
   unchanged: 100_000,
   requests: 5000,
   networkPart: 4,
+  slowPart: 16,
   brief: false,
 };
 const quick: Sizes = {
-  large: 128 * MIB,
-  medium: 50,
-  small: 1000,
-  listed: 20_000,
-  unchanged: 5000,
-  requests: 500,
+  large: 48 * MIB,
+  medium: 12,
+  small: 240,
+  listed: 3000,
+  unchanged: 1000,
+  requests: 160,
   networkPart: 4,
+  slowPart: 6,
   brief: true,
 };
 
@@ -136,13 +140,19 @@ async function run(): Promise<number> {
     await maintaining(bench, setting, folders, sizes);
     await gateway(bench, setting, folders, sizes, join(import.meta.dirname, "s3-client.js"));
     const isWanted = (ground: string): boolean =>
-      ["mirror-2", "stripe-2"].some((form) =>
-        ["large", "medium", "small"].some((size) => bench.wants(`${form}-${ground}-${size}`)),
-      );
+      ["mirror-2", "stripe-2"].some((form) => SIZES.some((size) => bench.wants(`${form}-${ground}-${size}`))) ||
+      (ground === "webdav" &&
+        [...SIZES.map((size) => `slow-store-${size}`), "read-fastest"].some((name) => bench.wants(name)));
     const grounds = await serverGrounds(root, (what, why) => bench.leaveOut(what, why), isWanted);
     for (const ground of grounds) {
       if (ground.server !== undefined) report.machine[ground.title] = ground.server;
       await storing(bench, setting, ground, sizes);
+      if (ground.name === "webdav") {
+        await slowStores(bench, setting, folders, ground, sizes, {
+          putAnswer: join(import.meta.dirname, "put-answer.js"),
+          library: join(repository, "dist/index.js"),
+        });
+      }
     }
     await knowing(bench, setting, folders, sizes, ["push-unchanged", "ls"]);
   } finally {

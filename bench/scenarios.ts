@@ -1,8 +1,8 @@
 /** What is measured. */
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { removeFolder } from "./bench.ts";
 import type { Bench, Contender } from "./bench.ts";
 import { duplicityPool, poolOf, putContenders, rcloneUnion } from "./contenders.ts";
@@ -25,7 +25,9 @@ export interface Sizes {
   readonly requests: number;
   /** A network's workloads are so much smaller than a folder's. */
   readonly networkPart: number;
-  /** Leave out what repeats much of another measurement. */
+  /** Those with a slow store are so much smaller. */
+  readonly slowPart: number;
+  /** Only what shows that Holdfast's copies are right, and one contender beside it. */
   readonly brief: boolean;
 }
 
@@ -50,7 +52,11 @@ export function workloads(root: string, sizes: Sizes, part = 1): Workload[] {
 export async function storing(bench: Bench, setting: Setting, ground: Ground, sizes: Sizes): Promise<void> {
   const isFolders = ground.name === "folders";
   const forms: readonly (readonly [Mode, number])[] = isFolders
-    ? [...(sizes.brief ? [] : [["mirror", 2] as const]), ["mirror", 3], ["stripe", 3]]
+    ? [
+        ["mirror", 2],
+        ["mirror", 3],
+        ["stripe", 3],
+      ]
     : [
         ["mirror", 2],
         ["stripe", 2],
@@ -64,8 +70,7 @@ export async function storing(bench: Bench, setting: Setting, ground: Ground, si
         title: `${mode === "mirror" ? "Mirror to" : "Stripe over"} ${count} ${isFolders ? "folders" : `× ${ground.title}`}: ${workload.title}`,
         subject: "holdfast",
         contenders: putContenders(setting, ground, mode, count, workload).filter(
-          ({ name }) =>
-            !(sizes.brief && workload.name !== "medium" && /^(?:restic|shell loop|rclone copy)/u.test(name)),
+          ({ name }) => !sizes.brief || isBrief(name, ground, workload),
         ),
         goals: [
           {
@@ -84,6 +89,13 @@ export async function storing(bench: Bench, setting: Setting, ground: Ground, si
       });
     }
   }
+}
+
+/** Whether a contender is part of the quick form. rclone waits for most of a second with each file that it sends by SFTP. */
+function isBrief(name: string, ground: Ground, workload: Workload): boolean {
+  if (name === "holdfast" || name === "limit") return true;
+  if (name === "duplicity multi") return ground.name === "folders" && workload.name === "large";
+  return name === "rclone union" && (ground.name !== "sftp" || workload.name === "large");
 }
 
 /** Three folders with the same files, put there by Holdfast. */
@@ -172,14 +184,16 @@ export async function reading(bench: Bench, setting: Setting, ground: Ground, si
           "union:",
           target,
         ]);
-      contenders.push(
-        copy("rclone union", get),
-        copy("rclone union, first store down", async (target) => down(async () => get(target))),
-        copy("rclone union, first store's copies corrupt", async (target) => corrupt(async () => get(target))),
-      );
+      contenders.push(copy("rclone union", get));
+      if (!sizes.brief) {
+        contenders.push(
+          copy("rclone union, first store down", async (target) => down(async () => get(target))),
+          copy("rclone union, first store's copies corrupt", async (target) => corrupt(async () => get(target))),
+        );
+      }
     }
     const { python } = setting;
-    if (python !== undefined) {
+    if (python !== undefined && !sizes.brief) {
       const plain = await ground.fresh(3);
       for (const place of plain) await measure(["cp", "-r", `${workload.folder}/.`, place.folder]);
       const url = duplicityPool(setting, "mirror", plain) ?? "";
@@ -249,7 +263,7 @@ export async function maintaining(bench: Bench, setting: Setting, ground: Ground
       contenders: [
         { name: "holdfast", round: async () => run(["verify", "--restart"]) },
         { name: "limit (hashing)", round: async () => measure([process.execPath, setting.limit, "hash", ...folders]) },
-        ...(setting.has.rclone
+        ...(setting.has.rclone && !sizes.brief
           ? [{ name: "rclone check", round: async () => measure(["sh", "-ec", check.join("\n")]) }]
           : []),
       ],
@@ -420,7 +434,7 @@ export async function knowing(
       name: "start",
       title: "Start-up: ls of 3 objects in a mirror of 3 folders",
       subject: "holdfast",
-      rounds: Math.max(11, bench.rounds),
+      rounds: Math.max(sizes.brief ? 5 : 11, bench.rounds),
       contenders: [
         { name: "holdfast", round: async () => measure([...pool.command, "ls"], { env: pool.env }) },
         { name: "node, doing nothing", round: async () => measure([process.execPath, "-e", "0"]) },
@@ -450,12 +464,12 @@ export async function gateway(
   if (!bench.wants("gateway")) return;
   const places = await ground.fresh(3);
   const pool = poolOf(setting, ground, "mirror", places);
-  const [program = "", ...command] = pool.command;
-  const port = await freePort();
+  // Without -q: it says where it listens.
+  const [program = "", script = "", , ...command] = pool.command;
   const login = { BENCH_USER: "bench", BENCH_PASSWORD: "bench-secret" };
   const server = spawn(
     program,
-    [...command, "serve", "--s3", String(port), "--bucket", "bench", "--log-level", "error"],
+    [script, ...command, "serve", "--s3", "0", "--bucket", "bench", "--log-level", "error"],
     {
       env: {
         ...process.env,
@@ -463,15 +477,14 @@ export async function gateway(
         HOLDFAST_GATEWAY_USER: login.BENCH_USER,
         HOLDFAST_GATEWAY_PASSWORD: login.BENCH_PASSWORD,
       },
-      stdio: ["ignore", "ignore", "inherit"],
+      stdio: ["ignore", "pipe", "inherit"],
     },
   );
   const ended = new Promise<void>((resolve) => {
     server.once("close", () => resolve());
   });
   try {
-    await portOpens(port);
-    const endpoint = `http://127.0.0.1:${port}`;
+    const endpoint = await addressIn(server.stdout);
     const bytes = 16 * 1024;
     const call = async (action: string, clients: number): Promise<Measured> =>
       measure([process.execPath, client, action, endpoint, String(clients), String(sizes.requests), String(bytes)], {
@@ -497,22 +510,16 @@ export async function gateway(
   await ground.clear(places);
 }
 
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const address = probe.address();
-      probe.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
-    });
-  });
-}
-
-async function portOpens(port: number): Promise<void> {
-  for (let attempt = 0; attempt < 200; attempt++) {
-    const answer = await fetch(`http://127.0.0.1:${port}/`).catch(() => undefined);
-    if (answer !== undefined) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+/** The address that a gateway prints when it listens. */
+async function addressIn(output: Readable): Promise<string> {
+  let text = "";
+  for await (const chunk of output.setEncoding("utf8").iterator({ destroyOnReturn: false })) {
+    text += String(chunk);
+    const address = /http:\/\/\S+/u.exec(text);
+    if (address !== null && text.includes("\n")) {
+      output.resume();
+      return address[0];
+    }
   }
-  throw new Error(`the gateway did not open port ${port}`);
+  throw new Error(`the gateway ended before it listened: ${text}`);
 }
