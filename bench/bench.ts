@@ -67,23 +67,40 @@ export interface Report {
   results: Result[];
 }
 
+export interface BenchOptions {
+  readonly rounds: number;
+  /** Where results are written as they come. */
+  readonly json?: string | undefined;
+  /** Names of comparisons, as a regular expression. Default all. */
+  readonly only?: string | undefined;
+  /** Comparisons that would begin later than this are left out. Default: none. */
+  readonly seconds?: number | undefined;
+}
+
 export class Bench {
   readonly report: Report;
   readonly rounds: number;
   readonly #json: string | undefined;
   readonly #wanted: RegExp | undefined;
+  readonly #untilMs: number;
   /** Copies that were wrong, commands of Holdfast that failed: what fails the run. */
   readonly wrong: string[] = [];
+  /** Comparisons in which Holdfast did everything right. */
+  passed = 0;
 
-  constructor(report: Report, options: { rounds: number; json?: string | undefined; only?: string | undefined }) {
+  constructor(report: Report, options: BenchOptions) {
     this.report = report;
     this.rounds = options.rounds;
     this.#json = options.json;
     this.#wanted = options.only === undefined ? undefined : new RegExp(options.only, "u");
+    this.#untilMs = performance.now() + (options.seconds ?? Number.POSITIVE_INFINITY) * 1000;
   }
 
   wants(name: string): boolean {
-    return this.#wanted?.test(name) ?? true;
+    if (this.#wanted?.test(name) === false) return false;
+    if (performance.now() < this.#untilMs) return true;
+    this.leaveOut(name, "the time was over");
+    return false;
   }
 
   leaveOut(what: string, why: string): void {
@@ -104,6 +121,7 @@ export class Bench {
     if (!this.wants(name)) return;
     console.log(`\n${title} (${name})`);
     const rounds = comparison.rounds ?? this.rounds;
+    const wrongBefore = this.wrong.length;
     const load = Number(readFileSync("/proc/loadavg", "utf8").split(" ")[0]);
     const measured = new Map<string, Figures[]>(contenders.map((contender) => [contender.name, []]));
     const failed = new Map<string, string>();
@@ -130,6 +148,7 @@ export class Bench {
         }
       }
     }
+    if (this.wrong.length === wrongBefore) this.passed++;
     const medians: Record<string, Figures | string> = {};
     for (const [contender, rows] of measured) {
       const figures: Figures = {};

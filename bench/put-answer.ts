@@ -8,7 +8,10 @@ import { join } from "node:path";
 
 /** What is needed of the library as it is built. */
 interface Library {
-  openPool(this: void, source: string): Promise<{
+  openPool(
+    this: void,
+    source: string,
+  ): Promise<{
     put(name: string, body: Uint8Array): Promise<unknown>;
     close(): Promise<void>;
   }>;
