@@ -1,0 +1,131 @@
+/** Buckets of the S3 gateway: first parts of names, or the one bucket that is the whole pool. */
+import { toBody } from "../../body.ts";
+import { compareNames, isReserved } from "../../names.ts";
+import type { GatewayContext } from "../gateway-context.ts";
+import { noteWrite } from "../gateway-context.ts";
+import { percentEncode } from "../../signature-v4.ts";
+import { send } from "../http-tools.ts";
+import { FOLDER_MARKER } from "../object-facts.ts";
+import { OWNER, isoDate, sendXml } from "./answers.ts";
+import { notAllowed, takeWhole } from "./call.ts";
+import type { Call } from "./call.ts";
+import { checkAcl } from "./object-headers.ts";
+import { S3Error } from "./s3-error.ts";
+import type { Uploads } from "./uploads.ts";
+import { parseXml, tag } from "./xml.ts";
+
+/** An existing bucket is believed to be there for this long, in milliseconds. */
+const BUCKET_KNOWN_MS = 10_000;
+
+export class Buckets {
+  /** The one bucket that is the whole pool; undefined where buckets are first parts of names. */
+  readonly fixed: string | undefined;
+  readonly #context: GatewayContext;
+  readonly #uploads: Uploads;
+  /** Bucket → until when it is believed to be there. */
+  readonly #known = new Map<string, number>();
+
+  constructor(context: GatewayContext, uploads: Uploads, fixed: string | undefined) {
+    this.#context = context;
+    this.#uploads = uploads;
+    this.fixed = fixed;
+  }
+
+  /** What the names of a bucket's objects begin with. */
+  prefixOf(bucket: string): string {
+    return this.fixed === undefined ? `${bucket}/` : "";
+  }
+
+  /** Name of the object that stands for a key. */
+  nameOf(bucket: string, key: string): string {
+    return this.prefixOf(bucket) + (key.endsWith("/") ? key + FOLDER_MARKER : key);
+  }
+
+  /** Throws NoSuchBucket where the bucket of a call is not there. */
+  async require(call: Call): Promise<void> {
+    if (!(await this.exists(call.bucket, call.exchange.signal))) {
+      throw new S3Error("NoSuchBucket", `there is no bucket ${call.bucket}`);
+    }
+  }
+
+  /** Whether a bucket is there; rejects when that cannot be known. */
+  async exists(bucket: string, signal: AbortSignal): Promise<boolean> {
+    if (this.fixed !== undefined) return bucket === this.fixed;
+    if (isReserved(bucket) || bucket.includes("/")) return false;
+    const now = this.#context.runtime.monotonicMs();
+    if ((this.#known.get(bucket) ?? 0) > now) return true;
+    for await (const _ of this.#context.store.list(`${bucket}/`, { signal })) {
+      if (this.#known.size > 1000) this.#known.clear();
+      this.#known.set(bucket, now + BUCKET_KNOWN_MS);
+      return true;
+    }
+    return false;
+  }
+
+  async list(call: Call): Promise<void> {
+    if (call.exchange.method !== "GET" && call.exchange.method !== "HEAD") throw notAllowed();
+    const { signal } = call.exchange;
+    const buckets = new Map<string, number>();
+    if (this.fixed === undefined) {
+      for (const info of await this.#context.listings.entries("", false, { signal })) {
+        const slash = info.name.indexOf("/");
+        const bucket = info.name.slice(0, slash);
+        if (slash < 1 || isReserved(info.name)) continue;
+        const madeMs = info.modifiedMs ?? 0;
+        buckets.set(bucket, Math.min(buckets.get(bucket) ?? madeMs, madeMs));
+      }
+    } else buckets.set(this.fixed, 0);
+    const list = [...buckets]
+      .sort((a, b) => compareNames(a[0], b[0]))
+      .map(([name, madeMs]) => `<Bucket>${tag("Name", name)}${tag("CreationDate", isoDate(madeMs))}</Bucket>`)
+      .join("");
+    sendXml(call.exchange, "ListAllMyBucketsResult", `<Owner>${OWNER}</Owner><Buckets>${list}</Buckets>`);
+  }
+
+  async create(call: Call): Promise<void> {
+    const { exchange, bucket } = call;
+    const body = await takeWhole(call);
+    if (body.length > 0) parseXml(body, "CreateBucketConfiguration");
+    if (this.fixed !== undefined) {
+      if (bucket !== this.fixed) throw new S3Error("AccessDenied", `this gateway has the one bucket ${this.fixed}`);
+    } else {
+      if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/u.test(bucket) || /\.\.|^\d+\.\d+\.\d+\.\d+$/u.test(bucket)) {
+        throw new S3Error(
+          "InvalidBucketName",
+          "a bucket's name has 3 to 63 lower-case letters, digits, dots and dashes",
+        );
+      }
+      const name = `${bucket}/${FOLDER_MARKER}`;
+      await this.#context.locks.run(name, async () => {
+        if (await this.exists(bucket, exchange.signal)) return;
+        const result = await this.#context.store.put(name, toBody(""), { signal: exchange.signal });
+        noteWrite(this.#context, exchange, name, result);
+      });
+    }
+    send(exchange, 200, { Location: `/${percentEncode(bucket)}` });
+  }
+
+  async delete(call: Call): Promise<void> {
+    const { exchange, bucket } = call;
+    await this.require(call);
+    if (this.fixed !== undefined) throw new S3Error("AccessDenied", "the bucket is the pool itself");
+    const marker = `${bucket}/${FOLDER_MARKER}`;
+    await this.#context.locks.run(marker, async () => {
+      for (const info of await this.#context.listings.entries(`${bucket}/`, false, { signal: exchange.signal })) {
+        if (info.name !== marker) throw new S3Error("BucketNotEmpty", `the bucket ${bucket} is not empty`);
+      }
+      this.#known.delete(bucket);
+      noteWrite(this.#context, exchange, marker, await this.#context.store.delete(marker, { signal: exchange.signal }));
+    });
+    for (const upload of await this.#uploads.list(bucket)) await this.#uploads.abort(upload);
+    send(exchange, 204);
+  }
+
+  async putAcl(call: Call): Promise<void> {
+    const { exchange } = call;
+    await this.require(call);
+    await takeWhole(call);
+    checkAcl(exchange);
+    send(exchange, 200);
+  }
+}

@@ -1,0 +1,56 @@
+/** One request to the S3 gateway, and what every operation asks of it. */
+import { Buffer } from "node:buffer";
+import type { Exchange } from "../http-server.ts";
+import { percentDecode, readSmall } from "../http-tools.ts";
+import { takeObject } from "./incoming-object.ts";
+import { S3Error } from "./s3-error.ts";
+import type { Authenticated } from "./signature.ts";
+
+/** Longest XML body: 1,000 keys of 1,024 bytes, or 10,000 parts. */
+const MAX_XML_BYTES = 4 * 1024 ** 2;
+
+export interface Call {
+  readonly exchange: Exchange;
+  readonly auth: Authenticated;
+  readonly query: ReadonlyMap<string, string>;
+  readonly bucket: string;
+  readonly key: string;
+}
+
+/** A small body, whole and checked. */
+export async function takeWhole(call: Call): Promise<Buffer> {
+  const incoming = await takeObject(call.exchange, call.auth.payload, MAX_XML_BYTES).catch(noLength);
+  return incoming ? readSmall(call.exchange, MAX_XML_BYTES, incoming.body.open()) : Buffer.alloc(0);
+}
+
+/** A request without a body need not say so. */
+function noLength(error: unknown): undefined {
+  if (error instanceof S3Error && error.s3Code === "MissingContentLength") return undefined;
+  throw error;
+}
+
+export function decodeUri(text: string): string {
+  try {
+    return percentDecode(text);
+  } catch (error) {
+    throw new S3Error("InvalidURI", "the path is not percent-encoded UTF-8", error);
+  }
+}
+
+/** Words in a query that ask for something else than the object or the listing. */
+const subresources = [
+  "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "intelligent-tiering", "inventory",
+  "legal-hold", "lifecycle", "logging", "metrics", "notification", "object-lock", "ownershipControls", "policy",
+  "policyStatus", "publicAccessBlock", "replication", "requestPayment", "restore", "retention", "select", "tagging",
+  "torrent", "uploads", "versioning", "versions", "website",
+]; // prettier-ignore
+
+export function refuseSubresources(query: ReadonlyMap<string, string>, but: readonly string[]): void {
+  for (const name of subresources) {
+    if (query.has(name) && !but.includes(name)) throw new S3Error("NotImplemented", `?${name} is not supported`);
+  }
+}
+
+export function notAllowed(): S3Error {
+  return new S3Error("MethodNotAllowed", "this method is not allowed here");
+}

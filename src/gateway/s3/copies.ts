@@ -1,0 +1,161 @@
+/** Objects copied within the pool, whole or as parts of uploads. */
+import { createHash } from "node:crypto";
+import { toBody } from "../../body.ts";
+import { HoldfastError } from "../../errors.ts";
+import type { PoolObjectInfo } from "../../pool.ts";
+import type { Body } from "../../store.ts";
+import type { GatewayContext } from "../gateway-context.ts";
+import { noteWrite } from "../gateway-context.ts";
+import type { Exchange } from "../http-server.ts";
+import { checkConditions, conditionsOf, parseRange } from "../http-tools.ts";
+import { checkClientName, etagOf } from "../object-facts.ts";
+import { spooled } from "../spooled.ts";
+import { isoDate, withKeepAlive } from "./answers.ts";
+import type { Buckets } from "./buckets.ts";
+import { decodeUri, takeWhole } from "./call.ts";
+import type { Call } from "./call.ts";
+import { createChecksum } from "./checksums.ts";
+import { checkAcl, requestMetadata } from "./object-headers.ts";
+import type { Objects } from "./objects.ts";
+import { S3Error } from "./s3-error.ts";
+import type { PartFacts, Upload, Uploads } from "./uploads.ts";
+import { tag } from "./xml.ts";
+
+export class Copies {
+  readonly #context: GatewayContext;
+  readonly #buckets: Buckets;
+  readonly #objects: Objects;
+  readonly #uploads: Uploads;
+
+  constructor(context: GatewayContext, buckets: Buckets, objects: Objects, uploads: Uploads) {
+    this.#context = context;
+    this.#buckets = buckets;
+    this.#objects = objects;
+    this.#uploads = uploads;
+  }
+
+  async copy(call: Call): Promise<void> {
+    const { exchange, bucket, key } = call;
+    await takeWhole(call);
+    await this.#buckets.require(call);
+    checkAcl(exchange);
+    const source = copySource(exchange);
+    const info = await this.#sourceInfo(call, source);
+    const from = this.#buckets.nameOf(source.bucket, source.key);
+    const to = this.#buckets.nameOf(bucket, key);
+    const replace = exchange.request.headers["x-amz-metadata-directive"]?.toString().toUpperCase() === "REPLACE";
+    if (from === to && !replace) {
+      throw new S3Error("InvalidRequest", "an object is copied onto itself only to replace its metadata");
+    }
+    const own = requestMetadata(exchange);
+    const kept = Object.entries(info.metadata ?? {}).filter(
+      ([name]) => !replace || name === "md5" || name === "etag" || name.startsWith("x-amz-checksum-"),
+    );
+    const metadata = replace ? { ...Object.fromEntries(kept), ...own } : Object.fromEntries(kept);
+    await this.#objects.whileConditionsHold(call, to, async () => {
+      const result = await this.#context.store.get(from, { signal: exchange.signal });
+      let etag = "";
+      await withKeepAlive(exchange, "CopyObjectResult", async () => {
+        try {
+          if (etagOf(result.info) !== etagOf(info)) {
+            throw new HoldfastError("unavailable", "the source was replaced while it was being copied; try again");
+          }
+          const hash = createHash("md5");
+          const known = metadata["md5"] ?? metadata["etag"];
+          const hashed = async function* (): AsyncGenerator<Uint8Array> {
+            for await (const chunk of result.body) {
+              if (known === undefined) hash.update(chunk);
+              yield chunk;
+            }
+          };
+          const put = async (body: Body): Promise<void> => {
+            const done = await this.#context.store.put(to, body, {
+              signal: exchange.signal,
+              metadata: () => {
+                etag = known ?? hash.digest("hex");
+                return known === undefined ? { ...metadata, md5: etag } : metadata;
+              },
+            });
+            noteWrite(this.#context, exchange, to, done);
+          };
+          const body = toBody(hashed(), { size: result.info.size });
+          // An object must not be read while it is being replaced.
+          if (from === to) await spooled(body, exchange.signal, put);
+          else await put(body);
+        } finally {
+          await result.close();
+        }
+        return tag("LastModified", isoDate(this.#context.runtime.now())) + tag("ETag", `"${etag}"`);
+      });
+    });
+  }
+
+  async copyPart(call: Call, upload: Upload, number: number): Promise<void> {
+    const { exchange } = call;
+    await takeWhole(call);
+    const source = copySource(exchange);
+    const info = await this.#sourceInfo(call, source);
+    const header = exchange.request.headers["x-amz-copy-source-range"]?.toString();
+    const range = parseRange(header, info.size);
+    if (range === "unsatisfiable" || (header !== undefined && range === "whole")) {
+      throw new S3Error("InvalidArgument", "x-amz-copy-source-range is not a range of the source");
+    }
+    const match = header === undefined ? undefined : /^bytes=\d+-(\d+)$/u.exec(header);
+    if (header !== undefined && (!match || Number(match[1]) >= info.size)) {
+      throw new S3Error("InvalidArgument", "x-amz-copy-source-range is not a range of the source");
+    }
+    const name = this.#buckets.nameOf(source.bucket, source.key);
+    const result = await this.#context.store.get(name, {
+      signal: exchange.signal,
+      ...(range === "whole" ? {} : { range }),
+    });
+    await withKeepAlive(exchange, "CopyPartResult", async () => {
+      try {
+        if (etagOf(result.info) !== etagOf(info)) {
+          throw new HoldfastError("unavailable", "the source was replaced while it was being copied; try again");
+        }
+        const md5 = createHash("md5");
+        const sum = upload.algorithm ? createChecksum(upload.algorithm) : undefined;
+        const hashed = async function* (): AsyncGenerator<Uint8Array> {
+          for await (const chunk of result.body) {
+            md5.update(chunk);
+            sum?.update(chunk);
+            yield chunk;
+          }
+        };
+        const size = range === "whole" ? result.info.size : range.length;
+        const facts = (): Pick<PartFacts, "md5" | "checksums"> => ({
+          md5: md5.digest("hex"),
+          checksums: sum && upload.algorithm ? { [upload.algorithm]: sum.digest().toString("base64") } : {},
+        });
+        const part = await this.#uploads.putPart(upload, number, toBody(hashed(), { size }), facts, exchange.signal);
+        return tag("LastModified", isoDate(part.modifiedMs)) + tag("ETag", `"${part.md5}"`);
+      } finally {
+        await result.close();
+      }
+    });
+  }
+
+  async #sourceInfo(call: Call, source: { bucket: string; key: string }): Promise<PoolObjectInfo> {
+    checkClientName(this.#buckets.prefixOf(source.bucket) + source.key);
+    const info = await this.#objects.stat(call, source.bucket, source.key);
+    const conditions = conditionsOf(call.exchange, "x-amz-copy-source-");
+    const target = { etag: `"${etagOf(info)}"`, modifiedMs: info.modifiedMs };
+    if (checkConditions(conditions, target, true) !== "go") {
+      throw new S3Error("PreconditionFailed", "a condition on the source does not hold");
+    }
+    return info;
+  }
+}
+
+function copySource(exchange: Exchange): { bucket: string; key: string } {
+  const header = exchange.request.headers["x-amz-copy-source"]?.toString() ?? "";
+  const [rawPath = "", rawQuery = ""] = header.split("?", 2);
+  const text = decodeUri(rawPath).replace(/^\//u, "");
+  const slash = text.indexOf("/");
+  const version = /^versionId=(.*)$/u.exec(rawQuery)?.[1];
+  if (slash < 1 || slash === text.length - 1)
+    throw new S3Error("InvalidArgument", "x-amz-copy-source must be BUCKET/KEY");
+  if (version !== undefined && version !== "null") throw new S3Error("NoSuchVersion", "objects have one version, null");
+  return { bucket: text.slice(0, slash), key: text.slice(slash + 1) };
+}
