@@ -6,6 +6,9 @@
 import { XMLParser, XMLValidator } from "fast-xml-parser";
 import { HoldfastError } from "../../errors.ts";
 
+/** What a document begins with. */
+export const PROLOG = '<?xml version="1.0" encoding="utf-8"?>\n';
+
 /** Depth of nested elements that is accepted. */
 const MAX_DEPTH = 32;
 const XML_NAMESPACE = "http://www.w3.org/XML/1998/namespace";

@@ -1,0 +1,143 @@
+/** GET, HEAD and PUT: files, and the page that a folder is to a browser. */
+import type { OutgoingHttpHeaders } from "node:http";
+import { toBody } from "../../body.ts";
+import { HoldfastError } from "../../errors.ts";
+import type { GatewayContext } from "../gateway-context.ts";
+import { noteWrite } from "../gateway-context.ts";
+import type { Exchange } from "../http-server.ts";
+import {
+  checkConditions,
+  conditionsOf,
+  contentLength,
+  hasBody,
+  incomingBytes,
+  parseRange,
+  send,
+  sendStream,
+} from "../http-tools.ts";
+import { escapeXml } from "../../xml.ts";
+import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
+import type { Call } from "./call.ts";
+import { DavStatus } from "./dav-status.ts";
+import type { LockRequests } from "./lock-requests.ts";
+import { deadMetadata } from "./properties.ts";
+import { hrefOf, modifiedOf } from "./resources.ts";
+import type { Resources } from "./resources.ts";
+
+export class Files {
+  readonly #context: GatewayContext;
+  readonly #resources: Resources;
+  readonly #locks: LockRequests;
+
+  constructor(context: GatewayContext, resources: Resources, locks: LockRequests) {
+    this.#context = context;
+    this.#resources = resources;
+    this.#locks = locks;
+  }
+
+  async get(call: Call): Promise<void> {
+    const { exchange, path } = call;
+    const { request } = exchange;
+    const found = await this.#resources.require(path, exchange.signal);
+    if (found.kind === "folder") return this.#index(exchange, path);
+    const { info } = found;
+    const etag = `"${etagOf(info)}"`;
+    const modifiedMs = modifiedOf(info);
+    const headers: OutgoingHttpHeaders = {
+      "Content-Type": info.metadata?.["content-type"] ?? "application/octet-stream",
+      "Last-Modified": new Date(modifiedMs).toUTCString(),
+      ETag: etag,
+      "Accept-Ranges": "bytes",
+      // A page that somebody stored must not run as the gateway's own.
+      "Content-Security-Policy": "sandbox",
+      "X-Content-Type-Options": "nosniff",
+    };
+    const decision = checkConditions(conditionsOf(exchange), { etag, modifiedMs }, true);
+    if (decision !== "go") {
+      send(exchange, decision, { ETag: etag });
+      return;
+    }
+    const ifRange = request.headers["if-range"];
+    const wanted = ifRange === undefined || ifRange === etag || ifRange === headers["Last-Modified"];
+    const range = wanted && exchange.method === "GET" ? parseRange(request.headers.range, info.size) : "whole";
+    if (range === "unsatisfiable") {
+      send(exchange, 416, { "Content-Range": `bytes */${info.size}` });
+      return;
+    }
+    const whole = range === "whole";
+    headers["Content-Length"] = whole ? info.size : range.length;
+    if (!whole) headers["Content-Range"] = `bytes ${range.offset}-${range.offset + range.length - 1}/${info.size}`;
+    if (exchange.method === "HEAD") {
+      exchange.response.writeHead(200, headers).end();
+      return;
+    }
+    const { signal } = exchange;
+    const result = await this.#context.store.get(path, { signal, ...(whole ? {} : { range }) });
+    try {
+      if (etagOf(result.info) !== etagOf(info)) {
+        throw new HoldfastError("unavailable", "the file was replaced while it was being read; try again");
+      }
+      await sendStream(exchange, whole ? 200 : 206, headers, result.body);
+    } finally {
+      await result.close();
+    }
+  }
+
+  async put(call: Call): Promise<void> {
+    const { exchange, path } = call;
+    const { signal, request } = exchange;
+    if (path === "") throw new DavStatus(405, "the root is a folder");
+    checkClientName(path);
+    if (exchange.rawPath.endsWith("/")) throw new DavStatus(409, "a file's address has no slash at its end");
+    if (request.headers["content-range"] !== undefined) throw new DavStatus(400, "a file is put whole, not in ranges");
+    await this.#context.locks.run(path, async () => {
+      await this.#locks.checkIf(call);
+      const conditional = ["if", "if-match", "if-none-match", "if-unmodified-since"].some(
+        (name) => name in request.headers,
+      );
+      const found = await this.#resources.find(path, signal).catch((error: unknown) => {
+        // With a store down it may not be known what is there. A write is owed to that store, not refused because of it.
+        if (conditional || !isUnknown(error)) throw error;
+        return undefined;
+      });
+      if (found?.kind === "folder") throw new DavStatus(405, "there is a folder at this address");
+      this.#locks.checkLocks(call, path, { member: !found });
+      const target = found ? { etag: `"${etagOf(found.info)}"`, modifiedMs: modifiedOf(found.info) } : undefined;
+      if (checkConditions(conditionsOf(exchange), target, false) !== "go") {
+        throw new DavStatus(412, "a condition of the request does not hold");
+      }
+      if (!found) await this.#resources.requireParent(path, signal);
+      const metadata: Record<string, string> = deadMetadata(found?.info.metadata);
+      const type = request.headers["content-type"];
+      if (type !== undefined) metadata["content-type"] = type;
+      const mtime = /^(\d{1,12})(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
+      if (mtime) {
+        metadata["mtime"] = Number(mtime[0]).toFixed(3);
+        exchange.response.setHeader("X-OC-Mtime", "accepted");
+      }
+      const size = contentLength(exchange) ?? (hasBody(exchange) ? undefined : 0);
+      const body = size === 0 ? toBody("") : toBody(incomingBytes(exchange), { size });
+      const result = await this.#context.store.put(path, body, { signal, metadata });
+      noteWrite(this.#context, exchange, path, result);
+      exchange.fields["bytes"] = result.size;
+      const stored = await this.#resources.stat(path, signal);
+      send(exchange, found ? 204 : 201, stored ? { ETag: `"${etagOf(stored)}"` } : {});
+    });
+  }
+
+  /** A page for people who look at a folder in a browser. */
+  async #index(exchange: Exchange, path: string): Promise<void> {
+    const lines = (await this.#resources.children(path, exchange.signal)).map((child) => {
+      const name = child.path.slice(child.path.lastIndexOf("/") + 1) + (child.kind === "folder" ? "/" : "");
+      return `<li><a href="${escapeXml(hrefOf(child))}">${escapeXml(name)}</a></li>`;
+    });
+    const title = escapeXml(`/${path}`);
+    const page = `<!DOCTYPE html><meta charset="utf-8"><title>${title}</title><h1>${title}</h1><ul>${lines.join("")}</ul>\n`;
+    send(
+      exchange,
+      200,
+      { "Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": "default-src 'none'" },
+      page,
+    );
+  }
+}
