@@ -47,8 +47,9 @@ export function errorTags(error: S3Error): string {
   return tag("Code", error.s3Code) + tag("Message", error.message);
 }
 
+/** A time in whole seconds, as the header Last-Modified has it too: clients compare the two. */
 export function isoDate(ms: number): string {
-  return new Date(ms).toISOString();
+  return new Date(Math.floor(ms / 1000) * 1000).toISOString();
 }
 
 export function aclXml(): string {

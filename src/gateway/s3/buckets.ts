@@ -44,6 +44,7 @@ export class Buckets {
   /** Throws NoSuchBucket where the bucket of a call is not there. */
   async require(call: Call): Promise<void> {
     if (!(await this.exists(call.bucket, call.exchange.signal))) {
+      if (this.fixed === undefined) checkBucketName(call.bucket);
       throw new S3Error("NoSuchBucket", `there is no bucket ${call.bucket}`);
     }
   }
@@ -85,19 +86,18 @@ export class Buckets {
   async create(call: Call): Promise<void> {
     const { exchange, bucket } = call;
     const body = await takeWhole(call);
-    if (body.length > 0) parseXml(body, "CreateBucketConfiguration");
+    const region = body.length > 0 ? parseXml(body, "CreateBucketConfiguration").text("LocationConstraint") : undefined;
     if (this.fixed !== undefined) {
       if (bucket !== this.fixed) throw new S3Error("AccessDenied", `this gateway has the one bucket ${this.fixed}`);
     } else {
-      if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/u.test(bucket) || /\.\.|^\d+\.\d+\.\d+\.\d+$/u.test(bucket)) {
-        throw new S3Error(
-          "InvalidBucketName",
-          "a bucket's name has 3 to 63 lower-case letters, digits, dots and dashes",
-        );
-      }
+      checkBucketName(bucket);
       const name = `${bucket}/${FOLDER_MARKER}`;
       await this.#context.locks.run(name, async () => {
-        if (await this.exists(bucket, exchange.signal)) return;
+        if (await this.exists(bucket, exchange.signal)) {
+          // S3 does so too: making one's own bucket again succeeds in its oldest region only.
+          if (region === undefined || region === "" || region === "us-east-1") return;
+          throw new S3Error("BucketAlreadyOwnedByYou", `the bucket ${bucket} is there already`);
+        }
         const result = await this.#context.store.put(name, toBody(""), { signal: exchange.signal });
         noteWrite(this.#context, exchange, name, result);
       });
@@ -127,5 +127,12 @@ export class Buckets {
     await takeWhole(call);
     checkAcl(exchange);
     send(exchange, 200);
+  }
+}
+
+/** Throws InvalidBucketName for names that no bucket is made with. Folders of a pool may have others. */
+function checkBucketName(bucket: string): void {
+  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/u.test(bucket) || /\.\.|^\d+\.\d+\.\d+\.\d+$/u.test(bucket)) {
+    throw new S3Error("InvalidBucketName", "a bucket's name has 3 to 63 lower-case letters, digits, dots and dashes");
   }
 }

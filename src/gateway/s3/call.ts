@@ -17,9 +17,13 @@ export interface Call {
   readonly key: string;
 }
 
-/** A small body, whole and checked. */
-export async function takeWhole(call: Call): Promise<Buffer> {
-  const incoming = await takeObject(call.exchange, call.auth.payload, MAX_XML_BYTES).catch(noLength);
+/**
+ * A small body, whole and checked. `ofObject`: headers with checksums speak of the object that the request makes, not of
+ * this body.
+ */
+export async function takeWhole(call: Call, ofObject = false): Promise<Buffer> {
+  const { exchange, auth } = call;
+  const incoming = await takeObject(exchange, auth.payload, MAX_XML_BYTES, { ofObject }).catch(noLength);
   return incoming ? readSmall(call.exchange, MAX_XML_BYTES, incoming.body.open()) : Buffer.alloc(0);
 }
 

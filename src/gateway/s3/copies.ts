@@ -7,15 +7,15 @@ import type { Body } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
-import { checkConditions, conditionsOf, parseRange } from "../http-tools.ts";
-import { checkClientName, etagOf } from "../object-facts.ts";
+import { checkConditions, conditionsOf, parseRange, percentDecode } from "../http-tools.ts";
+import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
 import { spooled } from "../spooled.ts";
 import { isoDate, withKeepAlive } from "./answers.ts";
 import type { Buckets } from "./buckets.ts";
-import { decodeUri, takeWhole } from "./call.ts";
+import { takeWhole } from "./call.ts";
 import type { Call } from "./call.ts";
 import { createChecksum } from "./checksums.ts";
-import { checkAcl, requestMetadata } from "./object-headers.ts";
+import { checkAcl, requestMetadata, utf8 } from "./object-headers.ts";
 import type { Objects } from "./objects.ts";
 import { S3Error } from "./s3-error.ts";
 import type { PartFacts, Upload, Uploads } from "./uploads.ts";
@@ -43,7 +43,7 @@ export class Copies {
     const info = await this.#sourceInfo(call, source);
     const from = this.#buckets.nameOf(source.bucket, source.key);
     const to = this.#buckets.nameOf(bucket, key);
-    const replace = exchange.request.headers["x-amz-metadata-directive"]?.toString().toUpperCase() === "REPLACE";
+    const replace = replacesMetadata(exchange);
     if (from === to && !replace) {
       throw new S3Error("InvalidRequest", "an object is copied onto itself only to replace its metadata");
     }
@@ -85,9 +85,19 @@ export class Copies {
         } finally {
           await result.close();
         }
-        return tag("LastModified", isoDate(this.#context.runtime.now())) + tag("ETag", `"${etag}"`);
+        return tag("LastModified", isoDate(await this.#modifiedMs(call))) + tag("ETag", `"${etag}"`);
       });
     });
+  }
+
+  /** When the object of a call was written, as listings will say; the copy is done even where that cannot be asked now. */
+  async #modifiedMs(call: Call): Promise<number> {
+    try {
+      return (await this.#objects.stat(call)).modifiedMs ?? 0;
+    } catch (error) {
+      if (isUnknown(error)) return this.#context.runtime.now();
+      throw error;
+    }
   }
 
   async copyPart(call: Call, upload: Upload, number: number): Promise<void> {
@@ -148,14 +158,34 @@ export class Copies {
   }
 }
 
+function replacesMetadata(exchange: Exchange): boolean {
+  const directive = exchange.request.headers["x-amz-metadata-directive"]?.toString().toUpperCase() ?? "COPY";
+  if (directive !== "COPY" && directive !== "REPLACE") {
+    throw new S3Error("InvalidArgument", "x-amz-metadata-directive must be COPY or REPLACE");
+  }
+  return directive === "REPLACE";
+}
+
+/** Clients should encode the source's path; some do not, or not all of it. What is no encoding stands for itself. */
+function decodedSource(rawPath: string): string {
+  return utf8(rawPath).replace(/(?:%[0-9a-f]{2})+/giu, (encoded) => {
+    try {
+      return percentDecode(encoded);
+    } catch {
+      return encoded;
+    }
+  });
+}
+
 function copySource(exchange: Exchange): { bucket: string; key: string } {
   const header = exchange.request.headers["x-amz-copy-source"]?.toString() ?? "";
   const [rawPath = "", rawQuery = ""] = header.split("?", 2);
-  const text = decodeUri(rawPath).replace(/^\//u, "");
+  const text = decodedSource(rawPath).replace(/^\//u, "");
   const slash = text.indexOf("/");
-  const version = /^versionId=(.*)$/u.exec(rawQuery)?.[1];
-  if (slash < 1 || slash === text.length - 1)
-    throw new S3Error("InvalidArgument", "x-amz-copy-source must be BUCKET/KEY");
+  const version = /^versionId=([^&]*)$/u.exec(rawQuery)?.[1];
+  if (slash < 1 || slash === text.length - 1 || (rawQuery !== "" && version === undefined)) {
+    throw new S3Error("InvalidArgument", "x-amz-copy-source must be BUCKET/KEY, with versionId at most");
+  }
   if (version !== undefined && version !== "null") throw new S3Error("NoSuchVersion", "objects have one version, null");
   return { bucket: text.slice(0, slash), key: text.slice(slash + 1) };
 }

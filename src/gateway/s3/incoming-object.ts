@@ -24,12 +24,19 @@ export interface IncomingObject {
   problem(): unknown;
 }
 
-/** Takes the body of a request. `algorithm`: a checksum to compute though the client sent none. */
+export interface TakeOptions {
+  /** A checksum to compute though the client sent none. */
+  readonly algorithm?: ChecksumAlgorithm | undefined;
+  /** The headers with checksums speak of an object that is not this body. Default false. */
+  readonly ofObject?: boolean;
+}
+
+/** Takes the body of a request. */
 export async function takeObject(
   exchange: Exchange,
   payload: Payload,
   maxBytes: number,
-  algorithm?: ChecksumAlgorithm,
+  { algorithm, ofObject = false }: TakeOptions = {},
 ): Promise<IncomingObject> {
   const { request } = exchange;
   const chunked = payload.kind === "chunks";
@@ -47,7 +54,7 @@ export async function takeObject(
 
   const expectedMd5 = digestHeader(request.headers["content-md5"], 16, "Content-MD5");
   const expected = new Map<ChecksumAlgorithm, Buffer>();
-  for (const algorithm of checksumAlgorithms) {
+  for (const algorithm of ofObject ? [] : checksumAlgorithms) {
     const value = digestHeader(
       request.headers[`x-amz-checksum-${algorithm}`],
       undefined,

@@ -81,7 +81,9 @@ export class Multipart {
     await this.#buckets.require(call);
     const upload = await this.#uploads.find(uploadId, bucket, key);
     if (exchange.request.headers["x-amz-copy-source"] !== undefined) return this.#copies.copyPart(call, upload, number);
-    const incoming = await takeObject(exchange, call.auth.payload, MAX_PUT_BYTES, upload.algorithm);
+    const incoming = await takeObject(exchange, call.auth.payload, MAX_PUT_BYTES, {
+      algorithm: upload.algorithm,
+    });
     let part: PartFacts;
     try {
       const facts = (): Pick<PartFacts, "md5" | "checksums"> => ({
@@ -99,8 +101,9 @@ export class Multipart {
 
   async complete(call: Call, uploadId: string): Promise<void> {
     const { exchange, bucket, key } = call;
-    const document = parseXml(await takeWhole(call), "CompleteMultipartUpload");
+    const text = await takeWhole(call, true);
     await this.#buckets.require(call);
+    const document = parseXml(text, "CompleteMultipartUpload");
     const location = `http://${exchange.request.headers.host ?? ""}/${percentEncode(bucket)}/${encodePath(key)}`;
     const answer = (etag: string): string =>
       tag("Location", location) + tag("Bucket", bucket) + tag("Key", key) + tag("ETag", `"${etag}"`);

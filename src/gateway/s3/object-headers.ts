@@ -56,7 +56,7 @@ export function requestMetadata(exchange: Exchange): Record<string, string> {
 }
 
 /** Headers reach us as Latin-1; clients send UTF-8. */
-function utf8(value: string): string {
+export function utf8(value: string): string {
   return Buffer.from(value, "latin1").toString("utf8");
 }
 

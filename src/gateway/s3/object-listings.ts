@@ -40,7 +40,7 @@ export class ObjectListings {
     const encode = encoder(query);
     const token = query.get("continuation-token");
     const startAfter = query.get("start-after");
-    const after = token === undefined ? (startAfter ?? "") : decodeToken(token);
+    const after = token === undefined || token === "" ? (startAfter ?? "") : decodeToken(token);
     const page = await this.#page(call, prefix, delimiter, after, max);
     const owner = query.get("fetch-owner") === "true";
     sendXml(
@@ -108,7 +108,7 @@ export class ObjectListings {
         tag("VersionIdMarker", query.get("version-id-marker") ?? "") +
         (page.truncated ? tag("NextKeyMarker", encode(page.last)) + tag("NextVersionIdMarker", "null") : "") +
         tag("MaxKeys", max) +
-        (delimiter === "" ? "" : tag("Delimiter", encode(delimiter))) +
+        tag("Delimiter", query.has("delimiter") ? encode(delimiter) : undefined) +
         tag("EncodingType", query.get("encoding-type")) +
         tag("IsTruncated", page.truncated) +
         versions +

@@ -101,6 +101,9 @@ export class Objects {
       if (!isUnknown(error)) throw error;
     });
     checkAcl(exchange);
+    for (const name of ["if-modified-since", "if-unmodified-since"]) {
+      if (name in exchange.request.headers) throw new S3Error("NotImplemented", `a put takes no ${name}`);
+    }
     const metadata = requestMetadata(exchange);
     const name = this.#buckets.nameOf(bucket, key);
     await this.whileConditionsHold(call, name, async () => {
@@ -128,8 +131,9 @@ export class Objects {
 
   async deleteMany(call: Call): Promise<void> {
     const { exchange, bucket } = call;
-    const document = parseXml(await takeWhole(call), "Delete");
+    const text = await takeWhole(call);
     await this.#buckets.require(call);
+    const document = parseXml(text, "Delete");
     const objects = document.all("Object");
     const quiet = document.text("Quiet") === "true";
     if (objects.length === 0 || objects.length > 1000) {
@@ -138,7 +142,8 @@ export class Objects {
     const keys = objects.map((object) => {
       const key = object.text("Key");
       const version = object.text("VersionId");
-      if (key === undefined || key === "") throw new S3Error("MalformedXML", "an object without a key");
+      if (key === undefined) throw new S3Error("MalformedXML", "an object without a key");
+      if (key === "") throw new S3Error("UserKeyMustBeSpecified", "a key of no characters");
       return { key, version };
     });
     const results: string[] = keys.map(() => "");

@@ -25,7 +25,7 @@ export function encodeToken(key: string): string {
 }
 
 export function decodeToken(token: string): string {
-  if (token === "" || !/^[A-Za-z0-9_-]+$/u.test(token)) {
+  if (!/^[A-Za-z0-9_-]+$/u.test(token)) {
     throw new S3Error("InvalidArgument", "the continuation token is not one of this gateway's");
   }
   return Buffer.from(token, "base64url").toString("utf8");

@@ -52,6 +52,7 @@ const statuses = {
   ServiceUnavailable: 503,
   SignatureDoesNotMatch: 403,
   SlowDown: 503,
+  UserKeyMustBeSpecified: 400,
   XAmzContentSHA256Mismatch: 400,
 } as const;
 

@@ -42,6 +42,9 @@ const absentSettings = [
   ["object-lock", "ObjectLockConfigurationNotFoundError"],
 ] as const;
 
+/** Both are there in S3's answers, and clients print both. */
+const ID_HEADERS = ["x-amz-request-id", "x-amz-id-2"];
+
 export function createS3Gateway(context: GatewayContext, options: S3GatewayOptions): Gateway {
   return new S3Gateway(context, options);
 }
@@ -77,7 +80,7 @@ class S3Gateway implements Gateway {
       this.#context.runtime.now(),
     );
     if (auth.credential) exchange.fields["user"] = auth.credential.user;
-    exchange.response.setHeader("x-amz-request-id", exchange.id);
+    for (const name of ID_HEADERS) exchange.response.setHeader(name, exchange.id);
     if (exchange.method !== "GET" && exchange.method !== "HEAD") {
       if (auth.credential?.readOnly) throw new S3Error("AccessDenied", "this access key may only read");
       if (auth.signature !== undefined && !this.#replays.admit(auth.signature, this.#context.runtime.now())) {
@@ -104,7 +107,8 @@ class S3Gateway implements Gateway {
   fail(exchange: Exchange, error: unknown): void {
     const problem = toS3Error(error);
     exchange.fields["code"] = problem.s3Code;
-    const headers: OutgoingHttpHeaders = { "Content-Type": "application/xml", "x-amz-request-id": exchange.id };
+    const headers: OutgoingHttpHeaders = { "Content-Type": "application/xml" };
+    for (const name of ID_HEADERS) headers[name] = exchange.id;
     if (isHoldfastError(problem.cause) && problem.cause.retryAfterMs !== undefined) {
       headers["Retry-After"] = Math.ceil(problem.cause.retryAfterMs / 1000);
     }
