@@ -43,3 +43,7 @@ export function weightedOrder(targets: readonly Member[], turn: number): readonl
   const position = first === undefined ? 0 : targets.indexOf(first);
   return turnOrder(targets, position);
 }
+
+export function compareNumbers(a: number, b: number): number {
+  return a === b ? 0 : a < b ? -1 : 1;
+}

@@ -7,7 +7,7 @@ import type { LedgerIndex } from "../../src/ledger/ledger-index.ts";
 import { Member } from "../../src/ledger/member.ts";
 import { silentLogger } from "../../src/log.ts";
 import { PoolStore } from "../../src/modes/pool-store.ts";
-import type { PoolStoreOptions } from "../../src/modes/pool-store.ts";
+import type { PoolStoreOptions } from "../../src/modes/pool-context.ts";
 import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
 import { replayable } from "../../src/replayable.ts";
 import { systemRuntime } from "../../src/runtime.ts";

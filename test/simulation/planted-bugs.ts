@@ -11,6 +11,8 @@ export interface PlantedBug {
 }
 
 const POOL_STORE = "src/modes/pool-store.ts";
+const PUTS = "src/modes/pool-puts.ts";
+const DELETES = "src/modes/pool-deletes.ts";
 const LEDGER = "src/ledger/ledger.ts";
 const RECORD = "src/ledger/record.ts";
 const READ = "src/modes/verified-read.ts";
@@ -19,12 +21,13 @@ const ASSESS = "src/repair/assess.ts";
 export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a put is tried for ever while the last store fails",
-    file: POOL_STORE,
-    find: "        await member.store.put(name, branchBody(branch, body, agree), { signal: ends });\n",
+    file: PUTS,
+    find: "        const { owed } = await member.store.put(name, branchBody(branch, body, agree), { signal: ends });\n",
     replace: `        const shared = branchBody(branch, body, agree);
+        let owed: readonly Debt[] | undefined;
         for (;;) {
           try {
-            await member.store.put(name, shared, { signal: ends });
+            ({ owed } = await member.store.put(name, shared, { signal: ends }));
             break;
           } catch (error) {
             if (member !== taking.at(-1)) throw error;
@@ -40,13 +43,13 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "a put is acknowledged before its record is durable",
-    file: POOL_STORE,
+    file: PUTS,
     find: "const errors = await Promise.all(holders.map(async (member) => [member, await appended.get(member)] as const));",
     replace: "const errors: (readonly [Member, HoldfastError | undefined])[] = [];",
   },
   {
     name: "a debt is cleared before there is a copy",
-    file: POOL_STORE,
+    file: PUTS,
     find: 'copies[member.id] = { state: "copy", rev, reason: error.code };',
     replace: 'copies[member.id] = { state: "holds", rev };',
   },
@@ -70,13 +73,13 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "an overwrite writes no intent",
-    file: POOL_STORE,
+    file: PUTS,
     find: "    if (isNew) {",
     replace: "    if (isNew || base !== undefined) {",
   },
   {
     name: "a store that has the bytes and not the record counts as a holder",
-    file: POOL_STORE,
+    file: PUTS,
     find: "const lost = errors.filter(([, error]) => error !== undefined);",
     replace: "const lost = errors.filter(([, error]) => error === null);",
   },
@@ -106,10 +109,10 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "bytes are deleted before the tombstone is durable",
-    file: POOL_STORE,
+    file: DELETES,
     find: "    // The tombstone says first that every store owes the delete",
     replace:
-      "    await Promise.all(this.ledger.members.map((member) => member.store.delete(name).catch(() => undefined)));\n    // The tombstone says first that every store owes the delete",
+      "    await Promise.all(this.#pool.ledger.members.map((member) => member.store.delete(name).catch(() => undefined)));\n    // The tombstone says first that every store owes the delete",
   },
   {
     name: "a read goes on at the wrong piece",
@@ -146,7 +149,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "a striped put is recorded on a store that failed it",
-    file: POOL_STORE,
+    file: PUTS,
     find: "if (stored !== undefined && !missed.has(member)) {",
     replace: "if (stored !== undefined) {",
   },

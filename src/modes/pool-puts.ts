@@ -1,0 +1,565 @@
+/**
+ * Puts of a pool. The two modes differ in where bytes go (`#putMirror`, `#putStripe`); when what is durable is the same for
+ * both: see docs/decisions/0001-ledger.md for why each step comes when it does.
+ */
+import { checkedBytes } from "../body.ts";
+import { ContentDigest } from "../digest.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import { versionMs } from "../ledger/hybrid-clock.ts";
+import type { Version } from "../ledger/hybrid-clock.ts";
+import type { Member } from "../ledger/member.ts";
+import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
+import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
+import type { PoolPutResult } from "../pool.ts";
+import type { Body, Debt, ObjectMetadata, PutOptions } from "../store.ts";
+import { checkHeld } from "./capabilities.ts";
+import { copyTo } from "./copy.ts";
+import { fanOut } from "./fan-out.ts";
+import type { FanOutBranch } from "./fan-out.ts";
+import { compareNumbers, turnOrder, weightedOrder } from "./placement.ts";
+import { debtsBelow, formerStores, tooFew } from "./pool-answers.ts";
+import { DEFAULT_LEASE_MS, pendingKey } from "./pool-context.ts";
+import type { PoolContext } from "./pool-context.ts";
+import type { PoolDeletes } from "./pool-deletes.ts";
+
+const MAX_METADATA_BYTES = 8192;
+/** How long, at least, stores may take longer than the first `min`, in milliseconds. */
+const GRACE_MS = 100;
+/** How long a store may hold up the reading of the source when others need not wait for it, in milliseconds. */
+const PATIENCE_MS = 1000;
+/** How long what was said of a store's free space is used, in milliseconds. */
+const FREE_SPACE_MS = 10_000;
+
+export class PoolPuts {
+  readonly #pool: PoolContext;
+  readonly #deletes: PoolDeletes;
+  readonly #free = new Map<Member, { readonly atMs: number; readonly bytes: number | undefined }>();
+  readonly #renewals = new Map<string, () => void>();
+
+  constructor(pool: PoolContext, deletes: PoolDeletes) {
+    this.#pool = pool;
+    this.#deletes = deletes;
+  }
+
+  /** To be called while nobody else in this process changes the name. */
+  async put(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+    await this.#pool.ledger.initialise();
+    checkHeld(name, this.#pool.capabilities);
+    this.#refuseNeighbours(name);
+    try {
+      return this.#pool.modeFor(name) === "mirror"
+        ? await this.#putMirror(name, body, options)
+        : await this.#putStripe(name, body, options);
+    } finally {
+      this.#stopRenewing(name);
+      this.#pool.ledger.maintainSoon();
+    }
+  }
+
+  /** Folders cannot hold both `a` and `a/b`; where they stand on different ones, repair could not move them. */
+  #refuseNeighbours(name: string): void {
+    if (this.#pool.capabilities.prefixNames) return;
+    const { index } = this.#pool.ledger;
+    const refuse = (other: string): never => {
+      throw new HoldfastError(
+        "conflict",
+        `${JSON.stringify(this.#pool.shownName(other))} exists, and a folder cannot hold both`,
+      );
+    };
+    for (let at = name.indexOf("/"); at !== -1; at = name.indexOf("/", at + 1)) {
+      const above = name.slice(0, at);
+      if (isPut(currentRecord(index.get(above)))) refuse(above);
+    }
+    if (isPut(currentRecord(index.get(name)))) return;
+    for (const [below, state] of index.iterate(`${name}/`)) if (isPut(currentRecord(state))) refuse(below);
+  }
+
+  async #putMirror(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+    const targets = this.#pool.targets(name);
+    if (targets.length === 0) throw new HoldfastError("unavailable", "every store of the pool is being drained");
+    const failed = new Map<Member, HoldfastError>();
+    for (const member of targets) if (!member.ready) failed.set(member, member.trouble());
+    this.#refuseOnAbort(failed);
+    const begun = await this.#begin(name, targets, failed);
+    const taking = targets.filter((member) => !failed.has(member));
+    if (taking.length < this.#pool.min || (this.#pool.onfail === "abort" && failed.size > 0)) {
+      this.#cancel(begun);
+      this.#refuseOnAbort(failed);
+      throw tooFew(this.#pool, targets, failed);
+    }
+
+    const late =
+      this.#pool.options.wait === "min" && this.#pool.onfail === "continue"
+        ? new Map<Member, Promise<boolean>>()
+        : undefined;
+    const stored = await this.#spread(begun, body, taking, failed, options.signal, late);
+    const holders = taking.filter((member) => !failed.has(member));
+    if (stored === undefined || holders.length === 0) {
+      this.#refuseOnAbort(failed);
+      throw tooFew(this.#pool, targets, failed);
+    }
+    const result = await this.#commit(begun, stored, holders, failed, options);
+    if (late !== undefined && late.size > 0) {
+      this.#pool.keepUntil(name, this.#finishLate(result.record, result.holders, late));
+    }
+    // After the commit, so that what the half-done put left is one state, and known.
+    this.#refuseOnAbort(failed);
+    if (result.holders.length < this.#pool.min) throw tooFew(this.#pool, targets, failed);
+    return result.answer;
+  }
+
+  /** Sends the body to every member of `taking` at once. Members that fail are added to `failed`. */
+  async #spread(
+    begun: Begun,
+    body: Body,
+    taking: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    signal: AbortSignal | undefined,
+    late?: Map<Member, Promise<boolean>>,
+  ): Promise<Content | undefined> {
+    const { name } = begun;
+    const digest = new ContentDigest(body.size);
+    // A store that has to begin anew reads the source for itself; it must read the same.
+    let content: Content | undefined;
+    const agree = (read: Content): void => {
+      content ??= read;
+      if (content.sha256 !== read.sha256) {
+        throw new HoldfastError("conflict", "the source changed while it was read", { operation: "put", object: name });
+      }
+    };
+    const stop = new AbortController();
+    const ends = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+    const fan = fanOut(checkedBytes(body, ends), {
+      readers: taking.length,
+      onChunk: (chunk) => digest.update(chunk),
+      onEnd: () => agree(digest.finish()),
+      signal: ends,
+      ...(late === undefined
+        ? {}
+        : { enough: { readers: this.#pool.min, patienceMs: PATIENCE_MS, runtime: this.#pool.runtime } }),
+    });
+    let sourceError: HoldfastError | undefined;
+    const source = fan.source.then(
+      () => undefined,
+      (error: unknown) => {
+        sourceError = toHoldfastError(error).within({ operation: "put", object: name });
+      },
+    );
+    const put = async (member: Member, branch: FanOutBranch | undefined): Promise<boolean> => {
+      if (branch === undefined) return false;
+      try {
+        const { owed } = await member.store.put(name, branchBody(branch, body, agree), { signal: ends });
+        if (owed !== undefined && owed.length > 0) begun.below.set(member, owed);
+        return true;
+      } catch (error) {
+        const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: name });
+        failed.set(member, failure);
+        if (this.#pool.onfail === "abort" && sourceError === undefined) stop.abort(failure);
+        return false;
+      } finally {
+        branch.stop();
+      }
+    };
+    const puts = new Map(taking.map((member, index) => [member, put(member, fan.branches[index])]));
+    if (late === undefined) await Promise.all(puts.values());
+    else await this.#waitForEnough(puts, failed, late);
+    // No store listens any more: then the source is not waited for, it may never give another byte.
+    if (taking.every((member) => failed.has(member) && late?.has(member) !== true)) stop.abort();
+    else await source;
+    // No store can have the whole of what never ended, so there is nothing left to settle.
+    const delivered = content !== undefined || (body.size !== undefined && digest.size >= body.size);
+    if (!delivered) this.#cancel(begun);
+    throwIfAborted(signal);
+    if (sourceError !== undefined) throw sourceError;
+    return content;
+  }
+
+  /** Resolves when all puts have ended, or enough have and the others had as long again; those are then `late`. */
+  async #waitForEnough(
+    puts: ReadonlyMap<Member, Promise<boolean>>,
+    failed: Map<Member, HoldfastError>,
+    late: Map<Member, Promise<boolean>>,
+  ): Promise<void> {
+    const started = this.#pool.runtime.monotonicMs();
+    const waiting = new Set(puts.keys());
+    let taken = 0;
+    let cancel = (): void => undefined;
+    await new Promise<void>((resolve) => {
+      for (const [member, put] of puts) {
+        void put.then((ok) => {
+          waiting.delete(member);
+          if (ok) taken++;
+          if (waiting.size === 0) resolve();
+          else if (ok && taken === this.#pool.min) {
+            const again = Math.max(GRACE_MS, this.#pool.runtime.monotonicMs() - started);
+            cancel = this.#pool.runtime.timer(again, resolve);
+          }
+        });
+      }
+    });
+    cancel();
+    for (const [member, put] of puts) {
+      if (!waiting.has(member)) continue;
+      late.set(member, put);
+      const message = `${member.label} is slower than the others and still being written to`;
+      failed.set(member, new HoldfastError("timeout", message, { store: member.label, operation: "put" }));
+    }
+  }
+
+  /** Sees the puts that were not waited for to their end, and brings what failed of them by a copy. */
+  async #finishLate(
+    record: PutRecord,
+    holders: readonly Member[],
+    late: ReadonlyMap<Member, Promise<boolean>>,
+  ): Promise<void> {
+    await Promise.all(
+      [...late].map(async ([member, put]) => {
+        try {
+          if (!(await put)) await copyTo(record, holders, member, undefined);
+        } catch (error) {
+          this.#pool.logger.warn("copy still owed", {
+            object: record.name,
+            store: member.label,
+            reason: toHoldfastError(error).message,
+          });
+          return;
+        }
+        if (member.id === undefined) return;
+        const mark: CopyMark = { state: "holds", rev: this.#pool.ledger.stamp(record) };
+        this.#pool.ledger.appendLater([{ ...record, copies: { [member.id]: mark } }]);
+      }),
+    );
+  }
+
+  /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
+  #cancel(begun: Begun): void {
+    if (!begun.hasIntent) {
+      this.#pool.ledger.index.setFact(pendingKey(begun.name), undefined);
+      return;
+    }
+    const current = currentRecord(begun.state);
+    if (current !== undefined) {
+      this.#pool.ledger.appendLater([{ ...current, copies: {}, settles: [begun.version] }]);
+    }
+  }
+
+  async #putStripe(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+    const targets = this.#pool.targets(name);
+    const order = await this.#order(name, targets);
+    const failed = new Map<Member, HoldfastError>();
+    if (order[0] !== undefined && !order[0].ready) failed.set(order[0], order[0].trouble());
+    this.#refuseOnAbort(failed);
+    // A store that has not heard of the intent takes no bytes; that the others have heard of it does not matter to it.
+    const deaf = new Map<Member, HoldfastError>();
+    const begun = await this.#begin(name, order, deaf);
+    // Stores on which this put may have left its bytes.
+    const missed = new Map<Member, HoldfastError>();
+    const replay =
+      this.#pool.onfail === "continue" && order.length > 1 ? this.#pool.options.replayable(body) : undefined;
+    try {
+      for (const member of order) {
+        throwIfAborted(options.signal);
+        const reason = deaf.get(member) ?? (member.ready ? undefined : member.trouble());
+        if (reason !== undefined) {
+          failed.set(member, reason);
+          this.#refuseOnAbort(failed);
+          continue;
+        }
+        const stored = await this.#spread(begun, replay?.body ?? body, [member], missed, options.signal);
+        if (stored !== undefined && !missed.has(member)) {
+          const { answer, holders } = await this.#commit(begun, stored, [member], missed, options);
+          if (holders.length > 0) {
+            for (const [store, error] of failed)
+              this.#pool.logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
+            return answer;
+          }
+        }
+        for (const [store, error] of missed) failed.set(store, error);
+        this.#refuseOnAbort(failed);
+      }
+    } finally {
+      await replay?.dispose();
+    }
+    throw tooFew(this.#pool, targets, failed);
+  }
+
+  /** An object stays where it is: what need not move leaves nothing behind that would have to be deleted. */
+  async #order(name: string, targets: readonly Member[]): Promise<readonly Member[]> {
+    const current = currentRecord(this.#pool.ledger.index.get(name));
+    const holder = targets.find(
+      (member) => member.ready && member.id !== undefined && current?.copies[member.id]?.state === "holds",
+    );
+    const order = await this.#turn(targets);
+    return holder === undefined ? order : [holder, ...order.filter((member) => member !== holder)];
+  }
+
+  /** Whose turn it is: counted in the local index, so that many runs of one put each go round too. */
+  async #turn(targets: readonly Member[]): Promise<readonly Member[]> {
+    const known = this.#pool.ledger.index.getFact("turn");
+    const turn = known === undefined ? Math.floor(this.#pool.runtime.random() * 1024) : Number(known);
+    this.#pool.ledger.index.setFact("turn", String((turn + 1) % 1_000_000_007));
+    if (this.#pool.options.place === "weighted") return weightedOrder(targets, turn);
+    const order = turnOrder(targets, turn);
+    if (this.#pool.options.place !== "free") return order;
+    const free = new Map(
+      await Promise.all(order.map(async (member) => [member, await this.#freeBytes(member)] as const)),
+    );
+    return [...order].sort((a, b) => compareNumbers(free.get(b) ?? -1, free.get(a) ?? -1));
+  }
+
+  /** What a store says of its free space; undefined where it does not tell. */
+  async #freeBytes(member: Member): Promise<number | undefined> {
+    if (!member.ready || member.store.freeBytes === undefined) return undefined;
+    const now = this.#pool.runtime.monotonicMs();
+    const known = this.#free.get(member);
+    if (known !== undefined && now - known.atMs < FREE_SPACE_MS) return known.bytes;
+    const bytes = await member.store.freeBytes().catch(() => undefined);
+    this.#free.set(member, { atMs: now, bytes });
+    return bytes;
+  }
+
+  /**
+   * What is durable before the first byte changes. A name that may exist gets an intent on every store that will take
+   * bytes; a store where it could not be written is out of this put. A new name gets a mark in the local index.
+   */
+  async #begin(name: string, targets: readonly Member[], failed: Map<Member, HoldfastError>): Promise<Begun> {
+    const state = this.#pool.ledger.index.get(name);
+    const version = this.#pool.ledger.stamp(...(state?.records ?? []));
+    const base = highestVersion(state);
+    const isNew =
+      state === undefined &&
+      this.#pool.ledger.soleWriter &&
+      this.#pool.ledger.index.getFact(pendingKey(name)) === undefined &&
+      this.#pool.ledger.members.every((member) => this.#pool.ledger.isCensused(member));
+    if (isNew) {
+      this.#pool.ledger.index.setFact(pendingKey(name), version);
+      return { name, version, base, state, hasIntent: false, below: new Map() };
+    }
+    const copies: Record<StoreId, CopyMark> = {};
+    // Only stores that may get bytes: what stands on another one is certainly not this write's.
+    for (const member of targets) {
+      if (member.id !== undefined && member.ready && !failed.has(member)) {
+        copies[member.id] = { state: "copy", rev: version };
+      }
+    }
+    const intent: ObjectRecord = { name, version, base, kind: "intent", copies };
+    const appended = this.#pool.ledger.append({ objects: [intent] });
+    this.#renew(intent);
+    await Promise.all(
+      targets.map(async (member) => {
+        if (failed.has(member)) return;
+        const error = await appended.get(member);
+        if (error !== undefined) failed.set(member, error);
+      }),
+    );
+    return { name, version, base, state, hasIntent: true, below: new Map() };
+  }
+
+  /** An intent says that its writer is alive; while a long put runs, it says so again. */
+  #renew(intent: ObjectRecord): void {
+    const { name } = intent;
+    const every = (this.#pool.options.leaseMs ?? DEFAULT_LEASE_MS) / 4;
+    this.#renewals.set(
+      name,
+      this.#pool.runtime.timer(every, () => {
+        const rev = this.#pool.ledger.stamp(intent);
+        const copies = Object.fromEntries(Object.entries(intent.copies).map(([id, mark]) => [id, { ...mark, rev }]));
+        this.#pool.ledger.append({ objects: [{ ...intent, copies }] });
+        this.#renew(intent);
+      }),
+    );
+  }
+
+  #stopRenewing(name: string): void {
+    this.#renewals.get(name)?.();
+    this.#renewals.delete(name);
+  }
+
+  /**
+   * Makes the record of a put durable on the stores that took its bytes, before the caller is told. A store that has
+   * the bytes and not the record counts as one that missed the put; that, too, is recorded on the others first.
+   */
+  async #commit(
+    begun: Begun,
+    content: Content,
+    took: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    options: PutOptions,
+  ): Promise<{ answer: PoolPutResult; record: PutRecord; holders: readonly Member[] }> {
+    const { name } = begun;
+    const version = await this.#versionToCommit(begun);
+    const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
+    checkMetadata(metadata);
+    // Of a new name that is on every store, each one that answers later has the object, with its record or without.
+    if (!begun.hasIntent && failed.size === 0 && took.length === this.#pool.ledger.members.length) {
+      const { record } = this.#recordOf(begun, version, version, content, took, failed, metadata);
+      await this.#pool.ledger.appendKnown(record, pendingKey(name));
+      const answer = { size: content.size, sha256: content.sha256, owed: this.#owedBelow(begun, took) };
+      return { answer, record, holders: took };
+    }
+    let holders = took;
+    let record: PutRecord;
+    let owedDeletes: readonly Member[];
+    // The marks of the intent, and of an earlier attempt, were made before: these come after them.
+    const isFirst = !begun.hasIntent && failed.size === 0;
+    for (
+      let rev: Version = isFirst ? version : this.#pool.ledger.clock.next();
+      ;
+      rev = this.#pool.ledger.clock.next()
+    ) {
+      ({ record, owedDeletes } = this.#recordOf(begun, version, rev, content, holders, failed, metadata));
+      const appended = this.#pool.ledger.append({ objects: [record] });
+      const errors = await Promise.all(holders.map(async (member) => [member, await appended.get(member)] as const));
+      const lost = errors.filter(([, error]) => error !== undefined);
+      for (const [member, error] of lost) if (error !== undefined) failed.set(member, error);
+      holders = holders.filter((member) => !failed.has(member));
+      if (lost.length === 0 || holders.length === 0) break;
+    }
+    if (holders.length > 0 && !begun.hasIntent) this.#pool.ledger.index.setFact(pendingKey(name), undefined);
+    const deletes = await this.#deletes.deleteFrom(record, owedDeletes);
+    const sinceMs = versionMs(version);
+    const owed: Debt[] = [];
+    if (this.#pool.modeFor(name) === "mirror") {
+      for (const [member, error] of failed) {
+        owed.push({
+          object: this.#pool.shownName(name),
+          store: member.label,
+          owes: "copy",
+          sinceMs,
+          reason: error.message,
+        });
+      }
+    }
+    owed.push(...deletes);
+    if (owed.length > 0) {
+      this.#pool.logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
+    }
+    owed.push(...this.#owedBelow(begun, holders));
+    return { answer: { size: content.size, sha256: content.sha256, owed }, record, holders };
+  }
+
+  /** What stores that are pools themselves owe of a put, by their own ledgers. They have logged it. */
+  #owedBelow({ below }: Begun, holders: readonly Member[]): readonly Debt[] {
+    return holders.flatMap((member) => debtsBelow(member, below.get(member)));
+  }
+
+  /** The record of a put, with marks of revision `rev`, and the members that owe a delete by it. */
+  #recordOf(
+    begun: Begun,
+    version: Version,
+    rev: Version,
+    content: Content,
+    holders: readonly Member[],
+    failed: ReadonlyMap<Member, HoldfastError>,
+    metadata: ObjectMetadata | undefined,
+  ): { readonly record: PutRecord; readonly owedDeletes: readonly Member[] } {
+    const { name, base, state } = begun;
+    const mirrored = this.#pool.modeFor(name) === "mirror";
+    const copies: Record<StoreId, CopyMark> = {};
+    const owedDeletes: Member[] = [];
+    for (const member of this.#pool.ledger.members) {
+      if (member.id === undefined) continue;
+      const error = failed.get(member);
+      if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
+      else if (error !== undefined && mirrored) copies[member.id] = { state: "copy", rev, reason: error.code };
+      else if (error !== undefined || this.#mayHold(member, begun)) {
+        copies[member.id] = { state: "delete", rev };
+        owedDeletes.push(member);
+      }
+    }
+    for (const id of formerStores(state)) copies[id] ??= { state: "delete", rev };
+    const former = currentRecord(state);
+    const record: PutRecord = {
+      name,
+      version,
+      base,
+      kind: "put",
+      content,
+      copies,
+      ...(version === begun.version ? {} : { settles: [begun.version] }),
+      ...(isPut(former) ? { former: former.content.sha256 } : {}),
+      ...(metadata === undefined ? {} : { metadata }),
+    };
+    return { record, owedDeletes };
+  }
+
+  /**
+   * The version a put was begun with, unless another write that began later took its intent for history. The bytes of the
+   * two may stand on the stores in any order: so both records must stand, and this put takes a version of its own again.
+   */
+  async #versionToCommit(begun: Begun): Promise<Version> {
+    if (!begun.hasIntent) return begun.version;
+    if (!this.#pool.ledger.soleWriter) await this.#pool.ledger.hear();
+    const records = this.#pool.ledger.index.get(begun.name)?.records ?? [];
+    const isHistory = records.some((record) => record.version !== begun.version && record.base >= begun.version);
+    return isHistory ? this.#pool.ledger.stamp(...records) : begun.version;
+  }
+
+  /** Whether a copy of an earlier version may stand on a member that this put did not go to. */
+  #mayHold(member: Member, begun: Begun): boolean {
+    if (member.id === undefined) return false;
+    if (formerStores(begun.state).has(member.id)) return true;
+    // An object from before the ledger may stand anywhere; a put of this name that did not end as well.
+    return (
+      begun.hasIntent &&
+      this.#pool.modeFor(begun.name) === "stripe" &&
+      (begun.state === undefined || !this.#pool.ledger.isCensused(member))
+    );
+  }
+
+  #refuseOnAbort(failed: ReadonlyMap<Member, HoldfastError>): void {
+    const first = [...failed.values()].find((error) => error.code !== "aborted") ?? failed.values().next().value;
+    if (this.#pool.onfail === "abort" && first !== undefined) {
+      throw new HoldfastError(first.code, first.message, {
+        store: first.store,
+        operation: "put",
+        cause: first,
+        errors: [...failed.values()],
+        retryable: first.retryable,
+        retryAfterMs: first.retryAfterMs,
+      });
+    }
+  }
+}
+
+/** A put that has begun. */
+interface Begun {
+  readonly name: string;
+  readonly version: Version;
+  readonly base: Version;
+  readonly state: NameState | undefined;
+  readonly hasIntent: boolean;
+  /** What members that are pools themselves still owe of it. */
+  readonly below: Map<Member, readonly Debt[]>;
+}
+
+function branchBody(branch: FanOutBranch, body: Body, agree: (read: Content) => void): Body {
+  let opened = false;
+  return {
+    size: body.size,
+    reopenable: body.reopenable,
+    open() {
+      // The first reading shares the source; only a store that has to begin anew reads it for itself.
+      if (opened) return digested(body, agree);
+      opened = true;
+      return branch;
+    },
+  };
+}
+
+/** A body read once more, whose end is an error where it was not the same as before. */
+async function* digested(body: Body, agree: (read: Content) => void): AsyncGenerator<Uint8Array> {
+  const digest = new ContentDigest(body.size);
+  for await (const chunk of body.open()) {
+    digest.update(chunk);
+    yield chunk;
+  }
+  agree(digest.finish());
+}
+
+/** Throws `invalid` where metadata is more than a record should carry. */
+export function checkMetadata(metadata: ObjectMetadata | undefined): void {
+  if (metadata !== undefined && Buffer.byteLength(JSON.stringify(metadata)) > MAX_METADATA_BYTES) {
+    throw new HoldfastError("invalid", `metadata may have at most ${MAX_METADATA_BYTES} bytes`);
+  }
+}

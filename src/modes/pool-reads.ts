@@ -1,0 +1,269 @@
+/** Reads of a pool: the current version from whichever store gives it right; what has no record, from whoever has it. */
+import { ContentDigest } from "../digest.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { Member } from "../ledger/member.ts";
+import { currentRecord, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
+import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
+import type { PoolObjectInfo } from "../pool.ts";
+import { resolveRange } from "../ranges.ts";
+import type { GetOptions, GetResult, OperationOptions } from "../store.ts";
+import { compareNumbers } from "./placement.ts";
+import { infoOf } from "./pool-answers.ts";
+import type { PoolContext } from "./pool-context.ts";
+import { unrecordedRead } from "./unrecorded-read.ts";
+import { noGoodCopy, verifiedRead } from "./verified-read.ts";
+import type { Source } from "./verified-read.ts";
+
+export class PoolReads {
+  readonly #pool: PoolContext;
+
+  constructor(pool: PoolContext) {
+    this.#pool = pool;
+  }
+
+  async get(inner: string, name: string, options: GetOptions): Promise<GetResult> {
+    let state = this.#pool.ledger.index.get(inner);
+    for (let again = true; ; again = false) {
+      try {
+        return await this.#getFrom(state, inner, name, options);
+      } catch (error) {
+        throwIfAborted(options.signal);
+        // What this machine knows may be behind another's: ask the stores once more before giving up.
+        if (!again || (error instanceof HoldfastError && error.code === "invalid")) throw error;
+        // A write of this process that is under way has changed copies that its record does not yet name.
+        await this.#pool.lockOf(inner);
+        await this.#pool.ledger.hear();
+        const fresh = this.#pool.ledger.index.get(inner);
+        if (JSON.stringify(fresh) === JSON.stringify(state)) throw error;
+        state = fresh;
+      }
+    }
+  }
+
+  async #getFrom(state: NameState | undefined, inner: string, name: string, options: GetOptions): Promise<GetResult> {
+    const current = currentRecord(state);
+    const unheard = this.#pool.mayHide(inner).map((member) => member.label);
+    if (state === undefined || current === undefined) return this.#getUnrecorded(state, inner, name, unheard, options);
+    let failure: unknown;
+    // The newest version decides. Only when every store has answered and none has it good is an older one, written at
+    // the same time elsewhere, what the object is.
+    for (const record of state.records) {
+      if (record.kind === "intent") continue;
+      if (!isPut(record)) throw this.#pool.absent(inner, "get");
+      try {
+        return await this.#getVersion(record, inner, name, unheard, options);
+      } catch (error) {
+        failure ??= error;
+        const isLost = error instanceof HoldfastError && error.code === "corrupt";
+        if (!isLost || !this.#allHeard(record)) throw error;
+      }
+    }
+    if (openIntents(state).length > 0) return this.#getUnrecorded(state, inner, name, unheard, options);
+    throw failure;
+  }
+
+  /** Whether every store that may have a copy of this version answers now. */
+  #allHeard(record: ObjectRecord): boolean {
+    return this.#pool.ledger.members.every(
+      (member) => member.readable || (member.id !== undefined && record.copies[member.id]?.state === "none"),
+    );
+  }
+
+  async #getVersion(
+    record: PutRecord,
+    inner: string,
+    name: string,
+    unheard: readonly string[],
+    options: GetOptions,
+  ): Promise<GetResult> {
+    const { content } = record;
+    const { start, end } = resolveRange(options.range, content.size);
+    const stop = new AbortController();
+    const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+    const { sources, silent } = this.#sources(record);
+    const failures: HoldfastError[] = [];
+    const bytes = verifiedRead(sources, {
+      name: inner,
+      content,
+      start,
+      end,
+      signal,
+      onFailure: (error) => {
+        failures.push(error);
+        this.#pool.logger.warn("copy passed over", { object: inner, store: error.store, reason: error.message });
+      },
+    });
+    // The first piece is checked before anything is promised.
+    let first: IteratorResult<Uint8Array>;
+    try {
+      first = await bytes.next();
+    } catch (error) {
+      throwIfAborted(options.signal);
+      const lost = error instanceof HoldfastError && error.code === "corrupt";
+      if (lost && silent.length > 0) throw noGoodCopy(name, [...failures, ...silent]);
+      throw error;
+    }
+    const close = async (): Promise<void> => {
+      stop.abort();
+      // oxlint-disable-next-line unicorn/no-useless-undefined -- ends a generator whose return type is void
+      await bytes.return(undefined);
+    };
+    return {
+      info: infoOf(name, record),
+      body: joined(first, bytes),
+      ...(unheard.length > 0 ? { unheard } : {}),
+      close,
+    };
+  }
+
+  /** Stores to read a version from, those that are known to hold it first; and those that would be asked if they answered. */
+  #sources(record: PutRecord): { sources: Source[]; silent: HoldfastError[] } {
+    const rank = (member: Member): number => {
+      const mark = member.id === undefined ? undefined : record.copies[member.id]?.state;
+      return mark === "holds" ? 0 : mark === "copy" || mark === undefined ? 1 : 2;
+    };
+    const latency = (member: Member): number =>
+      this.#pool.options.read === "fastest" ? (member.latencyMs ?? Infinity) : 0;
+    const possible = this.#pool.ledger.members
+      .filter((member) => rank(member) < 2)
+      .sort((a, b) => rank(a) - rank(b) || compareNumbers(latency(a), latency(b)) || a.position - b.position);
+    return {
+      sources: possible
+        .filter((member) => member.readable)
+        .map((member) => ({
+          store: member.store,
+          onWrong: (error) => {
+            if (rank(member) === 0) this.#noteWrong(record, member, error);
+          },
+        })),
+      silent: possible.filter((member) => !member.readable).map((member) => member.trouble()),
+    };
+  }
+
+  /** A copy that was found missing or wrong becomes a debt. Reading needs no write access, so this may fail unheard. */
+  #noteWrong(record: PutRecord, member: Member, error: HoldfastError): void {
+    if (member.id === undefined) return;
+    const mark: CopyMark = {
+      state: "copy",
+      rev: this.#pool.ledger.stamp(record),
+      reason: error.code === "not-found" ? "missing" : "wrong",
+    };
+    this.#pool.ledger.appendLater([{ ...record, copies: { [member.id]: mark } }]);
+  }
+
+  /**
+   * An object without a record, or of which only an unfinished write is known: the first store, in order, that has it.
+   * With nothing to check by, a read goes on from another store only if that one's bytes were the same so far.
+   */
+  async #getUnrecorded(
+    state: NameState | undefined,
+    inner: string,
+    name: string,
+    unheard: readonly string[],
+    options: GetOptions,
+  ): Promise<GetResult> {
+    const failures: HoldfastError[] = this.#pool.mayHide(inner).map((member) => member.trouble());
+    if (state !== undefined) await this.#refuseUndecided(inner, state);
+    const readable = this.#pool.ledger.members.filter((member) => member.readable && mayBeUnfinished(state, member.id));
+    for (const [place, member] of readable.entries()) {
+      try {
+        const found = await member.store.get(inner, options);
+        let opened = found;
+        const others = readable.slice(place + 1).map(({ store }) => store);
+        return {
+          info: { ...found.info, name },
+          body: unrecordedRead(inner, member.label, found, others, options, (next) => {
+            opened = next;
+          }),
+          close: () => opened.close(),
+          ...(unheard.length > 0 ? { unheard } : {}),
+        };
+      } catch (error) {
+        throwIfAborted(options.signal);
+        const failure = toHoldfastError(error).within({ store: member.label, operation: "get", object: inner });
+        if (failure.code === "invalid") throw failure;
+        if (failure.code !== "not-found") failures.push(failure);
+      }
+    }
+    if (failures.length === 0) throw this.#pool.absent(inner, "get");
+    throw new HoldfastError(
+      "unavailable",
+      `no store that answered has it (${failures.map((failure) => `${failure.store ?? ""}: ${failure.message}`).join("; ")})`,
+      {
+        errors: failures,
+        cause: failures.at(-1),
+      },
+    );
+  }
+
+  /** What an unfinished write left is read only when all stores answer and their copies are alike. */
+  async #refuseUndecided(name: string, state: NameState): Promise<void> {
+    const seen = new Set<string>();
+    for (const member of this.#pool.ledger.members) {
+      if (!mayBeUnfinished(state, member.id)) continue;
+      if (!member.readable) throw this.#undecided(name, member.trouble());
+      try {
+        const { body } = await member.store.get(name);
+        const digest = new ContentDigest();
+        for await (const chunk of body) digest.update(chunk);
+        seen.add(digest.finish().sha256);
+      } catch (error) {
+        const failure = toHoldfastError(error);
+        if (failure.code !== "not-found") throw this.#undecided(name, failure);
+      }
+    }
+    if (seen.size > 1) {
+      throw new HoldfastError(
+        "conflict",
+        "a write was not finished and the copies differ: holdfast repair settles it",
+        {
+          object: name,
+        },
+      );
+    }
+  }
+
+  #undecided(name: string, cause: HoldfastError): HoldfastError {
+    return new HoldfastError(
+      "unavailable",
+      `a write was not finished, and it cannot be told what it left while ${cause.store ?? "a store"} does not answer`,
+      { object: name, cause, errors: [cause] },
+    );
+  }
+
+  async stat(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
+    const current = currentRecord(this.#pool.ledger.index.get(inner));
+    if (isPut(current)) {
+      // That it exists is known without asking; but an object of which no copy can be reached is not there to be had.
+      const { sources, silent } = this.#sources(current);
+      if (sources.length === 0) throw noGoodCopy(inner, silent);
+      return infoOf(inner, current);
+    }
+    if (current !== undefined) throw this.#pool.absent(inner, "stat");
+    const answers = await this.#pool.statAll(inner, options);
+    const failures: HoldfastError[] = [];
+    for (const [, answer] of answers) {
+      if (!(answer instanceof HoldfastError)) return answer;
+      if (answer.code !== "not-found") failures.push(answer);
+    }
+    const failure = failures[0];
+    // The name is none that this pool's stores can hold: the answer of one is that of all.
+    if (failure?.code === "invalid") throw failure;
+    if (failure !== undefined) {
+      throw new HoldfastError("unavailable", `no store that answered has it (${failure.message})`, {
+        cause: failure,
+        errors: failures,
+      });
+    }
+    throw this.#pool.absent(inner, "stat");
+  }
+}
+
+async function* joined(
+  first: IteratorResult<Uint8Array>,
+  rest: AsyncGenerator<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  if (first.done === true) return;
+  yield first.value;
+  yield* rest;
+}
