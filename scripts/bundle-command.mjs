@@ -16,7 +16,7 @@ const folder = `${root}dist/cli`;
 const isAtStart = (id) =>
   /\/src\/(?:[^/]+|(?:ledger|modes|repair|wrappers)\/.+|stores\/(?:file|operations|name-order)\.ts|cli\/(?:run|ls|put|get|push|pull|target|program|printer|output)\.ts)$|\/node_modules\/(?:commander|xxhash-wasm|zod)\//u.test(
     id,
-  ) && !/generated-files/u.test(id);
+  ) && !/\/src\/(?:.*generated-files|xml|signature-v4|parts|pool-schema)\.ts$/u.test(id);
 
 const nameOf = (id) => id.split("/", id.startsWith("@") ? 2 : 1).join("/");
 const bundledNames = new Set(BUNDLED.map(nameOf));
@@ -41,6 +41,15 @@ const { output } = await bundle.write({
   minify: { mangle: false, compress: false, codegen: true },
 });
 await bundle.close();
+
+// What the entry needs before it does anything must be in these files: a package would be found and read at each start.
+const byName = new Map(output.map((chunk) => [chunk.fileName, chunk]));
+const atStart = new Set(["main.js"]);
+for (const name of atStart) {
+  for (const one of byName.get(name)?.imports ?? []) atStart.add(one);
+}
+const packages = [...atStart].filter((name) => !byName.has(name) && !name.startsWith("node:"));
+if (packages.length > 0) throw new Error(`loaded at each start: ${packages.join(", ")}`);
 
 const used = new Set();
 for (const chunk of output) {
