@@ -18,6 +18,8 @@ import type { GatewayMetrics } from "./metrics.ts";
 export interface HttpLimits {
   /** Bytes of a request's line and headers. Default 32 KiB. */
   readonly headerBytes: number;
+  /** Headers of a request. More of them get 431, like longer ones. Default 200. */
+  readonly headers: number;
   /** Milliseconds a client may take to send them. Default 20,000. */
   readonly headersMs: number;
   /** A body that is waited for must bring `bodyMinBytes` in each span of this many milliseconds. Default 60,000. */
@@ -36,6 +38,7 @@ export interface HttpLimits {
 
 export const defaultHttpLimits: HttpLimits = {
   headerBytes: 32 * 1024,
+  headers: 200,
   headersMs: 20_000,
   bodyIdleMs: 60_000,
   bodyMinBytes: 4096,
@@ -123,7 +126,8 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
     ? createTlsServer({ ...settings, ...options.tls, minVersion: "TLSv1.2" })
     : createPlainServer(settings);
   server.maxConnections = limits.connections;
-  server.maxHeadersCount = 200;
+  // Node drops the headers beyond this number without a word; one more than the limit shows that there are too many.
+  server.maxHeadersCount = limits.headers + 1;
 
   const serve = (request: IncomingMessage, response: ServerResponse): void => {
     const controller = new AbortController();
@@ -164,9 +168,13 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
         response.writeHead(200, { "Content-Type": "text/plain" }).end("ok\n");
         return;
       }
+      if (request.rawHeaders.length > 2 * limits.headers) {
+        refuse(response, 431, `a request has at most ${limits.headers} headers`);
+        return;
+      }
       const refusal = options.open ? refusalOf(request) : undefined;
       if (refusal !== undefined) {
-        response.writeHead(403, { "Content-Type": "text/plain", Connection: "close" }).end(`${refusal}\n`);
+        refuse(response, 403, refusal);
         return;
       }
       await gateway.handle(exchange);
@@ -338,6 +346,11 @@ async function finish(exchange: Exchange): Promise<void> {
     socket.once("close", end);
     request.resume();
   });
+}
+
+/** Answers in plain text, whatever the protocol, and ends the connection. */
+function refuse(response: ServerResponse, status: number, reason: string): void {
+  response.writeHead(status, { "Content-Type": "text/plain", Connection: "close" }).end(`${reason}\n`);
 }
 
 /** Why a request is refused that a web page may have sent: what a browser must not do where no credential is asked for. */
