@@ -117,7 +117,8 @@ const kinds: Kind[] = [
     name: "azure",
     server: azurite,
     open: (origin, options = {}) => {
-      const url = parseStoreUrl(`azure://${bucket}/p?endpoint=${origin}/devstoreaccount1`);
+      const ca = options.ca === undefined ? "" : `&ca=${options.ca}`;
+      const url = parseStoreUrl(`azure://${bucket}/p?endpoint=${origin}/devstoreaccount1${ca}`);
       const env = { AZURE_ACCOUNT_NAME: "devstoreaccount1", AZURE_ACCOUNT_KEY: azureKey || "a2V5", ...options.env };
       return new AzureStore(azureSdk, url, contextOf(url, env), { partBytes: 64 * KIB });
     },
@@ -163,14 +164,20 @@ const kinds: Kind[] = [
     leftovers: async () => {
       const { url, headers } = await swiftAccount();
       const text = await (await fetch(`${url}/${bucket}_segments`, { headers })).text();
-      return text.split("\n").filter((line) => line !== "").length;
+      // The listing of a server under load lags behind, so each is asked for.
+      const listed = text.split("\n").filter((line) => line !== "");
+      const heads = await Promise.all(
+        listed.map((name) => fetch(`${url}/${bucket}_segments/${name}`, { method: "HEAD", headers })),
+      );
+      return heads.filter((head) => head.ok).length;
     },
   },
   {
     name: "gcs",
     server: emulator,
     open: (origin, options = {}) => {
-      const url = parseStoreUrl(`gs://${bucket}/p?endpoint=${origin}`);
+      const ca = options.ca === undefined ? "" : `&ca=${options.ca}`;
+      const url = parseStoreUrl(`gs://${bucket}/p?endpoint=${origin}${ca}`);
       return new GcsStore(url, contextOf(url, options.env ?? {}), async () => ({ authorization: `Bearer ${SECRET}` }));
     },
     prepare: async () => undefined,
@@ -379,11 +386,19 @@ describe.each(kinds)("$name", (kind) => {
       const list = store.list("", { signal: deadline(1500) })[Symbol.asyncIterator]();
       expect(["unavailable", "timeout"]).toContain((await failure(list.next())).code);
       proxy.clear();
+      strike({ kind: "answer", with: () => ({ status: 403, headers: xml, body: endless() }) });
+      for (const call of [
+        (signal: AbortSignal) => store.put("new", toBody("x"), { signal }),
+        (signal: AbortSignal) => store.stat("there", { signal }),
+        (signal: AbortSignal) => read("there", signal),
+        (signal: AbortSignal) => store.delete("there", { signal }),
+      ]) {
+        expect(["denied", "timeout", "unavailable"]).toContain((await failure(call(deadline(1500)))).code);
+      }
+      proxy.clear();
       strike({ kind: "respond", headers: { "x-large": "x".repeat(200_000) } });
       expect(["unavailable", "corrupt"]).toContain((await failure(store.stat("there"))).code);
-      // Azure's SDK reads an answer whole: there only the deadline bounds it.
-      const mostMiB = kind.name.startsWith("azure") ? 1500 : 400;
-      expect(process.memoryUsage().rss - before).toBeLessThan(mostMiB * KIB * KIB);
+      expect(process.memoryUsage().rss - before).toBeLessThan(400 * KIB * KIB);
     });
 
     it("a put whose answer is lost, or that is cut off, leaves the old object or the new one", async () => {
@@ -488,28 +503,29 @@ describe("TLS", () => {
     },
   );
 
-  test.each(
-    kinds.filter((kind) => kind.name === "s3" || kind.name === "swift").map((kind) => [kind.name, kind] as const),
-  )("%s takes the authority that its URL names", async (_, kind) => {
-    const ca = path.join(folder, "ca.pem");
-    await writeFile(ca, certificates.ca);
-    const proxy = await startHttpFaults({ tls: certificates.good });
-    proxy.add({ fault: { kind: "respond", status: 403 } });
-    const store = kind.open(proxy.url, { ca });
-    expect(await failure(store.stat("a"))).toMatchObject({ code: "denied" });
-    await store.close();
-    await proxy.close();
-  });
+  test.each(kinds.map((kind) => [kind.name, kind] as const))(
+    "%s takes the authority that its URL names",
+    async (_, kind) => {
+      const ca = path.join(folder, "ca.pem");
+      await writeFile(ca, certificates.ca);
+      const proxy = await startHttpFaults({ tls: certificates.good });
+      proxy.add({ fault: { kind: "respond", status: 507 } });
+      const store = kind.open(proxy.url, { ca });
+      expect(await failure(store.stat("a"))).toMatchObject({ code: "full" });
+      await store.close();
+      await proxy.close();
+    },
+  );
 });
 
 describe("proxies of the environment", () => {
-  test.each(["s3", "swift", "gcs"])("%s goes through the tunnel of a proxy", async (name) => {
+  test.each(kinds.map((kind) => kind.name))("%s goes through the tunnel of a proxy", async (name) => {
     const certificates = await makeCertificates();
     const folder = await mkdtemp(path.join(tmpdir(), "holdfast-ca-"));
     const ca = path.join(folder, "ca.pem");
     await writeFile(ca, certificates.ca);
     const service = await startHttpFaults({ tls: certificates.good });
-    service.add({ fault: { kind: "respond", status: 403 } });
+    service.add({ fault: { kind: "respond", status: 507 } });
     const tunnels: string[] = [];
     const proxy = createServer();
     proxy.on("connect", (request: IncomingMessage, client: Socket) => {
@@ -525,8 +541,7 @@ describe("proxies of the environment", () => {
     const env = { https_proxy: `http://me:secret-of-proxy@127.0.0.1:${port}` };
     const store = kinds.find((kind) => kind.name === name)?.open(service.url, { ca, env });
     const error = await failure(store?.stat("a") ?? Promise.resolve());
-    // The authority of a test cannot be named to Google Cloud Storage: the tunnel ends at its certificate there.
-    expect(error).toMatchObject({ code: "denied" });
+    expect(error).toMatchObject({ code: "full" });
     expect(inspect(error, { depth: 20 })).not.toContain("secret-of-proxy");
     const login = Buffer.from("me:secret-of-proxy").toString("base64");
     expect(tunnels).toEqual([`localhost:${service.port} Basic ${login}`]);

@@ -1,8 +1,9 @@
 /**
  * Azure Blob Storage: `azure://CONTAINER[/PREFIX]`, as duplicity writes it.
  *
- * A PREFIX always ends at a slash: `azure://c/x` keeps the object `n` as the blob `x/n`. The only parameter is
- * `endpoint=URL`, the account's URL where it is not `https://ACCOUNT.blob.core.windows.net` (an emulator, another cloud).
+ * A PREFIX always ends at a slash: `azure://c/x` keeps the object `n` as the blob `x/n`. Parameters: `endpoint=URL`, the
+ * account's URL where it is not `https://ACCOUNT.blob.core.windows.net` (an emulator, another cloud), and `ca=FILE` (PEM)
+ * of a private authority.
  *
  * Credentials come from the store's environment: `AZURE_CONNECTION_STRING` (or `AZURE_STORAGE_CONNECTION_STRING`); or
  * `AZURE_ACCOUNT_NAME` with `AZURE_ACCOUNT_KEY` or `AZURE_SHARED_ACCESS_SIGNATURE` (or `AZURE_STORAGE_ACCOUNT` with
@@ -45,7 +46,8 @@ import type { StoreUrl } from "../store-url.ts";
 import { pathParts, urlParameters } from "../url-parameters.ts";
 import { loadPeer } from "./load-peer.ts";
 import { inNameOrder } from "./name-order.ts";
-import { proxyFor } from "./shared/http-client.ts";
+import { HttpService, textOf } from "./http-service.ts";
+import type { ServiceRequest } from "./http-service.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
 
 /** 50,000 blocks of 4,000 MiB. */
@@ -64,11 +66,12 @@ export interface AzureSettings {
   /** URL of the account, with a shared access signature where there is one. */
   readonly accountUrl?: string | undefined;
   readonly key?: { readonly account: string; readonly key: string } | undefined;
+  readonly caFile?: string | undefined;
 }
 
 /** Reads a URL and the credentials that go with it. Throws `config`. */
 export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSettings {
-  const { endpoint } = urlParameters(url, ["endpoint"]);
+  const { endpoint, ca } = urlParameters(url, ["endpoint", "ca"]);
   if (url.username !== undefined) {
     throw new HoldfastError("config", "credentials do not stand in an azure URL: set AZURE_CONNECTION_STRING in env");
   }
@@ -77,7 +80,7 @@ export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSet
   if (container === undefined || !/^(?:\$root|\$web|[a-z0-9](?:-?[a-z0-9]){2,62})$/u.test(container)) {
     throw new HoldfastError("config", `the URL ${url.redacted} names no container: write azure://CONTAINER[/PREFIX]`);
   }
-  const settings = { container, prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/` };
+  const settings = { container, prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`, caFile: ca };
   const connectionString = env["AZURE_CONNECTION_STRING"] || env["AZURE_STORAGE_CONNECTION_STRING"];
   if (connectionString) return { ...settings, connectionString };
   const account = env["AZURE_ACCOUNT_NAME"] || env["AZURE_STORAGE_ACCOUNT"];
@@ -98,27 +101,52 @@ export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSet
   return { ...settings, accountUrl: `${accountUrl}?${(sas ?? "").replace(/^\?/u, "")}` };
 }
 
-function serviceClient(sdk: typeof Sdk, settings: AzureSettings, env: StoreContext["env"]): Sdk.BlobServiceClient {
-  const direct = clientAt(sdk, settings, {});
-  const proxy = proxyFor(new URL(direct.url), env);
-  if (!proxy) return direct;
-  return clientAt(sdk, settings, {
-    proxyOptions: {
-      host: `${proxy.protocol}//${proxy.hostname}`,
-      port: Number(proxy.port || (proxy.protocol === "https:" ? 443 : 80)),
-      ...(proxy.username === "" ? {} : { username: decodeURIComponent(proxy.username) }),
-      ...(proxy.password === "" ? {} : { password: decodeURIComponent(proxy.password) }),
-    },
-  });
+/**
+ * Carries the SDK's requests, which are signed by then, over the same HTTP as the other kinds of store have: with its
+ * limits of time, its proxies, and an end to answers that are no objects, which the SDK's own client reads whole.
+ */
+class AzureHttp implements Sdk.IHttpClient {
+  readonly #http: HttpService;
+
+  constructor(http: HttpService) {
+    this.#http = http;
+  }
+
+  async sendRequest(request: Sdk.WebResource): Promise<Sdk.HttpOperationResponse> {
+    const { origin, pathname, search, searchParams } = new URL(request.url);
+    // Done twice, it would be told that its own first time stands in its way.
+    const once = request.headers.contains("if-none-match") || searchParams.get("comp") === "blocklist";
+    const streamed = request.streamResponseStatusCodes;
+    const answer = await this.#http.send({
+      method: request.method as ServiceRequest["method"],
+      origin,
+      path: pathname + search,
+      headers: request.headers.toJson(),
+      body: bytesOf(request.body),
+      once,
+      held: streamed !== undefined && streamed.size > 0,
+      signal: request.abortSignal as AbortSignal,
+    });
+    const { status } = answer;
+    const headers = request.headers.clone();
+    for (const name of headers.headerNames()) headers.remove(name);
+    for (const [name, value] of Object.entries(answer.headers)) headers.set(name, value);
+    const response = { request, status, headers };
+    if (streamed?.has(status)) return { ...response, readableStreamBody: answer.body };
+    return { ...response, bodyAsText: await textOf(answer) };
+  }
 }
 
-function clientAt(
-  sdk: typeof Sdk,
-  settings: AzureSettings,
-  proxy: Pick<Sdk.StoragePipelineOptions, "proxyOptions">,
-): Sdk.BlobServiceClient {
+function bytesOf(body: unknown): readonly Uint8Array[] | undefined {
+  if (body === undefined || body === null) return undefined;
+  if (typeof body === "string") return [Buffer.from(body)];
+  if (body instanceof Uint8Array) return [body];
+  throw new HoldfastError("internal", "the SDK sends a body in a form that was not expected");
+}
+
+function serviceClient(sdk: typeof Sdk, settings: AzureSettings, http: HttpService): Sdk.BlobServiceClient {
   // The caller decides how often to try: see the retry wrapper.
-  const options = { retryOptions: { maxTries: 1 }, ...proxy };
+  const options = { retryOptions: { maxTries: 1 }, httpClient: new AzureHttp(http) };
   try {
     if (settings.connectionString !== undefined) {
       return sdk.BlobServiceClient.fromConnectionString(settings.connectionString, options);
@@ -144,6 +172,7 @@ export class AzureStore implements Store {
   readonly label: string;
   readonly capabilities: Capabilities;
   readonly #prefix: string;
+  readonly #http: HttpService;
   readonly #container: Sdk.ContainerClient;
   readonly #context: StoreContext;
   readonly #operations: StoreOperations;
@@ -155,7 +184,8 @@ export class AzureStore implements Store {
     this.label = context.label;
     this.#context = context;
     this.#prefix = settings.prefix;
-    this.#container = serviceClient(sdk, settings, context.env).getContainerClient(settings.container);
+    this.#http = new HttpService({ env: context.env, caFile: settings.caFile });
+    this.#container = serviceClient(sdk, settings, this.#http).getContainerClient(settings.container);
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames ?? 5000;
     this.#operations = new StoreOperations({
@@ -253,7 +283,7 @@ export class AzureStore implements Store {
   }
 
   async close(): Promise<void> {
-    this.#operations.close();
+    if (this.#operations.close()) this.#http.close();
   }
 
   async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, link: LinkedSignal): Promise<PutResult> {

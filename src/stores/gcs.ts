@@ -2,7 +2,7 @@
  * Google Cloud Storage: `gs://BUCKET[/PREFIX]`, as duplicity and gsutil write it.
  *
  * A PREFIX always ends at a slash: `gs://b/x` keeps the object `n` as `x/n`. Parameters: `endpoint=URL` of another service
- * with the same API; `storage-class=CLASS`.
+ * with the same API; `storage-class=CLASS`; `ca=FILE` (PEM) of a private authority for it.
  *
  * Credentials come from the store's environment: `GOOGLE_APPLICATION_CREDENTIALS` names a file of a service account or of
  * an external account; without it, what `gcloud auth application-default login` or the machine's metadata server gives.
@@ -64,11 +64,12 @@ export interface GcsSettings {
   /** An emulator takes no credentials. */
   readonly anonymous: boolean;
   readonly storageClass?: string | undefined;
+  readonly caFile?: string | undefined;
 }
 
 /** Reads a URL. Throws `config`. */
 export function parseGcsUrl(url: StoreUrl, env: StoreContext["env"]): GcsSettings {
-  const parameters = urlParameters(url, ["endpoint", "storage-class"]);
+  const parameters = urlParameters(url, ["endpoint", "storage-class", "ca"]);
   if (url.username !== undefined || url.port !== undefined) {
     throw new HoldfastError("config", "a gs URL names a bucket only: set GOOGLE_APPLICATION_CREDENTIALS in env");
   }
@@ -87,6 +88,7 @@ export function parseGcsUrl(url: StoreUrl, env: StoreContext["env"]): GcsSetting
     origin: new URL(endpoint).origin,
     anonymous: parameters.endpoint === undefined && Boolean(emulator),
     storageClass: parameters["storage-class"],
+    caFile: parameters.ca,
   };
 }
 
@@ -126,7 +128,7 @@ export class GcsStore implements Store {
     this.#context = context;
     this.#authorize = authorize;
     this.#settings = parseGcsUrl(url, context.env);
-    this.#http = new HttpService({ env: context.env });
+    this.#http = new HttpService({ env: context.env, caFile: this.#settings.caFile });
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames;
     if (this.#partBytes % PIECE_UNIT_BYTES !== 0) {
@@ -558,8 +560,9 @@ export const gcsKind: StoreKind = {
     const secret = env["GS_SECRET_ACCESS_KEY"];
     if (keyId && secret && !env["GOOGLE_APPLICATION_CREDENTIALS"] && !settings.anonymous) {
       const { s3Kind } = await import("./s3.ts");
-      const { bucket, prefix, origin } = settings;
-      const s3Url = parseStoreUrl(`s3:///${bucket}/${encodeURI(prefix)}?endpoint=${origin}&region=auto`);
+      const { bucket, prefix, origin, caFile } = settings;
+      const ca = caFile === undefined ? "" : `&ca=${encodeURIComponent(caFile)}`;
+      const s3Url = parseStoreUrl(`s3:///${bucket}/${encodeURI(prefix)}?endpoint=${origin}&region=auto${ca}`);
       const keys = { AWS_ACCESS_KEY_ID: keyId, AWS_SECRET_ACCESS_KEY: secret, AWS_SESSION_TOKEN: undefined };
       return s3Kind.open(s3Url, { ...context, env: { ...env, ...keys, AWS_PROFILE: undefined } });
     }

@@ -312,7 +312,9 @@ async function answer(response: ServerResponse, { status = 200, headers = {}, bo
     return;
   }
   response.writeHead(status, headers);
-  await pipeline(body, response);
+  // To a HEAD, Node throws all bytes away, without ever saying that it is enough.
+  if (response.req.method === "HEAD") response.end();
+  else await pipeline(body, response);
 }
 
 async function drain(incoming: IncomingMessage): Promise<void> {
