@@ -1,6 +1,9 @@
 // Bundles the command: dist/cli/main.js with lazy chunks beside it, instead of some eighty modules that Node would find,
 // read and link one by one at each start. The library in dist/ stays as the compiler wrote it.
 //
+// As CommonJS: Node loads that at once, without the promises, the look at every export and (with node:crypto) the whole Web Crypto
+// that an ES module brings.
+//
 // What is called at each start is bundled with it; every other dependency stays where npm puts it, and is loaded by the
 // chunk that needs it. The licences of what is bundled go into dist/cli/licenses.txt.
 import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -34,13 +37,14 @@ const bundle = await rolldown({
 rmSync(folder, { recursive: true, force: true });
 const { output } = await bundle.write({
   dir: folder,
-  format: "esm",
+  format: "cjs",
   entryFileNames: "[name].js",
   chunkFileNames: "chunks/[name]-[hash].js",
   codeSplitting: { groups: [{ name: "start", test: (id) => isAtStart(id) }] },
   minify: { mangle: false, compress: false, codegen: true },
 });
 await bundle.close();
+writeFileSync(`${folder}/package.json`, '{ "type": "commonjs" }\n');
 
 // What the entry needs before it does anything must be in these files: a package would be found and read at each start.
 const byName = new Map(output.map((chunk) => [chunk.fileName, chunk]));
