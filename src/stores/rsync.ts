@@ -161,7 +161,8 @@ function readPlace(url: StoreUrl, context: StoreContext): Place {
       remote: `${at}::${module}${base}/`,
       source: `${at}::${module}/`,
       inside: base === "" ? "" : `${base.replace(/^\/+/u, "")}/`,
-      args: match[3] === undefined ? [] : [`--port=${match[3]}`],
+      // rsync's small messages would wait for each other's acknowledgement: several times 40 ms an operation.
+      args: ["--sockopts=TCP_NODELAY", ...(match[3] === undefined ? [] : [`--port=${match[3]}`])],
       env: childEnv(env, (name) => name === "RSYNC_PROXY" || name === "RSYNC_CONNECT_PROG", more),
       secrets,
     };
