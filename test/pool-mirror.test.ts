@@ -2,6 +2,8 @@ import { describe, expect, it } from "vitest";
 import { collect, toBody } from "../src/body.ts";
 import { HoldfastError } from "../src/errors.ts";
 import type { Finding } from "../src/pool.ts";
+import { systemRuntime } from "../src/runtime.ts";
+import type { Runtime } from "../src/runtime.ts";
 import type { Store } from "../src/store.ts";
 import { memoryPool, plant, switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
@@ -171,6 +173,39 @@ describe("a mirror with one slow store", () => {
     await pool.close();
     expect(textOn(members[2], "x")).toBe("new");
     expect((await memoryPool(members).pool.status()).degraded).toBe(0);
+  });
+});
+
+describe("a store that was late", () => {
+  it("is given no more time by the next put", async () => {
+    const members = three();
+    let graces = 0;
+    const runtime: Runtime = {
+      ...systemRuntime,
+      timer: (ms, fire) => {
+        // Between those of the ledger's questions and of leases.
+        if (ms >= 100 && ms < 1000) graces++;
+        return systemRuntime.timer(ms, fire);
+      },
+    };
+    const { pool } = memoryPool(members, { wait: "min", min: 2, runtime });
+    await pool.put("founded", toBody("first"));
+    const letGo: (() => void)[] = [];
+    const held = new Set(["x", "y"]);
+    members[2].onCall = (operation, name) =>
+      operation === "put" && held.has(name) ? new Promise<void>((resolve) => void letGo.push(resolve)) : undefined;
+    const owing = async (name: string): Promise<string[]> =>
+      (await pool.put(name, toBody("bytes"))).owed.map((debt) => debt.store);
+    graces = 0;
+    expect(await owing("x")).toEqual(["C"]);
+    expect(graces).toBe(1);
+    // Nothing but the answers of A and B ends this one: C's never comes.
+    runtime.timer = (ms, fire) => systemRuntime.timer(ms, ms >= 100 && ms < 1000 ? () => undefined : fire);
+    expect(await owing("y")).toEqual(["C"]);
+    for (const go of letGo) go();
+    members[2].onCall = undefined;
+    await pool.close();
+    for (const name of ["x", "y"]) expect(textOn(members[2], name)).toBe("bytes");
   });
 });
 

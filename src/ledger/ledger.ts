@@ -7,6 +7,7 @@
  * - `compact` and `sync` keep the segments few, and the same on every store.
  */
 import { collect, toBody } from "../body.ts";
+import { forEachBounded } from "../bounded.ts";
 import { HoldfastError, toHoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { isReserved } from "../names.ts";
@@ -52,7 +53,7 @@ export interface LedgerOptions {
   readonly hearMs?: number | undefined;
   /** How many segments of one level may gather before they are merged. Default 32. */
   readonly mergeAt?: number | undefined;
-  /** How long a record that may follow later waits for others to share its segment, in milliseconds. Default 200. */
+  /** How long a record that may follow later waits for others to share its segment, in milliseconds. Default 500. */
   readonly laterMs?: number | undefined;
   /** Whether a writer (16 hexadecimal digits) of this machine still runs; undefined for another machine's. Default: unknown. */
   readonly isLiveWriter?: ((writer: string) => boolean | undefined) | undefined;
@@ -82,7 +83,9 @@ const LATER_PREFIX = "later:";
 const BASE_RECORDS = 20_000;
 /** Level of segments that a full compaction wrote. */
 const BASE_LEVEL = 9;
-const READS_AT_ONCE = 8;
+const REQUESTS_AT_ONCE = 8;
+/** So many records of segments that this process wrote are kept at hand, for when they are merged. */
+const RECENT_RECORDS = 20_000;
 /** How many times `freshMs` what was heard may be old, at most, where nobody else writes. */
 const STALE_FACTOR = 4;
 
@@ -111,6 +114,11 @@ export class Ledger {
   /** Ends the wait of records that may follow later. */
   #waiting: AbortController | undefined;
   #recovered = false;
+  /** What the index says of the stores, and whether nobody else writes: see `#lookAgain`. */
+  readonly #stores = new Map<StoreId, StoreRecord>();
+  #sole: boolean | undefined;
+  /** What stands in segments that this process wrote last. */
+  readonly #recent = new Map<string, RecentRecords>();
   #initialising: Promise<void> | undefined;
   #maintaining: Promise<void> | undefined;
   /** Segments that no store gave whole: what they held is unknown. */
@@ -124,7 +132,7 @@ export class Ledger {
     this.#freshMs = options.freshMs ?? 1000;
     this.#hearMs = options.hearMs ?? 10_000;
     this.#mergeAt = options.mergeAt ?? 32;
-    this.#laterMs = options.laterMs ?? 200;
+    this.#laterMs = options.laterMs ?? 500;
     this.writer = options.writer ?? options.machine + options.runtime.randomHex(4);
     this.clock = new HybridClock(options.runtime, this.writer);
     if (options.knownPool !== undefined) this.#adoptPool(options.knownPool);
@@ -149,7 +157,8 @@ export class Ledger {
 
   /** Whether every segment ever read was written by this machine. */
   get soleWriter(): boolean {
-    return this.#index.getFact("other-writer") === undefined;
+    this.#sole ??= this.#index.getFact("other-writer") === undefined;
+    return this.#sole;
   }
 
   /** Whether this machine's index holds what the member's ledger held when it last answered. */
@@ -164,11 +173,25 @@ export class Ledger {
 
   /** Whether every object on the member is known to be recorded. */
   isCensused(member: Member): boolean {
-    return member.id !== undefined && (this.#index.store(member.id)?.censused ?? false);
+    return this.#storeOf(member)?.censused ?? false;
+  }
+
+  /** What is known of a member, looked up once for each time the stores are asked: every write needs it. */
+  #storeOf(member: Member): StoreRecord | undefined {
+    if (member.id === undefined) return undefined;
+    const known = this.#stores.get(member.id) ?? this.#index.store(member.id);
+    if (known !== undefined) this.#stores.set(member.id, known);
+    return known;
+  }
+
+  /** The index may say otherwise of the stores and of who writes. */
+  #lookAgain(): void {
+    this.#stores.clear();
+    this.#sole = undefined;
   }
 
   isDraining(member: Member): boolean {
-    return member.id !== undefined && this.#index.store(member.id)?.state === "draining";
+    return this.#storeOf(member)?.state === "draining";
   }
 
   /** Asks all stores anew unless that was done within the last `freshMs`. */
@@ -249,6 +272,7 @@ export class Ledger {
         this.#index.setFact(`heard:${member.id}`, "1");
       }
     }
+    this.#lookAgain();
     this.#heardAtMs = this.#runtime.monotonicMs();
   }
 
@@ -319,6 +343,7 @@ export class Ledger {
     const former = this.#index;
     this.#pool = pool;
     this.#index = this.#options.openIndex(pool);
+    this.#lookAgain();
     const latest = this.#index.getFact("clock");
     if (latest !== undefined) this.clock.observe(latest);
     this.#options.onPool?.(pool);
@@ -364,14 +389,9 @@ export class Ledger {
         else holders.push(member);
       }
     }
-    const names = [...wanted.keys()].sort();
-    let next = 0;
-    const worker = async (): Promise<void> => {
-      for (let name = names[next++]; name !== undefined; name = names[next++]) {
-        await this.#readSegment(name, wanted.get(name) ?? []);
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(READS_AT_ONCE, names.length) }, worker));
+    // The name of a segment begins with its level and its time.
+    const inOrder = [...wanted].sort(([a], [b]) => (a < b ? -1 : 1));
+    await forEachBounded(inOrder, REQUESTS_AT_ONCE, ([name, holders]) => this.#readSegment(name, holders));
   }
 
   async #readSegment(name: string, holders: readonly Member[]): Promise<void> {
@@ -438,6 +458,7 @@ export class Ledger {
     for (const record of segment.stores) this.clock.observe(record.rev);
     this.#index.apply({ objects: segment.objects, stores: segment.stores, segment: name });
     for (const replaced of segment.replaces) this.#index.setFact(`replaced:${replaced}`, name);
+    this.#lookAgain();
   }
 
   #observe(record: ObjectRecord): void {
@@ -456,7 +477,10 @@ export class Ledger {
   }
 
   #noteWriter(version: Version): void {
-    if (version.slice(17, 25) !== this.#options.machine && this.soleWriter) this.#index.setFact("other-writer", "1");
+    if (version.slice(17, 25) !== this.#options.machine && this.soleWriter) {
+      this.#index.setFact("other-writer", "1");
+      this.#lookAgain();
+    }
   }
 
   /** Makes sure that every store that answers has an identity. Throws when none can be written. */
@@ -474,7 +498,7 @@ export class Ledger {
   /** Whether a member needs nothing of `initialise`: it has an identity, and the ledger knows of it. */
   #isKnown(member: Member): boolean {
     if (member.state === "new" || member.id === undefined) return false;
-    return !member.ready || this.#index.store(member.id) !== undefined;
+    return !member.ready || this.#storeOf(member) !== undefined;
   }
 
   async #initialise(): Promise<void> {
@@ -682,6 +706,7 @@ export class Ledger {
         .then(() => {
           if (!learned) {
             learned = true;
+            this.#keepRecent(name, { objects, stores: batch.stores });
             this.#index.apply({
               objects: batch.objects,
               stores: batch.stores,
@@ -689,6 +714,7 @@ export class Ledger {
               // The wall clock may be set back before the next run.
               facts: [["clock", at], ...batch.known.map((record) => [laterKey(record), undefined] as const)],
             });
+            if (batch.stores.length > 0) this.#lookAgain();
           }
           noteSegment(member, name);
           return undefined;
@@ -705,6 +731,17 @@ export class Ledger {
     }
     await Promise.all(awaited);
     if (!learned) this.#keep(batch.known);
+  }
+
+  #keepRecent(name: string, records: RecentRecords): void {
+    this.#recent.set(name, records);
+    let kept = 0;
+    for (const one of this.#recent.values()) kept += one.objects.length;
+    for (const [oldest, { objects }] of this.#recent) {
+      if (kept <= RECENT_RECORDS) break;
+      kept -= objects.length;
+      this.#recent.delete(oldest);
+    }
   }
 
   /** No store took them: they go with whatever is written next. */
@@ -790,8 +827,8 @@ export class Ledger {
     for (const { name } of list) {
       const holder = this.members.find((member) => member.ready && member.segments.has(name));
       if (holder === undefined) return false;
-      const segment = await this.fetchSegment(holder, name);
-      merged.apply({ objects: segment.objects, stores: segment.stores });
+      const { objects, stores } = this.#recent.get(name) ?? (await this.fetchSegment(holder, name));
+      merged.apply({ objects, stores });
     }
     const objects = [...merged.iterate("")].flatMap(([, state]) => state.records);
     return this.#replace(
@@ -857,12 +894,13 @@ export class Ledger {
   }
 
   async #remove(member: Member, names: readonly string[]): Promise<void> {
-    for (const name of names) {
-      if (!member.segments.has(name)) continue;
+    const present = names.filter((name) => member.segments.has(name));
+    await forEachBounded(present, REQUESTS_AT_ONCE, async (name) => {
       await member.store.delete(name);
       member.segments.delete(name);
       member.written.delete(name);
-    }
+      this.#recent.delete(name);
+    });
   }
 
   /** Segments that a store lacks (to be copied there) and has beyond need (to be removed). Needs what `hear` learned. */
@@ -978,6 +1016,8 @@ function noteSegment(member: Member, name: string): void {
   member.segments.add(name);
   member.written.add(name);
 }
+
+type RecentRecords = Pick<Segment, "objects" | "stores">;
 
 interface NewSegment {
   readonly level: number;

@@ -37,6 +37,8 @@ export class Member {
   identified = 0;
   /** How long it took to say who it is, the last time, in milliseconds. */
   latencyMs: number | undefined;
+  /** Whether it kept a put waiting that had enough without it, the last time: then the next one does not wait at all. */
+  late = false;
   /** Writes to its ledger that have not ended. A batch does not wait for a member that still has an earlier one. */
   appending = 0;
 

@@ -34,8 +34,13 @@ export interface FanOutOptions {
   /** Called at the source's end, before any reader sees it. What it throws, the readers get instead of the end. */
   readonly onEnd: () => void;
   readonly signal?: AbortSignal | undefined;
-  /** Do not wait longer than `patienceMs` for a reader as long as `readers` others keep pace. Default: wait for all. */
-  readonly enough?: { readonly readers: number; readonly patienceMs: number; readonly runtime: Runtime } | undefined;
+  /**
+   * Do not wait longer than its `patienceMs` for a reader (given for each, in order) as long as `readers` others keep
+   * pace. Default: wait for all.
+   */
+  readonly enough?:
+    | { readonly readers: number; readonly patienceMs: readonly number[]; readonly runtime: Runtime }
+    | undefined;
 }
 
 export function fanOut(source: AsyncIterable<Uint8Array>, options: FanOutOptions): FanOut {
@@ -82,7 +87,8 @@ async function room(behind: Branch, branches: readonly Branch[], { enough }: Fan
   const caughtUp = behind.room();
   const keepingPace = branches.filter((branch) => !branch.stopped && !branch.isFull).length;
   if (enough === undefined || keepingPace < enough.readers) return caughtUp;
-  const cancel = enough.runtime.timer(enough.patienceMs, () => {
+  const patienceMs = enough.patienceMs[branches.indexOf(behind)] ?? 0;
+  const cancel = enough.runtime.timer(patienceMs, () => {
     behind.drop(new HoldfastError("timeout", "it was too slow for the others"));
   });
   await caughtUp;

@@ -136,7 +136,13 @@ export class PoolPuts {
       signal: ends,
       ...(late === undefined
         ? {}
-        : { enough: { readers: this.#pool.min, patienceMs: PATIENCE_MS, runtime: this.#pool.runtime } }),
+        : {
+            enough: {
+              readers: this.#pool.min,
+              patienceMs: taking.map((member) => (member.late ? 0 : PATIENCE_MS)),
+              runtime: this.#pool.runtime,
+            },
+          }),
     });
     let sourceError: HoldfastError | undefined;
     const source = fan.source.then(
@@ -174,32 +180,41 @@ export class PoolPuts {
     return content;
   }
 
-  /** Resolves when all puts have ended, or enough have and the others had as long again; those are then `late`. */
+  /**
+   * Resolves when all puts have ended, or enough have and the others had as long again; those are then `late`. Members
+   * that were late the last time have that no more until they keep up again.
+   */
   async #waitForEnough(
     puts: ReadonlyMap<Member, Promise<boolean>>,
     failed: Map<Member, HoldfastError>,
     late: Map<Member, Promise<boolean>>,
   ): Promise<void> {
-    const started = this.#pool.runtime.monotonicMs();
+    const { runtime, min } = this.#pool;
+    const started = runtime.monotonicMs();
     const waiting = new Set(puts.keys());
     let taken = 0;
+    let until = Infinity;
     let cancel = (): void => undefined;
     await new Promise<void>((resolve) => {
       for (const [member, put] of puts) {
         void put.then((ok) => {
           waiting.delete(member);
+          member.late = runtime.monotonicMs() > until;
           if (ok) taken++;
-          if (waiting.size === 0) resolve();
-          else if (ok && taken === this.#pool.min) {
-            const again = Math.max(GRACE_MS, this.#pool.runtime.monotonicMs() - started);
-            cancel = this.#pool.runtime.timer(again, resolve);
+          if (ok && taken === min) {
+            const now = runtime.monotonicMs();
+            const againMs = Math.max(GRACE_MS, now - started);
+            until = now + againMs;
+            cancel = runtime.timer(againMs, resolve);
           }
+          if (waiting.size === 0 || (taken >= min && [...waiting].every((other) => other.late))) resolve();
         });
       }
     });
     cancel();
     for (const [member, put] of puts) {
       if (!waiting.has(member)) continue;
+      member.late = true;
       late.set(member, put);
       const message = `${member.label} is slower than the others and still being written to`;
       failed.set(member, new HoldfastError("timeout", message, { store: member.label, operation: "put" }));

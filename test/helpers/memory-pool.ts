@@ -78,6 +78,8 @@ export interface MemoryPoolOptions extends Partial<
   readonly freshMs?: number;
   /** How long records that may follow later wait. Infinity: until the pool is closed. */
   readonly laterMs?: number;
+  /** Default the system's. */
+  readonly runtime?: Runtime;
 }
 
 export interface MemoryPool {
@@ -100,6 +102,7 @@ function untilAborted(signal: AbortSignal | undefined): Promise<void> {
 
 /** An opened pool over the members given; more than one may be opened over the same members, as by several machines. */
 export function memoryPool(members: readonly { store: Store }[], options: MemoryPoolOptions = {}): MemoryPool {
+  const runtime = options.runtime ?? (options.laterMs === Infinity ? patientRuntime : systemRuntime);
   // An index outlives the pool that used it, as one on disk does.
   const index = options.index ?? new MemoryIndex();
   const ledger = new Ledger({
@@ -114,7 +117,7 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
           position,
         ),
     ),
-    runtime: options.laterMs === Infinity ? patientRuntime : systemRuntime,
+    runtime,
     logger: silentLogger,
     machine: options.machine ?? randomBytes(4).toString("hex"),
     openIndex: () => index,
@@ -132,13 +135,13 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
     place: options.place,
     read: options.read,
     wait: options.wait,
-    runtime: systemRuntime,
+    runtime,
     logger: silentLogger,
     replayable,
     nested: options.nested,
     leaseMs: options.leaseMs,
   });
-  return { pool: new MaintainedPool(core, { runtime: systemRuntime, logger: silentLogger }), core, index };
+  return { pool: new MaintainedPool(core, { runtime, logger: silentLogger }), core, index };
 }
 
 /** What a member holds under a name, as text; undefined where it has nothing. */
