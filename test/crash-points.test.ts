@@ -15,6 +15,7 @@ import { collect } from "../src/body.ts";
 import { HoldfastError } from "../src/errors.ts";
 import { openPool } from "../src/open-pool.ts";
 import type { OpenedPool } from "../src/open-pool.ts";
+import { client } from "./helpers/clients.ts";
 import { commandPath } from "./helpers/command.ts";
 
 const SYSCALLS = [
@@ -97,7 +98,7 @@ beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), "holdfast-crash-"));
   command = await commandPath();
   try {
-    await promisify(execFile)("strace", ["-f", "-o", join(root, "probe"), "-e", "trace=fsync", "true"]);
+    await promisify(execFile)(client("strace").program, ["-f", "-o", join(root, "probe"), "-e", "trace=fsync", "true"]);
   } catch (error) {
     why = `strace cannot be run here (${error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error)})`;
     console.info(`crash points are not tested: ${why}`);

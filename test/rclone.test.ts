@@ -7,19 +7,14 @@ import { collect, toBody } from "../src/body.ts";
 import { openStore } from "../src/open-store.ts";
 import type { Store } from "../src/store.ts";
 import type { RcloneStore } from "../src/stores/rclone.ts";
+import { client } from "./helpers/clients.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
 
-function versionOf(program: string): string | undefined {
-  try {
-    return execFileSync(program, ["version"], { encoding: "utf8" }).split("\n", 1)[0];
-  } catch {
-    return undefined;
-  }
-}
-
-const version = versionOf("rclone");
-if (version === undefined) console.info("rclone is not installed: its store is not tested");
+const rclone = client("rclone");
+const version = rclone.there
+  ? execFileSync(rclone.program, ["version"], { encoding: "utf8" }).split("\n", 1)[0]
+  : undefined;
 
 describe.runIf(version !== undefined)("rclone", () => {
   reportStore(

@@ -20,7 +20,7 @@ import type { StoreUrl } from "../store-url.ts";
 import { networkError } from "./shared/network-errors.ts";
 import { netrcLogin } from "./shared/netrc.ts";
 import { decodePath, readNumber, readQuery } from "./shared/query.ts";
-import { tlsOptions } from "./shared/tls.ts";
+import { serverName, tlsOptions } from "./shared/tls.ts";
 import { TreeStore, notFound } from "./shared/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "./shared/tree-store.ts";
 
@@ -56,7 +56,7 @@ export const ftpKind: StoreKind = {
         port: url.port ?? (secure === "implicit" ? 990 : 21),
         ...(await loginOf(url, context.env)),
         secure,
-        ...(secure === false ? {} : { secureOptions: { ...tls, host: url.host, servername: url.host } }),
+        ...(secure === false ? {} : { secureOptions: { ...tls, host: url.host, ...serverName(url.host) } }),
       },
       path,
       readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 64),

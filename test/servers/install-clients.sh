@@ -1,8 +1,9 @@
 #!/bin/bash
-# Installs the programs that the tests of the gateways use, from Debian. Quick when everything is there. Prints one line
+# Installs the programs that tests use, from Debian. Quick when everything is there. Prints one line
 # for each that could not be had, and exits 0 even then: the tests say what they skip.
 set -u
-PROGRAMS="duplicity:duplicity restic:restic rclone:rclone aws:awscli s3cmd:s3cmd litmus:litmus mount.davfs:davfs2"
+PROGRAMS="duplicity:duplicity restic:restic rclone:rclone aws:awscli s3cmd:s3cmd litmus:litmus mount.davfs:davfs2 \
+  strace:strace openssl:openssl ssh:openssh-client ps:procps"
 missing() {
   local one; for one in $PROGRAMS; do PATH=/usr/bin:/usr/sbin:/sbin command -v "${one%%:*}" >/dev/null || echo "${one#*:}"; done
   /usr/bin/python3 -c 'import boto3' 2>/dev/null || echo python3-boto3

@@ -1,5 +1,6 @@
 /** TLS options that the kinds of store share: certificates are verified always, a private CA can be named. */
 import { readFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import tls from "node:tls";
 import { HoldfastError } from "../../errors.ts";
 
@@ -21,4 +22,9 @@ export async function tlsOptions(caFile: string | undefined): Promise<TlsOptions
     throw new HoldfastError("config", `${caFile} holds no certificate in PEM form`);
   }
   return { ca: [...tls.rootCertificates, text] };
+}
+
+/** The name that TLS tells the server: none for an address, which is no name (RFC 6066). The host is verified either way. */
+export function serverName(host: string): { readonly servername?: string } {
+  return isIP(host.replaceAll(/[[\]]/gu, "")) === 0 ? { servername: host } : {};
 }
