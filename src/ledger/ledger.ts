@@ -12,7 +12,7 @@ import { HoldfastError, toHoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { isReserved } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
-import { HybridClock, versionMs } from "./hybrid-clock.ts";
+import { HybridClock } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
 import { formatIdentity, IDENTITY_NAME, parseIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
@@ -20,16 +20,12 @@ import type { LedgerIndex } from "./ledger-index.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
 import type { ObjectRecord, StoreId, StoreRecord } from "./record.ts";
-import {
-  decodeSegment,
-  encodeSegment,
-  formatRecord,
-  parseRecord,
-  parseSegmentName,
-  SEGMENT_PREFIX,
-  segmentName,
-} from "./segment.ts";
+import { decodeSegment, parseSegmentName, SEGMENT_PREFIX } from "./segment.ts";
 import type { Segment } from "./segment.ts";
+import { SegmentWriter } from "./segment-writer.ts";
+import type { Appended } from "./segment-writer.ts";
+import { Compaction } from "./compaction.ts";
+import type { LedgerGap } from "./compaction.ts";
 
 export interface LedgerOptions {
   readonly members: readonly Member[];
@@ -59,33 +55,8 @@ export interface LedgerOptions {
   readonly isLiveWriter?: ((writer: string) => boolean | undefined) | undefined;
 }
 
-/** What one store answered to a segment: undefined, or why it could not be written. */
-export type Appended = ReadonlyMap<Member, Promise<HoldfastError | undefined>>;
-
-interface Batch {
-  /** Records that the index learns once a store has them. */
-  readonly objects: ObjectRecord[];
-  /** Records that the index has already. */
-  readonly known: ObjectRecord[];
-  readonly stores: StoreRecord[];
-  readonly outcome: Map<
-    Member,
-    { promise: Promise<HoldfastError | undefined>; resolve: (error: HoldfastError | undefined) => void }
-  >;
-}
-
-const MAX_BATCH_RECORDS = 1000;
-/** So many batches may wait to be written before who appends another has to wait too. */
-const MAX_WAITING_BATCHES = 4;
-/** Facts of the index: records that it has and the stores may not have yet. */
-const LATER_PREFIX = "later:";
-/** Records in one segment of a full compaction: bounds the memory of whoever reads it. */
-const BASE_RECORDS = 20_000;
-/** Level of segments that a full compaction wrote. */
-const BASE_LEVEL = 9;
-const REQUESTS_AT_ONCE = 8;
-/** So many records of segments that this process wrote are kept at hand, for when they are merged. */
-const RECENT_RECORDS = 20_000;
+/** Requests of one store's ledger at a time. */
+export const REQUESTS_AT_ONCE = 8;
 /** How many times `freshMs` what was heard may be old, at most, where nobody else writes. */
 const STALE_FACTOR = 4;
 
@@ -99,28 +70,18 @@ export class Ledger {
   readonly #logger: Logger;
   readonly #freshMs: number;
   readonly #hearMs: number;
-  readonly #mergeAt: number;
-  readonly #laterMs: number;
   #index: LedgerIndex = new MemoryIndex();
   #pool: string | undefined;
   #heardAtMs = -Infinity;
   #hearing: Promise<void> | undefined;
   #nextHearing: Promise<void> | undefined;
   readonly #asking = new Map<Member, Promise<Answer>>();
-  /** Takes the records of whoever appends now. Not in the queue while all of them may follow later. */
-  #batch: Batch | undefined;
-  readonly #queue: Batch[] = [];
-  #flushing: Promise<void> | undefined;
-  /** Ends the wait of records that may follow later. */
-  #waiting: AbortController | undefined;
-  #recovered = false;
   /** What the index says of the stores, and whether nobody else writes: see `#lookAgain`. */
   readonly #stores = new Map<StoreId, StoreRecord>();
   #sole: boolean | undefined;
-  /** What stands in segments that this process wrote last. */
-  readonly #recent = new Map<string, RecentRecords>();
   #initialising: Promise<void> | undefined;
-  #maintaining: Promise<void> | undefined;
+  readonly #segments: SegmentWriter;
+  readonly #compaction: Compaction;
   /** Segments that no store gave whole: what they held is unknown. */
   readonly #unreadable = new Set<string>();
 
@@ -131,10 +92,14 @@ export class Ledger {
     this.#logger = options.logger;
     this.#freshMs = options.freshMs ?? 1000;
     this.#hearMs = options.hearMs ?? 10_000;
-    this.#mergeAt = options.mergeAt ?? 32;
-    this.#laterMs = options.laterMs ?? 500;
     this.writer = options.writer ?? options.machine + options.runtime.randomHex(4);
     this.clock = new HybridClock(options.runtime, this.writer);
+    this.#segments = new SegmentWriter(this, {
+      runtime: options.runtime,
+      laterMs: options.laterMs ?? 500,
+      onStores: () => this.#lookAgain(),
+    });
+    this.#compaction = new Compaction(this, this.#segments, { logger: options.logger, mergeAt: options.mergeAt ?? 32 });
     if (options.knownPool !== undefined) this.#adoptPool(options.knownPool);
   }
 
@@ -487,7 +452,7 @@ export class Ledger {
   async initialise(): Promise<void> {
     // What another operation began may have met stores that answer only now.
     if (this.#initialising !== undefined) await this.#initialising.catch(() => undefined);
-    this.#recover();
+    this.#segments.recover();
     if (this.members.every((member) => this.#isKnown(member))) return;
     this.#initialising ??= this.#initialise().finally(() => {
       this.#initialising = undefined;
@@ -613,349 +578,55 @@ export class Ledger {
    * once one store has them. Callers that arrive while a segment is being written share the next one.
    */
   append(records: { objects?: readonly ObjectRecord[]; stores?: readonly StoreRecord[] }): Appended {
-    const batch = this.#gathering();
-    batch.objects.push(...(records.objects ?? []));
-    batch.stores.push(...(records.stores ?? []));
-    this.#submit();
-    return new Map([...batch.outcome].map(([member, { promise }]) => [member, promise]));
+    return this.#segments.append(records);
   }
 
-  /** The same for what costs nothing but time while it is not yet written: it waits a moment for company. */
+  /** The same for what costs nothing but time while it is not yet written. */
   appendLater(records: readonly ObjectRecord[]): void {
-    this.#gathering().objects.push(...records);
-    this.#submitLater();
+    this.#segments.appendLater(records);
   }
 
-  /**
-   * The same for what holds whether it is written or not: that an object is on every store of the pool. The index learns
-   * it at once, with a note that the stores have yet to learn it: if this process dies before that, the next one that
-   * writes from this machine makes up for it. `clears` names a fact that goes at the same time. Resolves at once, unless
-   * much waits to be written.
-   */
-  async appendKnown(record: ObjectRecord, clears: string): Promise<void> {
-    const facts = [[laterKey(record), formatRecord(record)] as const, [clears, undefined] as const];
-    this.#index.apply({ objects: [record], facts });
-    this.#gathering().known.push(record);
-    this.#submitLater();
-    if (this.#queue.length >= MAX_WAITING_BATCHES) await this.#flushing;
-  }
-
-  /** Takes up what processes of this machine that are gone had yet to write. */
-  #recover(): void {
-    if (this.#recovered) return;
-    this.#recovered = true;
-    for (const [, text] of this.#index.facts(LATER_PREFIX)) {
-      const record = parseRecord(text);
-      if (this.isLiveWriter(record.version.slice(17)) === true) continue;
-      this.#gathering().known.push(record);
-      this.#submitLater();
-    }
-  }
-
-  /** The batch that takes the next records. */
-  #gathering(): Batch {
-    if (sizeOf(this.#batch) >= MAX_BATCH_RECORDS) this.#submit();
-    if (this.#batch === undefined || sizeOf(this.#batch) >= MAX_BATCH_RECORDS) this.#batch = newBatch(this.members);
-    return this.#batch;
-  }
-
-  /** Writes the gathered records as soon as those before them are written. Until then others may join them. */
-  #submit(): void {
-    this.#waiting?.abort();
-    this.#waiting = undefined;
-    if (this.#batch !== undefined && this.#queue.at(-1) !== this.#batch) this.#queue.push(this.#batch);
-    this.#flushing ??= this.#flush();
-  }
-
-  #submitLater(): void {
-    if (this.#waiting !== undefined || this.#queue.at(-1) === this.#batch) return;
-    const waiting = new AbortController();
-    this.#waiting = waiting;
-    this.#runtime.sleep(this.#laterMs, waiting.signal).then(
-      () => this.#submit(),
-      () => undefined,
-    );
-  }
-
-  async #flush(): Promise<void> {
-    // Callers of this same turn of the event loop join the first batch.
-    await Promise.resolve();
-    for (let batch = this.#queue.shift(); batch !== undefined; batch = this.#queue.shift()) {
-      if (batch === this.#batch) this.#batch = undefined;
-      await this.#write(batch);
-    }
-    // At once with finding the queue empty: what is appended from now on starts anew.
-    this.#flushing = undefined;
-  }
-
-  async #write(batch: Batch): Promise<void> {
-    const at = this.clock.next();
-    const name = segmentName(0, at, sizeOf(batch));
-    const usable = this.members.filter((member) => member.ready);
-    for (const [member, { resolve }] of batch.outcome) if (!usable.includes(member)) resolve(member.trouble());
-    if (usable.length === 0 || this.#pool === undefined) return this.#keep(batch.known);
-    const objects = [...batch.objects, ...batch.known];
-    const bytes = encodeSegment({ pool: this.#pool, replaces: [], stores: batch.stores, objects });
-    let learned = false;
-    const awaited: Promise<void>[] = [];
-    for (const member of usable) {
-      const lagging = member.appending > 0;
-      member.appending++;
-      const written = member.store
-        .put(name, toBody(bytes))
-        .then(() => {
-          if (!learned) {
-            learned = true;
-            this.#keepRecent(name, { objects, stores: batch.stores });
-            this.#index.apply({
-              objects: batch.objects,
-              stores: batch.stores,
-              segment: name,
-              // The wall clock may be set back before the next run.
-              facts: [["clock", at], ...batch.known.map((record) => [laterKey(record), undefined] as const)],
-            });
-            if (batch.stores.length > 0) this.#lookAgain();
-          }
-          noteSegment(member, name);
-          return undefined;
-        })
-        .catch((error: unknown) =>
-          toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" }),
-        )
-        .then((error) => {
-          member.appending--;
-          batch.outcome.get(member)?.resolve(error);
-          return undefined;
-        });
-      if (!lagging) awaited.push(written);
-    }
-    await Promise.all(awaited);
-    if (!learned) this.#keep(batch.known);
-  }
-
-  #keepRecent(name: string, records: RecentRecords): void {
-    this.#recent.set(name, records);
-    let kept = 0;
-    for (const one of this.#recent.values()) kept += one.objects.length;
-    for (const [oldest, { objects }] of this.#recent) {
-      if (kept <= RECENT_RECORDS) break;
-      kept -= objects.length;
-      this.#recent.delete(oldest);
-    }
-  }
-
-  /** No store took them: they go with whatever is written next. */
-  #keep(known: readonly ObjectRecord[]): void {
-    if (known.length === 0) return;
-    this.#batch ??= newBatch(this.members);
-    this.#batch.known.push(...known);
+  /** The same for what the index may learn at once: see {@link SegmentWriter.appendKnown}. */
+  appendKnown(record: ObjectRecord, clears: string): Promise<void> {
+    return this.#segments.appendKnown(record, clears);
   }
 
   /** Resolves when everything appended so far has been written or has failed. */
-  async flushed(): Promise<void> {
-    if (sizeOf(this.#batch) > 0) this.#submit();
-    while (this.#flushing !== undefined) await this.#flushing;
+  flushed(): Promise<void> {
+    return this.#segments.flushed();
+  }
+
+  /** Starts to merge segments where enough have gathered; nobody waits for it but `settle`. */
+  maintainSoon(): void {
+    this.#compaction.maintainSoon();
+  }
+
+  /** Writes everything that is known as a new base, and removes all segments that went into it. False: nowhere. */
+  compact(): Promise<boolean> {
+    return this.#compaction.compact();
+  }
+
+  /** Segments that a store lacks (to be copied there) and has beyond need (to be removed). Needs what `hear` learned. */
+  ledgerGaps(): readonly LedgerGap[] {
+    return this.#compaction.gaps();
+  }
+
+  /** Makes the ledger the same on every store that answers. Gives the labels of those that it changed. */
+  sync(): Promise<readonly string[]> {
+    return this.#compaction.sync();
+  }
+
+  /** Rewrites a segment that is damaged on a store from one where it is whole; true when it could. */
+  mendSegment(member: Member, name: string): Promise<boolean> {
+    return this.#compaction.mendSegment(member, name);
   }
 
   /** Waits until everything appended has been written or has failed, and keeps the ledger short. */
   async settle(): Promise<void> {
     await this.flushed();
     // One that is under way began before the last segments were written.
-    await this.#maintaining;
-    await this.maintain();
-  }
-
-  /** Merges segments where too many have gathered. Never more than once at a time; failures only cost time later. */
-  async maintain(): Promise<void> {
-    this.#maintaining ??= this.#maintain()
-      .catch((error: unknown) => {
-        this.#logger.debug("compaction did not finish", { reason: toHoldfastError(error).message });
-      })
-      .finally(() => {
-        this.#maintaining = undefined;
-      });
-    await this.#maintaining;
-  }
-
-  /** Starts `maintain` where enough segments have gathered; nobody waits for it but `settle`. */
-  maintainSoon(): void {
-    if (this.members.some((member) => member.ready && member.segments.size >= this.#mergeAt * 2)) void this.maintain();
-  }
-
-  async #maintain(): Promise<void> {
-    // One merge may crowd the next level.
-    for (let more = true; more;) more = await this.#mergeOnce();
-  }
-
-  /** False when there was nothing to merge, or when it could not be done everywhere. */
-  async #mergeOnce(): Promise<boolean> {
-    const levels = new Map<number, { name: string; records: number }[]>();
-    let loose = 0;
-    let base = 0;
-    for (const name of this.#presentSegments()) {
-      const parsed = parseSegmentName(name);
-      if (parsed === undefined || !this.#index.hasSegment(name)) continue;
-      if (parsed.level === BASE_LEVEL) base += parsed.records;
-      else {
-        loose += parsed.records;
-        const list = levels.get(parsed.level) ?? [];
-        list.push({ name, records: parsed.records });
-        levels.set(parsed.level, list);
-      }
-    }
-    const crowded = [...levels].filter(([, list]) => list.length >= this.#mergeAt).map(([level]) => level);
-    if (crowded.length === 0) return false;
-    if (loose >= Math.max(BASE_RECORDS, base / 2) || Math.max(...crowded) >= BASE_LEVEL - 1) return this.compact();
-    return this.#mergeLevel(Math.min(...crowded), levels);
-  }
-
-  /** Segments that stand on a store that answers, and that no other one there replaces. */
-  #presentSegments(): Set<string> {
-    const present = new Set<string>();
-    for (const member of this.members) if (member.ready) for (const name of member.segments) present.add(name);
-    for (const name of present) {
-      const by = this.#index.getFact(`replaced:${name}`);
-      if (by !== undefined && present.has(by)) present.delete(name);
-    }
-    return present;
-  }
-
-  /** Merges the segments of one level into one of the next. */
-  async #mergeLevel(level: number, levels: ReadonlyMap<number, { name: string; records: number }[]>): Promise<boolean> {
-    const list = levels.get(level) ?? [];
-    const merged = new MemoryIndex();
-    for (const { name } of list) {
-      const holder = this.members.find((member) => member.ready && member.segments.has(name));
-      if (holder === undefined) return false;
-      const { objects, stores } = this.#recent.get(name) ?? (await this.fetchSegment(holder, name));
-      merged.apply({ objects, stores });
-    }
-    const objects = [...merged.iterate("")].flatMap(([, state]) => state.records);
-    return this.#replace(
-      [{ level: level + 1, stores: merged.stores(), objects }],
-      list.map(({ name }) => name),
-    );
-  }
-
-  /** Writes everything that is known as a new base, and removes all segments that went into it. False: nowhere. */
-  async compact(): Promise<boolean> {
-    const replaced = [...this.#presentSegments()].filter((name) => this.#index.hasSegment(name));
-    return this.#replace(this.#baseSegments(), replaced);
-  }
-
-  *#baseSegments(): Generator<NewSegment> {
-    let objects: ObjectRecord[] = [];
-    for (const [, state] of this.#index.iterate("")) {
-      objects.push(...state.records);
-      if (objects.length >= BASE_RECORDS) {
-        yield { level: BASE_LEVEL, stores: [], objects };
-        objects = [];
-      }
-    }
-    yield { level: BASE_LEVEL, stores: this.#index.stores(), objects };
-  }
-
-  /**
-   * Writes segments and, where all of them stand, removes those they replace. Only the last one says what is replaced:
-   * nobody who sees a part of them may remove anything.
-   */
-  async #replace(fresh: Iterable<NewSegment>, replaced: readonly string[]): Promise<boolean> {
-    const pool = this.#pool;
-    if (pool === undefined) return false;
-    const whole = new Set(this.members.filter((member) => member.ready));
-    let last: NewSegment | undefined;
-    const write = async (segment: NewSegment, replaces: readonly string[]): Promise<void> => {
-      const name = segmentName(segment.level, this.clock.next(), segment.objects.length + segment.stores.length);
-      const bytes = encodeSegment({ pool, replaces, stores: segment.stores, objects: segment.objects });
-      await Promise.all(
-        [...whole].map(async (member) => {
-          try {
-            await member.store.put(name, toBody(bytes));
-            noteSegment(member, name);
-          } catch {
-            // It keeps its old segments, which say the same.
-            whole.delete(member);
-          }
-        }),
-      );
-      if (whole.size > 0) {
-        this.#index.apply({ segment: name });
-        for (const old of replaces) this.#index.setFact(`replaced:${old}`, name);
-      }
-    };
-    for (const segment of fresh) {
-      if (last !== undefined) await write(last, []);
-      last = segment;
-    }
-    if (last === undefined) return false;
-    await write(last, replaced);
-    await Promise.all([...whole].map((member) => this.#remove(member, replaced)));
-    return whole.size > 0;
-  }
-
-  async #remove(member: Member, names: readonly string[]): Promise<void> {
-    const present = names.filter((name) => member.segments.has(name));
-    await forEachBounded(present, REQUESTS_AT_ONCE, async (name) => {
-      await member.store.delete(name);
-      member.segments.delete(name);
-      member.written.delete(name);
-      this.#recent.delete(name);
-    });
-  }
-
-  /** Segments that a store lacks (to be copied there) and has beyond need (to be removed). Needs what `hear` learned. */
-  ledgerGaps(): { member: Member; missing: string[]; surplus: string[] }[] {
-    const wanted = this.#presentSegments();
-    const gaps: { member: Member; missing: string[]; surplus: string[] }[] = [];
-    for (const member of this.members) {
-      if (!member.ready) continue;
-      const missing = [...wanted].filter((name) => !member.segments.has(name)).sort();
-      const surplus = [...member.segments].filter((name) => !wanted.has(name)).sort();
-      if (missing.length > 0 || surplus.length > 0) gaps.push({ member, missing, surplus });
-    }
-    return gaps;
-  }
-
-  /** Makes the ledger the same on every store that answers. Gives the labels of those that it changed. */
-  async sync(): Promise<readonly string[]> {
-    const changed: string[] = [];
-    for (const { member, missing, surplus } of this.ledgerGaps()) {
-      for (const name of missing) await this.#copySegment(name, member);
-      await this.#remove(member, surplus);
-      changed.push(member.label);
-    }
-    if (this.members.every((member) => member.ready)) this.#index.forgetSegments(this.#presentSegments());
-    return changed;
-  }
-
-  async #copySegment(name: string, to: Member): Promise<void> {
-    let failure: HoldfastError | undefined;
-    for (const from of this.members) {
-      if (!from.ready || from === to || !from.segments.has(name)) continue;
-      try {
-        const { body } = await from.store.get(name);
-        const bytes = await collect(body);
-        decodeSegment(bytes);
-        await to.store.put(name, toBody(bytes));
-        noteSegment(to, name);
-        return;
-      } catch (error) {
-        failure = toHoldfastError(error, "unavailable");
-      }
-    }
-    if (failure !== undefined) throw failure;
-  }
-
-  /** Rewrites a segment that is damaged on a store from one where it is whole; true when it could. */
-  async mendSegment(member: Member, name: string): Promise<boolean> {
-    member.segments.delete(name);
-    try {
-      await this.#copySegment(name, member);
-      return member.segments.has(name);
-    } catch {
-      member.segments.add(name);
-      return false;
-    }
+    await this.#compaction.ended();
+    await this.#compaction.maintain();
   }
 
   /** Notes a fact about a store of the pool, on all stores. */
@@ -970,15 +641,10 @@ export class Ledger {
     await Promise.all(this.append({ stores: [{ ...known, ...change, rev: this.clock.next() }] }).values());
   }
 
-  /** Since when a version stands, in milliseconds since 1970. */
-  static sinceMs(version: Version): number {
-    return versionMs(version);
-  }
-
   async close(): Promise<void> {
     await this.#hearing?.catch(() => undefined);
     await this.settle();
-    const objects = sizeOf(this.#batch);
+    const objects = this.#segments.unwritten;
     if (objects > 0)
       this.#logger.warn("records could not be written; the next run from this machine does it", { objects });
     this.#options.onClose?.(this.#index);
@@ -995,40 +661,6 @@ interface Answer {
   readonly asOf?: number;
 }
 
-function newBatch(members: readonly Member[]): Batch {
-  const outcome: Batch["outcome"] = new Map(members.map((member) => [member, withResolvers()]));
-  return { objects: [], known: [], stores: [], outcome };
-}
-
 function isReady(member: Member): boolean {
   return member.ready;
-}
-
-function sizeOf(batch: Batch | undefined): number {
-  return batch === undefined ? 0 : batch.objects.length + batch.known.length + batch.stores.length;
-}
-
-function laterKey(record: ObjectRecord): string {
-  return LATER_PREFIX + record.version;
-}
-
-function noteSegment(member: Member, name: string): void {
-  member.segments.add(name);
-  member.written.add(name);
-}
-
-type RecentRecords = Pick<Segment, "objects" | "stores">;
-
-interface NewSegment {
-  readonly level: number;
-  readonly stores: readonly StoreRecord[];
-  readonly objects: readonly ObjectRecord[];
-}
-
-function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
-  let resolve!: (value: T) => void;
-  const promise = new Promise<T>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
 }

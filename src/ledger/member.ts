@@ -84,3 +84,9 @@ export class Member {
     );
   }
 }
+
+/** Notes that a segment stands on a member. */
+export function noteSegment(member: Member, name: string): void {
+  member.segments.add(name);
+  member.written.add(name);
+}

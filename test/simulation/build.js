@@ -14,8 +14,8 @@ const require = createRequire(import.meta.url);
 /** Sizes that make the interesting cases frequent. */
 const SMALLER = [
   { file: "src/digest.ts", find: "PIECE_BYTES = 1024 * 1024;", replace: "PIECE_BYTES = 8;" },
-  { file: "src/ledger/ledger.ts", find: "BASE_RECORDS = 20_000;", replace: "BASE_RECORDS = 3;" },
-  { file: "src/ledger/ledger.ts", find: "MAX_BATCH_RECORDS = 1000;", replace: "MAX_BATCH_RECORDS = 3;" },
+  { file: "src/ledger/compaction.ts", find: "BASE_RECORDS = 20_000;", replace: "BASE_RECORDS = 3;" },
+  { file: "src/ledger/segment-writer.ts", find: "MAX_BATCH_RECORDS = 1000;", replace: "MAX_BATCH_RECORDS = 3;" },
 ];
 
 /** @typedef {{ file: string, find: string, replace: string }} Patch */

@@ -14,6 +14,8 @@ const POOL_STORE = "src/modes/pool-store.ts";
 const PUTS = "src/modes/pool-puts.ts";
 const DELETES = "src/modes/pool-deletes.ts";
 const LEDGER = "src/ledger/ledger.ts";
+const WRITER = "src/ledger/segment-writer.ts";
+const COMPACTION = "src/ledger/compaction.ts";
 const RECORD = "src/ledger/record.ts";
 const READ = "src/modes/verified-read.ts";
 const ASSESS = "src/repair/assess.ts";
@@ -55,7 +57,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "compaction forgets tombstones",
-    file: LEDGER,
+    file: COMPACTION,
     find: "      objects.push(...state.records);",
     replace: '      objects.push(...state.records.filter((record) => record.kind !== "delete"));',
   },
@@ -129,17 +131,17 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "compaction removes segments before it writes",
-    file: LEDGER,
+    file: COMPACTION,
     find: "    let last: NewSegment | undefined;\n",
     replace:
       "    let last: NewSegment | undefined;\n    await Promise.all([...whole].map((member) => this.#remove(member, replaced)));\n",
   },
   {
     name: "the index learns records before any store has them",
-    file: LEDGER,
+    file: WRITER,
     find: "    let learned = false;\n    const awaited",
     replace:
-      "    let learned = true;\n    this.#index.apply({ objects: batch.objects, stores: batch.stores, segment: name });\n    const awaited",
+      "    let learned = true;\n    this.#ledger.index.apply({ objects: batch.objects, stores: batch.stores, segment: name });\n    const awaited",
   },
   {
     name: "a store that lost everything is filled as if it were new",

@@ -1,0 +1,256 @@
+/**
+ * Keeps the segments of a ledger few, and the same on every store.
+ *
+ * Merging loses nothing: what replaces segments is written before they are removed, on each store, and says the same.
+ */
+import { collect, toBody } from "../body.ts";
+import { forEachBounded } from "../bounded.ts";
+import { toHoldfastError } from "../errors.ts";
+import type { HoldfastError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { MemoryIndex } from "./ledger-index.ts";
+import { REQUESTS_AT_ONCE } from "./ledger.ts";
+import type { Ledger } from "./ledger.ts";
+import { noteSegment } from "./member.ts";
+import type { Member } from "./member.ts";
+import type { ObjectRecord, StoreRecord } from "./record.ts";
+import { decodeSegment, encodeSegment, parseSegmentName, segmentName } from "./segment.ts";
+import type { SegmentWriter } from "./segment-writer.ts";
+
+/** Records in one segment of a full compaction: bounds the memory of whoever reads it. */
+const BASE_RECORDS = 20_000;
+/** Level of segments that a full compaction wrote. */
+const BASE_LEVEL = 9;
+
+interface NewSegment {
+  readonly level: number;
+  readonly stores: readonly StoreRecord[];
+  readonly objects: readonly ObjectRecord[];
+}
+
+/** A store whose segments are not those that all should have. */
+export interface LedgerGap {
+  readonly member: Member;
+  readonly missing: readonly string[];
+  readonly surplus: readonly string[];
+}
+
+export class Compaction {
+  readonly #ledger: Ledger;
+  readonly #writer: SegmentWriter;
+  readonly #logger: Logger;
+  readonly #mergeAt: number;
+  #maintaining: Promise<void> | undefined;
+
+  /** `mergeAt`: see `LedgerOptions`. */
+  constructor(ledger: Ledger, writer: SegmentWriter, options: { readonly logger: Logger; readonly mergeAt: number }) {
+    this.#ledger = ledger;
+    this.#writer = writer;
+    this.#logger = options.logger;
+    this.#mergeAt = options.mergeAt;
+  }
+
+  /** Resolves when a merge that is under way has ended. */
+  async ended(): Promise<void> {
+    await this.#maintaining;
+  }
+
+  /** Merges segments where too many have gathered. Never more than once at a time; failures only cost time later. */
+  async maintain(): Promise<void> {
+    this.#maintaining ??= this.#maintain()
+      .catch((error: unknown) => {
+        this.#logger.debug("compaction did not finish", { reason: toHoldfastError(error).message });
+      })
+      .finally(() => {
+        this.#maintaining = undefined;
+      });
+    await this.#maintaining;
+  }
+
+  /** Starts `maintain` where enough segments have gathered; nobody waits for it but `settle`. */
+  maintainSoon(): void {
+    if (this.#ledger.members.some((member) => member.ready && member.segments.size >= this.#mergeAt * 2))
+      void this.maintain();
+  }
+
+  async #maintain(): Promise<void> {
+    // One merge may crowd the next level.
+    for (let more = true; more;) more = await this.#mergeOnce();
+  }
+
+  /** False when there was nothing to merge, or when it could not be done everywhere. */
+  async #mergeOnce(): Promise<boolean> {
+    const levels = new Map<number, { name: string; records: number }[]>();
+    let loose = 0;
+    let base = 0;
+    for (const name of this.#presentSegments()) {
+      const parsed = parseSegmentName(name);
+      if (parsed === undefined || !this.#ledger.index.hasSegment(name)) continue;
+      if (parsed.level === BASE_LEVEL) base += parsed.records;
+      else {
+        loose += parsed.records;
+        const list = levels.get(parsed.level) ?? [];
+        list.push({ name, records: parsed.records });
+        levels.set(parsed.level, list);
+      }
+    }
+    const crowded = [...levels].filter(([, list]) => list.length >= this.#mergeAt).map(([level]) => level);
+    if (crowded.length === 0) return false;
+    if (loose >= Math.max(BASE_RECORDS, base / 2) || Math.max(...crowded) >= BASE_LEVEL - 1) return this.compact();
+    return this.#mergeLevel(Math.min(...crowded), levels);
+  }
+
+  /** Segments that stand on a store that answers, and that no other one there replaces. */
+  #presentSegments(): Set<string> {
+    const present = new Set<string>();
+    for (const member of this.#ledger.members) if (member.ready) for (const name of member.segments) present.add(name);
+    for (const name of present) {
+      const by = this.#ledger.index.getFact(`replaced:${name}`);
+      if (by !== undefined && present.has(by)) present.delete(name);
+    }
+    return present;
+  }
+
+  /** Merges the segments of one level into one of the next. */
+  async #mergeLevel(level: number, levels: ReadonlyMap<number, { name: string; records: number }[]>): Promise<boolean> {
+    const list = levels.get(level) ?? [];
+    const merged = new MemoryIndex();
+    for (const { name } of list) {
+      const holder = this.#ledger.members.find((member) => member.ready && member.segments.has(name));
+      if (holder === undefined) return false;
+      const { objects, stores } = this.#writer.recent(name) ?? (await this.#ledger.fetchSegment(holder, name));
+      merged.apply({ objects, stores });
+    }
+    const objects = [...merged.iterate("")].flatMap(([, state]) => state.records);
+    return this.#replace(
+      [{ level: level + 1, stores: merged.stores(), objects }],
+      list.map(({ name }) => name),
+    );
+  }
+
+  /** Writes everything that is known as a new base, and removes all segments that went into it. False: nowhere. */
+  async compact(): Promise<boolean> {
+    const replaced = [...this.#presentSegments()].filter((name) => this.#ledger.index.hasSegment(name));
+    return this.#replace(this.#baseSegments(), replaced);
+  }
+
+  *#baseSegments(): Generator<NewSegment> {
+    let objects: ObjectRecord[] = [];
+    for (const [, state] of this.#ledger.index.iterate("")) {
+      objects.push(...state.records);
+      if (objects.length >= BASE_RECORDS) {
+        yield { level: BASE_LEVEL, stores: [], objects };
+        objects = [];
+      }
+    }
+    yield { level: BASE_LEVEL, stores: this.#ledger.index.stores(), objects };
+  }
+
+  /**
+   * Writes segments and, where all of them stand, removes those they replace. Only the last one says what is replaced:
+   * nobody who sees a part of them may remove anything.
+   */
+  async #replace(fresh: Iterable<NewSegment>, replaced: readonly string[]): Promise<boolean> {
+    const pool = this.#ledger.pool;
+    if (pool === undefined) return false;
+    const whole = new Set(this.#ledger.members.filter((member) => member.ready));
+    let last: NewSegment | undefined;
+    const write = async (segment: NewSegment, replaces: readonly string[]): Promise<void> => {
+      const name = segmentName(
+        segment.level,
+        this.#ledger.clock.next(),
+        segment.objects.length + segment.stores.length,
+      );
+      const bytes = encodeSegment({ pool, replaces, stores: segment.stores, objects: segment.objects });
+      await Promise.all(
+        [...whole].map(async (member) => {
+          try {
+            await member.store.put(name, toBody(bytes));
+            noteSegment(member, name);
+          } catch {
+            // It keeps its old segments, which say the same.
+            whole.delete(member);
+          }
+        }),
+      );
+      if (whole.size > 0) {
+        this.#ledger.index.apply({ segment: name });
+        for (const old of replaces) this.#ledger.index.setFact(`replaced:${old}`, name);
+      }
+    };
+    for (const segment of fresh) {
+      if (last !== undefined) await write(last, []);
+      last = segment;
+    }
+    if (last === undefined) return false;
+    await write(last, replaced);
+    await Promise.all([...whole].map((member) => this.#remove(member, replaced)));
+    return whole.size > 0;
+  }
+
+  async #remove(member: Member, names: readonly string[]): Promise<void> {
+    const present = names.filter((name) => member.segments.has(name));
+    await forEachBounded(present, REQUESTS_AT_ONCE, async (name) => {
+      await member.store.delete(name);
+      member.segments.delete(name);
+      member.written.delete(name);
+      this.#writer.forget(name);
+    });
+  }
+
+  /** Segments that a store lacks (to be copied there) and has beyond need (to be removed). Needs what `hear` learned. */
+  gaps(): readonly LedgerGap[] {
+    const wanted = this.#presentSegments();
+    const gaps: LedgerGap[] = [];
+    for (const member of this.#ledger.members) {
+      if (!member.ready) continue;
+      const missing = [...wanted].filter((name) => !member.segments.has(name)).sort();
+      const surplus = [...member.segments].filter((name) => !wanted.has(name)).sort();
+      if (missing.length > 0 || surplus.length > 0) gaps.push({ member, missing, surplus });
+    }
+    return gaps;
+  }
+
+  /** Makes the ledger the same on every store that answers. Gives the labels of those that it changed. */
+  async sync(): Promise<readonly string[]> {
+    const changed: string[] = [];
+    for (const { member, missing, surplus } of this.gaps()) {
+      for (const name of missing) await this.#copySegment(name, member);
+      await this.#remove(member, surplus);
+      changed.push(member.label);
+    }
+    if (this.#ledger.members.every((member) => member.ready))
+      this.#ledger.index.forgetSegments(this.#presentSegments());
+    return changed;
+  }
+
+  async #copySegment(name: string, to: Member): Promise<void> {
+    let failure: HoldfastError | undefined;
+    for (const from of this.#ledger.members) {
+      if (!from.ready || from === to || !from.segments.has(name)) continue;
+      try {
+        const { body } = await from.store.get(name);
+        const bytes = await collect(body);
+        decodeSegment(bytes);
+        await to.store.put(name, toBody(bytes));
+        noteSegment(to, name);
+        return;
+      } catch (error) {
+        failure = toHoldfastError(error, "unavailable");
+      }
+    }
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Rewrites a segment that is damaged on a store from one where it is whole; true when it could. */
+  async mendSegment(member: Member, name: string): Promise<boolean> {
+    member.segments.delete(name);
+    try {
+      await this.#copySegment(name, member);
+      return member.segments.has(name);
+    } catch {
+      member.segments.add(name);
+      return false;
+    }
+  }
+}

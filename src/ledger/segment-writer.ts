@@ -1,0 +1,259 @@
+/**
+ * Writes records to the stores, in segments: those of many callers in one, one segment after the other.
+ *
+ * What cannot wait is written as soon as the segment before it is; what may follow later waits a moment for company, or
+ * goes with what cannot wait.
+ */
+import { toBody } from "../body.ts";
+import { toHoldfastError } from "../errors.ts";
+import type { HoldfastError } from "../errors.ts";
+import type { Runtime } from "../runtime.ts";
+import type { Ledger } from "./ledger.ts";
+import { noteSegment } from "./member.ts";
+import type { Member } from "./member.ts";
+import type { ObjectRecord, StoreRecord } from "./record.ts";
+import { encodeSegment, formatRecord, parseRecord, segmentName } from "./segment.ts";
+import type { Segment } from "./segment.ts";
+
+/** What one store answered to a segment: undefined, or why it could not be written. */
+export type Appended = ReadonlyMap<Member, Promise<HoldfastError | undefined>>;
+
+interface Batch {
+  /** Records that the index learns once a store has them. */
+  readonly objects: ObjectRecord[];
+  /** Records that the index has already. */
+  readonly known: ObjectRecord[];
+  readonly stores: StoreRecord[];
+  readonly outcome: Map<
+    Member,
+    { promise: Promise<HoldfastError | undefined>; resolve: (error: HoldfastError | undefined) => void }
+  >;
+}
+
+const MAX_BATCH_RECORDS = 1000;
+/** So many batches may wait to be written before who appends another has to wait too. */
+const MAX_WAITING_BATCHES = 4;
+/** Facts of the index: records that it has and the stores may not have yet. */
+const LATER_PREFIX = "later:";
+/** So many records of segments that this process wrote are kept at hand, for when they are merged. */
+const RECENT_RECORDS = 20_000;
+
+export interface SegmentWriterOptions {
+  readonly runtime: Runtime;
+  /** See `LedgerOptions.laterMs`. */
+  readonly laterMs: number;
+  /** Told when what is known of the stores has changed. */
+  readonly onStores: () => void;
+}
+
+/** The records of a segment. */
+export type SegmentRecords = Pick<Segment, "objects" | "stores">;
+
+export class SegmentWriter {
+  readonly #ledger: Ledger;
+  readonly #runtime: Runtime;
+  readonly #laterMs: number;
+  readonly #onStores: () => void;
+  /** Takes the records of whoever appends now. Not in the queue while all of them may follow later. */
+  #batch: Batch | undefined;
+  readonly #queue: Batch[] = [];
+  #flushing: Promise<void> | undefined;
+  /** Ends the wait of records that may follow later. */
+  #waiting: AbortController | undefined;
+  #recovered = false;
+  /** What stands in segments that were written last. */
+  readonly #recent = new Map<string, SegmentRecords>();
+
+  constructor(ledger: Ledger, { runtime, laterMs, onStores }: SegmentWriterOptions) {
+    this.#ledger = ledger;
+    this.#runtime = runtime;
+    this.#laterMs = laterMs;
+    this.#onStores = onStores;
+  }
+
+  /** Records that no store has taken so far. */
+  get unwritten(): number {
+    return sizeOf(this.#batch);
+  }
+
+  /** The records of a segment that this process wrote, where they are still at hand. */
+  recent(name: string): SegmentRecords | undefined {
+    return this.#recent.get(name);
+  }
+
+  /** Segments that are gone. */
+  forget(name: string): void {
+    this.#recent.delete(name);
+  }
+
+  /**
+   * Makes records durable. Gives, for each store of the pool, a promise of how that went; the index learns the records
+   * once one store has them. Callers that arrive while a segment is being written share the next one.
+   */
+  append(records: { objects?: readonly ObjectRecord[]; stores?: readonly StoreRecord[] }): Appended {
+    const batch = this.#gathering();
+    batch.objects.push(...(records.objects ?? []));
+    batch.stores.push(...(records.stores ?? []));
+    this.#submit();
+    return new Map([...batch.outcome].map(([member, { promise }]) => [member, promise]));
+  }
+
+  /** The same for what costs nothing but time while it is not yet written: it waits a moment for company. */
+  appendLater(records: readonly ObjectRecord[]): void {
+    this.#gathering().objects.push(...records);
+    this.#submitLater();
+  }
+
+  /**
+   * The same for what holds whether it is written or not: that an object is on every store of the pool. The index learns
+   * it at once, with a note that the stores have yet to learn it: if this process dies before that, the next one that
+   * writes from this machine makes up for it. `clears` names a fact that goes at the same time. Resolves at once, unless
+   * much waits to be written.
+   */
+  async appendKnown(record: ObjectRecord, clears: string): Promise<void> {
+    const facts = [[laterKey(record), formatRecord(record)] as const, [clears, undefined] as const];
+    this.#ledger.index.apply({ objects: [record], facts });
+    this.#gathering().known.push(record);
+    this.#submitLater();
+    if (this.#queue.length >= MAX_WAITING_BATCHES) await this.#flushing;
+  }
+
+  /** Takes up what processes of this machine that are gone had yet to write. */
+  recover(): void {
+    if (this.#recovered) return;
+    this.#recovered = true;
+    for (const [, text] of this.#ledger.index.facts(LATER_PREFIX)) {
+      const record = parseRecord(text);
+      if (this.#ledger.isLiveWriter(record.version.slice(17)) === true) continue;
+      this.#gathering().known.push(record);
+      this.#submitLater();
+    }
+  }
+
+  /** The batch that takes the next records. */
+  #gathering(): Batch {
+    if (sizeOf(this.#batch) >= MAX_BATCH_RECORDS) this.#submit();
+    if (this.#batch === undefined || sizeOf(this.#batch) >= MAX_BATCH_RECORDS)
+      this.#batch = newBatch(this.#ledger.members);
+    return this.#batch;
+  }
+
+  /** Writes the gathered records as soon as those before them are written. Until then others may join them. */
+  #submit(): void {
+    this.#waiting?.abort();
+    this.#waiting = undefined;
+    if (this.#batch !== undefined && this.#queue.at(-1) !== this.#batch) this.#queue.push(this.#batch);
+    this.#flushing ??= this.#flush();
+  }
+
+  #submitLater(): void {
+    if (this.#waiting !== undefined || this.#queue.at(-1) === this.#batch) return;
+    const waiting = new AbortController();
+    this.#waiting = waiting;
+    this.#runtime.sleep(this.#laterMs, waiting.signal).then(
+      () => this.#submit(),
+      () => undefined,
+    );
+  }
+
+  async #flush(): Promise<void> {
+    // Callers of this same turn of the event loop join the first batch.
+    await Promise.resolve();
+    for (let batch = this.#queue.shift(); batch !== undefined; batch = this.#queue.shift()) {
+      if (batch === this.#batch) this.#batch = undefined;
+      await this.#write(batch);
+    }
+    // At once with finding the queue empty: what is appended from now on starts anew.
+    this.#flushing = undefined;
+  }
+
+  async #write(batch: Batch): Promise<void> {
+    const at = this.#ledger.clock.next();
+    const name = segmentName(0, at, sizeOf(batch));
+    const usable = this.#ledger.members.filter((member) => member.ready);
+    for (const [member, { resolve }] of batch.outcome) if (!usable.includes(member)) resolve(member.trouble());
+    if (usable.length === 0 || this.#ledger.pool === undefined) return this.#keep(batch.known);
+    const objects = [...batch.objects, ...batch.known];
+    const bytes = encodeSegment({ pool: this.#ledger.pool, replaces: [], stores: batch.stores, objects });
+    let learned = false;
+    const awaited: Promise<void>[] = [];
+    for (const member of usable) {
+      const lagging = member.appending > 0;
+      member.appending++;
+      const written = member.store
+        .put(name, toBody(bytes))
+        .then(() => {
+          if (!learned) {
+            learned = true;
+            this.#keepRecent(name, { objects, stores: batch.stores });
+            this.#ledger.index.apply({
+              objects: batch.objects,
+              stores: batch.stores,
+              segment: name,
+              // The wall clock may be set back before the next run.
+              facts: [["clock", at], ...batch.known.map((record) => [laterKey(record), undefined] as const)],
+            });
+            if (batch.stores.length > 0) this.#onStores();
+          }
+          noteSegment(member, name);
+          return undefined;
+        })
+        .catch((error: unknown) =>
+          toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" }),
+        )
+        .then((error) => {
+          member.appending--;
+          batch.outcome.get(member)?.resolve(error);
+          return undefined;
+        });
+      if (!lagging) awaited.push(written);
+    }
+    await Promise.all(awaited);
+    if (!learned) this.#keep(batch.known);
+  }
+
+  #keepRecent(name: string, records: SegmentRecords): void {
+    this.#recent.set(name, records);
+    let kept = 0;
+    for (const one of this.#recent.values()) kept += one.objects.length;
+    for (const [oldest, { objects }] of this.#recent) {
+      if (kept <= RECENT_RECORDS) break;
+      kept -= objects.length;
+      this.#recent.delete(oldest);
+    }
+  }
+
+  /** No store took them: they go with whatever is written next. */
+  #keep(known: readonly ObjectRecord[]): void {
+    if (known.length === 0) return;
+    this.#batch ??= newBatch(this.#ledger.members);
+    this.#batch.known.push(...known);
+  }
+
+  /** Resolves when everything appended so far has been written or has failed. */
+  async flushed(): Promise<void> {
+    if (sizeOf(this.#batch) > 0) this.#submit();
+    while (this.#flushing !== undefined) await this.#flushing;
+  }
+}
+
+function newBatch(members: readonly Member[]): Batch {
+  const outcome: Batch["outcome"] = new Map(members.map((member) => [member, withResolvers()]));
+  return { objects: [], known: [], stores: [], outcome };
+}
+
+function sizeOf(batch: Batch | undefined): number {
+  return batch === undefined ? 0 : batch.objects.length + batch.known.length + batch.stores.length;
+}
+
+function laterKey(record: ObjectRecord): string {
+  return LATER_PREFIX + record.version;
+}
+
+function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve!: (value: T) => void;
+  const promise = new Promise<T>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
