@@ -78,6 +78,11 @@ export interface Body {
 
 export interface OperationOptions {
   readonly signal?: AbortSignal | undefined;
+  /**
+   * Called by a store, now and then, while it gets on with a put or a get but neither takes nor gives bytes of the body: it
+   * has to bring the whole object to the server, or from it, first. Whoever waits for signs of life sees one.
+   */
+  readonly onAlive?: (() => void) | undefined;
 }
 
 export interface PutOptions extends OperationOptions {

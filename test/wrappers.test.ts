@@ -318,6 +318,45 @@ describe("deadline", () => {
     expect(fake.pending).toBe(0);
   });
 
+  it("is put off while the store says that it gets on, and no longer", async () => {
+    let signs = 0;
+    const moving = new (class extends ForwardingStore {
+      async #move(onAlive: (() => void) | undefined): Promise<void> {
+        for (let i = 0; i < signs; i++) {
+          await fake.sleep(900);
+          onAlive?.();
+        }
+        await fake.sleep(900);
+      }
+      override async put(...[, body, options]: Parameters<Store["put"]>) {
+        const size = (await collect(body.open())).length;
+        await this.#move(options?.onAlive);
+        return { size };
+      }
+      override async get(...[name, options]: Parameters<Store["get"]>) {
+        await this.#move(options?.onAlive);
+        return super.get(name);
+      }
+    })(memory);
+    const store = deadline(moving, { runtime: fake, callMs: 1000, idleMs: 1000 });
+    signs = 10;
+    await expect(fake.until(store.put("a", toBody("x")))).resolves.toMatchObject({ size: 1 });
+    await memory.put("a", toBody("x"));
+    await expect(fake.until(store.get("a"))).resolves.toMatchObject({ info: { size: 1 } });
+    const still = new (class extends ForwardingStore {
+      override async get(...[, options]: Parameters<Store["get"]>): Promise<never> {
+        await fake.sleep(900);
+        options?.onAlive?.();
+        return new Promise(() => undefined);
+      }
+    })(memory);
+    const start = fake.monotonicMs();
+    await expect(fake.until(deadline(still, { runtime: fake, callMs: 1000 }).get("a"))).rejects.toMatchObject({
+      code: "timeout",
+    });
+    expect(fake.monotonicMs() - start).toBe(1900);
+  });
+
   it("lets go of a get that is answered too late", async () => {
     let closed = false;
     const late = new (class extends ForwardingStore {

@@ -169,6 +169,7 @@ class FtpTree implements Tree {
     chunks: AsyncIterable<Uint8Array>,
     size: number | undefined,
     signal: AbortSignal | undefined,
+    onAlive?: () => void,
     attempt = 1,
   ): Promise<number> {
     const target = this.#at(path);
@@ -222,7 +223,7 @@ class FtpTree implements Tree {
       const isThere = await this.#run(signal, ({ client }) => this.#isFolder(client, parent(target)));
       if (!isThere) throw notFound();
       // It may be there again by now.
-      if (attempt < 3) return this.write(path, chunks, size, signal, attempt + 1);
+      if (attempt < 3) return this.write(path, chunks, size, signal, onAlive, attempt + 1);
       throw error;
     });
   }

@@ -171,13 +171,21 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
     }
   };
 
-  const write = async (to: string, source: Gathered, signal: AbortSignal): Promise<void> => {
+  const write = async (
+    to: string,
+    source: Gathered,
+    signal: AbortSignal,
+    onAlive: (() => void) | undefined,
+  ): Promise<void> => {
     if (whole || source.size <= PART_BYTES) {
       await call(operator.write(to, await source.all()), signal);
       return;
     }
     const writer = await call(operator.writer(to), signal);
-    for await (const part of source.parts()) await call(writer.write(part), signal);
+    for await (const part of source.parts()) {
+      await call(writer.write(part), signal);
+      onAlive?.();
+    }
     await call(writer.close(), signal);
   };
 
@@ -215,12 +223,12 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         try {
           throwIfAborted(signal);
           await checkPlace(name, signal);
-          if (!renames) await write(name, source, signal);
+          if (!renames) await write(name, source, signal, options.onAlive);
           else {
             const slash = name.lastIndexOf("/");
             const temp = name.slice(0, slash + 1) + tempName(context.runtime);
             try {
-              await again(() => write(temp, source, signal));
+              await again(() => write(temp, source, signal, options.onAlive));
               await call(operator.rename(temp, name), signal);
             } catch (error) {
               await Promise.all(background);

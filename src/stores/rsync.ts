@@ -23,6 +23,7 @@ import { secretsOf } from "../redact.ts";
 import type { GetResult, ObjectInfo, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { childEnv, runChild, startChild } from "./shared/child.ts";
+import type { Child } from "./shared/child.ts";
 import {
   Guard,
   STALE_TEMP_MS,
@@ -33,6 +34,7 @@ import {
   refuseUnsupported,
 } from "./shared/guard.ts";
 import { decodePath } from "./shared/query.ts";
+import { bytesIn, bytesMovedBy, withSignsOfLife } from "./shared/signs-of-life.ts";
 import { isTempName } from "./shared/tree-store.ts";
 
 export const rsyncKind: StoreKind = {
@@ -92,14 +94,14 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
           // The folder is nobody else's; the file's mode is what the far side begins with, less its umask.
           const target = createWriteStream(file, { flags: "wx", mode: 0o666 });
           await pipeline(Readable.from(checkedBytes(body, signal), { objectMode: false }), target);
-          await rsync.send(folder, name, signal);
+          await rsync.send(folder, name, signal, options.onAlive);
           return { size: target.bytesWritten };
         });
       }),
     get: (name, options = {}) =>
       guard.get(name, options, async (signal) => {
         checkNameHere(name);
-        return rsync.fetch(name, options.range, signal);
+        return rsync.fetch(name, options.range, signal, options.onAlive);
       }),
     stat: (name, options = {}) =>
       guard.run("stat", name, options, async (signal) => {
@@ -218,7 +220,7 @@ class Rsync {
     }
   }
 
-  async send(folder: string, name: string, signal: AbortSignal): Promise<void> {
+  async send(folder: string, name: string, signal: AbortSignal, onAlive: (() => void) | undefined): Promise<void> {
     for (const stray of this.#strays) {
       await this.remove(`${TEMP_FOLDER}/${stray}`, signal);
       this.#strays.delete(stray);
@@ -227,7 +229,14 @@ class Rsync {
       this.#prepared ??= this.#prepare(signal);
       try {
         await this.#prepared;
-        await this.#sendNames(folder, [name], ["--ignore-times", "--whole-file", `--temp-dir=${TEMP_FOLDER}`], signal);
+        const args = ["--ignore-times", "--whole-file", `--temp-dir=${TEMP_FOLDER}`];
+        let pid: number | undefined;
+        await withSignsOfLife(
+          this.#context.runtime,
+          onAlive,
+          () => bytesMovedBy(pid),
+          () => this.#sendNames(folder, [name], args, signal, (child) => (pid = child.pid)),
+        );
         return;
       } catch (error) {
         this.#prepared = undefined;
@@ -259,6 +268,7 @@ class Rsync {
     names: readonly string[],
     args: readonly string[],
     signal: AbortSignal,
+    onStart?: (child: Child) => void,
   ): Promise<void> {
     const all = (): string[] => [
       ...(this.#fsync ? ["--fsync"] : []),
@@ -271,35 +281,42 @@ class Rsync {
       this.#place.remote,
     ];
     try {
-      await this.#run(all(), names.map(listed).join("\0"), signal);
+      await this.#run(all(), names.map(listed).join("\0"), signal, onStart);
     } catch (error) {
       if (!this.#fsync || !isHoldfastError(error, "unsupported") || !error.message.includes("--fsync")) throw error;
       this.#fsync = false;
       this.#context.logger.warn("this rsync cannot be told to wait until the bytes are on the disk", {
         store: this.#context.label,
       });
-      await this.#run(all(), names.map(listed).join("\0"), signal);
+      await this.#run(all(), names.map(listed).join("\0"), signal, onStart);
     }
   }
 
-  async fetch(name: string, range: Parameters<typeof resolveRange>[0], signal: AbortSignal): Promise<GetResult> {
+  async fetch(
+    name: string,
+    range: Parameters<typeof resolveRange>[0],
+    signal: AbortSignal,
+    onAlive: (() => void) | undefined,
+  ): Promise<GetResult> {
     return this.withFolder(async (folder) => {
+      const args = [
+        "--whole-file",
+        // What cannot be written could not be removed here; what cannot be read could not be read.
+        "--chmod=u+rwX",
+        "--times",
+        "--no-implied-dirs",
+        "--from0",
+        "--files-from=-",
+        "--",
+        this.#place.source,
+        `${folder}/`,
+      ];
       try {
-        await this.#run(
-          [
-            "--whole-file",
-            // What cannot be written could not be removed here; what cannot be read could not be read.
-            "--chmod=u+rwX",
-            "--times",
-            "--no-implied-dirs",
-            "--from0",
-            "--files-from=-",
-            "--",
-            this.#place.source,
-            `${folder}/`,
-          ],
-          listed(this.#place.inside + name),
-          signal,
+        await withSignsOfLife(
+          this.#context.runtime,
+          onAlive,
+          () => bytesIn(folder),
+          () => this.#run(args, listed(this.#place.inside + name), signal),
         );
       } catch (error) {
         if (isHoldfastError(error, "conflict")) throw new HoldfastError("not-found", "there is no such object");
@@ -475,13 +492,19 @@ class Rsync {
     return ["--8-bit-output", "--no-human-readable", "-s", "--no-motd", ...this.#place.args];
   }
 
-  async #run(args: readonly string[], input: string, signal: AbortSignal): Promise<Buffer> {
+  async #run(
+    args: readonly string[],
+    input: string,
+    signal: AbortSignal,
+    onStart?: (child: Child) => void,
+  ): Promise<Buffer> {
     await this.#enter(signal);
     try {
       const { code, stdout, stderr } = await runChild("rsync", [...this.#common(), ...args], {
         env: this.#place.env,
         signal,
         input,
+        ...(onStart === undefined ? {} : { onStart }),
       });
       if (code === 0) return stdout;
       throw rsyncError(code, `${stdout.toString("utf8", 0, 2000)}\n${stderr}`);

@@ -26,6 +26,7 @@ import type { StoreUrl } from "../store-url.ts";
 import { childEnv, startChild } from "./shared/child.ts";
 import type { Child } from "./shared/child.ts";
 import { decodePath } from "./shared/query.ts";
+import { bytesIn, bytesMovedBy, withSignsOfLife } from "./shared/signs-of-life.ts";
 import { TreeStore } from "./shared/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "./shared/tree-store.ts";
 
@@ -163,6 +164,7 @@ class SmbTree implements Tree {
     chunks: AsyncIterable<Uint8Array>,
     _size: number | undefined,
     signal: AbortSignal | undefined,
+    onAlive: (() => void) | undefined,
   ): Promise<number> {
     return this.#withFile(async (file) => {
       const target = createWriteStream(file, { flags: "wx", mode: 0o600 });
@@ -172,7 +174,12 @@ class SmbTree implements Tree {
       for (let attempt = 1; ; attempt++) {
         try {
           const stored = await this.#whenFree(signal, async (session) => {
-            await session.ask(`put "${file}" ${quote(whole)}`, signal);
+            await withSignsOfLife(
+              this.#options.context.runtime,
+              onAlive,
+              () => bytesMovedBy(session.pid),
+              () => session.ask(`put "${file}" ${quote(whole)}`, signal),
+            );
             return look(session, whole, signal);
           });
           if (stored?.size === size) return size;
@@ -227,13 +234,23 @@ class SmbTree implements Tree {
     });
   }
 
-  async read(from: TreePath, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<TreeRead> {
+  async read(
+    from: TreePath,
+    range: ByteRange | undefined,
+    signal: AbortSignal | undefined,
+    onAlive: (() => void) | undefined,
+  ): Promise<TreeRead> {
     const { base } = this.#options;
     return this.#withFile(async (local) => {
       const entry = await this.#whenFree(signal, async (session) => {
         const entry = await this.#find(session, from, signal);
         if (entry.kind !== "file") throw notFound();
-        await session.ask(`get ${quote([...base, ...from])} "${local}"`, signal);
+        await withSignsOfLife(
+          this.#options.context.runtime,
+          onAlive,
+          () => bytesIn(path.dirname(local)),
+          () => session.ask(`get ${quote([...base, ...from])} "${local}"`, signal),
+        );
         return entry;
       });
       const file = await open(local, "r");
@@ -493,6 +510,10 @@ class Session {
   /** How many commands it was told. */
   get asked(): number {
     return this.#marks;
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
   }
 
   get usable(): boolean {

@@ -2,7 +2,9 @@
  * Deadlines: every call to the store below ends, with `timeout`, even when that store never reacts.
  *
  * Short calls (opening a get, stat, delete, close, one page of a listing) have a deadline in all. Streams have one for
- * standing still: it runs only while the store is waited for, not while the caller reads or produces. When one passes,
+ * standing still: it runs only while the store is waited for, not while the caller reads or produces. A store that has to
+ * bring a whole object to its server, or from it, out of sight, says that it gets on (`OperationOptions.onAlive`), which
+ * puts the deadline off. When one passes,
  * the call below is aborted through its signal, and the caller is told at once.
  */
 import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
@@ -56,6 +58,11 @@ class Watch {
     this.#cancel = this.#runtime.timer(ms, () => this.#fire(ms));
   }
 
+  /** Begins anew, where it runs. */
+  renew(ms: number): void {
+    if (this.#cancel !== undefined) this.start(ms);
+  }
+
   stop(): void {
     this.#cancel?.();
     this.#cancel = undefined;
@@ -90,7 +97,11 @@ class DeadlineStore extends ForwardingStore {
           return result;
         }),
       );
-      return this.inner.put(name, watched, { ...options, signal });
+      const onAlive = (): void => {
+        watch.renew(finishMs);
+        options.onAlive?.();
+      };
+      return this.inner.put(name, watched, { ...options, signal, onAlive });
     });
   }
 
@@ -107,7 +118,11 @@ class DeadlineStore extends ForwardingStore {
           watch.start(this.#callMs);
           // The stream outlives this call: it has the outer signal, which this call's deadline fires too.
           signal.addEventListener("abort", () => linked.abort(signal.reason), { once: true });
-          return this.inner.get(name, { ...options, signal: linked.signal });
+          const onAlive = (): void => {
+            watch.renew(this.#callMs);
+            options.onAlive?.();
+          };
+          return this.inner.get(name, { ...options, signal: linked.signal, onAlive });
         },
       );
     } catch (error) {

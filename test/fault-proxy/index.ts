@@ -8,6 +8,7 @@
  * proxy.fault = { kind: "reset", afterDown: 1000 };              // for connections made from now on
  * proxy.fault = { kind: "black-hole", afterUp: 50 };             // takes everything, answers nothing
  * proxy.fault = { kind: "trickle", bytesPerSecond: 1 };
+ * proxy.fault = { kind: "slow", bytesPerSecond: 1_000_000 };
  * proxy.cut();                                                   // a server that drops its idle connections
  * await proxy.close();
  * ```

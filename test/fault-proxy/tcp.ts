@@ -20,6 +20,8 @@ export type TcpFault =
   | ({ readonly kind: "black-hole" } & When)
   /** Answers pass at this rate. */
   | { readonly kind: "trickle"; readonly bytesPerSecond: number }
+  /** Bytes pass in order at this rate, each way; a connection is read no faster. */
+  | { readonly kind: "slow"; readonly bytesPerSecond: number }
   /** One bit of the byte at this offset of what comes down is another. */
   | { readonly kind: "flip"; readonly atDown: number };
 
@@ -122,8 +124,16 @@ function join(client: Socket, target: TcpFaultOptions, fault: TcpFault): void {
   };
   const over = (count: number, limit: number | undefined): boolean => limit !== undefined && count >= limit;
 
+  /** Reads no more from a connection until what came from it would have passed. */
+  const slow = (socket: Socket, bytes: number): void => {
+    if (fault.kind !== "slow") return;
+    socket.pause();
+    setTimeout(() => socket.resume(), (bytes * 1000) / fault.bytesPerSecond);
+  };
+
   client.on("data", (chunk: Buffer) => {
     if (swallowing) return;
+    slow(client, chunk.length);
     const left = afterUp === undefined ? chunk.length : Math.max(0, afterUp - up);
     up += chunk.length;
     server.write(chunk.subarray(0, left), () => {
@@ -132,6 +142,7 @@ function join(client: Socket, target: TcpFaultOptions, fault: TcpFault): void {
   });
   server.on("data", (chunk: Buffer) => {
     if (swallowing) return;
+    slow(server, chunk.length);
     let piece = afterDown === undefined ? chunk : chunk.subarray(0, Math.max(0, afterDown - down));
     if (fault.kind === "flip" && fault.atDown >= down && fault.atDown < down + chunk.length) {
       piece = Buffer.from(piece);

@@ -49,6 +49,8 @@ export interface ChildOptions {
 }
 
 export interface Child {
+  /** Undefined when it could not be started. */
+  readonly pid: number | undefined;
   readonly stdin: Writable;
   readonly stdout: Readable;
   /** The last 16 KiB of what it wrote to stderr, up to now. */
@@ -125,6 +127,7 @@ export function startChild(program: string, args: readonly string[], options: Ch
   ended.catch(() => undefined);
   if (options.signal?.aborted) terminate();
   return {
+    pid: child.pid,
     stdin: child.stdin,
     stdout: child.stdout,
     errorText: () => errorText,
@@ -151,13 +154,14 @@ export interface RunResult {
 /** Output beyond this is not what a program that is run for a short answer gives. */
 const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
-/** Runs a program to its end, with `input` on its stdin. Rejects with the signal's error when that fires. */
+/** Runs a program to its end, with `input` on its stdin. `onStart` is given it while it runs. Rejects with the signal's error when that fires. */
 export async function runChild(
   program: string,
   args: readonly string[],
-  options: ChildOptions & { readonly input?: string | Uint8Array },
+  options: ChildOptions & { readonly input?: string | Uint8Array; readonly onStart?: (child: Child) => void },
 ): Promise<RunResult> {
   const child = startChild(program, args, options);
+  options.onStart?.(child);
   child.stdin.end(options.input ?? "");
   const chunks: Buffer[] = [];
   let size = 0;

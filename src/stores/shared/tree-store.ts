@@ -70,13 +70,14 @@ export interface Tree {
   forgetFolder(folder: TreePath): void;
   /**
    * Writes a new file and checks that it has every byte. `not-found`, before the first chunk is asked for, when the
-   * folder is not there. Gives the number of bytes.
+   * folder is not there. Gives the number of bytes. `onAlive`: see `OperationOptions`.
    */
   write(
     path: TreePath,
     chunks: AsyncIterable<Uint8Array>,
     size: number | undefined,
     signal: AbortSignal | undefined,
+    onAlive: (() => void) | undefined,
   ): Promise<number>;
   /**
    * Whether `write` may be given the object's own name, because the service itself shows no file before it is whole and
@@ -87,7 +88,12 @@ export interface Tree {
   /** Renames a file onto another in the same folder, atomically. `conflict` when a folder has that name. */
   replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void>;
   /** `not-found` for what is no file. */
-  read(path: TreePath, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<TreeRead>;
+  read(
+    path: TreePath,
+    range: ByteRange | undefined,
+    signal: AbortSignal | undefined,
+    onAlive: (() => void) | undefined,
+  ): Promise<TreeRead>;
   /** `not-found` for what is not there. */
   stat(path: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry>;
   /** What is in a folder, in any order. `not-found` for what is no folder. */
@@ -184,14 +190,14 @@ export class TreeStore implements Store {
         throw new HoldfastError("unsupported", "this kind of store cannot put an object only if there is none");
       }
       if (await this.#tree.writesWhole?.(signal)) {
-        const size = await this.#write(path, body, signal);
+        const size = await this.#write(path, body, options);
         await this.#removeStrays(signal);
         return { size };
       }
       const temp = [...path.slice(0, -1), tempName(this.#runtime)];
       let size: number;
       try {
-        size = await this.#write(temp, body, signal);
+        size = await this.#write(temp, body, options);
         throwIfAborted(signal);
         await this.#replace(temp, path, signal);
       } catch (error) {
@@ -211,7 +217,7 @@ export class TreeStore implements Store {
     try {
       const path = await this.#path(name, options.signal);
       if (options.range) checkRange(options.range);
-      const read = await this.#tree.read(path, options.range, options.signal);
+      const read = await this.#tree.read(path, options.range, options.signal, options.onAlive);
       return {
         info: objectInfo(name, read),
         body: this.#chunks(name, read, options.signal),
@@ -318,7 +324,7 @@ export class TreeStore implements Store {
     return this.#refusePart(part, depth);
   }
 
-  async #write(path: TreePath, body: Body, signal: AbortSignal | undefined): Promise<number> {
+  async #write(path: TreePath, body: Body, { signal, onAlive }: OperationOptions): Promise<number> {
     const folder = path.slice(0, -1);
     let begun = false;
     const chunks = (async function* () {
@@ -331,7 +337,7 @@ export class TreeStore implements Store {
       // From here on there is something to remove when the put fails.
       if (isTempName(path.at(-1) ?? "")) this.#writing.add(path.join("/"));
       try {
-        return await this.#tree.write(path, chunks, body.size, signal);
+        return await this.#tree.write(path, chunks, body.size, signal, onAlive);
       } catch (error) {
         if (isHoldfastError(error, "conflict") && !begun && attempt < 5) {
           if (await this.#removeEmptyTree(path, signal)) continue;
