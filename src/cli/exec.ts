@@ -168,7 +168,8 @@ async function runCommand(
     context.signal.addEventListener("abort", onAbort, { once: true });
     child.on("error", (error) => {
       context.signal.removeEventListener("abort", onAbort);
-      reject(new HoldfastError("config", `cannot run ${printable(command)}: ${error.message}`, { cause: error }));
+      const why = "code" in error && error.code === "ENOENT" ? "there is no such program" : error.message;
+      reject(new HoldfastError("config", `cannot run ${printable(command)}: ${why}`, { cause: error }));
     });
     child.on("close", (code, signal) => {
       context.signal.removeEventListener("abort", onAbort);

@@ -96,7 +96,7 @@ export function createMetrics(options: MetricsOptions): GatewayMetrics {
   });
   const breakers = new Gauge({
     name: "holdfast_store_breaker",
-    help: "Circuit breaker of each store: 0 closed, 1 open. A store that never tripped it is not listed.",
+    help: "Circuit breaker of each store: 0 closed, 1 open.",
     labelNames: ["store"],
     registers,
   });
@@ -189,6 +189,7 @@ function poolGauges(registry: Registry, pool: Pool, options: MetricsOptions): ()
 /** A store whose operations are counted under its label. */
 export function measured(store: Store, metrics: GatewayMetrics, runtime: Runtime): Store {
   const { label } = store;
+  metrics.breaker(label, "closed");
   const timed = async <T>(operation: Operation, work: () => Promise<T>): Promise<T> => {
     const startedMs = runtime.monotonicMs();
     const note = (result: string): void =>

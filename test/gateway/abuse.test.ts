@@ -207,6 +207,37 @@ describe("with a store down", () => {
     expect([listed.status, await listed.text()]).toEqual([207, expect.stringMatching(/\/before<.*\/during</u)]);
   });
 
+  test("the figures tell requests, bytes, errors and times of each store, what is owed, and that its breaker is open", async () => {
+    await get("webdav", "/before", { method: "PUT", body: "12345" });
+    down.add(1);
+    for (let count = 0; count < 20; count++) await get("webdav", `/object-${count}`, { method: "PUT", body: "12345" });
+    await get("webdav", "/object-1");
+    const text = await (await fetch(`${gateways.url("metrics")}/metrics`)).text();
+    const value = (series: string): number =>
+      Number(
+        text
+          .split("\n")
+          .find((line) => line.startsWith(`${series} `))
+          ?.slice(series.length) ?? Number.NaN,
+      );
+    expect(value('holdfast_gateway_requests_total{protocol="webdav",method="PUT",status="201"}')).toBe(21);
+    expect(value('holdfast_gateway_request_seconds_count{protocol="webdav",method="PUT"}')).toBe(21);
+    expect(value('holdfast_store_bytes_total{store="store 1",direction="in"}')).toBeGreaterThan(100);
+    expect(value('holdfast_store_bytes_total{store="store 1",direction="out"}')).toBeGreaterThan(4);
+    expect(value('holdfast_store_operations_total{store="store 1",operation="put",result="ok"}')).toBeGreaterThan(19);
+    expect(value('holdfast_store_operation_seconds_count{store="store 1",operation="put"}')).toBeGreaterThan(19);
+    expect(text).toMatch(
+      /^holdfast_store_operations_total\{store="store 2",operation="\w+",result="unavailable"\} \d/mu,
+    );
+    expect(value("holdfast_degraded_objects")).toBe(20);
+    expect(value("holdfast_degraded_writes_total")).toBe(20);
+    expect(value('holdfast_debts{store="store 2",owes="copy"}')).toBe(20);
+    expect(value('holdfast_debt_bytes{store="store 2"}')).toBe(100);
+    expect(value('holdfast_store_reachable{store="store 2"}')).toBe(0);
+    expect(value('holdfast_store_breaker{store="store 2"}')).toBe(1);
+    expect(value('holdfast_store_breaker{store="store 1"}')).toBe(0);
+  });
+
   test("a listing that may lack something is an error by every protocol, never a short list", async () => {
     const stripe = await startTestGateways({
       protocols: ["webdav", "restic", "s3"],

@@ -67,7 +67,10 @@ describe("exec", () => {
     const unknown = await holdfast(["exec", "--", "tar", "{url}"]);
     expect(unknown).toMatchObject({ code: 2, stderr: expect.stringContaining("--for") });
     const missing = await holdfast(["exec", "--for", "s3", "--", "no-such-program"]);
-    expect(missing).toMatchObject({ code: 2, stderr: expect.stringContaining("no-such-program") });
+    expect(missing).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("cannot run no-such-program: there is no such program"),
+    });
   });
 });
 

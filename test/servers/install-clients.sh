@@ -3,7 +3,7 @@
 # for each that could not be had, and exits 0 even then: the tests say what they skip.
 set -u
 PROGRAMS="duplicity:duplicity restic:restic rclone:rclone aws:awscli s3cmd:s3cmd litmus:litmus mount.davfs:davfs2 \
-  strace:strace openssl:openssl ssh:openssh-client ps:procps"
+  git:git git-annex:git-annex strace:strace openssl:openssl ssh:openssh-client ps:procps"
 missing() {
   local one; for one in $PROGRAMS; do PATH=/usr/bin:/usr/sbin:/sbin command -v "${one%%:*}" >/dev/null || echo "${one#*:}"; done
   /usr/bin/python3 -c 'import boto3' 2>/dev/null || echo python3-boto3
