@@ -38,6 +38,8 @@ LimitRequestBody 0
   Require valid-user
 </Location>
 C
+  # Of one that was killed and that nobody has collected yet, Apache would think that it runs.
+  rm -f "$S/var/httpd.pid"
   bg /usr/sbin/apache2 -f "$S/httpd.conf" -DFOREGROUND; wait_port $PORT
 }
 url() { echo "http://$HOST:$PORT/dav/"; }
