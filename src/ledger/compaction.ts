@@ -104,11 +104,28 @@ export class Compaction {
   #presentSegments(): Set<string> {
     const present = new Set<string>();
     for (const member of this.#ledger.members) if (member.ready) for (const name of member.segments) present.add(name);
-    for (const name of present) {
-      const by = this.#ledger.index.getFact(`replaced:${name}`);
-      if (by !== undefined && present.has(by)) present.delete(name);
+    return new Set([...present].filter((name) => !this.#isReplaced(name, present)));
+  }
+
+  /** Whether what replaced a segment, or what replaced that in its turn, stands. */
+  #isReplaced(name: string, present: ReadonlySet<string>): boolean {
+    for (let by = this.#replacedBy(name); by !== undefined; by = this.#replacedBy(by)) if (present.has(by)) return true;
+    return false;
+  }
+
+  #replacedBy(name: string): string | undefined {
+    return this.#ledger.index.getFact(`replaced:${name}`);
+  }
+
+  /** Segments to be named as replaced: with a store away that may still have them, also those that they replaced. */
+  #withFormer(replaced: readonly string[]): readonly string[] {
+    if (this.#ledger.members.every((member) => member.ready)) return replaced;
+    const all = new Set(replaced);
+    for (const [key] of this.#ledger.index.facts("replaced:")) {
+      const name = key.slice("replaced:".length);
+      if (this.#isReplaced(name, all)) all.add(name);
     }
-    return present;
+    return [...all];
   }
 
   /** Merges the segments of one level into one of the next. */
@@ -183,7 +200,7 @@ export class Compaction {
       last = segment;
     }
     if (last === undefined) return false;
-    await write(last, replaced);
+    await write(last, this.#withFormer(replaced));
     await Promise.all([...whole].map((member) => this.#remove(member, replaced)));
     return whole.size > 0;
   }

@@ -59,6 +59,8 @@ export interface LedgerOptions {
 export const REQUESTS_AT_ONCE = 8;
 /** How many times `freshMs` what was heard may be old, at most, where nobody else writes. */
 const STALE_FACTOR = 4;
+/** How many times a store's segments are listed again because one was gone when it was to be read. */
+const RELISTS = 8;
 
 export class Ledger {
   readonly members: readonly Member[];
@@ -155,7 +157,12 @@ export class Ledger {
     this.#sole = undefined;
   }
 
+  /** Whether the member is being emptied. Never all of them: two machines that each drain another one at once undo it. */
   isDraining(member: Member): boolean {
+    return this.#isDrained(member) && !this.members.every((other) => this.#isDrained(other));
+  }
+
+  #isDrained(member: Member): boolean {
     return this.#storeOf(member)?.state === "draining";
   }
 
@@ -390,18 +397,31 @@ export class Ledger {
   async #relist(holders: readonly Member[]): Promise<void> {
     for (const member of holders) {
       try {
-        const segments = await this.#listSegments(member);
-        const fresh = [...segments].filter((name) => !member.segments.has(name) && !this.#index.hasSegment(name));
-        member.segments = segments;
-        for (const name of fresh) {
-          const segment = await this.fetchSegment(member, name);
-          this.#learn(name, segment);
-        }
+        // What is merged on and on by others may be gone once more.
+        for (let round = 0; !(await this.#readFresh(member, round === RELISTS)); round++);
       } catch (error) {
         member.state = "unreachable";
         member.error = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
       }
     }
+  }
+
+  /** Lists a member's segments and reads those not read before. False: one was gone meanwhile; an error when `isLast`. */
+  async #readFresh(member: Member, isLast: boolean): Promise<boolean> {
+    const segments = await this.#listSegments(member);
+    const fresh = [...segments].filter((name) => !member.segments.has(name) && !this.#index.hasSegment(name));
+    member.segments = segments;
+    for (const name of fresh) {
+      try {
+        const segment = await this.fetchSegment(member, name);
+        this.#learn(name, segment);
+      } catch (error) {
+        member.segments.delete(name);
+        if (isLast || !(error instanceof HoldfastError && error.code === "not-found")) throw error;
+        return false;
+      }
+    }
+    return true;
   }
 
   /** One segment from one store, checked. */

@@ -112,6 +112,27 @@ export function mayBeUnfinished(state: NameState | undefined, store: StoreId | u
   return openIntents(state).some((intent) => intent.copies[store] !== undefined);
 }
 
+/**
+ * Of stores whose copies may be what an unfinished write left, those whose copies count. An intent marks a store that had
+ * an older copy all the same as owing a delete: beside the copies of others, what is on it decides nothing.
+ */
+export function countingStores<T extends { readonly id: StoreId | undefined }>(
+  state: NameState | undefined,
+  present: readonly T[],
+): readonly T[] {
+  const intents = openIntents(state);
+  if (currentRecord(state) === undefined) return present;
+  const counting = present.filter(
+    ({ id }) => id === undefined || intents.some((intent) => intent.copies[id]?.state === "copy"),
+  );
+  return counting.length > 0 ? counting : present;
+}
+
+/** Whether beside the current record another write stands that did not know of it, or one that was begun. */
+export function isContested(state: NameState | undefined): boolean {
+  return state !== undefined && state.records.length > 1 && currentRecord(state) !== undefined;
+}
+
 /** The highest version in a state; "" for none. What a writer gives as `base`. */
 export function highestVersion(state: NameState | undefined): Version {
   return state?.records[0]?.version ?? "";

@@ -354,7 +354,9 @@ export class PoolPuts {
     // Only stores that may get bytes: what stands on another one is certainly not this write's.
     for (const member of targets) {
       if (member.id !== undefined && member.ready && !failed.has(member)) {
-        copies[member.id] = { state: "copy", rev: version };
+        const mark = currentRecord(state)?.copies[member.id]?.state;
+        // What it owes already is an older copy: should this write be cut short, that is none of its bytes.
+        copies[member.id] = { state: mark === "copy" || mark === "delete" ? "delete" : "copy", rev: version };
       }
     }
     const intent: ObjectRecord = { name, version, base, kind: "intent", copies };

@@ -2,7 +2,7 @@
 import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
+import { countingStores, currentRecord, isContested, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { PoolObjectInfo } from "../pool.ts";
 import { resolveRange } from "../ranges.ts";
@@ -163,8 +163,10 @@ export class PoolReads {
     options: GetOptions,
   ): Promise<GetResult> {
     const failures: HoldfastError[] = this.#pool.mayHide(inner).map((member) => member.trouble());
-    if (state !== undefined) await this.#refuseUndecided(inner, state);
-    const readable = this.#pool.ledger.members.filter((member) => member.readable && mayBeUnfinished(state, member.id));
+    const readable =
+      state === undefined
+        ? this.#pool.ledger.members.filter((member) => member.readable)
+        : await this.#decided(inner, state);
     for (const [place, member] of readable.entries()) {
       try {
         const found = await member.store.get(inner, options);
@@ -196,9 +198,9 @@ export class PoolReads {
     );
   }
 
-  /** What an unfinished write left is read only when all stores answer and their copies are alike. */
-  async #refuseUndecided(name: string, state: NameState): Promise<void> {
-    const seen = new Set<string>();
+  /** What an unfinished write left is read only when all stores answer and their copies are alike. Gives who has one. */
+  async #decided(name: string, state: NameState): Promise<readonly Member[]> {
+    const seen = new Map<Member, string>();
     for (const member of this.#pool.ledger.members) {
       if (!mayBeUnfinished(state, member.id)) continue;
       if (!member.readable) throw this.#undecided(name, member.trouble());
@@ -206,13 +208,14 @@ export class PoolReads {
         const { body } = await member.store.get(name);
         const digest = new ContentDigest();
         for await (const chunk of body) digest.update(chunk);
-        seen.add(digest.finish().sha256);
+        seen.set(member, digest.finish().sha256);
       } catch (error) {
         const failure = toHoldfastError(error);
         if (failure.code !== "not-found") throw this.#undecided(name, failure);
       }
     }
-    if (seen.size > 1) {
+    const counting = countingStores(state, [...seen.keys()]);
+    if (new Set(counting.map((member) => seen.get(member))).size > 1) {
       throw new HoldfastError(
         "conflict",
         "a write was not finished and the copies differ: holdfast repair settles it",
@@ -221,6 +224,14 @@ export class PoolReads {
         },
       );
     }
+    return counting;
+  }
+
+  /** Machines wrote it at once, or a write was cut short: the copies decide what it is, as in a read. */
+  async statByCopies(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
+    const found = await this.get(inner, inner, options);
+    await found.close();
+    return found.info;
   }
 
   #undecided(name: string, cause: HoldfastError): HoldfastError {
@@ -232,7 +243,9 @@ export class PoolReads {
   }
 
   async stat(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
-    const current = currentRecord(this.#pool.ledger.index.get(inner));
+    const state = this.#pool.ledger.index.get(inner);
+    const current = currentRecord(state);
+    if (isContested(state)) return this.statByCopies(inner, options);
     if (isPut(current)) {
       // That it exists is known without asking; but an object of which no copy can be reached is not there to be had.
       const { sources, silent } = this.#sources(current);

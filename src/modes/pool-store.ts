@@ -8,7 +8,7 @@ import { loadDigests } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, isPut } from "../ledger/record.ts";
+import { currentRecord, isContested, isPut } from "../ledger/record.ts";
 import type { ObjectRecord } from "../ledger/record.ts";
 import { checkName, compareNames, isReserved, RESERVED_PREFIX } from "../names.ts";
 import type { Mode, OnFail, PoolDeleteResult, PoolObjectInfo, PoolPutResult } from "../pool.ts";
@@ -169,7 +169,18 @@ export class PoolStore implements Store {
       if (after !== undefined && compareNames(name, after) <= 0) continue;
       if (above ? !name.startsWith(ABOVE_PREFIX) : isReserved(name)) continue;
       const current = currentRecord(state);
-      if (current !== undefined) {
+      if (isContested(state)) {
+        const info = await this.#reads.statByCopies(name, options).catch((error: unknown) => {
+          throwIfAborted(options.signal);
+          const failure = toHoldfastError(error);
+          if (failure.code === "not-found") return undefined;
+          // Copies that are wrong, or differ, are there; what a silent store would say may be that it was deleted.
+          if (failure.code !== "corrupt" && failure.code !== "conflict")
+            unheard.set(failure.store ?? this.label, failure);
+          return isPut(current) ? infoOf(name, current) : undefined;
+        });
+        if (info !== undefined) yield { ...info, name: this.#pool.shownName(name) };
+      } else if (current !== undefined) {
         if (isPut(current)) yield infoOf(this.#pool.shownName(name), current);
       } else if (found !== undefined) {
         yield { ...found, name: this.#pool.shownName(name) };

@@ -11,7 +11,7 @@
  * 4. Nothing is deleted, and nothing overwritten, before a good copy was seen elsewhere.
  */
 import type { Member } from "../ledger/member.ts";
-import { isPut, mayBeUnfinished } from "../ledger/record.ts";
+import { countingStores, isPut, mayBeUnfinished } from "../ledger/record.ts";
 import type { Content, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { FindingKind, Mode } from "../pool.ts";
 
@@ -249,7 +249,10 @@ function lost(input: AssessInput, record: ObjectRecord): Assessment {
 /** Nothing finished decides: copies from before the ledger, or what an unfinished write left. */
 function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Assessment {
   const all = membersWhere(input, isPresent);
-  const present = all.filter((member) => mayBeUnfinished(input.state, member.id));
+  const present = countingStores(
+    input.state,
+    all.filter((member) => mayBeUnfinished(input.state, member.id)),
+  );
   const unheard = membersWhere(input, (fact) => fact.kind === "unheard");
   const intents = (input.state?.records.length ?? 0) > 0;
   if (present.length === 0) {
@@ -296,14 +299,18 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
   const kind: FindingKind = intents ? "unsettled" : "unrecorded";
   // A store that was not heard may hold something else: nothing is decided over its head.
   if (unheard.length > 0) return { findings: [{ kind, detail: "a store was not heard" }], plan: undefined };
-  const wanted = input.mode === "mirror" ? input.targets : present;
+  const good = all.filter((member) => matches(input.facts.get(member) ?? { kind: "absent" }, content));
+  const placed = good.filter((member) => input.targets.includes(member));
+  const wanted = input.mode === "mirror" ? input.targets : placed.length > 0 ? placed : input.targets.slice(0, 1);
   return {
     findings: [{ kind }],
     plan: {
       decision: { renew: content, from: finished },
       why: intents ? "settles an unfinished write" : "adopts an object without a record",
-      good: present,
-      copyTo: wanted.filter((member) => !present.includes(member)).map((member) => ({ member, why: "missing" })),
+      good,
+      copyTo: wanted
+        .filter((member) => !good.includes(member))
+        .map((member) => ({ member, why: all.includes(member) ? "stale" : "missing" })),
       deleteFrom: all
         .filter((member) => !wanted.includes(member))
         .map((member) => ({ member, why: "not placed here" })),

@@ -274,13 +274,17 @@ export class MaintainedPool implements Pool {
   async #ledgerFindings(read: boolean): Promise<readonly Finding[]> {
     const { ledger } = this.#core;
     const findings: Finding[] = [];
-    for (const { member, missing } of ledger.ledgerGaps()) {
-      for (const name of missing)
-        findings.push({ kind: "ledger", object: name, store: member.label, detail: "missing" });
+    // Nobody needs a segment that another one replaces, whole or damaged: it is only waiting to be removed.
+    const surplus = new Set<string>();
+    for (const gap of ledger.ledgerGaps()) {
+      for (const name of gap.missing)
+        findings.push({ kind: "ledger", object: name, store: gap.member.label, detail: "missing" });
+      for (const name of gap.surplus) surplus.add(name);
     }
     for (const member of ledger.members) {
       if (!read || !member.ready) continue;
       for (const name of member.segments) {
+        if (surplus.has(name)) continue;
         try {
           await ledger.fetchSegment(member, name);
         } catch (error) {
@@ -489,9 +493,12 @@ export class MaintainedPool implements Pool {
   async drain(store: string, options: RepairOptions = {}): Promise<DrainReport> {
     await this.#core.open();
     const { ledger } = this.#core;
+    await ledger.hear();
     await ledger.initialise();
     const member = this.#member(store);
-    if (member.id === undefined) throw member.trouble();
+    // One that never answered holds nothing to be moved.
+    const isExpected = member.id !== undefined && ledger.index.store(member.id)?.state === "expected";
+    if (member.id === undefined || (isExpected && !member.ready)) throw member.trouble();
     if (ledger.members.every((one) => one === member || ledger.isDraining(one))) {
       throw new HoldfastError("invalid", "the last store of a pool cannot be drained", { store: member.label });
     }

@@ -18,6 +18,47 @@ const SMALLER = [
   { file: "src/ledger/segment-writer.ts", find: "MAX_BATCH_RECORDS = 1000;", replace: "MAX_BATCH_RECORDS = 3;" },
 ];
 
+/** Functions of bytes and nothing else, that are asked for the same bytes over and over: they answer from memory. */
+const REMEMBERED = [
+  {
+    file: "src/ledger/segment.ts",
+    find: "export function decodeSegment(bytes: Uint8Array): Segment {",
+    replace: remembering("decodeSegment", "decodeAnew", "bytes: Uint8Array", "Buffer.from(bytes).toString('latin1')"),
+  },
+  {
+    file: "src/ledger/identity.ts",
+    find: "export function parseIdentity(bytes: Uint8Array, store: string): Identity {",
+    replace: remembering(
+      "parseIdentity",
+      "parseAnew",
+      "bytes: Uint8Array, store: string",
+      "Buffer.from(bytes).toString('latin1')",
+    ),
+  },
+];
+
+/**
+ * A function before the one that it stands for: what it gave is given again, what it threw is not remembered.
+ *
+ * @param {string} name @param {string} anew @param {string} parameters @param {string} key
+ */
+function remembering(name, anew, parameters, key) {
+  const values = parameters.replaceAll(/: [A-Za-z0-9]+/gu, "");
+  return `const remembered = new Map<string, ReturnType<typeof ${anew}>>();
+export function ${name}(${parameters}): ReturnType<typeof ${anew}> {
+  const key = ${key};
+  let value = remembered.get(key);
+  if (value === undefined) {
+    value = ${anew}(${values});
+    if (remembered.size >= 1000) remembered.clear();
+    remembered.set(key, value);
+  }
+  return value;
+}
+
+function ${anew}(${parameters}) {`;
+}
+
 /** @typedef {{ file: string, find: string, replace: string }} Patch */
 
 /**
@@ -36,7 +77,7 @@ export function buildSimulations(folder, variants) {
     mkdirSync(target, { recursive: true });
     cpSync(join(root, "src"), join(target, "src"), { recursive: true });
     cpSync(join(root, "test", "simulation"), join(target, "test", "simulation"), { recursive: true });
-    for (const patch of [...SMALLER, ...patches]) apply(target, patch, name);
+    for (const patch of [...SMALLER, ...REMEMBERED, ...patches]) apply(target, patch, name);
     runners.set(name, join(output, name, "test", "simulation", "main.js"));
   }
   writeFileSync(

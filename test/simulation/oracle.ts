@@ -91,12 +91,14 @@ export class NameModel {
   /** A read that saw everything decides. */
   observe(value: Value, start: number, now: number): void {
     if (this.changedSince(start) || this.tainted) return;
-    const seen = this.legal(start, now).find((write) => write.value === value);
-    if (seen === undefined || this.legal(start, now).length === 1) return;
+    const legal = this.legal(start, now);
+    const seen = legal.find((write) => write.value === value);
+    if (seen === undefined || legal.length === 1) return;
     const write = this.begin(value, start, {});
     write.end = now;
     write.acknowledged = true;
     write.clean = true;
-    write.holders = seen.acknowledged ? seen.holders : [];
+    // Of two that were acknowledged at once each may stand on some stores, and all of them are needed to tell.
+    write.holders = legal.filter((one) => one.acknowledged).length === 1 && seen.acknowledged ? seen.holders : [];
   }
 }

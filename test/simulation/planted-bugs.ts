@@ -12,6 +12,7 @@ export interface PlantedBug {
 
 const POOL_STORE = "src/modes/pool-store.ts";
 const PUTS = "src/modes/pool-puts.ts";
+const READS = "src/modes/pool-reads.ts";
 const DELETES = "src/modes/pool-deletes.ts";
 const LEDGER = "src/ledger/ledger.ts";
 const WRITER = "src/ledger/segment-writer.ts";
@@ -154,6 +155,58 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: PUTS,
     find: "if (stored !== undefined && !missed.has(member)) {",
     replace: "if (stored !== undefined) {",
+  },
+  {
+    name: "an older copy decides beside what an unfinished write left",
+    file: RECORD,
+    find: '    ({ id }) => id === undefined || intents.some((intent) => intent.copies[id]?.state === "copy"),',
+    replace: "    () => true,",
+  },
+  {
+    name: "a read fails while a store is silent",
+    file: READS,
+    find: "    const { sources, silent } = this.#sources(record);\n    const failures",
+    replace:
+      "    const { sources, silent } = this.#sources(record);\n    if (silent.length > 0) throw noGoodCopy(name, silent);\n    const failures",
+  },
+  {
+    name: "a listing leaves out what a silent store holds too",
+    file: POOL_STORE,
+    find: "        if (isPut(current)) yield infoOf(this.#pool.shownName(name), current);\n      } else if",
+    replace:
+      "        if (isPut(current) && unheard.size === 0) yield infoOf(this.#pool.shownName(name), current);\n      } else if",
+  },
+  {
+    name: "a put waits a minute for a store that failed",
+    file: PUTS,
+    find: "        failed.set(member, failure);\n        if (this.#pool.onfail",
+    replace:
+      "        failed.set(member, failure);\n        await this.#pool.runtime.sleep(60_000);\n        if (this.#pool.onfail",
+  },
+  {
+    name: "striped objects belong on the first store of the file",
+    file: ASSESS,
+    find: "  const placed = good.filter((member) => input.targets.includes(member));\n  const recorded",
+    replace: "  const placed = good.filter((member) => member === input.targets[0]);\n  const recorded",
+  },
+  {
+    name: "verify looks at one store and takes the others to be like it",
+    file: "src/repair/scan.ts",
+    find: "      if (listed !== undefined && info === undefined)",
+    replace:
+      '      if (member !== core.ledger.members[0] && state?.records[0]?.content !== undefined && info !== undefined)\n        return [member, { kind: "content", content: state.records[0].content }];\n      if (listed !== undefined && info === undefined)',
+  },
+  {
+    name: "an object of which no good copy is left is not called lost",
+    file: ASSESS,
+    find: '  const findings: ObjectFinding[] = [{ kind: "lost", detail: "no store has a good copy" }];',
+    replace: "  const findings: ObjectFinding[] = [];",
+  },
+  {
+    name: "damaged segments are not mended",
+    file: "src/repair/maintained-pool.ts",
+    find: "const mended = member !== undefined && (await ledger.mendSegment(member, finding.object));",
+    replace: "const mended = member !== undefined;",
   },
   {
     name: "stale copies are asked what an unfinished write left",

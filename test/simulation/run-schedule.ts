@@ -1,4 +1,5 @@
 /** Runs one schedule: puts pools together over simulated stores, does its steps, and checks what comes of them. */
+import { createHash } from "node:crypto";
 import { collect } from "../../src/body.ts";
 import { HoldfastError } from "../../src/errors.ts";
 import { IDENTITY_NAME, parseIdentity } from "../../src/ledger/identity.ts";
@@ -11,25 +12,31 @@ import { decodeSegment, parseRecord, SEGMENT_PREFIX } from "../../src/ledger/seg
 import { silentLogger } from "../../src/log.ts";
 import { isReserved } from "../../src/names.ts";
 import { PoolStore } from "../../src/modes/pool-store.ts";
-import type { Finding } from "../../src/pool.ts";
+import type { Finding, RepairReport } from "../../src/pool.ts";
 import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
 import { PoolOfPools } from "../../src/repair/pool-of-pools.ts";
 import type { PoolBelow } from "../../src/repair/pool-of-pools.ts";
 import type { Body, Store } from "../../src/store.ts";
+import { compareFindings, corrupt, lostOf, spoiled } from "./corruption.ts";
 import { NameModel } from "./oracle.ts";
 import type { Value, Write } from "./oracle.ts";
 import { Random } from "./random.ts";
 import type { Config, Schedule, Step } from "./schedule.ts";
-import { Disk, SimStore } from "./sim-store.ts";
-import type { Trouble } from "./sim-store.ts";
+import { DEADLINE_MS, Disk, SimStore, Trouble } from "./sim-store.ts";
 import { simRuntime, Violation, World } from "./world.ts";
 import type { Owner, WallClock } from "./world.ts";
 
 const LEASE_MS = 3_600_000;
 /** How long a pool waits for a store that does not answer. */
 const HEAR_MS = 10_000;
+/** Steps that wait until nothing is under way. */
+const ALONE: ReadonlySet<Step["do"]> = new Set(["wait", "pass", "unmount", "wipe", "damage", "spoil"]);
 const EPOCH_MS = 1_700_000_000_000;
 const MAX_STEPS = 60_000;
+/** So many times as long as it is fresh, what was heard is used at most. */
+const STALE_FACTOR = 4;
+/** By how much time goes on, at most, with a choice. */
+const STEP_MS = 4;
 
 interface Machine {
   id: string;
@@ -99,17 +106,19 @@ class Simulation {
   readonly #machines: Machine[];
   readonly #slots: (Process | undefined)[];
   readonly #alive = new Set<Process>();
-  readonly #trouble: Trouble = { count: 0, hanging: 0, hungUntilMs: -Infinity };
+  readonly #trouble = new Trouble();
   readonly #models = new Map<string, NameModel>();
   readonly #crashes: { readonly slot: number; atStep: number }[] = [];
   #events = 0;
   #inFlight = 0;
   #violation: Error | undefined;
   #draining = false;
+  #freshMs: number;
 
   constructor(schedule: Schedule, kept: ReadonlySet<number> | undefined, traced: boolean) {
     this.#schedule = schedule;
     this.#config = schedule.config;
+    this.#freshMs = schedule.config.freshMs;
     this.#traced = traced;
     this.#steps = schedule.steps.filter((_, place) => kept?.has(place) ?? true);
     this.#random = new Random(schedule.seed + 0x5eed_0000_0000);
@@ -140,7 +149,7 @@ class Simulation {
       while (next < this.#steps.length) {
         const step = this.#steps[next];
         if (step === undefined) break;
-        const alone = step.do === "wait" || step.do === "pass" || step.do === "unmount" || step.do === "damage";
+        const alone = ALONE.has(step.do);
         const limit = alone ? 1 : this.#config.inFlight;
         if (this.#inFlight >= limit) return false;
         if (this.#inFlight > 0 && !this.#random.chance(0.15)) return false;
@@ -153,8 +162,8 @@ class Simulation {
     await this.#finale();
   }
 
-  #note(line: string): void {
-    if (this.#traced) this.trace.push(`${this.world.steps}: ${line}`);
+  #note(line: () => string): void {
+    if (this.#traced) this.trace.push(`${this.world.steps}: ${line()}`);
   }
 
   #onStep(): void {
@@ -167,7 +176,7 @@ class Simulation {
 
   #kill(process: Process): void {
     if (process.dead) return;
-    this.#note(`process of machine ${process.machine.id} dies`);
+    this.#note(() => `process of machine ${process.machine.id} dies`);
     this.#alive.delete(process);
     this.world.kill(process);
     for (const end of this.#endings.get(process) ?? []) end();
@@ -219,7 +228,7 @@ class Simulation {
         },
         knownPool: cache.pools.get(label),
         onPool: (pool) => cache.pools.set(label, pool),
-        freshMs: 0,
+        freshMs: this.#freshMs,
         hearMs: HEAR_MS,
         mergeAt: config.mergeAt,
         laterMs: 20,
@@ -274,7 +283,7 @@ class Simulation {
   // -------------------------------------------------------------------------------------------------------- steps
 
   #begin(step: Step): void {
-    this.#note(`begin ${JSON.stringify(step)}`);
+    this.#note(() => `begin ${JSON.stringify(step)}`);
     switch (step.do) {
       case "put":
       case "broken-put":
@@ -298,16 +307,16 @@ class Simulation {
           this.#mount(disk);
         }
         disk.down = step.do === "down";
-        this.#trouble.count++;
+        disk.struck(this.#trouble, this.world.nowMs);
         return;
       }
       case "unmount":
-        this.#disk(step.disk).unmount();
-        this.#trouble.count++;
+        if (!this.#disk(step.disk).isWiped) this.#disk(step.disk).unmount();
+        this.#disk(step.disk).struck(this.#trouble, this.world.nowMs);
         return;
       case "full":
         this.#disk(step.disk).full = true;
-        this.#trouble.count++;
+        this.#disk(step.disk).struck(this.#trouble, this.world.nowMs);
         return;
       case "fault":
         this.#disk(step.disk).faults.push({ ...step.fault });
@@ -318,6 +327,12 @@ class Simulation {
       }
       case "damage":
         this.#damage(this.#disk(step.disk), step.name, step.how);
+        return;
+      case "wipe":
+        this.#wipe(this.#disk(step.disk));
+        return;
+      case "spoil":
+        this.#spoil(this.#disk(step.disk));
         return;
       case "jump": {
         const machine = this.#machines[step.machine];
@@ -369,7 +384,7 @@ class Simulation {
     const endings = this.#endings.get(process) ?? new Set();
     this.#endings.set(process, endings);
     endings.add(end);
-    this.#perform(step, process, endings).then(
+    this.#inTime(step, () => this.#perform(step, process, endings)).then(
       () => {
         endings.delete(end);
         end();
@@ -379,6 +394,19 @@ class Simulation {
         end();
       },
     );
+  }
+
+  /** Time passes only where stores hang, and of each no more than its deadline. */
+  async #inTime(step: Step, work: () => Promise<void>): Promise<void> {
+    const { world } = this;
+    const { hangs, hanging } = this.#trouble;
+    const { nowMs, steps } = world;
+    await work();
+    const waits = this.#trouble.hangs - hangs + hanging;
+    const allowedMs = waits * DEADLINE_MS + (waits > 0 ? HEAR_MS : 0) + (world.steps - steps) * STEP_MS;
+    if (world.nowMs - nowMs > allowedMs) {
+      throw new Violation(`${step.do} took ${world.nowMs - nowMs} ms, and stores held it up for ${allowedMs} at most`);
+    }
   }
 
   async #perform(step: Step, process: Process, endings: Set<() => void>): Promise<void> {
@@ -398,7 +426,7 @@ class Simulation {
       case "list":
         return this.#list(process, step.prefix);
       case "repair":
-        await this.#enterAll(process, endings, () => this.#attempt(() => process.pool.repair({ quick: step.quick })));
+        await this.#enterAll(process, endings, () => this.#repair(process, step));
         return;
       case "rebalance":
         await this.#enterAll(process, endings, () => this.#attempt(() => process.pool.rebalance()));
@@ -418,6 +446,12 @@ class Simulation {
       default:
         throw new Error(`${step.do} is no operation`);
     }
+  }
+
+  async #repair(process: Process, step: Extract<Step, { readonly do: "repair" }>): Promise<void> {
+    const wiped = step.refill ? this.#disks.filter((disk) => disk.isWiped && !disk.down) : [];
+    await this.#attempt(() => process.pool.repair({ quick: step.quick, refill: wiped.map((disk) => disk.label) }));
+    for (const disk of wiped) if (disk.objects.has(IDENTITY_NAME)) disk.isWiped = false;
   }
 
   /** Gives the error when it fails as it may. A failure that is no word of Holdfast's is a violation. */
@@ -466,8 +500,14 @@ class Simulation {
     const calm =
       this.#trouble.hanging === 0 &&
       this.world.nowMs - this.#trouble.hungUntilMs > HEAR_MS &&
-      this.#disks.every((disk) => !disk.down && !disk.full && !disk.isUnmounted);
+      this.#isPast(this.#trouble) &&
+      this.#disks.every((disk) => !disk.down && !disk.full && !disk.isUnmounted && !disk.isWiped);
     return { count: this.#trouble.count, calm };
+  }
+
+  /** Whether what happened last was so long ago that every operation has heard of its end. */
+  #isPast(trouble: Trouble): boolean {
+    return this.#freshMs === 0 || this.world.nowMs - trouble.atMs > this.#freshMs * STALE_FACTOR;
   }
 
   #isClean(before: { readonly count: number; readonly calm: boolean }): boolean {
@@ -494,7 +534,7 @@ class Simulation {
     endings.add(fail);
     const result = await this.#attempt(() => process.pool.put(name, body));
     endings.delete(fail);
-    this.#note(`put ${name} ${value}: ${describeResult(result)}`);
+    this.#note(() => `put ${name} ${value}: ${describeResult(result)}`);
     if ("error" in result) {
       fail();
       if (sound && this.#isClean(before) && !this.#draining) {
@@ -556,7 +596,7 @@ class Simulation {
     }
     for (const disk of this.#disks) {
       if (!holders.includes(disk.label) || disk.isUnmounted) continue;
-      const record = recordOn(disk, name);
+      const record = this.#recordOn([disk], name);
       if (record?.content?.sha256 !== sha256) throw new Violation(`${disk.label} has ${name} and not its record`);
       for (const label of owing) {
         const id = ids.get(label);
@@ -632,7 +672,7 @@ class Simulation {
     endings.add(fail);
     const result = await this.#attempt(() => process.pool.delete(name));
     endings.delete(fail);
-    this.#note(`delete ${name}: ${describeResult(result)}`);
+    this.#note(() => `delete ${name}: ${describeResult(result)}`);
     if ("error" in result) {
       fail();
       if (this.#isClean(before)) {
@@ -665,7 +705,7 @@ class Simulation {
     });
     const now = ++this.#events;
     const clean = this.#isClean(before);
-    this.#note(`get ${name}: ${describeResult(result)} unheard ${unheard.join()} ${clean ? "clean" : ""}`);
+    this.#note(() => `get ${name}: ${describeResult(result)} unheard ${unheard.join()} ${clean ? "clean" : ""}`);
     const matches = (value: Value): boolean => {
       if (!("value" in result) || value === undefined || Buffer.byteLength(value) !== size) return false;
       return result.value === (range === undefined ? value : value.slice(range.offset, range.offset + range.length));
@@ -726,15 +766,25 @@ class Simulation {
   }
 
   /** Disks that hold the one value a name can have, by the answer to its put, and are up. */
-  #standing(model: NameModel): readonly Disk[] {
+  #standing(model: NameModel): readonly Standing[] {
     const now = this.#events;
     const legal = model.legal(now, now + 1);
     const [only] = legal;
-    if (legal.length !== 1 || only === undefined || only.value === undefined || model.busy) return [];
-    const { value } = only;
-    return this.#disks.filter(
-      (disk) => !disk.down && only.holders.includes(disk.label) && disk.objects.get(model.name)?.toString() === value,
-    );
+    if (legal.length !== 1 || only?.value === undefined || model.busy) return [];
+    return this.#disks
+      .filter(
+        (disk) => !disk.down && disk.trouble.hanging === 0 && this.#isPast(disk.trouble) && !this.#isSpoiled(disk),
+      )
+      .filter((disk) => only.holders.includes(disk.label) && disk.objects.get(model.name)?.toString() === only.value)
+      .map((disk) => ({ disk, value: only.value, count: disk.trouble.count }));
+  }
+
+  /** One of them that stood all the while. */
+  #stood(model: NameModel, standing: readonly Standing[]): string | undefined {
+    return standing.find(
+      ({ disk, value, count }) =>
+        disk.trouble.count === count && disk.objects.get(model.name)?.toString() === value && !this.#isSpoiled(disk),
+    )?.disk.label;
   }
 
   #checkFailure(
@@ -745,7 +795,7 @@ class Simulation {
     start: number,
     now: number,
     clean: boolean,
-    standing: readonly Disk[],
+    standing: readonly Standing[],
   ): void {
     const legal = model.legal(start, now);
     if (error.code === "not-found") {
@@ -755,23 +805,28 @@ class Simulation {
         `${what} of ${model.name} says that it does not exist; it is ${this.#legalText(model, start, now)}`,
       );
     }
-    if (model.tainted || model.changedSince(start) || !this.#config.withinTolerance) return;
+    if (model.tainted || model.changedSince(start)) return;
+    const holder = this.#stood(model, standing);
+    if (holder !== undefined) {
+      throw new Violation(`${what} of ${model.name} failed although ${holder} has it: ${error.code} ${error.message}`);
+    }
+    if (!this.#config.withinTolerance) return;
     if (clean && legal.length === 1) {
       throw new Violation(`${what} of ${model.name} failed although nothing was wrong: ${error.code} ${error.message}`);
     }
-    void standing;
   }
 
   async #stat(process: Process, name: string): Promise<void> {
     const model = this.#model(name);
     const before = this.#excuse();
     const start = ++this.#events;
+    const standing = this.#standing(model);
     const result = await this.#attempt(() => process.pool.stat(name));
     const now = ++this.#events;
     const clean = this.#isClean(before);
-    this.#note(`stat ${name}: ${describeResult(result)}`);
+    this.#note(() => `stat ${name}: ${describeResult(result)}`);
     if ("error" in result) {
-      this.#checkFailure(process, "stat", model, result.error, start, now, clean, []);
+      this.#checkFailure(process, "stat", model, result.error, start, now, clean, standing);
       return;
     }
     const { size } = result.value;
@@ -785,12 +840,13 @@ class Simulation {
     const before = this.#excuse();
     const start = ++this.#events;
     const found: string[] = [];
+    const standing = [...this.#models.values()].map((model) => [model, this.#standing(model)] as const);
     const result = await this.#attempt(async () => {
       for await (const { name } of process.pool.list(prefix)) found.push(name);
     });
     const now = ++this.#events;
     const clean = this.#isClean(before);
-    this.#note(`list ${prefix}: ${found.join()} ${describeResult(result)}`);
+    this.#note(() => `list ${prefix}: ${found.join()} ${describeResult(result)}`);
     if (new Set(found).size !== found.length) throw new Violation(`a listing has a name twice: ${found.join(", ")}`);
     for (const name of found) {
       if (!name.startsWith(prefix)) throw new Violation(`a listing of ${prefix} has ${name}`);
@@ -802,6 +858,14 @@ class Simulation {
     }
     if ("error" in result) {
       if (clean) throw new Violation(`a listing failed although nothing was wrong: ${result.error.message}`);
+      if (result.error.code !== "incomplete") return;
+      for (const [model, disks] of standing) {
+        const holder = this.#stood(model, disks);
+        if (!model.name.startsWith(prefix) || found.includes(model.name) || holder === undefined) continue;
+        if (!model.tainted && !model.changedSince(start)) {
+          throw new Violation(`a listing lacks ${model.name}, although ${holder} has it`);
+        }
+      }
       return;
     }
     for (const [name, model] of this.#models) {
@@ -815,7 +879,7 @@ class Simulation {
   // ------------------------------------------------------------------------------------------------------- damage
 
   /** Damages a copy. Within tolerance only where a good one is left that the ledger vouches for. */
-  #damage(disk: Disk, name: string, how: "flip" | "cut" | "lose" | "swap"): void {
+  #damage(disk: Disk, name: string, how: "spoil" | "lose" | "swap"): void {
     const model = this.#model(name);
     const now = this.#events + 1;
     const legal = model.legal(now, now);
@@ -831,20 +895,13 @@ class Simulation {
           other !== disk &&
           only.holders.includes(other.label) &&
           other.objects.get(name)?.toString() === value &&
-          recordOn(other, name) !== undefined,
+          this.#recordOn([other], name) !== undefined,
       );
       if (others.length === 0) return;
     }
-    const changed = Buffer.from(copy);
     switch (how) {
-      case "flip": {
-        const at = this.#random.below(changed.length);
-        changed[at] = (changed[at] ?? 0) ^ 1;
-        disk.objects.set(name, changed);
-        break;
-      }
-      case "cut":
-        disk.objects.set(name, changed.subarray(0, this.#random.below(changed.length)));
+      case "spoil":
+        disk.objects.set(name, spoiled(copy, this.#random));
         break;
       case "lose":
         disk.objects.delete(name);
@@ -856,15 +913,80 @@ class Simulation {
         break;
       }
     }
-    this.#note(`damage ${how} on ${disk.label} of ${name}`);
+    this.#note(() => `damage ${how} on ${disk.label} of ${name}`);
+    // Nothing decides between copies that differ while no ledger knows the object.
+    if (this.#recordOn(this.#disks, name) === undefined) model.taint(now);
     model.damaged.add(disk.label);
+  }
+
+  /** What the ledgers of some disks say together of a name. */
+  #recordOn(disks: readonly Disk[], name: string): ObjectRecord | undefined {
+    const index = new MemoryIndex();
+    for (const disk of disks) {
+      for (const segment of disk.names(SEGMENT_PREFIX)) {
+        const bytes = disk.objects.get(segment) ?? Buffer.alloc(0);
+        if (!this.#spoiled.has(bytes)) index.apply({ objects: decodeSegment(bytes).objects });
+      }
+    }
+    return currentRecord(index.get(name));
+  }
+
+  /** A disk loses everything: only where the others have a good copy of all, and know it. */
+  #wipe(disk: Disk): void {
+    const others = this.#disks.filter((other) => other !== disk);
+    if (disk.isUnmounted || others.some((other) => other.isUnmounted || other.isWiped || this.#isSpoiled(other)))
+      return;
+    const now = this.#events + 1;
+    for (const model of this.#models.values()) {
+      const legal = model.legal(now, now);
+      const [only] = legal;
+      if (legal.length !== 1 || only === undefined || model.busy || model.tainted) return;
+      if (model.damaged.size > 0 && this.#config.withinTolerance) return;
+      const { value } = only;
+      const record = this.#recordOn(others, model.name);
+      if (value === undefined) {
+        if (model.ever.size > 1 && record?.kind !== "delete") return;
+        continue;
+      }
+      const good = others.filter((other) => other.objects.get(model.name)?.toString() === value);
+      const knows = record?.content?.sha256 === createHash("sha256").update(value).digest("hex");
+      if (!knows || !good.some((other) => only.holders.includes(other.label))) return;
+    }
+    this.#note(() => `${disk.label} is wiped`);
+    disk.wipe();
+    disk.struck(this.#trouble, this.world.nowMs);
+  }
+
+  /** Segments that were spoiled, as they stand there now. */
+  readonly #spoiled = new Set<Buffer>();
+
+  #isSpoiled(disk: Disk): boolean {
+    if (this.#spoiled.size === 0) return false;
+    return disk.names(SEGMENT_PREFIX).some((name) => this.#spoiled.has(disk.objects.get(name) ?? Buffer.alloc(0)));
+  }
+
+  /** Damages a segment of a disk's ledger: only one that is whole on another. */
+  #spoil(disk: Disk): void {
+    const names = disk.names(SEGMENT_PREFIX).filter((name) => {
+      const bytes = disk.objects.get(name);
+      return this.#disks.some(
+        (other) => other !== disk && bytes !== undefined && other.objects.get(name)?.equals(bytes) === true,
+      );
+    });
+    if (names.length === 0 || this.#disks.some((other) => other !== disk && this.#isSpoiled(other))) return;
+    const name = this.#random.pick(names);
+    const bytes = spoiled(disk.objects.get(name) ?? Buffer.alloc(0), this.#random);
+    this.#note(() => `${name} is spoiled on ${disk.label}`);
+    this.#spoiled.add(bytes);
+    disk.objects.set(name, bytes);
+    disk.struck(this.#trouble, this.world.nowMs);
   }
 
   // ------------------------------------------------------------------------------------------------------- finale
 
   /** The faults stop: now everything has to come right. */
   async #finale(): Promise<void> {
-    this.#note("finale");
+    this.#note(() => "finale");
     for (const process of this.#alive) this.#kill(process);
     this.#crashes.length = 0;
     for (const disk of this.#disks) {
@@ -876,6 +998,8 @@ class Simulation {
     this.world.nowMs += LEASE_MS * 100;
     for (const machine of this.#machines) machine.wall.offsetMs = Math.max(machine.wall.offsetMs, EPOCH_MS);
     const machine = this.#random.pick(this.#machines);
+    // Nobody else changes anything any more: what an operation has heard holds for the next one too.
+    this.#freshMs = 1000;
     await this.#alone(async () => this.#converge(machine));
   }
 
@@ -902,31 +1026,42 @@ class Simulation {
     const tainted = [...this.#models.values()].some(
       (model) => model.tainted || (model.damaged.size > 0 && !this.#config.withinTolerance),
     );
-    let whole = false;
-    let left: readonly Finding[] = [];
-    let last = "";
-    for (let round = 0; round < 3 && !whole; round++) {
-      const process = this.#open(machine);
-      const report = await process.pool.repair();
-      whole = report.whole;
-      left = report.left;
-      last = JSON.stringify(report);
-      this.#note(`final repair: ${last}`);
-      await process.pool.close();
-      this.#kill(process);
+    const refill = await this.#refuseToFill(machine);
+    let report = await this.#repairAlone(machine, refill);
+    for (let round = 1; round < 3 && !report.whole; round++) {
+      report = await this.#repairAlone(machine, refill);
     }
-    if (!whole && !tainted && !this.#isUndecidable(left)) throw new Violation(`repair did not converge: ${last}`);
+    const { whole, left } = report;
+    if (!whole && !tainted && !this.#isUndecidable(left)) {
+      throw new Violation(`repair did not converge: ${JSON.stringify(report)}`);
+    }
     const writes = this.#writes();
-    const process = this.#open(machine);
+    // Where things are has nothing to do with the order in which the stores are named.
+    this.#order = this.#random.shuffled(this.#order);
     if (this.#traced)
-      for (const disk of this.#disks) disk.onWrite = (name) => this.#note(`${disk.label} writes ${name}`);
-    const again = await process.pool.repair();
-    await process.pool.close();
-    this.#kill(process);
+      for (const disk of this.#disks) disk.onWrite = (name) => this.#note(() => `${disk.label} writes ${name}`);
+    const again = await this.#repairAlone(machine);
     if (this.#writes() !== writes) {
       throw new Violation(`another repair wrote ${this.#writes() - writes} times: ${JSON.stringify(again)}`);
     }
-    await this.#checkFinal(machine, left.length > 0);
+    const loose = left.length > 0;
+    const values = await this.#checkFinal(machine, loose);
+    if (!loose && !this.#config.nested && this.#random.chance(0.4)) await this.#checkCare(machine, values);
+  }
+
+  /** A store that lost everything is not filled before somebody says so. Gives those that did. */
+  async #refuseToFill(machine: Machine): Promise<readonly string[]> {
+    const wiped = this.#disks.filter((disk) => disk.isWiped);
+    if (wiped.length === 0) return [];
+    const report = await this.#repairAlone(machine);
+    for (const disk of wiped) {
+      disk.isWiped = false;
+      if (disk.objects.has(IDENTITY_NAME)) throw new Violation(`${disk.label} lost everything and was taken for new`);
+      if (report.whole || !report.unheard.includes(disk.label)) {
+        throw new Violation(`repair does not say that ${disk.label} lost everything: ${JSON.stringify(report)}`);
+      }
+    }
+    return wiped.map((disk) => disk.label);
   }
 
   /** Two writes of one name that died, one over the other, may leave copies that nothing decides between: both are kept. */
@@ -945,7 +1080,92 @@ class Simulation {
     return this.#disks.reduce((sum, disk) => sum + disk.writes, 0);
   }
 
-  async #checkFinal(machine: Machine, loose: boolean): Promise<void> {
+  /** Damages stores that are in order: verify names all of it and nothing else, repair mends what can be mended. */
+  async #checkCare(machine: Machine, values: ReadonlyMap<string, Value>): Promise<void> {
+    const order = {
+      disks: this.#disks,
+      values,
+      former: (name: string) => [...(this.#models.get(name)?.ever ?? [])].filter((value) => value !== undefined),
+      deleted: new Set([...values.keys()].filter((name) => this.#recordOn(this.#disks, name)?.kind === "delete")),
+    };
+    const corruptions = corrupt(order, this.#random);
+    this.#note(() => `corruptions: ${JSON.stringify(corruptions)}`);
+    const lost = lostOf(order);
+    const adopted = corruptions.filter(({ kinds }) => kinds.includes("unrecorded")).map(({ object }) => object);
+    const before = this.#disks.map((disk) => new Map(disk.objects));
+    const writes = this.#writes();
+    const found: Finding[] = [];
+    const verifier = this.#open(this.#random.chance(0.5) ? this.#stranger() : machine);
+    await verifier.pool.verify({ resume: false, onFinding: (finding) => found.push(finding) });
+    this.#kill(verifier);
+    const wrong = compareFindings(corruptions, found);
+    if (wrong !== undefined) throw new Violation(`verify: ${wrong}`);
+    if (this.#writes() !== writes) throw new Violation("verify wrote");
+
+    const report = await this.#repairAlone(machine);
+    const left = [...new Set(report.left.map(({ object }) => object))].sort();
+    if (left.join() !== [...lost].sort().join() || report.whole !== (lost.length === 0)) {
+      throw new Violation(`repair should leave ${lost.join()}: ${JSON.stringify(report)}`);
+    }
+    const repaired = this.#writes();
+    const again = await this.#repairAlone(machine);
+    if (this.#writes() !== repaired) throw new Violation(`a second repair wrote: ${JSON.stringify(again)}`);
+    const reader = this.#open(machine);
+    await reader.core.open();
+    for (const [name, value] of [...values, ...adopted.map((name) => [name, "put by hand"] as const)]) {
+      if (lost.includes(name)) {
+        await this.#checkLost(reader, name, value, before);
+      } else {
+        if (value !== undefined || !adopted.includes(name)) this.#checkCopies(reader, name, value);
+        if (value === undefined) continue;
+        const read = await this.#attempt(async () => collect((await reader.pool.get(name)).body));
+        if (!("value" in read) || Buffer.from(read.value).toString() !== value) {
+          throw new Violation(`${name} should be ${value} after repair: ${describeResult(read)}`);
+        }
+      }
+    }
+    this.#kill(reader);
+  }
+
+  /** What no store has good any more is an error, and stands as it stood. */
+  async #checkLost(
+    reader: Process,
+    name: string,
+    value: Value,
+    before: readonly ReadonlyMap<string, Buffer>[],
+  ): Promise<void> {
+    const read = await this.#attempt(async () => collect((await reader.pool.get(name)).body));
+    // Pieces that are good on one store and on another make the whole.
+    const isRight = "value" in read && Buffer.from(read.value).toString() === value;
+    if (!isRight && (!("error" in read) || read.error.code === "not-found")) {
+      throw new Violation(`${name} is lost, and a read says ${describeResult(read)}`);
+    }
+    for (const [place, disk] of this.#disks.entries()) {
+      if (before[place]?.get(name)?.toString() === disk.objects.get(name)?.toString()) continue;
+      throw new Violation(`repair changed ${name} on ${disk.label}, although it is lost`);
+    }
+  }
+
+  /** Repairs with a process of its own. */
+  async #repairAlone(machine: Machine, refill: readonly string[] = []): Promise<RepairReport> {
+    const process = this.#open(machine);
+    const report = await process.pool.repair({ refill });
+    await process.pool.close();
+    this.#kill(process);
+    this.#note(() => `repair: ${JSON.stringify(report)}`);
+    return report;
+  }
+
+  /** A machine that knows nothing. */
+  #stranger(): Machine {
+    return {
+      id: this.#random.hex(4),
+      wall: { offsetMs: EPOCH_MS },
+      cache: { indexes: new Map(), pools: new Map() },
+    };
+  }
+
+  async #checkFinal(machine: Machine, loose: boolean): Promise<ReadonlyMap<string, Value>> {
     const process = this.#open(machine);
     const writes = this.#writes();
     const report = await process.pool.verify({ resume: false });
@@ -968,13 +1188,8 @@ class Simulation {
       for await (const debt of process.pool.debts()) throw new Violation(`a debt is left: ${JSON.stringify(debt)}`);
     this.#kill(process);
     // A machine that knows nothing, and each of those that took part, see the same.
-    const stranger: Machine = {
-      id: this.#random.hex(4),
-      wall: { offsetMs: EPOCH_MS },
-      cache: { indexes: new Map(), pools: new Map() },
-    };
     const others = this.#machines.filter((one) => one !== machine && this.#random.chance(0.4));
-    for (const other of [stranger, ...others]) {
+    for (const other of [this.#stranger(), ...others]) {
       const reader = this.#open(other);
       for (const model of this.#models.values()) {
         const value = await this.#readFinal(reader, model, loose);
@@ -986,6 +1201,7 @@ class Simulation {
       }
       this.#kill(reader);
     }
+    return values;
   }
 
   async #readFinal(process: Process, model: NameModel, loose: boolean): Promise<Value> {
@@ -1025,13 +1241,11 @@ class Simulation {
   }
 }
 
-/** What the ledger on one disk says that a name is. */
-function recordOn(disk: Disk, name: string): ObjectRecord | undefined {
-  const index = new MemoryIndex();
-  for (const segment of disk.names(SEGMENT_PREFIX)) {
-    index.apply({ objects: decodeSegment(disk.objects.get(segment) ?? Buffer.alloc(0)).objects });
-  }
-  return currentRecord(index.get(name));
+/** A good copy, as it stood when a read began. */
+interface Standing {
+  readonly disk: Disk;
+  readonly value: Value;
+  readonly count: number;
 }
 
 function asError(error: unknown): Error {

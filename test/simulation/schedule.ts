@@ -18,6 +18,8 @@ export interface Config {
   readonly inFlight: number;
   readonly parking: number;
   readonly mergeAt: number;
+  /** How long what was heard is used while nobody else writes, in milliseconds; 0: every operation asks. */
+  readonly freshMs: number;
   readonly names: readonly string[];
   /** The pool was made, by one process and in peace, before the steps begin. */
   readonly founded: boolean;
@@ -39,7 +41,7 @@ export type Step =
     }
   | { readonly do: "stat"; readonly slot: number; readonly name: string }
   | { readonly do: "list"; readonly slot: number; readonly prefix: string }
-  | { readonly do: "repair"; readonly slot: number; readonly quick: boolean }
+  | { readonly do: "repair"; readonly slot: number; readonly quick: boolean; readonly refill: boolean }
   | { readonly do: "verify"; readonly slot: number }
   | { readonly do: "status"; readonly slot: number }
   | { readonly do: "drain"; readonly slot: number; readonly disk: number }
@@ -49,13 +51,17 @@ export type Step =
   /** Something empty stands in the store's place until it is up again: a folder that is not mounted. */
   | { readonly do: "unmount"; readonly disk: number }
   | { readonly do: "full"; readonly disk: number }
+  /** The store loses everything, its identity too. */
+  | { readonly do: "wipe"; readonly disk: number }
+  /** A segment of the ledger on the store is damaged. */
+  | { readonly do: "spoil"; readonly disk: number }
   | { readonly do: "fault"; readonly disk: number; readonly fault: Readonly<Fault> }
   | { readonly do: "crash"; readonly slot: number; readonly after: number }
   | {
       readonly do: "damage";
       readonly disk: number;
       readonly name: string;
-      readonly how: "flip" | "cut" | "lose" | "swap";
+      readonly how: "spoil" | "lose" | "swap";
     }
   | { readonly do: "jump"; readonly machine: number; readonly ms: number }
   | { readonly do: "drop-cache"; readonly machine: number }
@@ -101,6 +107,7 @@ export function makeSchedule(seed: number): Schedule {
     processes,
     inFlight: random.chance(0.5) ? 1 : 2 + random.below(2),
     parking: random.chance(0.5) ? 0.2 : 0.7,
+    freshMs: isSolitary && random.chance(0.3) ? 20 : 0,
     mergeAt: random.chance(0.25) ? 2 + random.below(3) : 32,
     names: ALL_NAMES.slice(0, 1 + random.below(ALL_NAMES.length)),
     founded,
@@ -115,6 +122,9 @@ export function makeSchedule(seed: number): Schedule {
   const damage = random.chance(0.35) ? random.next() * 2 : 0;
   const disorder = random.chance(0.4) ? random.next() : 0;
   const care = random.chance(0.5) ? random.next() : 0;
+  const losses = random.chance(0.25) ? random.next() : 0;
+  // Only who knows the pool can tell an unmounted store from a new one: one machine, which keeps its cache.
+  const isKnown = machines === 1 && founded && !nested && disorder === 0 && config.freshMs === 0;
   const weights = {
     put: 5,
     "broken-put": 0.3,
@@ -130,9 +140,10 @@ export function makeSchedule(seed: number): Schedule {
     rebalance: care * 0.2,
     down: outages * 1.4,
     up: outages * 1.2,
-    // Only who knows the pool can tell an unmounted store from a new one: one machine, which keeps its cache.
-    unmount: machines === 1 && founded && !nested && disorder === 0 ? outages * 0.7 : 0,
+    unmount: isKnown ? outages * 0.7 : 0,
     full: outages * 0.3,
+    wipe: isKnown && mode === "mirror" ? losses * 0.6 : 0,
+    spoil: nested ? 0 : losses,
     fault: faults * 2,
     crash: crashes * 1.5,
     damage: damage * 1.5,
@@ -178,7 +189,7 @@ function makeStep(
     case "list":
       return { do: "list", slot, prefix: random.chance(0.7) ? "" : random.pick(["p/", "a", "p/x"]) };
     case "repair":
-      return { do: "repair", slot, quick: random.chance(0.2) };
+      return { do: "repair", slot, quick: random.chance(0.2), refill: random.chance(0.3) };
     case "verify":
     case "status":
     case "rebalance":
@@ -189,13 +200,15 @@ function makeStep(
     case "up":
     case "full":
     case "unmount":
+    case "wipe":
+    case "spoil":
       return { do: kind, disk };
     case "fault":
       return { do: "fault", disk, fault: makeFault(random) };
     case "crash":
       return { do: "crash", slot, after: random.chance(0.2) ? 0 : random.below(60) };
     case "damage":
-      return { do: "damage", disk, name, how: random.pick(["flip", "cut", "lose", "swap"]) };
+      return { do: "damage", disk, name, how: random.pick(["spoil", "spoil", "lose", "swap"]) };
     case "jump":
       return { do: "jump", machine, ms: (random.next() - 0.5) * 10 ** (2 + random.below(7)) };
     case "drop-cache":

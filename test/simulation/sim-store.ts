@@ -34,7 +34,20 @@ export interface Fault {
 }
 
 /** How long a store that hangs is waited for, in virtual milliseconds; stands for the deadline wrapper of a real pool. */
-const DEADLINE_MS = 5000;
+export const DEADLINE_MS = 5000;
+
+/** What went wrong so far, and what still hangs: an operation during which neither changed had no excuse to fail. */
+export class Trouble {
+  /** Faults that struck, and stores that went down or came back. */
+  count = 0;
+  /** When the last of them did, in the world's milliseconds. */
+  atMs = -Infinity;
+  /** Calls that take long. */
+  hangs = 0;
+  hanging = 0;
+  /** When the last call that hung came back, in the world's milliseconds: what asked it may still count it as silent. */
+  hungUntilMs = -Infinity;
+}
 
 export class Disk {
   readonly label: string;
@@ -43,7 +56,10 @@ export class Disk {
   #mounted: Map<string, Buffer> | undefined;
   down = false;
   full = false;
+  /** It lost everything, and nobody has said yet that it is to be filled again. */
+  isWiped = false;
   faults: Fault[] = [];
+  readonly trouble = new Trouble();
   /** Changes of any kind that took effect. */
   writes = 0;
   /** Told of each change when it takes effect. */
@@ -56,9 +72,9 @@ export class Disk {
   }
 
   /** Names with the prefix, in order. They are all ASCII. */
-  names(prefix: string): string[] {
+  names(prefix: string): readonly string[] {
     this.#sorted ??= [...this.objects.keys()].sort();
-    return this.#sorted.filter((name) => name.startsWith(prefix));
+    return prefix === "" ? this.#sorted : this.#sorted.filter((name) => name.startsWith(prefix));
   }
 
   unmount(): void {
@@ -66,6 +82,13 @@ export class Disk {
     this.#mounted = this.objects;
     this.objects = new Map();
     this.forget();
+  }
+
+  /** Loses everything for good: another disk stands in its place, empty. */
+  wipe(): void {
+    this.objects = new Map();
+    this.forget();
+    this.isWiped = true;
   }
 
   /** Whether it is unmounted now. */
@@ -81,6 +104,14 @@ export class Disk {
     this.#mounted = undefined;
     this.forget();
     return written;
+  }
+
+  /** Something happens to it: what runs meanwhile has an excuse to fail. */
+  struck(overall: Trouble, nowMs: number): void {
+    for (const trouble of [overall, this.trouble]) {
+      trouble.count++;
+      trouble.atMs = nowMs;
+    }
   }
 
   /** Drops what is kept of the names; for whoever changes `objects` itself. */
@@ -105,15 +136,6 @@ export class Disk {
     if (existed) this.onWrite?.(name);
     return existed;
   }
-}
-
-/** What went wrong so far, and what still hangs: an operation during which neither changed had no excuse to fail. */
-export interface Trouble {
-  /** Faults that struck, and stores that went down or came back. */
-  count: number;
-  hanging: number;
-  /** When the last call that hung came back, in the world's milliseconds: what asked it may still count it as silent. */
-  hungUntilMs: number;
 }
 
 export interface SimStoreOptions {
@@ -151,12 +173,13 @@ export class SimStore implements Store {
   }
 
   async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    const fault = await this.#arrive("put", name, options.signal);
+    const fault = this.#goesOn ? undefined : await this.#arrive("put", name, options.signal);
     const chunks: Uint8Array[] = [];
     try {
       for await (const chunk of checkedBytes(body, options.signal)) {
         chunks.push(chunk);
-        if (this.#world.random.chance(this.#parking)) await this.#world.park(this.#owner, options.signal);
+        if (!this.#world.calm && this.#world.random.chance(this.#parking))
+          await this.#world.park(this.#owner, options.signal);
         if (this.#disk.down) throw this.#error("unavailable", "put", name);
       }
     } catch (error) {
@@ -170,28 +193,33 @@ export class SimStore implements Store {
       if (options.ifAbsent === true && this.#disk.objects.has(name)) throw this.#error("conflict", "put", name);
       this.#disk.set(name, bytes);
     };
-    await this.#effect("put", name, options.signal, fault, apply);
+    if (this.#goesOn) apply();
+    else await this.#effect("put", name, options.signal, fault, apply);
     return { size: bytes.length };
   }
 
   async get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    const fault = await this.#arrive("get", name, options.signal);
+    const fault = this.#goesOn ? undefined : await this.#arrive("get", name, options.signal);
     if (fault !== undefined && fault !== "slow") await this.#strike(fault, "get", name, options.signal);
     const bytes = this.#disk.objects.get(name);
     if (bytes === undefined) throw this.#error("not-found", "get", name);
     const { start, end } = resolveRange(options.range, bytes.length);
+    // Copies: chunks belong to the consumer.
+    if (fault === undefined && (this.#world.calm || isReserved(name))) {
+      const body = given([Buffer.from(bytes.subarray(start, end))]);
+      return { info: this.#info(name, bytes), body, close: () => Promise.resolve() };
+    }
     const chunks = async function* (this: SimStore): AsyncGenerator<Uint8Array> {
       let at = start;
       while (at < end) {
         const length = isReserved(name) ? end - at : 1 + this.#world.random.below(12);
         const stop = Math.min(end, at + length);
-        // A copy: chunks belong to the consumer.
         yield Buffer.from(bytes.subarray(at, stop));
         at = stop;
         if (at < end || fault === "middle") {
           if (this.#world.random.chance(this.#parking)) await this.#world.park(this.#owner, options.signal);
           if (this.#disk.down || fault === "middle") {
-            this.#trouble.count++;
+            this.#disk.struck(this.#trouble, this.#world.nowMs);
             throw this.#error("unavailable", "get", name);
           }
         }
@@ -201,14 +229,23 @@ export class SimStore implements Store {
   }
 
   async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    const fault = await this.#arrive("stat", name, options.signal);
+    const fault = this.#goesOn ? undefined : await this.#arrive("stat", name, options.signal);
     if (fault !== undefined) await this.#strike(fault, "stat", name, options.signal);
     const bytes = this.#disk.objects.get(name);
     if (bytes === undefined) throw this.#error("not-found", "stat", name);
     return this.#info(name, bytes);
   }
 
-  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+  list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+    if (!this.#goesOn) return this.#list(prefix, options);
+    const infos = this.#disk.names(prefix).flatMap((name) => {
+      const bytes = this.#disk.objects.get(name);
+      return bytes === undefined ? [] : [this.#info(name, bytes)];
+    });
+    return given(infos);
+  }
+
+  async *#list(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
     const fault = await this.#arrive("list", prefix, options.signal);
     if (fault !== undefined && fault !== "middle") await this.#strike(fault, "list", prefix, options.signal);
     let last: string | undefined;
@@ -219,7 +256,7 @@ export class SimStore implements Store {
       if (bytes !== undefined) yield this.#info(name, bytes);
       last = name;
       if (fault === "middle") {
-        this.#trouble.count++;
+        this.#disk.struck(this.#trouble, this.#world.nowMs);
         throw this.#error("unavailable", "list", prefix);
       }
       if (this.#world.random.chance(this.#parking / 4)) {
@@ -234,6 +271,7 @@ export class SimStore implements Store {
   }
 
   async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    if (this.#goesOn) return { existed: this.#disk.delete(name) };
     const fault = await this.#arrive("delete", name, options.signal);
     let existed = false;
     await this.#effect("delete", name, options.signal, fault, () => {
@@ -255,22 +293,17 @@ export class SimStore implements Store {
     return new HoldfastError(code, `simulated: ${code}`, { store: this.label, operation, object });
   }
 
+  /** Nothing can come between a call and its answer: it is given at once. */
+  get #goesOn(): boolean {
+    const disk = this.#disk;
+    return !disk.down && !disk.full && disk.faults.length === 0 && this.#world.passes(this.#owner);
+  }
+
   /** The call reaches the store. Gives the fault that is to strike it. */
   async #arrive(operation: Operation, name: string, signal: AbortSignal | undefined): Promise<FaultKind | undefined> {
     await this.#world.park(this.#owner, signal);
     const fault = this.#takeFault(operation, name);
-    if (fault === "slow") {
-      this.#trouble.count++;
-      this.#trouble.hanging++;
-      try {
-        await this.#world.pass(this.#owner, this.#world.random.below(DEADLINE_MS), signal, () => {
-          this.#trouble.hanging--;
-        });
-      } finally {
-        this.#trouble.hanging--;
-        this.#trouble.hungUntilMs = this.#world.nowMs;
-      }
-    }
+    if (fault === "slow") await this.#hang(this.#world.random.below(DEADLINE_MS), signal);
     if (this.#disk.down) throw this.#error("unavailable", operation, name);
     if (fault === "before" || fault === "denied" || fault === "hang-before") {
       await this.#strike(fault, operation, name, signal);
@@ -295,21 +328,34 @@ export class SimStore implements Store {
     return undefined;
   }
 
+  /** Nothing is heard of the call for so long, and the process may die meanwhile. */
+  async #hang(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    this.#disk.struck(this.#trouble, this.#world.nowMs);
+    const troubles = [this.#trouble, this.#disk.trouble];
+    for (const trouble of troubles) {
+      trouble.hangs++;
+      trouble.hanging++;
+    }
+    const end = (): void => {
+      for (const trouble of troubles) {
+        trouble.hanging--;
+        trouble.hungUntilMs = this.#world.nowMs;
+      }
+    };
+    try {
+      await this.#world.pass(this.#owner, ms, signal, end);
+    } finally {
+      end();
+    }
+  }
+
   async #strike(fault: FaultKind, operation: Operation, name: string, signal: AbortSignal | undefined): Promise<void> {
     if (fault === "slow") return;
-    this.#trouble.count++;
     if (fault === "hang-before" || fault === "hang-after") {
-      this.#trouble.hanging++;
-      try {
-        await this.#world.pass(this.#owner, DEADLINE_MS, signal, () => {
-          this.#trouble.hanging--;
-        });
-      } finally {
-        this.#trouble.hanging--;
-        this.#trouble.hungUntilMs = this.#world.nowMs;
-      }
+      await this.#hang(DEADLINE_MS, signal);
       throw this.#error("timeout", operation, name);
     }
+    this.#disk.struck(this.#trouble, this.#world.nowMs);
     if (fault === "full" && operation !== "put") return;
     throw this.#error(fault === "full" || fault === "denied" ? fault : "unavailable", operation, name);
   }
@@ -338,4 +384,23 @@ export class SimStore implements Store {
     await this.#world.park(this.#owner);
     if (this.#disk.down) throw this.#error("unavailable", operation, name);
   }
+}
+
+/** What is there already, one after the other. An async generator would do, and costs several times as much. */
+function given<T>(items: readonly T[]): AsyncIterable<T> {
+  return {
+    [Symbol.asyncIterator]() {
+      let place = 0;
+      return {
+        next() {
+          const value = items[place++];
+          return Promise.resolve(value === undefined ? { done: true, value } : { done: false, value });
+        },
+        return() {
+          place = items.length;
+          return Promise.resolve({ done: true, value: undefined });
+        },
+      };
+    },
+  };
 }

@@ -46,6 +46,8 @@ export class World {
   onStep: (() => void) | undefined;
   #ready: Parked[] = [];
   #timers: Timer[] = [];
+  /** When the first of the timers is due, or before. */
+  #nextMs = Infinity;
   #order = 0;
 
   constructor(random: Random, maxSteps: number) {
@@ -53,12 +55,15 @@ export class World {
     this.maxSteps = maxSteps;
   }
 
+  /** Counts a step, and says whether it need not wait: the world is calm, and has not gone on for too long. */
+  passes(owner: Owner): boolean {
+    return this.calm && !owner.dead && ++this.steps <= this.maxSteps;
+  }
+
   /** Waits for the world to choose this one. Rejects when the signal fires first. */
   park(owner: Owner, signal?: AbortSignal, onKill?: () => void): Promise<void> {
-    if (this.calm && !owner.dead) {
-      // What goes round for ever stops here, and the world notices that nothing else is left to do.
-      return ++this.steps > this.maxSteps ? new Promise(() => undefined) : DONE;
-    }
+    // What goes round for ever stops here, and the world notices that nothing else is left to do.
+    if (this.calm && !owner.dead) return this.passes(owner) ? DONE : new Promise(() => undefined);
     return new Promise((resolve, reject) => {
       if (owner.dead) return;
       if (signal?.aborted) {
@@ -113,7 +118,10 @@ export class World {
 
   timer(owner: Owner, ms: number, fire: () => void, onKill?: () => void): () => void {
     const timer: Timer = { owner, atMs: this.nowMs + ms, order: this.#order++, fire, onKill };
-    if (!owner.dead) this.#timers.push(timer);
+    if (!owner.dead) {
+      this.#timers.push(timer);
+      this.#nextMs = Math.min(this.#nextMs, timer.atMs);
+    }
     return () => {
       this.#timers = this.#timers.filter((one) => one !== timer);
     };
@@ -175,10 +183,10 @@ export class World {
   }
 
   #fireDue(): void {
-    if (this.#timers.length === 0) return;
+    if (this.#nextMs > this.nowMs) return;
     const due = this.#timers.filter((timer) => timer.atMs <= this.nowMs);
-    if (due.length === 0) return;
     this.#timers = this.#timers.filter((timer) => timer.atMs > this.nowMs);
+    this.#nextMs = this.#timers.reduce((least, timer) => Math.min(least, timer.atMs), Infinity);
     due.sort((a, b) => a.atMs - b.atMs || a.order - b.order);
     for (const timer of due) timer.fire();
   }
