@@ -21,6 +21,7 @@ import { checkedBytes } from "../body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, compareNames } from "../names.ts";
+import { networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
@@ -745,7 +746,7 @@ class Client {
         body: blob ?? null,
       });
     } catch (error) {
-      throw networkError(error, signal);
+      throw lineError(error, signal);
     }
   }
 }
@@ -772,26 +773,20 @@ async function bytes(
       chunks.push(part);
     }
   } catch (error) {
-    throw networkError(error, signal);
+    throw lineError(error, signal);
   }
   return Buffer.concat(chunks);
 }
 
-function networkError(error: unknown, signal: AbortSignal): HoldfastError {
+/** What failed between us and the server. */
+function lineError(error: unknown, signal: AbortSignal): HoldfastError {
   if (signal.aborted) return abortError(signal);
   if (error instanceof HoldfastError) return error;
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const reason = error instanceof Error ? error.message : String(error);
-  if (/CERT|SSL|TLS|SELF_SIGNED|ALTNAME/u.test(code)) {
-    return new HoldfastError("unavailable", `the server's certificate was refused: ${reason}`, {
-      cause: error,
-      retryable: false,
-    });
-  }
-  if (code === "ETIMEDOUT" || code === "UND_ERR_CONNECT_TIMEOUT") {
-    return new HoldfastError("timeout", "the server did not answer", { cause: error });
-  }
-  return new HoldfastError("unavailable", `the connection to the server failed: ${reason || code}`, { cause: error });
+  return (
+    networkError(error) ??
+    new HoldfastError("unavailable", `the connection to the server failed: ${reason}`, { cause: error })
+  );
 }
 
 /** Rejects unless the server said that it did what was asked. */

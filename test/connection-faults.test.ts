@@ -1,7 +1,10 @@
 /**
- * The kinds of store that work through a program of the system, rsync and SMB, behind a connection that goes wrong, and
- * with programs that answer nonsense.
+ * Kinds of store that are no object stores of clouds (see cloud-faults) behind a connection that goes wrong, behind
+ * certificates that prove nothing, and, where a program of the system does the work, with one that answers nonsense.
  */
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -12,8 +15,8 @@ import { openStore } from "../src/open-store.ts";
 import { systemRuntime } from "../src/runtime.ts";
 import type { Store } from "../src/store.ts";
 import { deadline } from "../src/wrappers/deadline.ts";
-import { startTcpFaults } from "./fault-proxy/index.ts";
-import type { TcpFault, TcpFaultProxy } from "./fault-proxy/index.ts";
+import { makeCertificates, startTcpFaults } from "./fault-proxy/index.ts";
+import type { Certificates, TcpFault, TcpFaultProxy } from "./fault-proxy/index.ts";
 import { placeOn } from "./helpers/places.ts";
 import type { Place, PlaceOptions } from "./helpers/places.ts";
 import { reportStore } from "./helpers/server-report.ts";
@@ -21,7 +24,14 @@ import { startServer } from "./helpers/servers.ts";
 import type { Server } from "./helpers/servers.ts";
 
 const MIB = 1024 * 1024;
-const [rsyncd, sshd, samba] = await Promise.all([startServer("rsyncd"), startServer("sshd"), startServer("samba")]);
+const [rsyncd, sshd, samba, proftpd, apache, restic] = await Promise.all([
+  startServer("rsyncd"),
+  startServer("sshd"),
+  startServer("samba"),
+  startServer("proftpd"),
+  startServer("apache-dav"),
+  startServer("rclone-restic"),
+]);
 
 interface Kind {
   readonly name: string;
@@ -29,12 +39,18 @@ interface Kind {
   readonly scheme?: NonNullable<PlaceOptions["scheme"]>;
   /** Bytes from the server within every conversation. */
   readonly midway: number;
+  /** A program moves the objects. */
+  readonly program?: boolean;
 }
 
 const kinds: readonly Kind[] = [
-  { name: "rsync", server: rsyncd, midway: 200 },
+  { name: "sftp", server: sshd, midway: 1500 },
+  { name: "ftp", server: proftpd, midway: 60 },
+  { name: "webdav", server: apache, midway: 60 },
+  { name: "rest", server: restic, midway: 60 },
+  { name: "rsync", server: rsyncd, midway: 200, program: true },
   { name: "rsync over SSH", server: sshd, scheme: "rsync+ssh", midway: 700 },
-  { name: "smb", server: samba, midway: 700 },
+  { name: "smb", server: samba, midway: 700, program: true },
 ];
 
 function within(ms: number): AbortSignal {
@@ -56,7 +72,7 @@ async function names(store: Store, signal?: AbortSignal): Promise<string[]> {
   return found.sort();
 }
 
-describe.each(kinds)("$name", ({ name, server, scheme, midway }) => {
+describe.each(kinds)("$name", ({ name, server, scheme, midway, program }) => {
   reportStore(name.split(" ")[0] ?? name, server);
   if (!server.running) return;
 
@@ -134,7 +150,8 @@ describe.each(kinds)("$name", ({ name, server, scheme, midway }) => {
     expect(performance.now() - begun).toBeLessThan(60_000);
   });
 
-  it("a put that is cut leaves nothing behind", async () => {
+  // FTP's bytes go by a connection that the server names, around the proxy: its own tests cut that one.
+  it.skipIf(name === "ftp")("a put that is cut leaves nothing behind", async () => {
     const store = await open();
     await store.put("there", toBody(content));
     for (const afterUp of [3000, 100_000, 250_000]) {
@@ -150,7 +167,8 @@ describe.each(kinds)("$name", ({ name, server, scheme, midway }) => {
     await store.close();
   });
 
-  it(
+  // Over SSH it is the same program as without.
+  it.runIf(program)(
     "an object that takes longer than the deadline gives signs of life, and comes whole",
     { timeout: 120_000 },
     async () => {
@@ -166,6 +184,31 @@ describe.each(kinds)("$name", ({ name, server, scheme, midway }) => {
       await store.close();
     },
   );
+});
+
+describe("certificates that prove nothing", () => {
+  let certificates: Certificates;
+  beforeAll(async () => {
+    certificates = await makeCertificates();
+  });
+  afterAll(async () => certificates.remove());
+
+  test.each(["webdavs://localhost", "ftps://localhost", "rest:https://localhost"])("%s", async (origin) => {
+    const server = createServer((socket) => socket.on("error", () => undefined)).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    for (const which of ["expired", "selfSigned", "otherHost", "good"] as const) {
+      const proxy = await startTcpFaults({ port, tls: certificates[which] });
+      const store = await openStore(`${origin}:${proxy.port}/x`, { env: { HOME: "/nonexistent", https_proxy: "" } });
+      await expect(store.stat("a", { signal: within(10_000) })).rejects.toMatchObject({
+        code: "denied",
+        retryable: false,
+      });
+      await store.close();
+      await proxy.close();
+    }
+    server.close();
+  });
 });
 
 describe("programs that answer nonsense", () => {
