@@ -20,8 +20,6 @@ interface Kind {
   readonly scheme?: PlaceOptions["scheme"];
   readonly place?: (home: string) => Place;
   readonly version?: string;
-  /** What the server can hold, in MiB. */
-  readonly mostMib?: number;
   /** For the server's script. */
   readonly env?: (mebibytes: number) => Record<string, string>;
 }
@@ -56,8 +54,6 @@ const kinds: Readonly<Record<string, Kind>> = {
   "s3-ceph": { server: "ceph-rgw", env: inMemory },
   "s3-swift": { server: "swift", scheme: "s3" },
   azure: { server: "azurite" },
-  // It keeps an object as one string of its language, whose length has an end.
-  gs: { server: "gcs-firebase", mostMib: 128 },
   swift: { server: "swift" },
   rsync: { server: "rsyncd" },
   "rsync-ssh": { server: "sshd", scheme: "rsync+ssh" },
@@ -76,6 +72,8 @@ const HELP = `usage: npm run large-put -- [--gib N] [--most-mib N] [--folder DIR
 Puts an object of N GiB (default 10), whose size is not known beforehand, into each kind of store by the command, reads
 it back, compares it, and prints how much memory the command took. One kind after the other; what a server had is removed
 before the next begins. Fails when a byte is wrong, a command fails, or one takes more than --most-mib (default 250).
+
+Google Cloud Storage is not among them: the emulator takes no uploads in pieces.
 
 KIND: ${Object.keys(kinds).join(" ")} (default: all)`;
 
@@ -120,18 +118,17 @@ async function measureKind(name: string, kind: Kind, mebibytes: number, mostMib:
   const home = mkdtempSync(join(values.folder, "holdfast-large-put-"));
   let version = kind.version ?? "";
   try {
-    const size = Math.min(mebibytes, kind.mostMib ?? mebibytes);
     let place: Place;
     if (kind.server === undefined) {
       if (kind.place === undefined) throw new Error(`${name} has no place`);
       place = kind.place(home);
     } else {
-      const server = await startServer(kind.server, kind.env === undefined ? {} : { env: kind.env(size) });
+      const server = await startServer(kind.server, kind.env === undefined ? {} : { env: kind.env(mebibytes) });
       if (!server.running) return { kind: name, version: kind.server, text: `left out: ${server.skipped}`, good: true };
       version = server.version;
       place = await placeOn(server, kind.scheme === undefined ? {} : { scheme: kind.scheme });
     }
-    return { kind: name, version, ...(await putAndGet(home, place, size, mostMib)) };
+    return { kind: name, version, ...(await putAndGet(home, place, mebibytes, mostMib)) };
   } catch (error) {
     return { kind: name, version, text: error instanceof Error ? error.message : String(error), good: false };
   } finally {
@@ -164,7 +161,7 @@ async function putAndGet(
   if (get.code !== 0) return { text: `get failed (exit code ${get.code})`, good: false };
   const rate = (seconds: number): string => (mebibytes / seconds).toFixed(0);
   const columns = [
-    (mebibytes / 1024).toFixed(mebibytes < 1024 ? 3 : 0),
+    (mebibytes / 1024).toFixed(mebibytes % 1024 === 0 ? 0 : 3),
     put.peakMib.toFixed(0),
     rate(put.seconds),
     get.peakMib.toFixed(0),

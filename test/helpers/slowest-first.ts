@@ -9,6 +9,7 @@ const SLOWEST = [
   "ftp",
   "swift",
   "six-stores",
+  "connection-faults",
   "pool-conformance",
   "cli",
   "s3",
