@@ -1,7 +1,9 @@
 /** The files of a folder, in the order of objects' names. */
+import { close, open, read } from "node:fs";
 import type { Stats } from "node:fs";
-import { lstat, open, opendir, realpath, stat } from "node:fs/promises";
+import { lstat, opendir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { compareNames } from "../names.ts";
 import { isTemporaryName } from "./write-file.ts";
 
@@ -122,6 +124,11 @@ async function childOf(
   }
 }
 
+// Descriptors instead of the handles of fs/promises: those take twice the time that the calls themselves do.
+const openFile = promisify(open);
+const readFile = promisify(read);
+const closeFile = promisify(close);
+
 /** Up to so many bytes a file is read at once. */
 export const SMALL_FILE_BYTES = 64 * 1024;
 
@@ -130,16 +137,20 @@ export const SMALL_FILE_BYTES = 64 * 1024;
  * cannot be read.
  */
 export async function readSmallFile(path: string, size: number): Promise<Uint8Array | undefined> {
-  const handle = await open(path).catch(() => undefined);
-  if (handle === undefined) return undefined;
+  let fd: number;
+  try {
+    fd = await openFile(path, "r");
+  } catch {
+    return undefined;
+  }
   try {
     // One byte more shows whether it has grown.
     const buffer = Buffer.allocUnsafeSlow(size + 1);
-    const { bytesRead } = await handle.read(buffer, 0, size + 1, 0);
+    const { bytesRead } = await readFile(fd, buffer, 0, size + 1, 0);
     return bytesRead === size ? buffer.subarray(0, size) : undefined;
   } catch {
     return undefined;
   } finally {
-    await handle.close();
+    await closeFile(fd);
   }
 }
