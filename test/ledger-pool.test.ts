@@ -5,6 +5,8 @@ import { HoldfastError } from "../src/errors.ts";
 import { MemoryIndex } from "../src/ledger/ledger-index.ts";
 import { decodeSegment, parseSegmentName, SEGMENT_PREFIX } from "../src/ledger/segment.ts";
 import type { Finding } from "../src/pool.ts";
+import { systemRuntime } from "../src/runtime.ts";
+import type { Runtime } from "../src/runtime.ts";
 import type { Store } from "../src/store.ts";
 import { memoryPool, plant, switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
@@ -158,6 +160,52 @@ describe("compaction", () => {
     expect(await codeOf(read(stranger, "n3"))).toBe("not-found");
     expect(await stranger.verify()).toMatchObject({ findings: 0 });
     await stranger.close();
+  });
+
+  it("is nothing that a pool does which only read", async () => {
+    const members = three();
+    const { pool } = memoryPool(members, { mergeAt: 1000 });
+    for (let i = 0; i < 12; i++) await pool.put(`n${i % 6}`, toBody(`v${i}`));
+    await pool.close();
+    const reader = memoryPool(members, { mergeAt: 2 }).pool;
+    for (const member of members) member.calls.length = 0;
+    expect(await read(reader, "n5")).toBe("v11");
+    expect(await reader.verify()).toMatchObject({ findings: 0 });
+    await reader.close();
+    const calls = members.flatMap((member) => member.calls);
+    expect(calls.filter((call) => call.startsWith("put") || call.startsWith("delete"))).toEqual([]);
+  });
+
+  it("does not hold up for long a pool that is closed", async () => {
+    const members = three();
+    const { pool } = memoryPool(members, { mergeAt: 1000 });
+    for (let i = 0; i < 12; i++) await pool.put(`n${i % 6}`, toBody(`v${i}`));
+    await pool.close();
+    const before = members.map(segmentsOn);
+    // Time is up as soon as it is asked for, and before any segment was read.
+    let tell = (): void => undefined;
+    const timeIsUp = new Promise<void>((resolve) => (tell = resolve));
+    const runtime: Runtime = {
+      ...systemRuntime,
+      timer: (ms, fire) => {
+        if (ms !== 3000) return systemRuntime.timer(ms, fire);
+        fire();
+        tell();
+        return () => undefined;
+      },
+    };
+    const closing = memoryPool(members, { mergeAt: 2, runtime });
+    await closing.pool.put("more", toBody("bytes"));
+    members[0].onCall = (operation) => (operation === "get" ? timeIsUp : undefined);
+    await closing.pool.close();
+    members[0].onCall = undefined;
+    // Nothing was merged.
+    for (const [place, member] of members.entries()) {
+      expect(segmentsOn(member)).toEqual(expect.arrayContaining(before[place] ?? []));
+    }
+    const { pool: after } = memoryPool(members);
+    expect(await after.verify()).toMatchObject({ findings: 0, objects: 7 });
+    await after.close();
   });
 
   it("that stops at any of its writes leaves a ledger that says the same", async () => {

@@ -14,8 +14,8 @@ import type { GlobalOptions } from "./program.ts";
 import { startProgress } from "./progress.ts";
 import type { Target } from "./target.ts";
 
-/** What is being closed gets so long, in milliseconds, before the run ends without it. */
-const CLOSE_MS = 10_000;
+/** What is being closed gets so long, in milliseconds: records may have to be written yet. */
+const CLOSE_MS = 60_000;
 
 /** Runs the command. Never rejects. `stop` is what signals and a closed stdout fire. */
 export async function run(argv: readonly string[], surroundings: Surroundings, stop: AbortController): Promise<number> {

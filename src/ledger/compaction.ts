@@ -8,6 +8,7 @@ import { forEachBounded } from "../bounded.ts";
 import { toHoldfastError } from "../errors.ts";
 import type { HoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import type { Runtime } from "../runtime.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import { REQUESTS_AT_ONCE } from "./ledger.ts";
 import type { Ledger } from "./ledger.ts";
@@ -41,6 +42,7 @@ export class Compaction {
   readonly #logger: Logger;
   readonly #mergeAt: number;
   #maintaining: Promise<void> | undefined;
+  #stopped = false;
 
   /** `mergeAt`: see `LedgerOptions`. */
   constructor(ledger: Ledger, writer: SegmentWriter, options: { readonly logger: Logger; readonly mergeAt: number }) {
@@ -48,6 +50,15 @@ export class Compaction {
     this.#writer = writer;
     this.#logger = options.logger;
     this.#mergeAt = options.mergeAt;
+  }
+
+  /** Merges for at most `ms` and then stops. What is half merged is as good as before, and is merged another time. */
+  async finish(runtime: Runtime, ms: number): Promise<void> {
+    const cancel = runtime.timer(ms, () => {
+      this.#stopped = true;
+    });
+    await this.maintain();
+    cancel();
   }
 
   /** Resolves when a merge that is under way has ended. */
@@ -75,7 +86,7 @@ export class Compaction {
 
   async #maintain(): Promise<void> {
     // One merge may crowd the next level.
-    for (let more = true; more;) more = await this.#mergeOnce();
+    for (let more = true; more && !this.#stopped;) more = await this.#mergeOnce();
   }
 
   /** False when there was nothing to merge, or when it could not be done everywhere. */
@@ -134,7 +145,7 @@ export class Compaction {
     const merged = new MemoryIndex();
     for (const { name } of list) {
       const holder = this.#ledger.members.find((member) => member.ready && member.segments.has(name));
-      if (holder === undefined) return false;
+      if (holder === undefined || this.#stopped) return false;
       const { objects, stores } = this.#writer.recent(name) ?? (await this.#ledger.fetchSegment(holder, name));
       merged.apply({ objects, stores });
     }
@@ -196,6 +207,7 @@ export class Compaction {
       }
     };
     for (const segment of fresh) {
+      if (this.#stopped) return false;
       if (last !== undefined) await write(last, []);
       last = segment;
     }
@@ -208,6 +220,7 @@ export class Compaction {
   async #remove(member: Member, names: readonly string[]): Promise<void> {
     const present = names.filter((name) => member.segments.has(name));
     await forEachBounded(present, REQUESTS_AT_ONCE, async (name) => {
+      if (this.#stopped) return;
       await member.store.delete(name);
       member.segments.delete(name);
       member.written.delete(name);

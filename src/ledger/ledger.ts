@@ -62,6 +62,9 @@ const STALE_FACTOR = 4;
 /** How many times a store's segments are listed again because one was gone when it was to be read. */
 const RELISTS = 8;
 
+/** How long a pool that is closed goes on to merge segments, in milliseconds. */
+const CLOSE_MERGE_MS = 3000;
+
 export class Ledger {
   readonly members: readonly Member[];
   /** This process as a writer: the machine and 8 digits of its own. */
@@ -661,9 +664,11 @@ export class Ledger {
     await Promise.all(this.append({ stores: [{ ...known, ...change, rev: this.clock.next() }] }).values());
   }
 
+  /** Writes what has yet to be written, and merges segments for a while where this process added some. */
   async close(): Promise<void> {
     await this.#hearing?.catch(() => undefined);
-    await this.settle();
+    await this.flushed();
+    if (this.#segments.hasWritten) await this.#compaction.finish(this.#runtime, CLOSE_MERGE_MS);
     const objects = this.#segments.unwritten;
     if (objects > 0)
       this.#logger.warn("records could not be written; the next run from this machine does it", { objects });

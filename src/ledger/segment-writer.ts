@@ -61,6 +61,7 @@ export class SegmentWriter {
   /** Ends the wait of records that may follow later. */
   #waiting: AbortController | undefined;
   #recovered = false;
+  #hasWritten = false;
   /** What stands in segments that were written last. */
   readonly #recent = new Map<string, SegmentRecords>();
 
@@ -74,6 +75,11 @@ export class SegmentWriter {
   /** Records that no store has taken so far. */
   get unwritten(): number {
     return sizeOf(this.#batch);
+  }
+
+  /** Whether this process wrote to the ledger at all. */
+  get hasWritten(): boolean {
+    return this.#hasWritten;
   }
 
   /** The records of a segment that this process wrote, where they are still at hand. */
@@ -185,6 +191,7 @@ export class SegmentWriter {
         .then(() => {
           if (!learned) {
             learned = true;
+            this.#hasWritten = true;
             this.#keepRecent(name, { objects, stores: batch.stores });
             this.#ledger.index.apply({
               objects: batch.objects,

@@ -250,7 +250,8 @@ export class MaintainedPool implements Pool {
       begun.push(place);
       const { assessment, copies, bytes } = await inspect(this.#core, item, scope, unheard);
       for (const finding of assessment.findings) report(toFinding(item.name, finding));
-      tally.objects++;
+      // A deleted name is looked at, too, and is no object.
+      if (copies > 0 || isPut(currentRecord(item.state))) tally.objects++;
       tally.copies += copies;
       tally.bytes += bytes;
       place.done = true;
