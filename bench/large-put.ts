@@ -107,6 +107,14 @@ async function isSource(key: Buffer, mebibytes: number, bytes: AsyncIterable<Buf
   return same && count === mebibytes * MIB;
 }
 
+/** Folders of what is being measured: they hold as much as is put. */
+const homes = new Set<string>();
+
+function removeHomes(): void {
+  for (const home of homes) rmSync(home, { recursive: true, force: true });
+  homes.clear();
+}
+
 interface Outcome {
   readonly kind: string;
   readonly version: string;
@@ -116,6 +124,7 @@ interface Outcome {
 
 async function measureKind(name: string, kind: Kind, mebibytes: number, mostMib: number): Promise<Outcome> {
   const home = mkdtempSync(join(values.folder, "holdfast-large-put-"));
+  homes.add(home);
   let version = kind.version ?? "";
   try {
     let place: Place;
@@ -133,7 +142,7 @@ async function measureKind(name: string, kind: Kind, mebibytes: number, mostMib:
     return { kind: name, version, text: error instanceof Error ? error.message : String(error), good: false };
   } finally {
     await stopServers();
-    rmSync(home, { recursive: true, force: true });
+    removeHomes();
   }
 }
 
@@ -191,7 +200,14 @@ async function run(): Promise<number> {
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.once(signal, () => void stopServers().finally(() => process.exit(1)));
+  process.once(
+    signal,
+    () =>
+      void stopServers().finally(() => {
+        removeHomes();
+        process.exit(1);
+      }),
+  );
 }
 if (values.help) console.log(HELP);
 else process.exitCode = await run();
