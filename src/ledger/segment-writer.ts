@@ -184,7 +184,8 @@ export class SegmentWriter {
     let learned = false;
     const awaited: Promise<void>[] = [];
     for (const member of usable) {
-      const lagging = member.appending > 0;
+      // Who needs it on this store waits for its own answer; the next segment does not.
+      const isSlow = member.appending > 0 || member.late;
       member.appending++;
       const written = member.store
         .put(name, toBody(bytes))
@@ -213,7 +214,7 @@ export class SegmentWriter {
           batch.outcome.get(member)?.resolve(error);
           return undefined;
         });
-      if (!lagging) awaited.push(written);
+      if (!isSlow) awaited.push(written);
     }
     await Promise.all(awaited);
     if (!learned) this.#keep(batch.known);
