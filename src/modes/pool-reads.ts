@@ -187,7 +187,11 @@ export class PoolReads {
         if (failure.code !== "not-found") failures.push(failure);
       }
     }
-    if (failures.length === 0) throw this.#pool.absent(inner, "get");
+    if (failures.length === 0) {
+      // A write that was cut short does not undo the one before it: that every copy is gone is a loss.
+      if (isPut(currentRecord(state))) throw noGoodCopy(name, failures);
+      throw this.#pool.absent(inner, "get");
+    }
     throw new HoldfastError(
       "unavailable",
       `no store that answered has it (${failures.map((failure) => `${failure.store ?? ""}: ${failure.message}`).join("; ")})`,

@@ -336,6 +336,8 @@ export class MaintainedPool implements Pool {
     await ledger.hear();
     // A list of segments that was asked for while some were merged names ones that are gone, and stops the next merge.
     await ledger.settle();
+    // A segment that was copied to a store while it was merged into another one is left behind there.
+    await this.#syncLedger(sum);
     await this.#census(scope.prefix, left, unheard, options.signal);
     // A store that could not be given its identity answers, and is no part of the pool yet.
     for (const member of ledger.members) if (!member.ready) unheard.set(member, member.trouble());
@@ -405,15 +407,17 @@ export class MaintainedPool implements Pool {
         else left.push(finding);
       } else sum.done++;
     }
-    if (!dryRun) {
-      try {
-        await ledger.sync();
-      } catch (error) {
-        sum.failed++;
-        this.#logger.warn("the ledger could not be made the same on all stores", {
-          reason: error instanceof Error ? error.message : String(error),
-        });
-      }
+    if (!dryRun) await this.#syncLedger(sum);
+  }
+
+  async #syncLedger(sum: Sum): Promise<void> {
+    try {
+      await this.#core.ledger.sync();
+    } catch (error) {
+      sum.failed++;
+      this.#logger.warn("the ledger could not be made the same on all stores", {
+        reason: error instanceof Error ? error.message : String(error),
+      });
     }
   }
 

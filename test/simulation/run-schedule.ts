@@ -348,7 +348,7 @@ class Simulation {
         return;
       }
       case "pass":
-        this.world.nowMs += step.ms;
+        this.world.skip(step.ms);
         return;
       case "reorder":
         this.#order = this.#random.shuffled(this.#order);

@@ -116,6 +116,12 @@ export class World {
     });
   }
 
+  /** Lets `ms` pass at once, but no more than to what is waited for next. */
+  skip(ms: number): void {
+    const toMs = this.#timers.reduce((least, timer) => Math.min(least, timer.atMs), this.nowMs + ms);
+    if (this.#ready.length === 0) this.nowMs = Math.max(this.nowMs, toMs);
+  }
+
   timer(owner: Owner, ms: number, fire: () => void, onKill?: () => void): () => void {
     const timer: Timer = { owner, atMs: this.nowMs + ms, order: this.#order++, fire, onKill };
     if (!owner.dead) {
