@@ -95,13 +95,32 @@ export class PoolDeletes {
       }),
     );
     // May follow later: until then the delete is owed, which is true as far as anyone else can know.
-    if (Object.keys(done).length > 0) this.#pool.ledger.appendLater([{ ...record, copies: done }]);
+    if (Object.keys(done).length > 0) {
+      this.#pool.ledger.appendLater([{ ...record, copies: done }]);
+      await this.#oweWhatWasPut(record, Object.keys(done));
+    }
     return owed.sort((a, b) => compareNames(a.store, b.store));
+  }
+
+  /**
+   * Stores have no delete on a condition: what another machine put between the look and the delete went with it. The
+   * stores owe its copy then, which repair brings from those that the delete did not reach.
+   */
+  async #oweWhatWasPut(record: ObjectRecord, ids: readonly StoreId[]): Promise<void> {
+    const { ledger } = this.#pool;
+    if (ledger.soleWriter) return;
+    await ledger.hear();
+    const newer = currentRecord(ledger.index.get(record.name));
+    if (!isPut(newer) || newer.version <= record.version) return;
+    const rev = ledger.stamp(newer);
+    const mark: CopyMark = { state: "copy", rev, reason: "deleted at the same moment" };
+    const copies = Object.fromEntries(ids.map((id) => [id, mark]));
+    await Promise.all(ledger.append({ objects: [{ ...newer, copies }] }).values());
   }
 
   /** Why nothing may be deleted on the word of `record`: another process changes the name too. */
   async #contested(record: ObjectRecord): Promise<HoldfastError | undefined> {
-    if (!this.#pool.ledger.soleWriter) await this.#pool.ledger.hear();
+    await this.#pool.ledger.hear();
     const state = this.#pool.ledger.index.get(record.name);
     if (state?.records.length === 1 && state.records[0]?.version === record.version) return undefined;
     return new HoldfastError("conflict", "another process changes it at the same moment");

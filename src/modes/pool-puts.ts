@@ -506,7 +506,8 @@ export class PoolPuts {
    */
   async #versionToCommit(begun: Begun): Promise<Version> {
     if (!begun.hasIntent) return begun.version;
-    if (!this.#pool.ledger.soleWriter) await this.#pool.ledger.hear();
+    // Also where nobody else is known to write: a machine may have begun to while the bytes were sent.
+    await this.#pool.ledger.hear();
     const records = this.#pool.ledger.index.get(begun.name)?.records ?? [];
     const isHistory = records.some((record) => record.version !== begun.version && record.base >= begun.version);
     return isHistory ? this.#pool.ledger.stamp(...records) : begun.version;
