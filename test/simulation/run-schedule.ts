@@ -311,7 +311,9 @@ class Simulation {
         return;
       }
       case "unmount":
-        if (!this.#disk(step.disk).isWiped) this.#disk(step.disk).unmount();
+        // A record on its way would arrive in the wrong place, and be taken for written: nothing can tell that in time.
+        if (this.#disk(step.disk).isWiped || this.#isWritingLater()) return;
+        this.#disk(step.disk).unmount();
         this.#disk(step.disk).struck(this.#trouble, this.world.nowMs);
         return;
       case "full":
@@ -606,6 +608,12 @@ class Simulation {
         throw new Violation(`${disk.label} does not know that ${label} owes ${name}`);
       }
     }
+  }
+
+  /** Whether a machine has records that the stores have yet to learn. */
+  #isWritingLater(): boolean {
+    const indexes = this.#machines.flatMap(({ cache }) => [...cache.indexes.values()]);
+    return indexes.some((index) => [...index.facts("later:")].length > 0);
   }
 
   /**
