@@ -89,6 +89,8 @@ export class Ledger {
   readonly #compaction: Compaction;
   /** Segments that no store gave whole: what they held is unknown. */
   readonly #unreadable = new Set<string>();
+  /** Members that have said who they are. */
+  readonly #named = new Set<Member>();
 
   constructor(options: LedgerOptions) {
     this.#options = options;
@@ -236,6 +238,7 @@ export class Ledger {
         member.state = "new";
       } else {
         member.id = identity.store;
+        this.#named.add(member);
         member.state = identity.pool === this.#pool ? "ready" : "foreign";
       }
     }
@@ -342,6 +345,8 @@ export class Ledger {
   /** A store that is down, or holds nothing, is recognised by its URL. */
   #recognise(member: Member): void {
     if (member.ready || member.state === "foreign") return;
+    // What it said of itself goes before what was made up while it had not been reached.
+    if (member.state === "unreachable" && this.#named.has(member)) return;
     const taken = new Set(this.members.filter((other) => other.ready).map((other) => other.id));
     const known = this.#index
       .stores()

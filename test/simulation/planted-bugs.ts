@@ -157,12 +157,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: "if (stored !== undefined) {",
   },
   {
-    name: "an older copy decides beside what an unfinished write left",
-    file: RECORD,
-    find: '    ({ id }) => id === undefined || intents.some((intent) => intent.copies[id]?.state === "copy"),',
-    replace: "    () => true,",
-  },
-  {
     name: "a read fails while a store is silent",
     file: READS,
     find: "    const { sources, silent } = this.#sources(record);\n    const failures",
@@ -207,11 +201,5 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "src/repair/maintained-pool.ts",
     find: "const mended = member !== undefined && (await ledger.mendSegment(member, finding.object));",
     replace: "const mended = member !== undefined;",
-  },
-  {
-    name: "stale copies are asked what an unfinished write left",
-    file: RECORD,
-    find: "  return openIntents(state).some((intent) => intent.copies[store] !== undefined);",
-    replace: "  return true;",
   },
 ];
