@@ -78,6 +78,17 @@ describe("a mirror of a mirror", () => {
     await pool.close();
   });
 
+  it("brings a pool below a copy again that has lost its own", async () => {
+    const { pool, a, b, c } = nested();
+    await pool.put("x", toBody("right"));
+    for (const member of [a, b]) plant(member, "x", "wrong");
+    expect(await pool.verify()).toMatchObject({ unheard: [] });
+    expect(await pool.repair()).toMatchObject({ whole: true, failed: 0 });
+    expect([a, b, c].map((member) => textOn(member, "x"))).toEqual(["right", "right", "right"]);
+    expect(await pool.repair()).toMatchObject({ whole: true, planned: 0 });
+    await pool.close();
+  });
+
   it("is not called whole while a store of a pool below is silent", async () => {
     const { pool, b } = nested();
     await pool.put("x", toBody("right"));

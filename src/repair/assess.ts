@@ -22,8 +22,8 @@ export type CopyFact =
   | { readonly kind: "content"; readonly content: Content; readonly bytes?: Uint8Array }
   /** Only the size, and perhaps the store's own SHA-256, is known. */
   | { readonly kind: "size"; readonly size: number; readonly sha256?: string }
-  /** The store has it, and it could not be read. */
-  | { readonly kind: "unreadable"; readonly reason: string }
+  /** The store has it, and it could not be read; `corrupt`: because the bytes are wrong, by the store's own word. */
+  | { readonly kind: "unreadable"; readonly reason: string; readonly corrupt: boolean }
   /** The store was not heard. */
   | { readonly kind: "unheard" };
 
@@ -160,7 +160,7 @@ function settled(
         deleteFrom.push({ member, why: record.kind === "delete" ? "deleted" : "not placed here" });
       } else {
         findings.push({ kind, member, ...(fact.kind === "unreadable" ? { detail: fact.reason } : {}) });
-        if (fact.kind !== "unreadable") copyTo.push({ member, why: kind });
+        if (fact.kind !== "unreadable" || fact.corrupt) copyTo.push({ member, why: kind });
       }
       continue;
     }

@@ -104,11 +104,14 @@ export class PoolOfPools extends MaintainedPool {
     }
     const own = await super.repair({ ...options, refill: refill.get(undefined) ?? [] });
     if (options.dryRun !== true) {
-      // What was copied to a pool below may have missed a store there.
+      // What was copied to a pool below may have missed a store there, or have brought what was lost there.
       for (const [place, below] of this.#below.entries()) {
+        const isWhole = reports[place]?.whole ?? false;
         const { degraded, unsettled } = await below.pool.status({ signal: options.signal });
-        if (degraded + unsettled === 0) continue;
-        const again = await below.pool.repair({ prefix: options.prefix, quick: true, signal: options.signal });
+        if (isWhole && degraded + unsettled === 0) continue;
+        // What was found wrong by reading is only known to be right by reading.
+        const quick = isWhole || options.quick;
+        const again = await below.pool.repair({ prefix: options.prefix, quick, signal: options.signal });
         reports[place] = addReports(fromBelow(below.label, again), [onlyDone(reports[place])]);
       }
     }

@@ -197,5 +197,5 @@ function failedLook(error: unknown): CopyFact {
   if (failure.code === "not-found") return { kind: "absent" };
   // A store that stopped answering says nothing of its copy; one that answers with an error has a copy it cannot give.
   if (failure.retryable) return { kind: "unheard" };
-  return { kind: "unreadable", reason: failure.message };
+  return { kind: "unreadable", reason: failure.message, corrupt: failure.code === "corrupt" };
 }

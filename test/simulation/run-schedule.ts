@@ -345,6 +345,7 @@ class Simulation {
         const machine = this.#machines[step.machine];
         if (machine === undefined) return;
         for (const process of this.#alive) if (process.machine === machine) this.#kill(process);
+        this.#giveUpUnwritten(machine);
         machine.id = this.#random.hex(4);
         machine.cache = { indexes: new Map(), pools: new Map() };
         return;
@@ -621,13 +622,18 @@ class Simulation {
    * once, as far as either can know.
    */
   #isUnaware(process: Process, name: string): boolean {
-    return this.#machines.some(
-      ({ cache }) =>
-        cache !== process.cache &&
-        [...cache.indexes.values()].some((index) =>
-          [...index.facts("later:")].some(([, text]) => parseRecord(text).name === name),
-        ),
-    );
+    return this.#machines.some(({ cache }) => cache !== process.cache && unwritten(cache).includes(name));
+  }
+
+  /**
+   * A machine does not run again before others repair the pool. Where it put a name when it was new, had yet to write the
+   * record, and another machine wrote the name at once, its bytes may stand where the other's record is: see docs/guarantees.md.
+   */
+  #giveUpUnwritten({ cache }: Machine): void {
+    for (const name of unwritten(cache)) {
+      const model = this.#models.get(name);
+      if (model?.writes.some((write) => write.start >= 0 && write.cache !== cache)) model.taint(++this.#events);
+    }
   }
 
   /** Who changes a name now. */
@@ -1006,6 +1012,7 @@ class Simulation {
     this.world.nowMs += LEASE_MS * 100;
     for (const machine of this.#machines) machine.wall.offsetMs = Math.max(machine.wall.offsetMs, EPOCH_MS);
     const machine = this.#random.pick(this.#machines);
+    for (const other of this.#machines) if (other !== machine) this.#giveUpUnwritten(other);
     // Nobody else changes anything any more: what an operation has heard holds for the next one too.
     this.#freshMs = 1000;
     await this.#alone(async () => this.#converge(machine));
@@ -1254,6 +1261,13 @@ interface Standing {
   readonly disk: Disk;
   readonly value: Value;
   readonly count: number;
+}
+
+/** Names that a machine put when they were new, and whose records it has yet to write. */
+function unwritten(cache: Cache): readonly string[] {
+  return [...cache.indexes.values()].flatMap((index) =>
+    [...index.facts("later:")].map(([, text]) => parseRecord(text).name),
+  );
 }
 
 function asError(error: unknown): Error {
