@@ -184,7 +184,7 @@ describe("a store that was late", () => {
       ...systemRuntime,
       timer: (ms, fire) => {
         // Between those of the ledger's questions and of leases.
-        if (ms >= 100 && ms < 1000) graces++;
+        if (ms >= 10 && ms < 1000) graces++;
         return systemRuntime.timer(ms, fire);
       },
     };
@@ -200,7 +200,7 @@ describe("a store that was late", () => {
     expect(await owing("x")).toEqual(["C"]);
     expect(graces).toBe(1);
     // Nothing but the answers of A and B ends this one: C's never comes.
-    runtime.timer = (ms, fire) => systemRuntime.timer(ms, ms >= 100 && ms < 1000 ? () => undefined : fire);
+    runtime.timer = (ms, fire) => systemRuntime.timer(ms, ms >= 10 && ms < 1000 ? () => undefined : fire);
     expect(await owing("y")).toEqual(["C"]);
     for (const go of letGo) go();
     members[2].onCall = undefined;

@@ -24,7 +24,7 @@ import type { PoolDeletes } from "./pool-deletes.ts";
 
 const MAX_METADATA_BYTES = 8192;
 /** How long, at least, stores may take longer than the first `min`, in milliseconds. */
-const GRACE_MS = 100;
+const GRACE_MS = 10;
 /** How long a store may hold up the reading of the source when others need not wait for it, in milliseconds. */
 const PATIENCE_MS = 1000;
 /** How long what was said of a store's free space is used, in milliseconds. */
