@@ -78,10 +78,13 @@ use = egg:swift#versioned_writes
 allow_object_versioning = true
 C
   PIDFILE=$S/pid.memcached; bg memcached -l $HOST -p $MC -u "$(id -un)" -m 64; wait_port $MC
-  for k in object container account; do PIDFILE=$S/pid.$k; bg $PY /usr/bin/swift-$k-server "$E/$k.conf"; done
+  n=0; for k in object container account; do n=$((n+1)); PIDFILE=$S/pid.$k; bg $PY /usr/bin/swift-$k-server "$E/$k.conf"; wait_port $((P+10*n)); done
   PIDFILE=$S/pid; bg $PY /usr/bin/swift-proxy-server "$E/proxy.conf"; wait_port $PORT
   i=0; until curl -fsS -o /dev/null http://$HOST:$PORT/healthcheck 2>/dev/null; do i=$((i+1)); [ $i -lt 100 ]; sleep 0.1; done
-  node "$(dirname "$0")/_s3-mkbucket.mjs" "http://$HOST:$PORT" test-bucket test:tester testing >>"$LOG" 2>&1 || true
+  # The proxy answers before the servers behind it do: on a busy machine the first tries get a 503.
+  i=0; until node "$(dirname "$0")/_s3-mkbucket.mjs" "http://$HOST:$PORT" test-bucket test:tester testing >>"$LOG" 2>&1; do
+    i=$((i+1)); [ $i -lt 60 ] || { echo "$NAME: the bucket could not be made; see $LOG" >&2; return 1; }; sleep 0.5
+  done
 }
 stop() { for f in pid pid.object pid.container pid.account pid.memcached; do stop_pidfile "$S/$f"; done; }
 url() { echo "swift auth http://$HOST:$PORT/auth/v1.0 (test:tester / testing); s3 http://$HOST:$PORT/test-bucket (path style, test:tester / testing, us-east-1)"; }
