@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { buildSimulations } from "./simulation/build.js";
+import { buildSimulations, NODE_OPTIONS } from "./simulation/build.js";
 import { plantedBugs } from "./simulation/planted-bugs.ts";
 
 const run = promisify(execFile);
@@ -29,13 +29,11 @@ async function simulate(name: string, seed: number, schedules: number): Promise<
   const runner = runners.get(name);
   if (runner === undefined) throw new Error(`${name} was not built`);
   const options = ["--schedules", String(schedules), "--seed", String(seed), "--json"];
-  const { stdout } = await run(process.execPath, ["--max-semi-space-size=32", runner, ...options]).catch(
-    (error: unknown) => {
-      // A run that found something exits with 1, and says what all the same.
-      if (error instanceof Error && "stdout" in error) return { stdout: String(error.stdout) };
-      throw error;
-    },
-  );
+  const { stdout } = await run(process.execPath, [...NODE_OPTIONS, runner, ...options]).catch((error: unknown) => {
+    // A run that found something exits with 1, and says what all the same.
+    if (error instanceof Error && "stdout" in error) return { stdout: String(error.stdout) };
+    throw error;
+  });
   return JSON.parse(stdout) as Summary;
 }
 

@@ -5,6 +5,9 @@ export interface Patch {
   readonly replace: string;
 }
 
+/** Of Node, for the processes that run schedules. */
+export const NODE_OPTIONS: readonly string[];
+
 /** Compiles variants of the simulation into a folder inside the project; gives the runner of each. */
 export function buildSimulations(
   folder: string,
