@@ -1,5 +1,5 @@
 /** What goes wrong between here and a server, as codes of Holdfast: HTTP statuses, sockets, TLS. One place for every kind. */
-import { HoldfastError } from "./errors.ts";
+import { HoldfastError, abortError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
 
 /** The longest `Retry-After` that is believed, in milliseconds: a hostile server could otherwise name next year. */
@@ -54,17 +54,37 @@ export function httpError(failure: HttpFailure): HoldfastError {
 
 /** The server's certificate proves nothing. */
 const CERTIFICATE_CODE =
-  /^(?:CERT_|ERR_TLS_CERT|UNABLE_TO_(?:GET|VERIFY)|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA|CRL_)/u;
+  /^(?:CERT_|ERR_TLS_CERT|UNABLE_TO_(?:GET|VERIFY)|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_(?:CA|PURPOSE)|PATH_LENGTH_EXCEEDED|CRL_)/u;
 /** Errors of TLS that stay until someone changes something: trying again only repeats them. */
 const TLS_CODE = /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/u;
 const TIMEOUT_CODE = /^(?:ETIMEDOUT|ESOCKETTIMEDOUT|UND_ERR_(?:CONNECT|HEADERS|BODY)_TIMEOUT)$/u;
+/** `HPE_`: an answer that is no HTTP, or whose headers have no end. It says nothing of the object's bytes: not `corrupt`. */
 const UNAVAILABLE_CODE =
   /^(?:ECONN(?:REFUSED|RESET|ABORTED)|EPIPE|ENOTFOUND|EAI_\w+|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EMFILE|ENFILE|ENOBUFS|ERR_STREAM_PREMATURE_CLOSE|ERR_STREAM_DESTROYED|UND_ERR_(?!\w*TIMEOUT)\w+|HPE_\w+|ERR_HTTP\w*|ERR_SOCKET\w*)$/u;
 
+/** The error and those beneath it. Several addresses of one host are tried (happy eyeballs): the first one's counts. */
+function* chainOf(error: unknown): Generator<Error> {
+  let one = error;
+  for (let depth = 0; depth < 5 && one instanceof Error; depth++) {
+    yield one;
+    one = one instanceof AggregateError && one.errors.length > 0 ? one.errors[0] : one.cause;
+  }
+}
+
+function ownCode(error: Error): string {
+  return "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
+/** The system's or library's code of an error (`ECONNRESET` …), or of one beneath it. */
+export function systemCode(error: unknown): string | undefined {
+  for (const one of chainOf(error)) if (ownCode(one) !== "") return ownCode(one);
+  return undefined;
+}
+
 /** The error for a failure of a socket, of name resolution or of TLS; undefined when it is none. Looks into causes. */
 export function networkError(error: unknown): HoldfastError | undefined {
-  for (let one = error, depth = 0; one instanceof Error && depth < 5; one = one.cause, depth++) {
-    const code = "code" in one && typeof one.code === "string" ? one.code : "";
+  for (const one of chainOf(error)) {
+    const code = ownCode(one);
     const message = one.message === "" ? code : one.message;
     if (CERTIFICATE_CODE.test(code)) {
       return new HoldfastError("denied", `the certificate is not trusted: ${message}`, { cause: error });
@@ -77,11 +97,24 @@ export function networkError(error: unknown): HoldfastError | undefined {
     if (TIMEOUT_CODE.test(code) || one.name === "TimeoutError") {
       return new HoldfastError("timeout", message, { cause: error });
     }
-    // Several addresses of one host were tried (happy eyeballs): each has its own error.
-    if (one instanceof AggregateError && one.errors.length > 0) return networkError(one.errors[0]);
     if (one.message === "aborted" || one.message === "terminated" || one.message === "socket hang up") {
       return new HoldfastError("unavailable", "the connection ended early", { cause: error });
     }
   }
   return undefined;
+}
+
+/**
+ * What failed in a conversation with a server, which the message names. A HoldfastError passes through; when the signal
+ * has fired, it is the signal's error; what is not known otherwise is `unavailable`.
+ */
+export function conversationError(error: unknown, server: string, signal?: AbortSignal): HoldfastError {
+  if (error instanceof HoldfastError) return error;
+  if (signal?.aborted) return abortError(signal);
+  const known = networkError(error);
+  const message = known?.message ?? (error instanceof Error ? error.message : String(error));
+  return new HoldfastError(known?.code ?? "unavailable", `no proper answer from ${server}: ${message}`, {
+    cause: error,
+    retryable: known?.retryable,
+  });
 }

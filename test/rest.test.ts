@@ -208,20 +208,20 @@ describe("rest against servers that misbehave", () => {
     [401, "denied", false],
     [403, "denied", false],
     [413, "full", false],
-    [423, "unavailable", true],
+    [423, "conflict", true],
     [429, "throttled", true],
     [500, "unavailable", true],
     [503, "unavailable", true],
     [507, "full", false],
-    [302, "internal", false],
+    [302, "unavailable", true],
+    [308, "unavailable", false],
   ] as const)("status %i is %s", (status, code, retryable) =>
     against(
       (_, response) => {
         response.writeHead(status, { "retry-after": "7", location: "http://127.0.0.2:1/" }).end("no");
       },
       async (store) => {
-        const retryAfterMs =
-          status === 429 || status === 423 || status >= 500 ? (status === 507 ? undefined : 7000) : undefined;
+        const retryAfterMs = status === 413 ? undefined : 7000;
         const wanted = { code, retryable, retryAfterMs, operation: "stat", object: "x" };
         await expect(store.stat("x")).rejects.toMatchObject(wanted);
       },

@@ -280,19 +280,19 @@ describe("servers that do not speak", () => {
     }
   });
 
-  it("nobody there is unavailable; headers without end, and what is no HTTP, are corrupt", async () => {
+  it("nobody there is unavailable, and so are headers without end, and what is no HTTP", async () => {
     const gone = await serve(() => undefined);
     await gone.close();
     await expect((await open(gone)).stat("x")).rejects.toMatchObject({ code: "unavailable", retryable: true });
     const huge = await serve((_request, response) => response.writeHead(207, { "x-huge": "x".repeat(100_000) }).end());
-    await expect((await open(huge)).stat("x")).rejects.toMatchObject({ code: "corrupt" });
+    await expect((await open(huge)).stat("x")).rejects.toMatchObject({ code: "unavailable" });
     const other = net.createServer((socket) => socket.end("220 FTP server ready\r\n")).listen(0, "127.0.0.1");
     await new Promise((resolve) => {
       other.once("listening", resolve);
     });
     toClose.push({ close: async () => void other.close() });
     const port = (other.address() as net.AddressInfo).port;
-    await expect((await open({ port })).stat("x")).rejects.toMatchObject({ code: "corrupt" });
+    await expect((await open({ port })).stat("x")).rejects.toMatchObject({ code: "unavailable" });
   });
 
   it("a kept connection that the server closes is replaced, also under a put", async () => {

@@ -13,11 +13,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Client, FTPError } from "basic-ftp";
 import type { AccessOptions } from "basic-ftp";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import { conversationError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import type { ByteRange, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
-import { networkError } from "./shared/network-errors.ts";
 import { netrcLogin } from "./shared/netrc.ts";
 import { decodePath, readNumber, readQuery } from "./shared/query.ts";
 import { serverName, tlsOptions } from "./shared/tls.ts";
@@ -443,7 +443,7 @@ class FtpTree implements Tree {
     if (error instanceof Error && error.message.startsWith("Timeout")) {
       return new HoldfastError("timeout", `${this.#server} was silent for ${TIMEOUT_MS} ms`, { cause: error });
     }
-    return networkError(error, this.#server, signal);
+    return conversationError(error, this.#server, signal);
   }
 
   async #run<T>(

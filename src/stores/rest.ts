@@ -18,10 +18,10 @@ import { EnvHttpProxyAgent, request } from "undici";
 import type { Dispatcher } from "undici";
 import { z } from "zod";
 import { checkedBytes } from "../body.ts";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, compareNames } from "../names.ts";
-import { networkError } from "../network-errors.ts";
+import { conversationError, httpError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
@@ -746,7 +746,7 @@ class Client {
         body: blob ?? null,
       });
     } catch (error) {
-      throw lineError(error, signal);
+      throw conversationError(error, "the REST server", signal);
     }
   }
 }
@@ -773,20 +773,9 @@ async function bytes(
       chunks.push(part);
     }
   } catch (error) {
-    throw lineError(error, signal);
+    throw conversationError(error, "the REST server", signal);
   }
   return Buffer.concat(chunks);
-}
-
-/** What failed between us and the server. */
-function lineError(error: unknown, signal: AbortSignal): HoldfastError {
-  if (signal.aborted) return abortError(signal);
-  if (error instanceof HoldfastError) return error;
-  const reason = error instanceof Error ? error.message : String(error);
-  return (
-    networkError(error) ??
-    new HoldfastError("unavailable", `the connection to the server failed: ${reason}`, { cause: error })
-  );
 }
 
 /** Rejects unless the server said that it did what was asked. */
@@ -794,21 +783,18 @@ async function refuse(response: Dispatcher.ResponseData, context: StoreContext):
   const { statusCode: status } = response;
   if (status >= 200 && status < 300) return;
   await response.body.dump();
-  const retryAfter = Number(response.headers["retry-after"]);
-  const options = Number.isFinite(retryAfter) && retryAfter >= 0 ? { retryAfterMs: retryAfter * 1000 } : {};
   context.logger.debug("the REST server refused a request", { status });
   const message = `the server answered with the status ${status}`;
-  if (status === 404) throw new HoldfastError("not-found", message);
-  if (status === 401 || status === 403) throw new HoldfastError("denied", message);
-  if (status === 405 || status === 501) throw new HoldfastError("unsupported", message);
-  if (status === 408 || status === 504) throw new HoldfastError("timeout", message, options);
-  if (status === 413 || status === 507) throw new HoldfastError("full", message);
-  if (status === 409 || status === 412) throw new HoldfastError("conflict", message);
-  if (status === 429) throw new HoldfastError("throttled", message, options);
+  if (status === 413) throw new HoldfastError("full", message);
   // A blob that arrived damaged: the server computes its digest too.
   if (status === 400) throw new HoldfastError("unavailable", `${message}: it takes the bytes for damaged`);
-  if (status === 423 || status >= 500) throw new HoldfastError("unavailable", message, options);
-  throw new HoldfastError("internal", message);
+  const elsewhere = status >= 300 && status < 400 ? ": it redirects elsewhere, which is not followed" : "";
+  throw httpError({
+    status,
+    message: message + elsewhere,
+    retryAfter: response.headers["retry-after"]?.toString(),
+    nowMs: context.runtime.now(),
+  });
 }
 
 async function mapLimit<T, R>(items: readonly T[], limit: number, work: (item: T) => Promise<R>): Promise<R[]> {

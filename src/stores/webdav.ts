@@ -9,6 +9,7 @@ import type { Readable } from "node:stream";
 import { XMLParser, XMLValidator } from "fast-xml-parser";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { RESERVED_PREFIX } from "../names.ts";
+import { conversationError, httpError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import type { ByteRange, Store } from "../store.ts";
@@ -18,7 +19,6 @@ import { answerChallenge } from "./shared/http-auth.ts";
 import type { HttpAuth, HttpLogin } from "./shared/http-auth.ts";
 import { HttpClient } from "./shared/http-client.ts";
 import type { HttpAnswer } from "./shared/http-client.ts";
-import { networkError } from "./shared/network-errors.ts";
 import { netrcLogin } from "./shared/netrc.ts";
 import { decodePath, readNumber, readQuery } from "./shared/query.ts";
 import { tlsOptions } from "./shared/tls.ts";
@@ -187,49 +187,37 @@ async function readSome(body: Readable, limit: number): Promise<string> {
   return Buffer.concat(chunks).subarray(0, limit).toString("utf8");
 }
 
+/** What the statuses mean here, where they do not tell by themselves. */
+const meanings: Readonly<Record<number, string>> = {
+  400: "it does not take this",
+  401: "it does not accept the user name and password",
+  403: "it is not permitted",
+  405: "it cannot do that here",
+  407: "the proxy does not accept the user name and password",
+  413: "it does not take this",
+  414: "it does not take this",
+  422: "it does not take this",
+  423: "it is locked by another",
+  431: "it does not take this",
+  501: "it cannot do that here",
+  507: "no space is left",
+};
+
 async function statusError(answer: Answer, question: Question, origin: string): Promise<HoldfastError> {
   await discard(answer);
   const { status } = answer;
   const said = `${origin} answered ${status} to ${question.method}`;
-  const retryAfterMs = retryAfter(answer.headers["retry-after"]);
-  const make = (code: ConstructorParameters<typeof HoldfastError>[0], text: string): HoldfastError =>
-    new HoldfastError(code, text, retryAfterMs === undefined ? {} : { retryAfterMs });
+  if (status === 404 || status === 410) return notFound();
   if (status >= 300 && status < 400) {
-    return make("config", `${said}: it redirects elsewhere (${place(answer, origin)}), which is not followed`);
+    return new HoldfastError(
+      "config",
+      `${said}: it redirects elsewhere (${place(answer, origin)}), which is not followed`,
+    );
   }
-  switch (status) {
-    case 401:
-      return make("denied", `${origin} does not accept the user name and password`);
-    case 403:
-      return make("denied", `${said}: it is not permitted`);
-    case 407:
-      return make("denied", `the proxy before ${origin} does not accept the user name and password`);
-    case 404:
-    case 410:
-      return notFound();
-    case 408:
-      return make("timeout", said);
-    case 409:
-    case 412:
-      return make("conflict", said);
-    case 400:
-    case 413:
-    case 414:
-    case 422:
-    case 431:
-      return make("invalid", `${said}: it does not take this`);
-    case 405:
-    case 501:
-      return make("unsupported", `${said}: it cannot do that here`);
-    case 423:
-      return make("unavailable", `${said}: it is locked by another`);
-    case 429:
-      return make("throttled", said);
-    case 507:
-      return make("full", `${said}: no space is left`);
-    default:
-      return make("unavailable", said);
-  }
+  const message = meanings[status] === undefined ? said : `${said}: ${meanings[status]}`;
+  const error = httpError({ status, message, retryAfter: answer.headers["retry-after"], nowMs: Date.now() });
+  // A lock passes, and is nothing that stands in the way of an object.
+  return status === 423 ? new HoldfastError("unavailable", message, { retryAfterMs: error.retryAfterMs }) : error;
 }
 
 /** Where a redirect leads to: the origin alone, as the rest may hold what is not to be shown. */
@@ -240,13 +228,6 @@ function place(answer: Answer, origin: string): string {
   } catch {
     return "nowhere";
   }
-}
-
-function retryAfter(value: string | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  if (/^\d{1,9}$/u.test(value.trim())) return Number(value) * 1000;
-  const date = Date.parse(value);
-  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
 }
 
 class WebdavTree implements Tree {
@@ -513,7 +494,7 @@ class WebdavTree implements Tree {
         if (end < announced && at >= end) return;
       }
     } catch (error) {
-      throw networkError(error, this.#client.origin, signal);
+      throw conversationError(error, this.#client.origin, signal);
     }
   }
 
@@ -708,7 +689,7 @@ class WebdavTree implements Tree {
         if (entry) yield entry;
       }
     } catch (error) {
-      throw networkError(error, this.#client.origin, signal);
+      throw conversationError(error, this.#client.origin, signal);
     } finally {
       answer.body.on("error", () => undefined);
       answer.body.destroy();

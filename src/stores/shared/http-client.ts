@@ -8,7 +8,7 @@ import https from "node:https";
 import tls from "node:tls";
 import type { Duplex } from "node:stream";
 import { HoldfastError, abortError, throwIfAborted } from "../../errors.ts";
-import { errorCode, networkError } from "./network-errors.ts";
+import { conversationError, systemCode } from "../../network-errors.ts";
 import type { TlsOptions } from "./tls.ts";
 
 /** How long a connection may take to come about, TLS included. */
@@ -108,10 +108,10 @@ export class HttpClient {
         return await this.#once(request, fate);
       } catch (error) {
         // The server dropped a kept connection just when it was to be used again.
-        if (!fate.begun && attempt <= 2 && fate.reused && /^(?:ECONNRESET|EPIPE)$/u.test(errorCode(error) ?? "")) {
+        if (!fate.begun && attempt <= 2 && fate.reused && /^(?:ECONNRESET|EPIPE)$/u.test(systemCode(error) ?? "")) {
           continue;
         }
-        throw networkError(error, this.origin, request.signal);
+        throw conversationError(error, this.origin, request.signal);
       }
     }
   }
