@@ -4,7 +4,7 @@
  * Stores read a body through {@link checkedBytes}, which holds the rules that are the same for every store: a declared
  * size is kept to, a source that fails or hangs ends the put, and an abort is noticed between two chunks.
  */
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import type { ReadableStream } from "node:stream/web";
@@ -100,26 +100,19 @@ function toChunk(chunk: unknown): Uint8Array {
 
 /**
  * The content of a file, in chunks of 1 MiB, read one chunk ahead. A regular file has a `size` and a `path` and can be
- * opened again; a pipe or a device gives its bytes once. A file that grows or shrinks while it is put fails the put.
- * Rejects with `invalid` when the file cannot be read.
+ * opened again; a pipe or a device gives its bytes once, and is opened with the body: nothing is held by a body that
+ * nobody opens. A file that grows or shrinks while it is put fails the put. Rejects with `invalid` when the file cannot be
+ * read.
  */
 export async function bodyFromFile(path: string): Promise<Body> {
-  const file = await openSource(path);
-  let regular: boolean;
-  let size: number;
-  try {
-    const stats = await file.stat();
-    if (stats.isDirectory()) throw new HoldfastError("invalid", `${path} is a directory, not a file`);
-    regular = stats.isFile();
-    size = stats.size;
-  } catch (error) {
-    await file.close();
-    throw sourceError(error);
-  }
-  if (!regular) {
-    return onceBody(() => fileChunks(path, undefined, file), undefined);
-  }
-  await file.close();
+  const found = await stat(path).catch((error: unknown) => {
+    throw unreadable(path, error);
+  });
+  if (found.isDirectory()) throw new HoldfastError("invalid", `${path} is a directory, not a file`);
+  if (!found.isFile()) return onceBody(() => fileChunks(path, undefined), undefined);
+  // Whether it can be read is known here, not in the middle of a put.
+  await (await openSource(path)).close();
+  const { size } = found;
   return { size, reopenable: true, path, open: () => fileChunks(path, size) };
 }
 
@@ -127,18 +120,17 @@ async function openSource(path: string): Promise<FileHandle> {
   try {
     return await open(path, "r");
   } catch (error) {
-    throw new HoldfastError(
-      "invalid",
-      `cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`,
-      {
-        cause: error,
-      },
-    );
+    throw unreadable(path, error);
   }
 }
 
-async function* fileChunks(path: string, size: number | undefined, opened?: FileHandle): AsyncGenerator<Uint8Array> {
-  const file = opened ?? (await openSource(path));
+function unreadable(path: string, error: unknown): HoldfastError {
+  const message = error instanceof Error ? error.message : String(error);
+  return new HoldfastError("invalid", `cannot read ${path}: ${message}`, { cause: error });
+}
+
+async function* fileChunks(path: string, size: number | undefined): AsyncGenerator<Uint8Array> {
+  const file = await openSource(path);
   // One byte more than the size shows in one read that a small file ends there.
   const chunkBytes = size === undefined ? CHUNK_BYTES : Math.min(CHUNK_BYTES, size + 1);
   const read = async (): Promise<Uint8Array> => {

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -79,6 +80,17 @@ describe("bodyFromFile", () => {
     await expect(collect(checkedBytes(body))).rejects.toMatchObject({ code: "invalid" });
     await expect(bodyFromFile(dir)).rejects.toMatchObject({ code: "invalid" });
     await expect(bodyFromFile(join(dir, "none"))).rejects.toMatchObject({ code: "invalid" });
+  });
+
+  it("opens a pipe with the body alone, and reads it once", async () => {
+    const path = join(dir, "pipe");
+    execFileSync("mkfifo", [path]);
+    // Nobody writes yet: to open the pipe would wait.
+    const body = await bodyFromFile(path);
+    expect(body).toMatchObject({ size: undefined, reopenable: false });
+    const [read] = await Promise.all([text(body.open()), writeFile(path, "from the pipe")]);
+    expect(read).toBe("from the pipe");
+    expect(() => body.open()).toThrow("opened before");
   });
 });
 
