@@ -8,22 +8,22 @@
  * NUL between them, where no character means anything.
  */
 import { createWriteStream } from "node:fs";
-import { mkdir, mkdtemp, open, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { CHUNK_BYTES, checkedBytes } from "../body.ts";
+import { checkedBytes } from "../body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES } from "../names.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
-import { resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
-import type { GetResult, ObjectInfo, Store } from "../store.ts";
+import type { ByteRange, GetResult, ObjectInfo, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { childEnv, runChild, startChild } from "./shared/child.ts";
 import type { Child } from "./shared/child.ts";
+import { openFetched } from "./shared/fetched-file.ts";
 import {
   Guard,
   STALE_TEMP_MS,
@@ -294,7 +294,7 @@ class Rsync {
 
   async fetch(
     name: string,
-    range: Parameters<typeof resolveRange>[0],
+    range: ByteRange | undefined,
     signal: AbortSignal,
     onAlive: (() => void) | undefined,
   ): Promise<GetResult> {
@@ -322,34 +322,11 @@ class Rsync {
         if (isHoldfastError(error, "conflict")) throw new HoldfastError("not-found", "there is no such object");
         throw error;
       }
-      // A folder, a link and a device come as something else than a file, or not at all.
-      const file = await open(path.join(folder, this.#place.inside, name), "r").catch(() => undefined);
-      const stats = await file?.stat();
-      if (!file || !stats?.isFile()) {
-        await file?.close();
-        throw new HoldfastError("not-found", "there is no such object");
-      }
-      try {
-        const { start, end } = resolveRange(range, stats.size);
-        // The folder goes at once; the open file stays until it is closed.
-        const body = async function* (): AsyncGenerator<Uint8Array> {
-          for (let at = start; at < end;) {
-            const buffer = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - at));
-            const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
-            if (bytesRead === 0) throw new HoldfastError("internal", "the fetched file became shorter");
-            at += bytesRead;
-            yield buffer.subarray(0, bytesRead);
-          }
-        };
-        return {
-          info: { name, size: stats.size, modifiedMs: stats.mtimeMs },
-          body: body(),
-          close: () => file.close(),
-        };
-      } catch (error) {
-        await file.close();
-        throw error;
-      }
+      // A folder, a link and a device come as something else than a file, or not at all. The folder goes at once; the
+      // open file stays until it is closed.
+      const file = await openFetched(path.join(folder, this.#place.inside, name), range);
+      const { size, modifiedMs, chunks } = file;
+      return { info: { name, size, modifiedMs }, body: chunks, close: () => file.close() };
     });
   }
 

@@ -10,21 +10,20 @@
  * the server has, and a name that the server would take for another's is refused.
  */
 import { createWriteStream } from "node:fs";
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { CHUNK_BYTES } from "../body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
-import { resolveRange } from "../ranges.ts";
 import { redactError, secretsOf } from "../redact.ts";
 import type { ByteRange, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { childEnv, startChild } from "./shared/child.ts";
 import type { Child } from "./shared/child.ts";
+import { openFetched } from "./shared/fetched-file.ts";
 import { decodePath } from "./shared/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./shared/signs-of-life.ts";
 import { TreeStore } from "./shared/tree-store.ts";
@@ -253,31 +252,8 @@ class SmbTree implements Tree {
         );
         return entry;
       });
-      const file = await open(local, "r");
-      try {
-        const { size } = await file.stat();
-        const { start, end } = resolveRange(range, size);
-        const chunks = async function* (): AsyncGenerator<Uint8Array> {
-          for (let at = start; at < end;) {
-            const buffer = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - at));
-            const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
-            if (bytesRead === 0) throw new HoldfastError("internal", "the fetched file became shorter");
-            at += bytesRead;
-            yield buffer.subarray(0, bytesRead);
-          }
-        };
-        let closing: Promise<void> | undefined;
-        return {
-          size,
-          modifiedMs: entry.modifiedMs,
-          length: end - start,
-          chunks: chunks(),
-          close: () => (closing ??= file.close()),
-        };
-      } catch (error) {
-        await file.close();
-        throw error;
-      }
+      // The time is the server's, not that of the fetching.
+      return { ...(await openFetched(local, range)), modifiedMs: entry.modifiedMs };
     });
   }
 
