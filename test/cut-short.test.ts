@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { collect, toBody } from "../src/body.ts";
 import { MemoryIndex } from "../src/ledger/ledger-index.ts";
+import { currentRecord } from "../src/ledger/record.ts";
 import { systemRuntime } from "../src/runtime.ts";
 import type { Body, Store } from "../src/store.ts";
 import { memoryPool, switched, textOn } from "./helpers/memory-pool.ts";
@@ -117,6 +118,42 @@ describe("an overwrite that another machine's write took for history", () => {
     }
     expect(await two.pool.repair()).toMatchObject({ whole: true });
     expect([textOn(a, "x"), textOn(b, "x")]).toEqual(["slow", "slow"]);
+  });
+});
+
+describe("two versions of which neither knew of the other", () => {
+  it("a range is that of the version whose bytes stand, also where the other one is too short for it", async () => {
+    const member = switched("A");
+    const { pool, core } = memoryPool([member], { machine: "00000001" });
+    await pool.put("x", toBody("what stands on the store"));
+    const long = currentRecord(core.ledger.index.get("x"));
+    await pool.put("y", toBody("new"));
+    const short = currentRecord(core.ledger.index.get("y"));
+    if (long === undefined || short === undefined) throw new Error("no record");
+    // As another machine would have written it at the same moment: later, and ignorant of the other.
+    const beside = { ...short, name: "x", base: "", version: core.ledger.stamp(long, short) };
+    await Promise.all(core.ledger.append({ objects: [beside] }).values());
+    expect(core.ledger.index.get("x")?.records).toHaveLength(2);
+    const { body } = await pool.get("x", { range: { offset: 5, length: 6 } });
+    expect(Buffer.from(await collect(body)).toString()).toBe("stands");
+    await expect(pool.get("x", { range: { offset: 50, length: 1 } })).rejects.toMatchObject({ code: "invalid" });
+    await pool.put("x", toBody("new"));
+    await expect(pool.get("x", { range: { offset: 5, length: 1 } })).rejects.toMatchObject({ code: "invalid" });
+  });
+
+  it("are told apart by their bytes in a quick repair, even of one size", async () => {
+    const members = [switched("A"), switched("B")];
+    const { pool, core } = memoryPool(members, { machine: "00000001" });
+    await pool.put("x", toBody("these"));
+    const stands = currentRecord(core.ledger.index.get("x"));
+    await pool.put("y", toBody("those"));
+    const other = currentRecord(core.ledger.index.get("y"));
+    if (stands === undefined || other === undefined) throw new Error("no record");
+    const beside = { ...other, name: "x", base: "", version: core.ledger.stamp(stands, other) };
+    await Promise.all(core.ledger.append({ objects: [beside] }).values());
+    expect(await pool.repair({ quick: true })).toMatchObject({ whole: true, left: [] });
+    expect(await read(pool, "x")).toBe("these");
+    expect((await pool.verify()).findings).toBe(0);
   });
 });
 

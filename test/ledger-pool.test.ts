@@ -347,6 +347,24 @@ describe("several machines", () => {
   });
 });
 
+describe("a store that was silent a moment ago", () => {
+  it("is asked again before a read fails, however fresh what was heard is", async () => {
+    const member = switched("A");
+    const { pool } = memoryPool([member], { machine: "00000001", freshMs: 60_000 });
+    await pool.put("x", toBody("bytes"));
+    for (const look of [
+      async () => expect(await pool.stat("x")).toMatchObject({ size: 5 }),
+      async () => expect(Buffer.from(await collect((await pool.get("x")).body)).toString()).toBe("bytes"),
+    ]) {
+      member.down = true;
+      await pool.stores();
+      await expect(pool.get("x")).rejects.toMatchObject({ code: "unavailable" });
+      member.down = false;
+      await look();
+    }
+  });
+});
+
 describe("damage to the ledger", () => {
   it("on one store is read past, named by verify and mended by repair", async () => {
     const members = three();

@@ -128,9 +128,11 @@ export class Compaction {
     return this.#ledger.index.getFact(`replaced:${name}`);
   }
 
-  /** Segments to be named as replaced: with a store away that may still have them, also those that they replaced. */
+  /** Segments to be named as replaced: where a store has, or may have, some that these replaced in their turn, those too. */
   #withFormer(replaced: readonly string[]): readonly string[] {
-    if (this.#ledger.members.every((member) => member.ready)) return replaced;
+    const isBehind = (member: Member): boolean =>
+      !member.ready || [...member.segments].some((name) => this.#replacedBy(name) !== undefined);
+    if (!this.#ledger.members.some(isBehind)) return replaced;
     const all = new Set(replaced);
     for (const [key] of this.#ledger.index.facts("replaced:")) {
       const name = key.slice("replaced:".length);

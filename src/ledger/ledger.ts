@@ -77,6 +77,8 @@ export class Ledger {
   readonly #hearMs: number;
   #index: LedgerIndex = new MemoryIndex();
   #pool: string | undefined;
+  /** What the pool is to be, should this process make it. */
+  #newPool: string | undefined;
   #heardAtMs = -Infinity;
   #hearing: Promise<void> | undefined;
   #nextHearing: Promise<void> | undefined;
@@ -213,17 +215,33 @@ export class Ledger {
   }
 
   async #hear(): Promise<void> {
-    const answers = new Map<Member, Answer>();
-    const inTime = await Promise.all(
-      this.members.map(async (member): Promise<[Member, Answer]> => {
-        // A store that still has not answered the last time is not waited for again.
-        if (this.#asking.has(member)) return [member, this.#late(member)];
-        const asked = this.#ask(member).finally(() => this.#asking.delete(member));
-        this.#asking.set(member, asked);
-        return [member, await this.#within(asked, () => this.#late(member))];
-      }),
-    );
-    for (const [member, answer] of inTime) answers.set(member, answer);
+    const answers = await this.#askAll(this.members);
+    await this.#take(answers);
+    // Another process may have given a store its identity after the store was asked, and said so where this one read it.
+    const missing = this.members.filter((member) => member.state === "missing");
+    if (missing.length > 0) await this.#take(await this.#askAll(missing));
+    for (const member of this.members) {
+      if (member.ready && member.id !== undefined && !this.wasHeard(member)) {
+        this.#index.setFact(`heard:${member.id}`, "1");
+      }
+    }
+    this.#lookAgain();
+    this.#heardAtMs = this.#runtime.monotonicMs();
+  }
+
+  async #askAll(members: readonly Member[]): Promise<ReadonlyMap<Member, Answer>> {
+    const answers = members.map(async (member): Promise<[Member, Answer]> => {
+      // A store that still has not answered the last time is not waited for again.
+      if (this.#asking.has(member)) return [member, this.#late(member)];
+      const asked = this.#ask(member).finally(() => this.#asking.delete(member));
+      this.#asking.set(member, asked);
+      return [member, await this.#within(asked, () => this.#late(member))];
+    });
+    return new Map(await Promise.all(answers));
+  }
+
+  /** What the stores answered becomes what is known of them; reads the segments that are new. */
+  async #take(answers: ReadonlyMap<Member, Answer>): Promise<void> {
     this.#choosePool([...answers.values()].flatMap(({ identity }) => identity ?? []));
     for (const [member, { identity, segments, error, asOf }] of answers) {
       if (asOf !== undefined && asOf !== member.identified) continue;
@@ -245,13 +263,6 @@ export class Ledger {
     this.#refuseTwins();
     await this.#readSegments();
     for (const member of this.members) this.#recognise(member);
-    for (const member of this.members) {
-      if (member.ready && member.id !== undefined && !this.wasHeard(member)) {
-        this.#index.setFact(`heard:${member.id}`, "1");
-      }
-    }
-    this.#lookAgain();
-    this.#heardAtMs = this.#runtime.monotonicMs();
   }
 
   #late(member: Member): Answer {
@@ -521,7 +532,9 @@ export class Ledger {
     };
     const isNewPool = this.#pool === undefined;
     if (isNewPool) {
-      const pool = this.#runtime.randomHex(16);
+      // A store that was to be the first may have taken its identity and answered with an error: then it has this one.
+      this.#newPool ??= this.#runtime.randomHex(16);
+      const pool = this.#newPool;
       // One store decides what the pool is, the same one for all that make it at once, whatever their order of stores.
       for (const member of [...fresh].sort((a, b) => (a.fingerprint < b.fingerprint ? -1 : 1))) {
         await join(member, pool, true);
@@ -617,6 +630,11 @@ export class Ledger {
   /** The same for what the index may learn at once: see {@link SegmentWriter.appendKnown}. */
   appendKnown(record: ObjectRecord, clears: string): Promise<void> {
     return this.#segments.appendKnown(record, clears);
+  }
+
+  /** The record, where the index has it and the stores may not have it yet: see {@link SegmentWriter.appendKnown}. */
+  unwritten(record: ObjectRecord | undefined): readonly ObjectRecord[] {
+    return record !== undefined && this.#segments.isUnwritten(record) ? [record] : [];
   }
 
   /** Resolves when everything appended so far has been written or has failed. */

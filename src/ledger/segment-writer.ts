@@ -124,6 +124,11 @@ export class SegmentWriter {
     if (this.#queue.length >= MAX_WAITING_BATCHES) await this.#flushing;
   }
 
+  /** Whether the stores may not have a record yet that the index learned by `appendKnown`. */
+  isUnwritten(record: ObjectRecord): boolean {
+    return this.#ledger.index.getFact(laterKey(record)) !== undefined;
+  }
+
   /** Takes up what processes of this machine that are gone had yet to write. */
   recover(): void {
     if (this.#recovered) return;

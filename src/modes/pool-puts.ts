@@ -8,7 +8,7 @@ import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
+import { currentRecord, highestVersion, isPut, openIntents } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { PoolPutResult } from "../pool.ts";
 import type { Body, Debt, ObjectMetadata, PutOptions } from "../store.ts";
@@ -340,7 +340,7 @@ export class PoolPuts {
   async #begin(name: string, targets: readonly Member[], failed: Map<Member, HoldfastError>): Promise<Begun> {
     const state = this.#pool.ledger.index.get(name);
     const version = this.#pool.ledger.stamp(...(state?.records ?? []));
-    const base = highestVersion(state);
+    const base = this.#baseOf(state);
     const isNew =
       state === undefined &&
       this.#pool.ledger.soleWriter &&
@@ -360,7 +360,9 @@ export class PoolPuts {
       }
     }
     const intent: ObjectRecord = { name, version, base, kind: "intent", copies };
-    const appended = this.#pool.ledger.append({ objects: [intent] });
+    // Should this write be cut short, what stood before must be known by more than this machine.
+    const unwritten = this.#pool.ledger.unwritten(currentRecord(state));
+    const appended = this.#pool.ledger.append({ objects: [...unwritten, intent] });
     this.#renew(intent);
     await Promise.all(
       targets.map(async (member) => {
@@ -370,6 +372,23 @@ export class PoolPuts {
       }),
     );
     return { name, version, base, state, hasIntent: true, below: new Map() };
+  }
+
+  /**
+   * The version up to which all is history for a put that begins now. A write that is under way elsewhere is not: should
+   * its bytes land on top of this one's and its record never come, the intent is all that says so.
+   */
+  #baseOf(state: NameState | undefined): Version {
+    const live = openIntents(state).filter((intent) => this.#mayEnd(intent));
+    if (live.length === 0) return highestVersion(state);
+    const first = live.reduce((least, { version }) => (version < least ? version : least), highestVersion(state));
+    const before = (state?.records ?? []).flatMap(({ version, base }) => [version, base]);
+    return before.reduce((base, version) => (version < first && version > base ? version : base), "");
+  }
+
+  /** Whether the writer of an open intent may still be at it. This process is not: the name is held. */
+  #mayEnd(intent: ObjectRecord): boolean {
+    return intent.version.slice(17) !== this.#pool.ledger.writer && !this.#pool.isDead(intent);
   }
 
   /** An intent says that its writer is alive; while a long put runs, it says so again. */

@@ -1,6 +1,7 @@
 /** Reads of a pool: the current version from whichever store gives it right; what has no record, from whoever has it. */
 import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
 import { countingStores, currentRecord, isContested, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
@@ -21,23 +22,41 @@ export class PoolReads {
     this.#pool = pool;
   }
 
-  async get(inner: string, name: string, options: GetOptions): Promise<GetResult> {
-    let state = this.#pool.ledger.index.get(inner);
-    for (let again = true; ; again = false) {
-      try {
-        return await this.#getFrom(state, inner, name, options);
-      } catch (error) {
-        throwIfAborted(options.signal);
-        // What this machine knows may be behind another's: ask the stores once more before giving up.
-        if (!again || (error instanceof HoldfastError && error.code === "invalid")) throw error;
-        // A write of this process that is under way has changed copies that its record does not yet name.
-        await this.#pool.lockOf(inner);
-        await this.#pool.ledger.hear();
-        const fresh = this.#pool.ledger.index.get(inner);
-        if (JSON.stringify(fresh) === JSON.stringify(state)) throw error;
-        state = fresh;
-      }
+  get(inner: string, name: string, options: GetOptions): Promise<GetResult> {
+    return this.#askingAgain(inner, options, ["invalid"], (state) => this.#getFrom(state, inner, name, options));
+  }
+
+  /**
+   * What this machine knows may be behind another's, and a store that was silent a moment ago may answer now: a read that
+   * failed, but for the errors named in `final`, asks the stores once more before it gives up.
+   */
+  async #askingAgain<T>(
+    inner: string,
+    options: OperationOptions,
+    final: readonly ErrorCode[],
+    read: (state: NameState | undefined) => Promise<T>,
+  ): Promise<T> {
+    const state = this.#pool.ledger.index.get(inner);
+    const answering = this.#answering();
+    try {
+      return await read(state);
+    } catch (error) {
+      throwIfAborted(options.signal);
+      if (error instanceof HoldfastError && final.includes(error.code)) throw error;
+      // A write of this process that is under way has changed copies that its record does not yet name.
+      await this.#pool.lockOf(inner);
+      await this.#pool.ledger.hear();
+      const fresh = this.#pool.ledger.index.get(inner);
+      if (JSON.stringify(fresh) === JSON.stringify(state) && this.#answering() === answering) throw error;
+      return read(fresh);
     }
+  }
+
+  #answering(): string {
+    return this.#pool.ledger.members
+      .filter((member) => member.readable)
+      .map((member) => member.position)
+      .join();
   }
 
   async #getFrom(state: NameState | undefined, inner: string, name: string, options: GetOptions): Promise<GetResult> {
@@ -53,13 +72,29 @@ export class PoolReads {
       try {
         return await this.#getVersion(record, inner, name, unheard, options);
       } catch (error) {
-        failure ??= error;
-        const isLost = error instanceof HoldfastError && error.code === "corrupt";
+        const { code } = toHoldfastError(error);
+        if (code !== "invalid" || failure === undefined) failure = error;
+        // A range that this version does not have says nothing of whether it is the one that stands.
+        const isLost =
+          code === "corrupt" || (code === "invalid" && !(await this.#stands(state, record, inner, options)));
         if (!isLost || !this.#allHeard(record)) throw error;
       }
     }
     if (openIntents(state).length > 0) return this.#getUnrecorded(state, inner, name, unheard, options);
     throw failure;
+  }
+
+  /** Whether a version has a good copy; asked only where another one may be what the object is. */
+  async #stands(state: NameState, record: PutRecord, inner: string, { signal }: GetOptions): Promise<boolean> {
+    if (state.records.length === 1) return true;
+    try {
+      const found = await this.#getVersion(record, inner, inner, [], { signal });
+      await found.close();
+      return true;
+    } catch (error) {
+      if (toHoldfastError(error).code !== "corrupt") throw error;
+      return false;
+    }
   }
 
   /** Whether every store that may have a copy of this version answers now. */
@@ -246,8 +281,11 @@ export class PoolReads {
     );
   }
 
-  async stat(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
-    const state = this.#pool.ledger.index.get(inner);
+  stat(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
+    return this.#askingAgain(inner, options, ["invalid", "not-found"], (state) => this.#stat(state, inner, options));
+  }
+
+  async #stat(state: NameState | undefined, inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
     const current = currentRecord(state);
     if (isContested(state)) return this.statByCopies(inner, options);
     if (isPut(current)) {

@@ -2,6 +2,7 @@
 import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
+import { currentRecord } from "../ledger/record.ts";
 import type { NameState } from "../ledger/record.ts";
 import { mergeLists } from "../modes/merge-lists.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
@@ -146,8 +147,8 @@ async function gather(
       if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
       const info = listed?.get(member);
       if (listed !== undefined && info === undefined) return [member, { kind: "absent" }];
-      // What has no record can only be told by its bytes.
-      const quick = scope.quick && state !== undefined && state.records.every((record) => record.kind !== "intent");
+      // What has no record, or more than one, can only be told by its bytes.
+      const quick = scope.quick && state?.records.length === 1 && currentRecord(state) !== undefined;
       return [member, quick ? await glance(member, name, info, scope.signal) : await look(member, name, scope)];
     }),
   );

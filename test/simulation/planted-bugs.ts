@@ -22,6 +22,7 @@ const COMPACTION = "src/ledger/compaction.ts";
 const RECORD = "src/ledger/record.ts";
 const READ = "src/modes/verified-read.ts";
 const ASSESS = "src/repair/assess.ts";
+const SCAN = "src/repair/scan.ts";
 
 export const plantedBugs: readonly PlantedBug[] = [
   {
@@ -66,7 +67,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "repair trusts sizes instead of reading",
-    file: "src/repair/scan.ts",
+    file: SCAN,
     find: "const quick = scope.quick &&",
     replace: "const quick = true || scope.quick &&",
   },
@@ -189,7 +190,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "verify looks at one store and takes the others to be like it",
-    file: "src/repair/scan.ts",
+    file: SCAN,
     find: "      if (listed !== undefined && info === undefined)",
     replace:
       '      if (member !== core.ledger.members[0] && state?.records[0]?.content !== undefined && info !== undefined)\n        return [member, { kind: "content", content: state.records[0].content }];\n      if (listed !== undefined && info === undefined)',
@@ -205,5 +206,47 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: "src/repair/maintained-pool.ts",
     find: "const mended = member !== undefined && (await ledger.mendSegment(member, finding.object));",
     replace: "const mended = member !== undefined;",
+  },
+  {
+    name: "a quick repair decides by size which of two writes at once stands",
+    file: SCAN,
+    find: "state?.records.length === 1 && currentRecord(state) !== undefined",
+    replace: 'state !== undefined && state.records.every((record) => record.kind !== "intent")',
+    foundBy: 44_999,
+  },
+  {
+    name: "a store is called empty that another process gave its identity",
+    file: LEDGER,
+    find: "    if (missing.length > 0) await this.#take(await this.#askAll(missing));\n",
+    replace: "",
+    foundBy: 123_915,
+  },
+  {
+    name: "a pool that could not be made is another one the next time",
+    file: LEDGER,
+    find: "this.#newPool ??= ",
+    replace: "this.#newPool = ",
+    foundBy: 69_844,
+  },
+  {
+    name: "an overwrite begins while only this machine knows what stood before",
+    file: PUTS,
+    find: "objects: [...unwritten, intent]",
+    replace: "objects: [intent]",
+    foundBy: 46_469,
+  },
+  {
+    name: "segments that a store kept are not named by what replaces them in the end",
+    file: COMPACTION,
+    find: "      !member.ready || [...member.segments].some((name) => this.#replacedBy(name) !== undefined);\n",
+    replace: "      !member.ready;\n",
+    foundBy: 119_747,
+  },
+  {
+    name: "a put takes another one that is under way for history",
+    file: PUTS,
+    find: "    const base = this.#baseOf(state);\n",
+    replace: "    const base = highestVersion(state);\n",
+    foundBy: 48_067,
   },
 ];

@@ -510,7 +510,8 @@ class Simulation {
 
   /** Whether what happened last was so long ago that every operation has heard of its end. */
   #isPast(trouble: Trouble): boolean {
-    return this.#freshMs === 0 || this.world.nowMs - trouble.atMs > this.#freshMs * STALE_FACTOR;
+    const lastMs = Math.max(trouble.atMs, trouble.hungUntilMs);
+    return this.#freshMs === 0 || this.world.nowMs - lastMs > this.#freshMs * STALE_FACTOR;
   }
 
   #isClean(before: { readonly count: number; readonly calm: boolean }): boolean {
@@ -529,7 +530,7 @@ class Simulation {
     const before = this.#excuse();
     const isUnaware = this.#isUnaware(process, name);
     const write = model.begin(value, ++this.#events, process.cache);
-    const release = this.#enter(process, model, this.#config.mode === "stripe");
+    const { release, isAlone } = this.#enter(process, model, this.#config.mode === "stripe");
     const fail = (): void => {
       release();
       this.#failed(model, write);
@@ -555,7 +556,7 @@ class Simulation {
       }
       const alone =
         !model.writes.some((other) => other !== write && (other.end === undefined || other.end > write.start)) &&
-        this.#changing.get(model)?.size === 1;
+        isAlone();
       const targets = process.core.targets(name).map((member) => member.label);
       const holders = this.#disks
         .filter((disk) => disk.objects.get(name)?.toString() === value)
@@ -606,6 +607,8 @@ class Simulation {
         // A store whose identity arrived although its writer was told otherwise is known by another one as yet.
         const mark = id === undefined ? undefined : record.copies[id];
         if (mark === undefined || mark.state === "copy") continue;
+        // Nor is one known whose identity stands in a segment that is damaged: the copy is owed by the other one.
+        if (mark.state === "delete" && this.#disks.some((other) => this.#isSpoiled(other))) continue;
         throw new Violation(`${disk.label} does not know that ${label} owes ${name}`);
       }
     }
@@ -637,27 +640,32 @@ class Simulation {
   }
 
   /** Who changes a name now. */
-  readonly #changing = new Map<NameModel, Set<{ readonly process: Process; readonly deletes: boolean }>>();
+  readonly #changing = new Map<
+    NameModel,
+    Set<{ readonly process: Process; readonly deletes: boolean; alone: boolean }>
+  >();
 
-  /** Notes that a process changes a name, and whether that may delete copies, until the function given is called. */
-  #enter(process: Process, model: NameModel, deletes: boolean): () => void {
+  /** Notes that a process changes a name, and whether that may delete copies, until `release` is called. */
+  #enter(process: Process, model: NameModel, deletes: boolean): Change {
     const others = this.#changing.get(model) ?? new Set();
     this.#changing.set(model, others);
-    const self = { process, deletes };
+    const self = { process, deletes, alone: others.size === 0 };
     const isContested = (): boolean =>
       [...others].some((other) => other.process !== process && (other.deletes || deletes));
     let contested = isContested();
+    for (const other of others) other.alone = false;
     others.add(self);
-    return () => {
+    const release = (): void => {
       contested ||= isContested();
       others.delete(self);
       if (contested) model.taint(++this.#events);
     };
+    return { release, isAlone: () => self.alone };
   }
 
   /** Notes the same of a repair, which may change any name. */
   async #enterAll<T>(process: Process, endings: Set<() => void>, work: () => Promise<T>): Promise<T> {
-    const leave = [...this.#models.values()].map((model) => this.#enter(process, model, true));
+    const leave = [...this.#models.values()].map((model) => this.#enter(process, model, true).release);
     const end = (): void => leave.forEach((one) => one());
     endings.add(end);
     try {
@@ -678,7 +686,7 @@ class Simulation {
     const before = this.#excuse();
     const isUnaware = this.#isUnaware(process, name);
     const write = model.begin(undefined, ++this.#events, process.cache);
-    const release = this.#enter(process, model, true);
+    const { release } = this.#enter(process, model, true);
     const fail = (): void => {
       release();
       this.#failed(model, write);
@@ -1254,6 +1262,14 @@ class Simulation {
       throw new Violation(`${name} is on ${holders.join()} in the end; targets ${targets.join()}`);
     }
   }
+}
+
+/** A change of a name that is under way. */
+interface Change {
+  /** To be called when it has ended. */
+  readonly release: () => void;
+  /** Whether nothing else, repair neither, changed the name at any time meanwhile. */
+  readonly isAlone: () => boolean;
 }
 
 /** A good copy, as it stood when a read began. */
