@@ -88,7 +88,7 @@ _holdfast() {
       fi ;;
     repair)
       if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "-n --dry-run --quick --refill -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "-n --dry-run --quick --refill --discard-damaged -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
       else
         mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
       fi ;;

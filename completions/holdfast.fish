@@ -110,6 +110,7 @@ complete -c holdfast -n 'not __fish_seen_subcommand_from put get ls stat rm push
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -s n -l dry-run -d 'print what would be done, and change nothing'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -l quick -d 'compare sizes and the stores\' own checksums instead of reading everything'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -l refill -r -d 'a store that is known to be empty now (a replaced disk); repeatable'
+complete -c holdfast -n '__fish_seen_subcommand_from repair' -l discard-damaged -d 'remove parts of the ledger that are damaged on every store, and adopt what the stores hold: what was deleted may be back'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -s p -l pool -r -d 'a multi:// URL, a pool file\'s path, or a single store\'s URL'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -l json -d 'print one JSON object a line (docs/json.md)'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -s q -l quiet -d 'print only what was asked for, warnings and errors'

@@ -150,6 +150,11 @@ export interface RepairOptions extends ScanOptions {
   readonly dryRun?: boolean | undefined;
   /** Labels or ids of stores that are known to be empty now and are to be filled again (a replaced disk). */
   readonly refill?: readonly string[] | undefined;
+  /**
+   * Remove segments of the ledger that are damaged on every store, and take what the stores hold for what there is. What
+   * those segments said is lost: the digests of what they recorded, and which names were deleted. Default false.
+   */
+  readonly discardDamaged?: boolean | undefined;
   readonly onAction?: ((action: RepairAction) => void) | undefined;
   readonly onFinding?: ((finding: Finding) => void) | undefined;
 }

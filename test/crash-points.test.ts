@@ -1,6 +1,6 @@
 /**
  * The command, killed (SIGKILL, by strace's fault injection) at each write, flush, rename, link, unlink, mkdir and rmdir
- * of put, overwrite, rm and repair on folders. The next run finds the old state or the new one, and converges.
+ * of put, overwrite, rm, push and repair on folders. The next run finds the old state or the new one, and converges.
  *
  * A part of the points by default; all of them with HOLDFAST_CRASH_POINTS=all.
  */
@@ -66,6 +66,26 @@ const scenes: readonly Scene[] = [
       await pool.put("stays", "here");
     },
     legal: { "dir/x": [OLD, undefined], stays: ["here"] },
+  },
+  {
+    name: "push --delete",
+    args: ["push", "--delete", "tree", "dir"],
+    async prepare(pool, root) {
+      for (const name of ["dir/same", "dir/changed", "dir/gone"]) await pool.put(name, OLD);
+      await pool.put("beside", OLD);
+      mkdirSync(join(root, "tree"));
+      writeFileSync(join(root, "tree/same"), OLD);
+      writeFileSync(join(root, "tree/changed"), NEW);
+      for (const name of ["new-1", "new-2"]) writeFileSync(join(root, "tree", name), NEW);
+    },
+    legal: {
+      "dir/same": [OLD],
+      "dir/changed": [OLD, NEW],
+      "dir/gone": [OLD, undefined],
+      "dir/new-1": [undefined, NEW],
+      "dir/new-2": [undefined, NEW],
+      beside: [OLD],
+    },
   },
   {
     name: "repair",

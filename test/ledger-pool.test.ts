@@ -403,6 +403,45 @@ describe("damage to the ledger", () => {
     await pool.close();
   });
 
+  it("on all stores is made up for by a machine that had read it before", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    await pool.put("x", toBody("bytes"));
+    await pool.put("gone", toBody("bytes"));
+    await pool.delete("gone");
+    await pool.repair();
+    for (const name of segmentsOn(members[0])) for (const member of members) damage(member, name);
+    expect(await pool.repair()).toMatchObject({ whole: true, left: [] });
+    const stranger = memoryPool(members).pool;
+    expect(await codeOf(read(stranger, "gone"))).toBe("not-found");
+    expect(await list(stranger)).toEqual(["x"]);
+    expect((await stranger.verify()).findings).toBe(0);
+  });
+
+  it("on all stores is discarded when the user says so, and not while a store is silent", async () => {
+    const members = three();
+    const first = memoryPool(members);
+    await first.pool.put("x", toBody("bytes"));
+    await first.pool.put("y", toBody("bytes"));
+    await first.pool.close();
+    for (const name of segmentsOn(members[0])) for (const member of members) damage(member, name);
+    const { pool } = memoryPool(members);
+    expect(await pool.repair()).toMatchObject({ whole: false });
+    members[1].down = true;
+    expect(await pool.repair({ discardDamaged: true })).toMatchObject({ whole: false });
+    expect(await codeOf(read(pool, "never"))).toBe("unavailable");
+    members[1].down = false;
+    expect(await pool.repair({ discardDamaged: true })).toMatchObject({ whole: true, left: [] });
+    for (const one of [pool, memoryPool(members).pool]) {
+      expect(await codeOf(read(one, "never"))).toBe("not-found");
+      expect(await list(one)).toEqual(["x", "y"]);
+      expect((await one.verify()).findings).toBe(0);
+      expect(await one.repair()).toMatchObject({ planned: 0, whole: true });
+    }
+    members[0].down = true;
+    expect(await list(pool)).toEqual(["x", "y"]);
+  });
+
   it("a store that lacks segments gets them, and is the same as the others then", async () => {
     const members = three();
     const { pool } = memoryPool(members);

@@ -218,6 +218,12 @@ Examples:
         several,
       ),
     )
+    .addOption(
+      new Option(
+        "--discard-damaged",
+        "remove parts of the ledger that are damaged on every store, and adopt what the stores hold: what was deleted may be back",
+      ),
+    )
     .action(async (prefix: string, options: RepairFlags, command: Command) =>
       (await import("./repair.ts")).repair(contextFor(command), prefix, options),
     );
@@ -353,6 +359,7 @@ export interface RepairFlags {
   readonly dryRun?: boolean;
   readonly quick?: boolean;
   readonly refill?: string[];
+  readonly discardDamaged?: boolean;
 }
 
 export interface DrillFlags {

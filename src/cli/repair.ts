@@ -13,6 +13,7 @@ export async function repair(context: CommandContext, prefix: string, options: R
     quick: options.quick,
     dryRun,
     refill: options.refill,
+    discardDamaged: options.discardDamaged,
     onAction: printActions(context, dryRun),
     onFinding: (finding) => void context.printer.step(findingRecord(finding), findingLine(finding)),
   });

@@ -219,6 +219,11 @@ export class Compaction {
     return whole.size > 0;
   }
 
+  /** Removes a segment from all stores. */
+  async removeEverywhere(name: string): Promise<void> {
+    await Promise.all(this.#ledger.members.map((member) => this.#remove(member, [name])));
+  }
+
   async #remove(member: Member, names: readonly string[]): Promise<void> {
     const present = names.filter((name) => member.segments.has(name));
     await forEachBounded(present, REQUESTS_AT_ONCE, async (name) => {

@@ -667,6 +667,18 @@ export class Ledger {
     return this.#compaction.mendSegment(member, name);
   }
 
+  /**
+   * Removes a segment that no store has whole. From then on the stores are no longer known to hold nothing but what is
+   * recorded, until a repair has seen all of them. False: not every store answers, and one that is silent may have it whole.
+   */
+  async discardSegment(name: string): Promise<boolean> {
+    if (!this.#unreadable.has(name) || !this.members.every(isReady)) return false;
+    for (const { id } of this.members) if (id !== undefined) await this.recordStore(id, { censused: false });
+    await this.#compaction.removeEverywhere(name);
+    this.#unreadable.delete(name);
+    return true;
+  }
+
   /** Waits until everything appended has been written or has failed, and keeps the ledger short. */
   async settle(): Promise<void> {
     await this.flushed();

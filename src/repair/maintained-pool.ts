@@ -45,6 +45,7 @@ import type { ObjectFinding, ObjectPlan } from "./assess.ts";
 import { describePlan, mend } from "./mend.ts";
 import { inspect, scanNames } from "./scan.ts";
 import type { Inspected, ScanItem } from "./scan.ts";
+import { storeNames } from "./store-names.ts";
 
 /** Objects looked at, at once; of small ones more. */
 const WIDTH = 8;
@@ -380,7 +381,7 @@ export class MaintainedPool implements Pool {
   }
 
   #member(wanted: string): Member {
-    const member = this.#core.ledger.members.find((one) => one.label === wanted || one.id === wanted);
+    const member = this.#core.ledger.members.find((one) => storeNames(one).includes(wanted));
     if (member === undefined) {
       const known = this.#core.ledger.members.map((one) => one.label).join(", ");
       throw new HoldfastError("config", `the pool has no store ${wanted} (its stores: ${known})`);
@@ -389,7 +390,6 @@ export class MaintainedPool implements Pool {
   }
 
   async #repairLedger(options: RepairOptions, dryRun: boolean, sum: Sum, left: Finding[]): Promise<void> {
-    const { ledger } = this.#core;
     for (const finding of await this.#ledgerFindings(true)) {
       options.onFinding?.(finding);
       sum.planned++;
@@ -400,14 +400,22 @@ export class MaintainedPool implements Pool {
         why: finding.detail ?? "",
       });
       if (dryRun) continue;
-      if (finding.detail === "damaged") {
-        const member = ledger.members.find((one) => one.label === finding.store);
-        const mended = member !== undefined && (await ledger.mendSegment(member, finding.object));
-        if (mended) sum.done++;
-        else left.push(finding);
+      if (finding.detail === "damaged" && !(await this.#mendSegment(finding, options.discardDamaged ?? false))) {
+        left.push(finding);
       } else sum.done++;
     }
     if (!dryRun) await this.#syncLedger(sum);
+  }
+
+  /** A segment from a store where it is whole; else what it said from this machine's index; else, where asked to, without it. */
+  async #mendSegment({ object, store }: Finding, discard: boolean): Promise<boolean> {
+    const { ledger } = this.#core;
+    const member = ledger.members.find((one) => one.label === store);
+    // One that was damaged on several stores may be gone already.
+    if (member?.segments.has(object) !== true) return member !== undefined;
+    if (await ledger.mendSegment(member, object)) return true;
+    if (ledger.index.hasSegment(object)) return ledger.compact();
+    return discard && (await ledger.discardSegment(object));
   }
 
   async #syncLedger(sum: Sum): Promise<void> {

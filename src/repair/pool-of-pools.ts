@@ -24,6 +24,7 @@ import type {
 import type { Runtime } from "../runtime.ts";
 import type { Debt, OperationOptions } from "../store.ts";
 import { MaintainedPool } from "./maintained-pool.ts";
+import { storeNames } from "./store-names.ts";
 
 /** A store of a pool that is a pool itself. */
 export interface PoolBelow {
@@ -150,9 +151,11 @@ function namesOf(
   below: PoolBelow | undefined,
   report: StoreReport,
 ): { readonly below: PoolBelow | undefined; readonly name: string; readonly inner: string }[] {
-  const name = below === undefined ? report.label : nestedLabel(below.label, report.label);
-  const ids = report.id === undefined ? [] : [{ below, name: report.id, inner: report.id }];
-  return [{ below, name, inner: report.label }, ...ids];
+  return storeNames(report).map((inner) => ({
+    below,
+    name: below === undefined || inner === report.id ? inner : nestedLabel(below.label, inner),
+    inner,
+  }));
 }
 
 /** Each store, and behind one that is a pool the stores of that. */
