@@ -449,6 +449,8 @@ export class PoolPuts {
       const lost = errors.filter(([, error]) => error !== undefined);
       for (const [member, error] of lost) if (error !== undefined) failed.set(member, error);
       holders = holders.filter((member) => !failed.has(member));
+      // A put that fails must not take effect later, when its record arrives where nobody waited for it.
+      if (holders.length === 0) await Promise.all(appended.values());
       if (lost.length === 0 || holders.length === 0) break;
     }
     if (holders.length > 0 && !begun.hasIntent) this.#pool.ledger.index.setFact(pendingKey(name), undefined);

@@ -11,6 +11,8 @@ export interface Order {
   readonly values: ReadonlyMap<string, Value>;
   /** Every value that was ever put under a name. */
   readonly former: (name: string) => readonly string[];
+  /** Whether an object may have a place on one store and a second good copy, which is no fault, on another (stripe). */
+  readonly spread: boolean;
   /** Names that the ledger knows to be deleted. */
   readonly deleted: ReadonlySet<string>;
 }
@@ -98,8 +100,9 @@ function corruptObject(
       place(disk, object, undefined);
       return { object, store, kinds: ["missing"] };
     }
+    const isSecond = order.spread && order.disks.some((other) => other !== disk && textOn(other, object) === right);
     place(disk, object, wrongBytes(order, object, disk, random));
-    return { object, store, kinds: WRONG };
+    return { object, store, kinds: isSecond ? [...WRONG, "stray"] : WRONG };
   }
   if (right === undefined && !order.deleted.has(object)) {
     place(disk, object, Buffer.from("put by hand"));

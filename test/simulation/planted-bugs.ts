@@ -249,4 +249,11 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: "    const base = highestVersion(state);\n",
     foundBy: 48_067,
   },
+  {
+    name: "a put that failed takes effect later",
+    file: PUTS,
+    find: "      if (holders.length === 0) await Promise.all(appended.values());\n",
+    replace: "",
+    foundBy: 24_297,
+  },
 ];

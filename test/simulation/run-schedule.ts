@@ -1108,6 +1108,7 @@ class Simulation {
     const order = {
       disks: this.#disks,
       values,
+      spread: this.#config.mode === "stripe",
       former: (name: string) => [...(this.#models.get(name)?.ever ?? [])].filter((value) => value !== undefined),
       deleted: new Set([...values.keys()].filter((name) => this.#recordOn(this.#disks, name)?.kind === "delete")),
     };
