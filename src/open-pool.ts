@@ -5,7 +5,7 @@ import { homedir, hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { toBody } from "./body.ts";
 import type { BodyInput } from "./body.ts";
-import { HoldfastError } from "./errors.ts";
+import { HoldfastError, toHoldfastError } from "./errors.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import { MemoryIndex } from "./ledger/ledger-index.ts";
 import type { LedgerIndex } from "./ledger/ledger-index.ts";
@@ -18,7 +18,7 @@ import { openStore } from "./open-store.ts";
 import type { OpenStoreOptions } from "./open-store.ts";
 import { parsePool } from "./pool-config.ts";
 import type { PoolDescription, StoreDescription } from "./pool-config.ts";
-import type { Pool } from "./pool.ts";
+import type { Pool, RepairOptions, RepairReport } from "./pool.ts";
 import { MaintainedPool } from "./repair/maintained-pool.ts";
 import { PoolOfPools } from "./repair/pool-of-pools.ts";
 import type { PoolBelow } from "./repair/pool-of-pools.ts";
@@ -157,18 +157,41 @@ async function openDescribed(
     replayable,
     nested: nestedAs !== undefined,
   });
-  return withAnyBody(
+  return asOpened(
     below.length === 0
       ? new MaintainedPool(core, { runtime, logger })
       : new PoolOfPools(core, { runtime, logger, below }),
+    async ({ unheard }, signal) => {
+      const heard = members.filter(({ label }) => !unheard.includes(label));
+      await Promise.all(heard.map(({ store }) => sweep(store, logger, signal)));
+    },
   );
 }
 
-function withAnyBody(pool: MaintainedPool): OpenedPool {
+/** `sweepAll` follows each repair, whose listings have shown the stores what puts that were killed left there. */
+function asOpened(
+  pool: MaintainedPool,
+  sweepAll: (report: RepairReport, signal: AbortSignal | undefined) => Promise<void>,
+): OpenedPool {
   const put = pool.put.bind(pool);
+  const repair = pool.repair.bind(pool);
   return Object.assign(pool, {
     put: (name: string, body: BodyInput, options?: PutOptions) => put(name, toBody(body), options),
+    repair: async (options?: RepairOptions) => {
+      const report = await repair(options);
+      if (options?.dryRun !== true) await sweepAll(report, options?.signal);
+      return report;
+    },
   });
+}
+
+/** What stays behind is in no listing and breaks no promise: that it could not be removed is no failure of the repair. */
+async function sweep(store: Store, logger: Logger, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await store.sweep?.({ signal });
+  } catch (error) {
+    logger.debug("store not swept", { store: store.label, reason: toHoldfastError(error).message });
+  }
 }
 
 async function openMember(store: StoreDescription, options: OpenPoolOptions): Promise<Store> {

@@ -166,6 +166,12 @@ export interface Store {
   delete(name: string, options?: OperationOptions): Promise<DeleteResult>;
   /** Bytes that can still be stored, where the store can tell; undefined where it cannot. */
   freeBytes?(options?: OperationOptions): Promise<number | undefined>;
+  /**
+   * Removes what puts that were killed left here and no listing gives: temporary files that have been untouched for a day,
+   * uploads in parts that began a week ago. Stores with folders know of those that listings by this very object have come
+   * upon. What cannot be removed stays for the next time. Absent where nothing is left, or nothing can be done about it.
+   */
+  sweep?(options?: OperationOptions): Promise<void>;
   /** Ends connections. Resolves when nothing is left open. A second call does nothing. */
   close(): Promise<void>;
 }

@@ -162,6 +162,7 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
     for (const stray of rclone.strays) {
       await rclone.deleteFile(stray, signal);
       rclone.strays.delete(stray);
+      context.logger.info("stale temporary file removed", { store: context.label, file: stray });
     }
   };
 
@@ -241,6 +242,7 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
         if (existed) await rclone.removeEmptyFolders(name, signal);
         return { existed };
       }),
+    sweep: (options = {}) => guard.run("delete", undefined, options, removeStrays),
     close: async () => {
       await guard.close();
       await rclone.stop();

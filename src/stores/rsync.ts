@@ -121,6 +121,7 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
         checkNameHere(name);
         return { existed: await rsync.remove(name, signal) };
       }),
+    sweep: (options = {}) => guard.run("delete", undefined, options, (signal) => rsync.removeStrays(signal)),
     close: () => guard.close(),
   };
 }
@@ -220,11 +221,17 @@ class Rsync {
     }
   }
 
-  async send(folder: string, name: string, signal: AbortSignal, onAlive: (() => void) | undefined): Promise<void> {
+  /** Removes what a listing saw of puts that were killed long ago. */
+  async removeStrays(signal: AbortSignal): Promise<void> {
     for (const stray of this.#strays) {
       await this.remove(`${TEMP_FOLDER}/${stray}`, signal);
       this.#strays.delete(stray);
+      this.#context.logger.info("stale temporary file removed", { store: this.#context.label, file: stray });
     }
+  }
+
+  async send(folder: string, name: string, signal: AbortSignal, onAlive: (() => void) | undefined): Promise<void> {
+    await this.removeStrays(signal);
     for (let attempt = 1; ; attempt++) {
       this.#prepared ??= this.#prepare(signal);
       try {

@@ -74,6 +74,8 @@ const PARALLEL_PARTS = 4;
 const PART_ATTEMPTS = 3;
 const CONTENT_TYPE = "application/octet-stream";
 const XML_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/";
+/** An upload that began so long ago is swept. One that is still under way after that would be lost. */
+const SWEEP_AFTER_MS = 7 * 24 * 60 * 60 * 1000;
 /** A bucket that has answered is believed to exist for this long, in milliseconds. */
 const BUCKET_KNOWN_MS = 60_000;
 type Headers = Readonly<Record<string, string>>;
@@ -368,6 +370,10 @@ export class S3Store implements Store {
       this.#bucketSeen();
       return {};
     });
+  }
+
+  async sweep(options: OperationOptions = {}): Promise<void> {
+    await this.abortStrayUploads({ ...options, olderThanMs: SWEEP_AFTER_MS });
   }
 
   async close(): Promise<void> {

@@ -167,6 +167,13 @@ class DeadlineStore extends ForwardingStore {
     });
   }
 
+  override sweep(options: OperationOptions = {}): Promise<void> {
+    return this.#within("delete", undefined, options.signal, undefined, async (signal, watch) => {
+      watch.start(this.#callMs);
+      await this.inner.sweep?.({ ...options, signal });
+    });
+  }
+
   override close(): Promise<void> {
     return this.#within("close", undefined, undefined, undefined, (_, watch) => {
       watch.start(this.#callMs);

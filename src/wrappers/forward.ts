@@ -51,6 +51,10 @@ export class ForwardingStore implements Store {
     return this.inner.freeBytes?.(options);
   }
 
+  async sweep(options?: OperationOptions): Promise<void> {
+    await this.inner.sweep?.(options);
+  }
+
   close(): Promise<void> {
     return this.inner.close();
   }

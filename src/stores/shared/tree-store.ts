@@ -5,7 +5,7 @@
  *
  * - A put writes a temporary file beside its target and renames it onto the target once all bytes are there. A temporary
  *   file of a put that failed is removed; where that cannot be done at once, the next put or delete tries again. What a
- *   crash left is noticed by a listing, and removed by the next put or delete once it is a day old.
+ *   crash left is noticed by a listing, and removed by the next put, delete or sweep once it is a day old.
  * - Folders come into being with a put and go with the last object in them.
  * - Listings walk the folders in the order of names: a folder sorts as its name with a `/` behind it.
  * - A name that is not a plain path (an empty part, `.`, `..`), or that the service cannot hold, is `invalid`.
@@ -133,7 +133,7 @@ export function isTempName(name: string): boolean {
   return TEMP_NAME.test(name);
 }
 
-/** Temporary files of others are left alone until they are this old, by the service's clock against ours. */
+/** Temporary files of others are left alone until they are this old, by our clock and by the service's own. */
 const STRAY_AGE_MS = 24 * 60 * 60 * 1000;
 
 /** How long a failed or cancelled put may take to remove its temporary file. */
@@ -154,8 +154,10 @@ export class TreeStore implements Store {
   readonly #refusePart: (part: string, depth: number) => string | undefined;
   readonly #maxPartBytes: number;
   readonly #pruneFolders: boolean;
-  /** Temporary files that are to go: of puts that failed, and stale ones that a listing saw. By joined path. */
+  /** Temporary files of puts that failed, which are to go. By joined path. */
   readonly #strays = new Map<string, TreePath>();
+  /** Temporary files of others that a listing saw, and that may be old. By joined path. */
+  readonly #stale = new Map<string, TreePath>();
   /** Temporary files of the puts that are running. */
   readonly #writing = new Set<string>();
   #closing: Promise<void> | undefined;
@@ -285,6 +287,15 @@ export class TreeStore implements Store {
       return { existed };
     } catch (error) {
       throw this.#error(error, "delete", name);
+    }
+  }
+
+  async sweep(options: OperationOptions = {}): Promise<void> {
+    try {
+      this.#checkOpen(options.signal);
+      await this.#removeStrays(options.signal);
+    } catch (error) {
+      throw this.#error(error, "delete");
     }
   }
 
@@ -428,17 +439,56 @@ export class TreeStore implements Store {
     if (this.#pruneFolders) await this.#prune(temp.slice(0, -1), undefined);
   }
 
-  /** Removes what earlier puts had to leave behind. Failing keeps it for the next time. */
+  /** Removes what earlier puts, and those of others that were killed, left behind. Failing keeps it for the next time. */
   async #removeStrays(signal: AbortSignal | undefined): Promise<void> {
-    for (const [key, path] of this.#strays) {
-      this.#strays.delete(key);
-      try {
-        await this.#tree.removeFile(path, signal);
-      } catch (error) {
-        this.#strays.set(key, path);
-        this.#logger.debug("temporary file not removed", { store: this.label, error: toHoldfastError(error).message });
-        return;
+    // Operations at the same time each take their own.
+    const strays = [...this.#strays];
+    const stale = [...this.#stale];
+    this.#strays.clear();
+    this.#stale.clear();
+    try {
+      for (let one = strays.at(-1); one; strays.pop(), one = strays.at(-1)) {
+        await this.#tree.removeFile(one[1], signal);
       }
+      const now = stale.length > 0 ? await this.#serviceNow(signal) : 0;
+      for (let one = stale.at(-1); one; stale.pop(), one = stale.at(-1)) {
+        const [file, path] = one;
+        if (!(await this.#removeIfOlder(path, now - STRAY_AGE_MS, signal))) continue;
+        this.#logger.info("stale temporary file removed", { store: this.label, file });
+        if (this.#pruneFolders) await this.#prune(path.slice(0, -1), signal);
+      }
+    } catch (error) {
+      for (const [key, path] of strays) this.#strays.set(key, path);
+      for (const [key, path] of stale) this.#stale.set(key, path);
+      this.#logger.debug("temporary file not removed", { store: this.label, error: toHoldfastError(error).message });
+    }
+  }
+
+  /** False for what was written to since then, or is gone, or has no time. */
+  async #removeIfOlder(path: TreePath, thanMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+    try {
+      const { modifiedMs } = await this.#tree.stat(path, signal);
+      if (modifiedMs === undefined || modifiedMs > thanMs) return false;
+    } catch (error) {
+      if (isHoldfastError(error, "not-found")) return false;
+      throw error;
+    }
+    return this.#tree.removeFile(path, signal);
+  }
+
+  /**
+   * The time by the service's clock, from a file that is made for it, so that a clock that is wrong makes nothing look old.
+   * As long ago as can be where the service does not tell.
+   */
+  async #serviceNow(signal: AbortSignal | undefined): Promise<number> {
+    const probe = [tempName(this.#runtime)];
+    const key = probe.join("/");
+    try {
+      await this.#write(probe, { size: 0, reopenable: true, open: async function* () {} }, { signal });
+      return (await this.#tree.stat(probe, signal)).modifiedMs ?? Number.NEGATIVE_INFINITY;
+    } finally {
+      await this.#discard(probe);
+      this.#writing.delete(key);
     }
   }
 
@@ -531,9 +581,10 @@ export class TreeStore implements Store {
 
   #noticeStray(path: TreePath, entry: TreeEntry): void {
     const key = path.join("/");
-    if (this.#writing.has(key) || entry.kind !== "file" || entry.modifiedMs === undefined) return;
-    if (entry.modifiedMs > this.#runtime.now() - STRAY_AGE_MS) return;
-    this.#strays.set(key, path);
+    if (this.#writing.has(key) || entry.kind !== "file") return;
+    // Without a time in the listing, it is asked for before the file is removed.
+    if ((entry.modifiedMs ?? 0) > this.#runtime.now() - STRAY_AGE_MS) return;
+    this.#stale.set(key, path);
   }
 
   async #exists(path: TreePath, signal: AbortSignal): Promise<boolean> {
