@@ -21,22 +21,35 @@ const SMALLER = [
   { file: "src/ledger/segment-writer.ts", find: "MAX_BATCH_RECORDS = 1000;", replace: "MAX_BATCH_RECORDS = 3;" },
 ];
 
-/** Functions of bytes and nothing else, that are asked for the same bytes over and over: they answer from memory. */
+/** The text that stands for bytes. */
+const LATIN1 = "(Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes)).toString('latin1')";
+
+/** Functions of their arguments and nothing else, that are asked the same over and over: they answer from memory. */
 const REMEMBERED = [
+  ...["src/digest.ts", "src/ledger/segment.ts", "src/modes/verified-read.ts"].map((file) => ({
+    file,
+    find: 'import { createHash } from "node:crypto";',
+    replace: `import { createHash } from "${"../".repeat(file.split("/").length - 1)}test/simulation/remembered-digests.ts";`,
+  })),
+  {
+    file: "src/digest.ts",
+    find: 'import xxhash from "xxhash-wasm";',
+    replace: 'import { xxhash } from "../test/simulation/remembered-digests.ts";',
+  },
+  {
+    file: "src/ledger/segment.ts",
+    find: "export function parseSegmentName(name: string): { level: number; records: number } | undefined {",
+    replace: remembering("parseSegmentName", "parseNameAnew", "name: string", "name"),
+  },
   {
     file: "src/ledger/segment.ts",
     find: "export function decodeSegment(bytes: Uint8Array): Segment {",
-    replace: remembering("decodeSegment", "decodeAnew", "bytes: Uint8Array", "Buffer.from(bytes).toString('latin1')"),
+    replace: remembering("decodeSegment", "decodeAnew", "bytes: Uint8Array", LATIN1),
   },
   {
     file: "src/ledger/identity.ts",
     find: "export function parseIdentity(bytes: Uint8Array, store: string): Identity {",
-    replace: remembering(
-      "parseIdentity",
-      "parseAnew",
-      "bytes: Uint8Array, store: string",
-      "Buffer.from(bytes).toString('latin1')",
-    ),
+    replace: remembering("parseIdentity", "parseAnew", "bytes: Uint8Array, store: string", LATIN1),
   },
 ];
 
@@ -47,14 +60,14 @@ const REMEMBERED = [
  */
 function remembering(name, anew, parameters, key) {
   const values = parameters.replaceAll(/: [A-Za-z0-9]+/gu, "");
-  return `const remembered = new Map<string, ReturnType<typeof ${anew}>>();
+  return `const ${name}Known = new Map<string, ReturnType<typeof ${anew}>>();
 export function ${name}(${parameters}): ReturnType<typeof ${anew}> {
   const key = ${key};
-  let value = remembered.get(key);
+  let value = ${name}Known.get(key);
   if (value === undefined) {
     value = ${anew}(${values});
-    if (remembered.size >= 1000) remembered.clear();
-    remembered.set(key, value);
+    if (${name}Known.size >= 1000) ${name}Known.clear();
+    ${name}Known.set(key, value);
   }
   return value;
 }

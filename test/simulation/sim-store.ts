@@ -65,7 +65,8 @@ export class Disk {
   /** Told of each change when it takes effect. */
   onWrite: ((name: string) => void) | undefined;
 
-  #sorted: string[] | undefined;
+  /** Names in order, by prefix, as far as they were asked for since they changed. */
+  readonly #sorted = new Map<string, readonly string[]>();
 
   constructor(label: string) {
     this.label = label;
@@ -73,8 +74,13 @@ export class Disk {
 
   /** Names with the prefix, in order. They are all ASCII. */
   names(prefix: string): readonly string[] {
-    this.#sorted ??= [...this.objects.keys()].sort();
-    return prefix === "" ? this.#sorted : this.#sorted.filter((name) => name.startsWith(prefix));
+    let names = this.#sorted.get(prefix);
+    if (names === undefined) {
+      names =
+        prefix === "" ? [...this.objects.keys()].sort() : this.names("").filter((name) => name.startsWith(prefix));
+      this.#sorted.set(prefix, names);
+    }
+    return names;
   }
 
   unmount(): void {
@@ -116,11 +122,11 @@ export class Disk {
 
   /** Drops what is kept of the names; for whoever changes `objects` itself. */
   forget(): void {
-    this.#sorted = undefined;
+    this.#sorted.clear();
   }
 
   set(name: string, bytes: Buffer): void {
-    if (!this.objects.has(name)) this.#sorted = undefined;
+    if (!this.objects.has(name)) this.forget();
     this.objects.set(name, bytes);
     this.writes++;
     this.onWrite?.(name);
@@ -131,7 +137,7 @@ export class Disk {
     // Deleting what is not there changes nothing.
     if (existed) {
       this.writes++;
-      this.#sorted = undefined;
+      this.forget();
     }
     if (existed) this.onWrite?.(name);
     return existed;
@@ -206,8 +212,8 @@ export class SimStore implements Store {
     const { start, end } = resolveRange(options.range, bytes.length);
     // Copies: chunks belong to the consumer.
     if (fault === undefined && (this.#world.calm || isReserved(name))) {
-      const body = given([Buffer.from(bytes.subarray(start, end))]);
-      return { info: this.#info(name, bytes), body, close: () => Promise.resolve() };
+      const body = new Given([Buffer.from(bytes.subarray(start, end))]);
+      return { info: this.#info(name, bytes), body, close: nothing };
     }
     const chunks = async function* (this: SimStore): AsyncGenerator<Uint8Array> {
       let at = start;
@@ -225,7 +231,7 @@ export class SimStore implements Store {
         }
       }
     };
-    return { info: this.#info(name, bytes), body: chunks.call(this), close: () => Promise.resolve() };
+    return { info: this.#info(name, bytes), body: chunks.call(this), close: nothing };
   }
 
   async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
@@ -238,11 +244,12 @@ export class SimStore implements Store {
 
   list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
     if (!this.#goesOn) return this.#list(prefix, options);
-    const infos = this.#disk.names(prefix).flatMap((name) => {
+    const infos: ObjectInfo[] = [];
+    for (const name of this.#disk.names(prefix)) {
       const bytes = this.#disk.objects.get(name);
-      return bytes === undefined ? [] : [this.#info(name, bytes)];
-    });
-    return given(infos);
+      if (bytes !== undefined) infos.push(this.#info(name, bytes));
+    }
+    return new Given(infos);
   }
 
   async *#list(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
@@ -386,21 +393,28 @@ export class SimStore implements Store {
   }
 }
 
+const nothing = (): Promise<void> => Promise.resolve();
+
 /** What is there already, one after the other. An async generator would do, and costs several times as much. */
-function given<T>(items: readonly T[]): AsyncIterable<T> {
-  return {
-    [Symbol.asyncIterator]() {
-      let place = 0;
-      return {
-        next() {
-          const value = items[place++];
-          return Promise.resolve(value === undefined ? { done: true, value } : { done: false, value });
-        },
-        return() {
-          place = items.length;
-          return Promise.resolve({ done: true, value: undefined });
-        },
-      };
-    },
-  };
+class Given<T> implements AsyncIterable<T>, AsyncIterator<T> {
+  readonly #items: readonly T[];
+  #place = 0;
+
+  constructor(items: readonly T[]) {
+    this.#items = items;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    const value = this.#items[this.#place++];
+    return Promise.resolve(value === undefined ? { done: true, value } : { done: false, value });
+  }
+
+  return(): Promise<IteratorResult<T>> {
+    this.#place = this.#items.length;
+    return Promise.resolve({ done: true, value: undefined });
+  }
 }
