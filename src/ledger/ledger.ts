@@ -251,7 +251,8 @@ export class Ledger {
         this.#logger.debug("store does not answer", { store: member.label, reason: error.message });
         continue;
       }
-      member.segments = new Set([...segments, ...member.written]);
+      for (const name of member.written) segments.add(name);
+      member.segments = segments;
       if (identity === undefined) {
         member.state = "new";
       } else {

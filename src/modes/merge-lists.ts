@@ -33,7 +33,8 @@ export async function* mergeLists(
       const state = known.done !== true && known.value[0] === lowest ? known.value[1] : undefined;
       yield { name: lowest, found: all.find((info) => info !== undefined), state, all };
       if (state !== undefined) known = walk.next();
-      const moved = all.flatMap((info, place) => (info === undefined ? [] : [place]));
+      const moved: number[] = [];
+      for (const [place, info] of all.entries()) if (info !== undefined) moved.push(place);
       if (moved.length === 1 && moved[0] !== undefined) {
         const reader = readers[moved[0]];
         if (reader !== undefined) heads[moved[0]] = await advance(reader);

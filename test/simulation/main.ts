@@ -36,6 +36,8 @@ interface Summary {
   readonly steps: number;
   readonly acknowledged: number;
   readonly seconds: number;
+  /** Of the processor: on a machine that does other things too, what tells how fast a schedule is. */
+  readonly cpuSeconds: number;
 }
 
 function print(seed: number, kept: readonly number[], failure: Failure): void {
@@ -56,6 +58,7 @@ async function runMany(
   onProgress?: (ran: number) => void,
 ): Promise<Summary> {
   const started = performance.now();
+  const usage = process.cpuUsage();
   let steps = 0;
   let acknowledged = 0;
   let ran = 0;
@@ -76,7 +79,9 @@ async function runMany(
     }
   }
   const seconds = Math.round((performance.now() - started) / 100) / 10;
-  return { schedules: ran, firstSeed, failed, steps, acknowledged, seconds };
+  const { user, system } = process.cpuUsage(usage);
+  const cpuSeconds = Math.round((user + system) / 100_000) / 10;
+  return { schedules: ran, firstSeed, failed, steps, acknowledged, seconds, cpuSeconds };
 }
 
 async function replay(places: string): Promise<void> {

@@ -34,7 +34,10 @@ class Sha256 {
   #text = "";
 
   update(data: string | Uint8Array): this {
-    this.#text += latin1(typeof data === "string" ? Buffer.from(data) : data);
+    const isText = typeof data === "string";
+    // ASCII is the same in both: almost all that is digested as text.
+    if (isText && Buffer.byteLength(data) === data.length) this.#text += data;
+    else this.#text += latin1(isText ? Buffer.from(data) : data);
     return this;
   }
 

@@ -7,7 +7,7 @@
  * says twice a minute how far it is, and in the end what the whole file says.
  */
 import { execFileSync, fork, spawn } from "node:child_process";
-import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -29,9 +29,8 @@ const { values } = parseArgs({
 });
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const runner =
-  buildSimulations(join(root, ".simulation", `run-${process.pid}`), [{ name: "sound", patches: [] }]).get("sound") ??
-  "";
+const folder = join(root, ".simulation", `run-${process.pid}`);
+const runner = buildSimulations(folder, [{ name: "sound", patches: [] }]).get("sound") ?? "";
 const first = Number(values.seed);
 const count = Number(values.schedules);
 const workers = Number(values.workers);
@@ -167,5 +166,9 @@ function sumUp(lines) {
   }
 }
 
-const sound = values.log === undefined ? await runAtOnce() : await runLong(values.log);
-process.exitCode = sound ? 0 : 1;
+try {
+  const sound = values.log === undefined ? await runAtOnce() : await runLong(values.log);
+  process.exitCode = sound ? 0 : 1;
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
