@@ -204,8 +204,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "damaged segments are not mended",
     file: "src/repair/maintained-pool.ts",
-    find: "const mended = member !== undefined && (await ledger.mendSegment(member, finding.object));",
-    replace: "const mended = member !== undefined;",
+    find: "    if (await ledger.mendSegment(member, object)) return true;\n",
+    replace: "    return true;\n",
   },
   {
     name: "a quick repair decides by size which of two writes at once stands",
