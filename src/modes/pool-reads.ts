@@ -68,6 +68,9 @@ export class PoolReads {
     // the same time elsewhere, what the object is.
     for (const record of state.records) {
       if (record.kind === "intent") continue;
+      // What was deleted when the newest version was written at once has no bytes to prove it: those of a write that was
+      // begun since then come first.
+      if (!isPut(record) && failure !== undefined && openIntents(state).length > 0) continue;
       if (!isPut(record)) throw this.#pool.absent(inner, "get");
       try {
         return await this.#getVersion(record, inner, name, unheard, options);

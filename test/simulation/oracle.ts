@@ -19,6 +19,8 @@ export interface Write {
   readonly cache: object;
   /** Every store was heard, and nothing failed, while it ran: it knew of everything that had ended before. */
   clean: boolean;
+  /** No machine can have missed it: it was clean when it was written, whatever a read made of it since. */
+  known: boolean;
   /** Disks that had the value, by the answer. */
   holders: readonly string[];
 }
@@ -27,7 +29,7 @@ export class NameModel {
   readonly name: string;
   /** The name had no value before the first write. */
   readonly writes: Write[] = [
-    { value: undefined, start: -1, end: -1, acknowledged: true, cache: {}, clean: true, holders: [] },
+    { value: undefined, start: -1, end: -1, acknowledged: true, cache: {}, clean: true, known: true, holders: [] },
   ];
   /** Every value that was ever put. */
   readonly ever = new Set<Value>([undefined]);
@@ -56,7 +58,16 @@ export class NameModel {
   }
 
   begin(value: Value, now: number, cache: object): Write {
-    const write: Write = { value, start: now, end: undefined, acknowledged: false, cache, clean: false, holders: [] };
+    const write: Write = {
+      value,
+      start: now,
+      end: undefined,
+      acknowledged: false,
+      cache,
+      clean: false,
+      known: false,
+      holders: [],
+    };
     this.writes.push(write);
     this.ever.add(value);
     return write;
@@ -98,6 +109,7 @@ export class NameModel {
     write.end = now;
     write.acknowledged = true;
     write.clean = true;
+    write.known = seen.known;
     // Of two that were acknowledged at once each may stand on some stores, and all of them are needed to tell.
     write.holders = legal.filter((one) => one.acknowledged).length === 1 && seen.acknowledged ? seen.holders : [];
   }

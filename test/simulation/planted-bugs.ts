@@ -256,4 +256,18 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: "",
     foundBy: 24_297,
   },
+  {
+    name: "a late copy is noted whether it came or not",
+    file: PUTS,
+    find: "          if (!(await put)) await copyTo(record, holders, member, undefined);\n",
+    replace: "          await put;\n",
+    foundBy: 5388,
+  },
+  {
+    name: "a delete that a newer put did not know of goes before what a write that was begun left",
+    file: READS,
+    find: "!isPut(record) && failure !== undefined && openIntents(state).length > 0",
+    replace: "!isPut(record) && failure !== undefined && openIntents(state).length > 9",
+    foundBy: 1_022_476,
+  },
 ];

@@ -7,7 +7,7 @@ import { Ledger } from "../../src/ledger/ledger.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import { Member } from "../../src/ledger/member.ts";
 import { currentRecord } from "../../src/ledger/record.ts";
-import type { ObjectRecord } from "../../src/ledger/record.ts";
+import type { NameState, ObjectRecord } from "../../src/ledger/record.ts";
 import { decodeSegment, parseRecord, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
 import { silentLogger } from "../../src/log.ts";
 import { isReserved } from "../../src/names.ts";
@@ -241,6 +241,7 @@ class Simulation {
         mode,
         onfail: config.onfail,
         min: nested ? 1 : config.min,
+        wait: nested ? "all" : config.wait,
         runtime,
         logger: silentLogger,
         replayable: (body: Body) => ({ body, dispose: () => Promise.resolve() }),
@@ -586,6 +587,7 @@ class Simulation {
     release();
     write.acknowledged = true;
     write.clean = this.#isClean(before) && !isUnaware;
+    write.known = write.clean;
     write.end = ++this.#events;
     model.damaged.clear();
     this.acknowledged++;
@@ -593,11 +595,7 @@ class Simulation {
 
   /** Every store that took the put has its record in its own ledger, which says which stores did not. */
   #checkRecords(name: string, sha256: string, holders: readonly string[], owing: readonly string[]): void {
-    const ids = new Map<string, string>();
-    for (const disk of this.#disks) {
-      const identity = disk.objects.get(IDENTITY_NAME);
-      if (identity !== undefined) ids.set(disk.label, parseIdentity(identity, disk.label).store);
-    }
+    const ids = this.#idsOf();
     for (const disk of this.#disks) {
       if (!holders.includes(disk.label) || disk.isUnmounted) continue;
       const record = this.#recordOn([disk], name);
@@ -607,6 +605,8 @@ class Simulation {
         // A store whose identity arrived although its writer was told otherwise is known by another one as yet.
         const mark = id === undefined ? undefined : record.copies[id];
         if (mark === undefined || mark.state === "copy") continue;
+        // A copy that was late has arrived meanwhile.
+        if (mark.state === "holds" && this.#hasCopy(label, name, sha256)) continue;
         // Nor is one known whose identity stands in a segment that is damaged: the copy is owed by the other one.
         if (mark.state === "delete" && this.#disks.some((other) => this.#isSpoiled(other))) continue;
         throw new Violation(`${disk.label} does not know that ${label} owes ${name}`);
@@ -614,8 +614,24 @@ class Simulation {
     }
   }
 
-  /** Whether a machine has records that the stores have yet to learn. */
+  #idsOf(): ReadonlyMap<string, string> {
+    const ids = new Map<string, string>();
+    for (const disk of this.#disks) {
+      const identity = disk.objects.get(IDENTITY_NAME);
+      if (identity !== undefined) ids.set(disk.label, parseIdentity(identity, disk.label).store);
+    }
+    return ids;
+  }
+
+  #hasCopy(label: string, name: string, sha256: string): boolean {
+    const bytes = this.#disks.find((disk) => disk.label === label)?.objects.get(name);
+    return bytes !== undefined && createHash("sha256").update(bytes).digest("hex") === sha256;
+  }
+
+  /** Whether a machine has records that the stores have yet to learn, or copies on their way that no caller waits for. */
   #isWritingLater(): boolean {
+    const names = this.#config.names;
+    if ([...this.#alive].some(({ core }) => names.some((name) => core.isBusy(name)))) return true;
     const indexes = this.#machines.flatMap(({ cache }) => [...cache.indexes.values()]);
     return indexes.some((index) => [...index.facts("later:")].length > 0);
   }
@@ -705,6 +721,7 @@ class Simulation {
     release();
     write.acknowledged = true;
     write.clean = this.#isClean(before) && !isUnaware;
+    write.known = write.clean;
     write.end = ++this.#events;
     model.damaged.clear();
     this.acknowledged++;
@@ -773,7 +790,7 @@ class Simulation {
   #isPartitioned(process: Process, model: NameModel, start: number, now: number): boolean {
     return model
       .legal(start, now)
-      .every((write) => write.value === undefined || (write.cache !== process.cache && !write.clean));
+      .every((write) => write.value === undefined || (write.cache !== process.cache && !write.known));
   }
 
   get #cachesDropped(): boolean {
@@ -943,6 +960,10 @@ class Simulation {
 
   /** What the ledgers of some disks say together of a name. */
   #recordOn(disks: readonly Disk[], name: string): ObjectRecord | undefined {
+    return currentRecord(this.#stateOn(disks, name));
+  }
+
+  #stateOn(disks: readonly Disk[], name: string): NameState | undefined {
     const index = new MemoryIndex();
     for (const disk of disks) {
       for (const segment of disk.names(SEGMENT_PREFIX)) {
@@ -950,7 +971,7 @@ class Simulation {
         if (!this.#spoiled.has(bytes)) index.apply({ objects: decodeSegment(bytes).objects });
       }
     }
-    return currentRecord(index.get(name));
+    return index.get(name);
   }
 
   /** A disk loses everything: only where the others have a good copy of all, and know it. */
@@ -958,6 +979,7 @@ class Simulation {
     const others = this.#disks.filter((other) => other !== disk);
     if (disk.isUnmounted || others.some((other) => other.isUnmounted || other.isWiped || this.#isSpoiled(other)))
       return;
+    if (this.#config.wait === "min" && this.#isWritingLater()) return;
     const now = this.#events + 1;
     for (const model of this.#models.values()) {
       const legal = model.legal(now, now);
@@ -1017,6 +1039,7 @@ class Simulation {
       disk.faults = [];
       this.#mount(disk);
     }
+    if (!this.#config.nested) this.#checkMarks();
     this.world.nowMs += LEASE_MS * 100;
     for (const machine of this.#machines) machine.wall.offsetMs = Math.max(machine.wall.offsetMs, EPOCH_MS);
     const machine = this.#random.pick(this.#machines);
@@ -1024,6 +1047,23 @@ class Simulation {
     // Nobody else changes anything any more: what an operation has heard holds for the next one too.
     this.#freshMs = 1000;
     await this.#alone(async () => this.#converge(machine));
+  }
+
+  /** A debt was cleared only where the copy stands: what the ledgers say together is true of every disk. */
+  #checkMarks(): void {
+    const ids = this.#idsOf();
+    for (const model of this.#models.values()) {
+      const state = this.#stateOn(this.#disks, model.name);
+      const [record] = state?.records ?? [];
+      if (state?.records.length !== 1 || record === undefined || model.tainted) continue;
+      if (this.#machines.some(({ cache }) => unwritten(cache).includes(model.name))) continue;
+      for (const disk of this.#disks) {
+        const id = ids.get(disk.label);
+        if (id === undefined || record.copies[id]?.state !== "holds" || model.damaged.has(disk.label)) continue;
+        if (disk.isWiped || this.#hasCopy(disk.label, model.name, record.content?.sha256 ?? "")) continue;
+        throw new Violation(`the ledger says that ${disk.label} holds ${model.name}, and it does not`);
+      }
+    }
   }
 
   /** Runs to the end with nothing else beside it. */

@@ -7,6 +7,8 @@ export interface Config {
   readonly mode: Mode;
   readonly onfail: OnFail;
   readonly min: number;
+  /** `min`: puts wait for `min` stores, and a moment for the others. */
+  readonly wait: "all" | "min";
   readonly stores: number;
   /** Each store of the pool is itself a pool of two stores. */
   readonly nested: boolean;
@@ -77,6 +79,7 @@ export interface Schedule {
   readonly slots: number;
 }
 
+const WAIT_SEED = 0x3a17_0000_0000;
 const ALL_NAMES = ["a", "b", "p/x", "p/y", "q"];
 
 export function makeSchedule(seed: number): Schedule {
@@ -96,10 +99,13 @@ export function makeSchedule(seed: number): Schedule {
   const isSolitary = machines * processes === 1;
   const founded = isSolitary ? random.chance(0.3) : nested || random.chance(0.9);
   const quiet = !founded && !isSolitary;
+  const onfail = random.chance(0.75) ? "continue" : "abort";
   const config: Config = {
     mode,
-    onfail: random.chance(0.75) ? "continue" : "abort",
+    onfail,
     min,
+    // Drawn apart, so that the other choices of a seed are what they were before there was this one.
+    wait: mode === "mirror" && onfail === "continue" && new Random(seed + WAIT_SEED).chance(0.2) ? "min" : "all",
     stores,
     nested,
     prefixes,
