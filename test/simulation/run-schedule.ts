@@ -454,8 +454,9 @@ class Simulation {
 
   async #repair(process: Process, step: Extract<Step, { readonly do: "repair" }>): Promise<void> {
     const wiped = step.refill ? this.#disks.filter((disk) => disk.isWiped && !disk.down) : [];
+    for (const disk of wiped) disk.mayBeFilled = true;
     await this.#attempt(() => process.pool.repair({ quick: step.quick, refill: wiped.map((disk) => disk.label) }));
-    for (const disk of wiped) if (disk.objects.has(IDENTITY_NAME)) disk.isWiped = false;
+    for (const disk of wiped) disk.noteFilled(IDENTITY_NAME);
   }
 
   /** Gives the error when it fails as it may. A failure that is no word of Holdfast's is a violation. */
@@ -1114,6 +1115,8 @@ class Simulation {
 
   /** A store that lost everything is not filled before somebody says so. Gives those that did. */
   async #refuseToFill(machine: Machine): Promise<readonly string[]> {
+    // A repair that was told to may have died after it gave a store its identity.
+    for (const disk of this.#disks) if (disk.mayBeFilled) disk.noteFilled(IDENTITY_NAME);
     const wiped = this.#disks.filter((disk) => disk.isWiped);
     if (wiped.length === 0) return [];
     const report = await this.#repairAlone(machine);

@@ -58,6 +58,8 @@ export class Disk {
   full = false;
   /** It lost everything, and nobody has said yet that it is to be filled again. */
   isWiped = false;
+  /** Since it was wiped, somebody said so. */
+  mayBeFilled = false;
   faults: Fault[] = [];
   readonly trouble = new Trouble();
   /** Changes of any kind that took effect. */
@@ -95,6 +97,12 @@ export class Disk {
     this.objects = new Map();
     this.forget();
     this.isWiped = true;
+    this.mayBeFilled = false;
+  }
+
+  /** It is a store of the pool again once it has its identity. */
+  noteFilled(identity: string): void {
+    if (this.objects.has(identity)) this.isWiped = false;
   }
 
   /** Whether it is unmounted now. */
