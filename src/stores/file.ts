@@ -29,6 +29,8 @@ import { resolveRange } from "../ranges.ts";
 import { systemRuntime } from "../runtime.ts";
 import type { Runtime } from "../runtime.ts";
 import { looksLikeUrl } from "../store-url.ts";
+import { GroupReader } from "./shared/group-reader.ts";
+import type { FileFacts, ReadFailure } from "./shared/group-reader.ts";
 import { GroupWriter } from "./shared/group-writer.ts";
 import type {
   Body,
@@ -80,6 +82,8 @@ const STAT_BATCH = 64;
 /** Objects of at most so many bytes are written in groups, when as many puts as `GROUP_FROM` are under way. */
 const GROUPED_BYTES = 64 * 1024;
 const GROUP_FROM = 4;
+/** Files are read in groups, when as many gets are under way, once a store has been asked for so many: a thread costs as much. */
+const GROUP_READS_AFTER = 128;
 /** Chunks of fewer bytes are copied together before they are written. */
 const SMALL_CHUNK_BYTES = 16 * 1024;
 
@@ -168,6 +172,11 @@ export class FileStore implements Store {
   #wasThere = false;
   #swept: Promise<void> | undefined;
   readonly #group = new GroupWriter();
+  readonly #reader = new GroupReader();
+  /** Files that were asked for or about, up to what matters. */
+  #asked = 0;
+  /** Gets that have not found their object yet. */
+  #opens = 0;
 
   /** `root` is taken relative to the working directory of now. */
   constructor(root: string, options: FileStoreOptions = {}) {
@@ -272,25 +281,69 @@ export class FileStore implements Store {
   }
 
   async get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    this.#opens++;
     try {
       const parts = this.#parts(name, options);
+      if (this.#readsInGroups(1) && this.#opens >= GROUP_FROM) {
+        const whole = await this.#getGrouped(name, parts, options);
+        if (whole !== undefined) return whole;
+      }
       const fd = await this.#openObject(parts);
       try {
         const stats = await fstat(fd);
         if (!stats.isFile()) throw notFound();
         const { start, end } = resolveRange(options.range, stats.size);
         throwIfAborted(options.signal);
-        return this.#reader(name, fd, stats, start, end, options.signal);
+        return this.#chunksOf(name, fd, stats, start, end, options.signal);
       } catch (error) {
         await close(fd);
         throw error;
       }
     } catch (error) {
       return this.#fail(error, "get", name);
+    } finally {
+      this.#opens--;
     }
   }
 
-  #reader(
+  /** Whether so much was asked for that a thread for it pays for itself. `files`: how many are asked for now. */
+  #readsInGroups(files: number): boolean {
+    this.#asked += files;
+    return HAS_PROC && this.#asked > GROUP_READS_AFTER && this.#reader.isFast();
+  }
+
+  /** A small object, read whole together with others; undefined for a large one, which nobody has read of yet. */
+  async #getGrouped(name: string, parts: readonly string[], options: GetOptions): Promise<GetResult | undefined> {
+    const root = await this.#rootToRead();
+    if (root === undefined) throw notFound();
+    const path = join(root, ...parts);
+    const file = await this.#reader.read(path);
+    if ("code" in file) throw await this.#notOpened(systemError(file), root, parts);
+    if (!isPlace(file.where, path)) throw linkError();
+    if (!file.isFile) throw notFound();
+    const { bytes, cutAt } = file;
+    if (bytes === undefined) return undefined;
+    if (cutAt !== undefined) throw cutError(cutAt);
+    const { start, end } = resolveRange(options.range, file.size);
+    throwIfAborted(options.signal);
+    let closed = false;
+    const chunks = async function* (this: FileStore): AsyncGenerator<Uint8Array> {
+      try {
+        this.#check(options);
+        if (closed) throw new HoldfastError("invalid", "the read was closed");
+        if (end > start) yield Buffer.from(bytes.buffer, start, end - start);
+        throwIfAborted(options.signal);
+      } catch (error) {
+        this.#fail(error, "get", name);
+      }
+    };
+    const shut = async (): Promise<void> => {
+      closed = true;
+    };
+    return { info: infoOf(name, file), body: chunks.call(this), close: shut };
+  }
+
+  #chunksOf(
     name: string,
     fd: number,
     stats: fs.Stats,
@@ -317,7 +370,7 @@ export class FileStore implements Store {
       const length = Math.min(CHUNK_BYTES, end - at);
       const buffer = Buffer.allocUnsafeSlow(length);
       const { bytesRead } = await read(fd, buffer, 0, length, at);
-      if (bytesRead === 0) throw new HoldfastError("corrupt", `the file was cut off at byte ${at} while it was read`);
+      if (bytesRead === 0) throw cutError(at);
       return buffer.subarray(0, bytesRead);
     };
     const chunks = async function* (this: FileStore): AsyncGenerator<Uint8Array> {
@@ -346,7 +399,7 @@ export class FileStore implements Store {
         await shut();
       }
     };
-    return { info: infoOf(name, stats), body: chunks.call(this), close: shut };
+    return { info: infoOf(name, factsOf(stats)), body: chunks.call(this), close: shut };
   }
 
   async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
@@ -364,7 +417,7 @@ export class FileStore implements Store {
       if (stats.isSymbolicLink()) throw linkError();
       if (!stats.isFile()) throw notFound();
       throwIfAborted(options.signal);
-      return infoOf(name, stats);
+      return infoOf(name, factsOf(stats));
     } catch (error) {
       return this.#fail(error, "stat", name);
     }
@@ -438,14 +491,23 @@ export class FileStore implements Store {
         names.push(frame.path + next.name);
         next = frame.entries[++frame.at];
       }
-      const infos = await Promise.all(names.map((name) => infoAt(root, name)));
-      for (const info of infos) {
+      const found = await this.#factsAt(names.map((name) => `${root}/${name}`));
+      for (const [place, name] of names.entries()) {
+        const facts = found[place];
         // Gone since its directory was read.
-        if (!info) continue;
+        if (!facts) continue;
         this.#check(options);
-        yield info;
+        yield infoOf(name, facts);
       }
     }
+  }
+
+  /** What stands at each of the paths; undefined where there is no file. */
+  async #factsAt(paths: readonly string[]): Promise<readonly (FileFacts | undefined)[]> {
+    if (!this.#readsInGroups(paths.length)) return Promise.all(paths.map(factsAt));
+    const found = await this.#reader.facts(paths);
+    if ("code" in found) throw systemError(found);
+    return found.facts;
   }
 
   /** Entries of a directory that may stand under the prefix, in the order of the full names. Empty when it is gone. */
@@ -534,6 +596,7 @@ export class FileStore implements Store {
     this.#closed = true;
     await Promise.allSettled(this.#writing);
     await this.#group.close();
+    await this.#reader.close();
     await Promise.allSettled([...this.#readers].map((shut) => shut()));
     const real = this.#real;
     if (real !== undefined) {
@@ -639,18 +702,22 @@ export class FileStore implements Store {
       const fd = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
       if (HAS_PROC) {
         const where = await placeOf(fd);
-        // Replaced or deleted since it was opened: still the object of this name.
-        if (where !== path && where !== `${path} (deleted)`) {
+        if (!isPlace(where, path)) {
           await close(fd);
           throw linkError();
         }
       }
       return fd;
     } catch (error) {
-      // Not even whether something is there is told of a place outside.
-      if (codeOf(error) === "ENOENT" && (await leadsThroughLink(root, parts.slice(0, -1)))) throw linkError(error);
-      throw await this.#notThere(error);
+      throw await this.#notOpened(error, root, parts);
     }
+  }
+
+  /** What the failure to open a file means. */
+  async #notOpened(error: unknown, root: string, parts: readonly string[]): Promise<HoldfastError> {
+    // Not even whether something is there is told of a place outside.
+    if (codeOf(error) === "ENOENT" && (await leadsThroughLink(root, parts.slice(0, -1)))) return linkError(error);
+    return this.#notThere(error);
   }
 
   /** Opens a directory below the root, or shares an open one. Rejects with the system's error when there is none. */
@@ -979,10 +1046,10 @@ async function leadsThroughLink(root: string, parts: readonly string[]): Promise
   return false;
 }
 
-async function infoAt(root: string, name: string): Promise<ObjectInfo | undefined> {
+async function factsAt(path: string): Promise<FileFacts | undefined> {
   try {
-    const stats = await lstat(`${root}/${name}`);
-    return stats.isFile() ? infoOf(name, stats) : undefined;
+    const stats = await lstat(path);
+    return stats.isFile() ? factsOf(stats) : undefined;
   } catch (error) {
     const code = codeOf(error);
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
@@ -990,8 +1057,27 @@ async function infoAt(root: string, name: string): Promise<ObjectInfo | undefine
   }
 }
 
-function infoOf(name: string, stats: fs.Stats): ObjectInfo {
-  return { name, size: stats.size, modifiedMs: stats.mtimeMs };
+function factsOf({ size, mtimeMs }: fs.Stats): FileFacts {
+  return { size, modifiedMs: mtimeMs };
+}
+
+function infoOf(name: string, { size, modifiedMs }: FileFacts): ObjectInfo {
+  return { name, size, modifiedMs };
+}
+
+/** Whether an open file is the one that was to be opened. */
+function isPlace(where: string, path: string): boolean {
+  // Replaced or deleted since it was opened: still the object of this name.
+  return where === path || where === `${path} (deleted)`;
+}
+
+function cutError(at: number): HoldfastError {
+  return new HoldfastError("corrupt", `the file was cut off at byte ${at} while it was read`);
+}
+
+/** An error that the system gave to another thread. */
+function systemError({ code, message }: ReadFailure): Error {
+  return Object.assign(new Error(message), { code });
 }
 
 function notFound(cause?: unknown): HoldfastError {

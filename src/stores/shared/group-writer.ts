@@ -1,11 +1,5 @@
-/**
- * Group commit of small files: many are written, flushed and renamed together, in a thread of their own.
- *
- * A small file costs half a dozen system calls of some microseconds each; handing each to the thread pool and back costs
- * several times that. Here the calls of a whole group are made in a row on a worker, which one store has to itself: a
- * file system that hangs holds up that store alone. While a group is being written the next one gathers.
- */
-import { Worker } from "node:worker_threads";
+/** Group commit of small files: many are written, flushed and renamed together, by a {@link GroupWorker}. */
+import { GroupWorker } from "./group-worker.ts";
 
 /** A small file to be written all at once. */
 export interface GroupedFile {
@@ -23,74 +17,24 @@ export interface GroupedFile {
 /** The system's error code, or undefined when the file is durably in place. After an error nothing of it is left. */
 export type GroupedResult = string | undefined;
 
-const MAX_FILES = 256;
-const MAX_BYTES = 8 * 1024 * 1024;
-
-interface Waiting {
-  readonly file: GroupedFile;
-  readonly resolve: (result: GroupedResult) => void;
-}
+/** The same as the worker says it: an empty code is none. */
+type Answer = string;
 
 export class GroupWriter {
-  readonly #waiting: Waiting[] = [];
-  #worker: Worker | undefined;
-  #underWay: readonly Waiting[] | undefined;
+  readonly #worker = new GroupWorker<GroupedFile, Answer>({
+    run: writeGroups,
+    bytesOf: (file) => file.bytes.byteLength,
+    lost: () => "EIO",
+  });
 
   /** Resolves when the file is durable under its name, or with why it is not. Never rejects. */
-  write(file: GroupedFile): Promise<GroupedResult> {
-    return new Promise((resolve) => {
-      this.#waiting.push({ file, resolve });
-      // What arrives in the same turn of the event loop goes in the same group.
-      if (this.#underWay === undefined) setImmediate(() => this.#start());
-    });
+  async write(file: GroupedFile): Promise<GroupedResult> {
+    return (await this.#worker.do(file)) || undefined;
   }
 
   /** Ends the worker. What is under way is answered first. */
-  async close(): Promise<void> {
-    await this.#worker?.terminate();
-    this.#worker = undefined;
-  }
-
-  #start(): void {
-    if (this.#underWay !== undefined || this.#waiting.length === 0) return;
-    let files = 0;
-    let bytes = 0;
-    for (const { file } of this.#waiting) {
-      if (files > 0 && (files >= MAX_FILES || bytes + file.bytes.byteLength > MAX_BYTES)) break;
-      files++;
-      bytes += file.bytes.byteLength;
-    }
-    const group = this.#waiting.splice(0, files);
-    this.#underWay = group;
-    const worker = (this.#worker ??= this.#open());
-    // The process must not end while a file is on its way.
-    worker.ref();
-    worker.postMessage(group.map(({ file }) => file));
-  }
-
-  #open(): Worker {
-    // From its own text, so that it works wherever this module was bundled to.
-    const worker = new Worker(`(${writeGroups.toString()})()`, { eval: true, stdout: false, stderr: false });
-    worker.on("message", (results: GroupedResult[]) => this.#finish(results));
-    worker.on("error", () => this.#lose(worker));
-    worker.on("exit", () => this.#lose(worker));
-    worker.unref();
-    return worker;
-  }
-
-  #finish(results: readonly GroupedResult[]): void {
-    const group = this.#underWay ?? [];
-    this.#underWay = undefined;
-    this.#worker?.unref();
-    group.forEach(({ resolve }, place) => resolve(results[place]));
-    this.#start();
-  }
-
-  /** The worker died: its group is answered with an error, and the next one gets a new worker. */
-  #lose(worker: Worker): void {
-    if (this.#worker !== worker) return;
-    this.#worker = undefined;
-    this.#finish((this.#underWay ?? []).map(() => "EIO"));
+  close(): Promise<void> {
+    return this.#worker.close();
   }
 }
 
@@ -159,6 +103,6 @@ function writeGroups(): void {
         if (code !== "EINVAL" && code !== "ENOTSUP") for (const place of places) results[place] = code;
       }
     }
-    parentPort?.postMessage(Array.from(files, (_, place) => results[place]));
+    parentPort?.postMessage(Array.from(files, (_, place): Answer => results[place] ?? ""));
   });
 }
