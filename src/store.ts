@@ -85,6 +85,13 @@ export interface OperationOptions {
   readonly onAlive?: (() => void) | undefined;
 }
 
+export interface HashResult {
+  readonly size: number;
+  readonly sha256: string;
+}
+
+export type HashOperation = (name: string, options?: OperationOptions) => Promise<HashResult>;
+
 export interface PutOptions extends OperationOptions {
   /** Reject with `conflict` when the object exists; needs `capabilities.conditionalPut`. Default false. */
   readonly ifAbsent?: boolean | undefined;
@@ -172,6 +179,11 @@ export interface Store {
    * upon. What cannot be removed stays for the next time. Absent where nothing is left, or nothing can be done about it.
    */
   sweep?(options?: OperationOptions): Promise<void>;
+  /**
+   * What `get` would give, read for this call, as its size and SHA-256 (lower-case hexadecimal). Only where a store has a
+   * faster way to it than handing out the bytes. Rejects as `get` and its body do.
+   */
+  readonly hash?: HashOperation | undefined;
   /** Ends connections. Resolves when nothing is left open. A second call does nothing. */
   close(): Promise<void>;
 }

@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -99,6 +100,67 @@ describe.runIf(process.platform === "linux")("a group of small reads", () => {
     expect(await outcome(third?.body)).toBe("aborted");
     await store.close();
     expect(await outcome(second?.body)).toBe("invalid");
+  });
+
+  it("hashes files of any size, step by step, and ends where the caller wants no more", async () => {
+    const bytes = Buffer.alloc(40 * 1024 * 1024 + 1, "some bytes");
+    const path = join(folder, "to-hash");
+    await Promise.all([writeFile(path, bytes), writeFile(join(folder, "nothing"), "")]);
+    const sha256 = (of: Uint8Array): string => createHash("sha256").update(of).digest("hex");
+    const reader = new GroupReader();
+    let steps = 0;
+    const onStep = (): void => {
+      steps++;
+    };
+    const [whole, empty, none, directory] = await Promise.all(
+      ["to-hash", "nothing", "no such file", "."].map((name) => reader.hash(join(folder, name), onStep)),
+    );
+    expect(whole).toMatchObject({ where: path, size: bytes.length, sha256: sha256(bytes) });
+    expect(steps).toBe(2);
+    expect(empty).toMatchObject({ size: 0, sha256: sha256(Buffer.alloc(0)) });
+    expect(none).toMatchObject({ code: "ENOENT" });
+    expect(directory).toMatchObject({ isFile: false });
+    const enough = new Error("enough");
+    const ended = reader.hash(path, () => {
+      throw enough;
+    });
+    await expect(ended).rejects.toBe(enough);
+    const open = await Promise.all(
+      (await readdir("/proc/self/fd")).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => "")),
+    );
+    expect(open).not.toContain(path);
+    await reader.close();
+  });
+
+  it("gives a store's digests of what it would hand out, and its errors", async () => {
+    const root = join(folder, "hashed");
+    await mkdir(root);
+    const names = Array.from({ length: 200 }, (_, i) => `n${i}`);
+    await Promise.all(names.map((name) => writeFile(join(root, name), name)));
+    const large = Buffer.alloc(20 * 1024 * 1024, "large");
+    await writeFile(join(root, "large"), large);
+    await symlink("n0", join(root, "link"));
+    const store = new FileStore(root);
+    const hash = async (name: string, signal?: AbortSignal): Promise<unknown> =>
+      store.hash?.(name, { signal }).catch(codeOf);
+    const expected = (bytes: Uint8Array): unknown => ({
+      size: bytes.length,
+      sha256: createHash("sha256").update(bytes).digest("hex"),
+    });
+    const odd = ["none", "link", "n0/below"];
+    for (let round = 0; round < 2; round++) {
+      // Alone at first, in the thread from then on.
+      expect(await Promise.all(odd.map((name) => hash(name)))).toEqual(["not-found", "denied", "not-found"]);
+      expect(await hash("large")).toEqual(expected(large));
+      const all = await Promise.all(names.map((name) => hash(name)));
+      expect(all).toEqual(names.map((name) => expected(Buffer.from(name))));
+    }
+    const controller = new AbortController();
+    const ended = hash("large", controller.signal);
+    controller.abort();
+    expect(await ended).toBe("aborted");
+    await store.close();
+    expect(await hash("large")).toBe("invalid");
   });
 
   it("is answered as lost when its thread ends, and the next one gets a new thread", async () => {

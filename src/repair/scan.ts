@@ -3,7 +3,8 @@ import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord } from "../ledger/record.ts";
-import type { NameState } from "../ledger/record.ts";
+import { isPut } from "../ledger/record.ts";
+import type { Content, NameState } from "../ledger/record.ts";
 import { mergeLists } from "../modes/merge-lists.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { compareNames, isReserved } from "../names.ts";
@@ -149,7 +150,7 @@ async function gather(
       if (listed !== undefined && info === undefined) return [member, { kind: "absent" }];
       // What has no record, or more than one, can only be told by its bytes.
       const quick = scope.quick && state?.records.length === 1 && currentRecord(state) !== undefined;
-      return [member, quick ? await glance(member, name, info, scope.signal) : await look(member, name, scope)];
+      return [member, quick ? await glance(member, name, info, scope.signal) : await look(member, name, state, scope)];
     }),
   );
   return new Map(facts);
@@ -176,9 +177,12 @@ async function glance(
 async function look(
   member: Member,
   name: string,
+  state: NameState | undefined,
   { signal, keep }: Pick<ScanScope, "signal" | "keep">,
 ): Promise<CopyFact> {
   try {
+    const content = keep === true ? undefined : await recordedContent(member, name, state, signal);
+    if (content !== undefined) return { kind: "content", content };
     const { info, body } = await member.store.get(name, { signal });
     const digest = new ContentDigest(info.size);
     const kept: Uint8Array[] | undefined = keep === true && info.size <= KEPT_BYTES ? [] : undefined;
@@ -191,6 +195,19 @@ async function look(
     throwIfAborted(signal);
     return failedLook(error);
   }
+}
+
+/** What a record says that a store's copy is, where the digest of all its bytes says the same. */
+async function recordedContent(
+  { store }: Member,
+  name: string,
+  state: NameState | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Content | undefined> {
+  const puts = state?.records.filter(isPut) ?? [];
+  if (store.hash === undefined || puts.length === 0) return undefined;
+  const { size, sha256 } = await store.hash(name, { signal });
+  return puts.find(({ content }) => content.size === size && content.sha256 === sha256)?.content;
 }
 
 function failedLook(error: unknown): CopyFact {

@@ -12,7 +12,7 @@
  * A folder that does not exist is an empty store, which the first put makes. One that was there and is gone is
  * `unavailable`: its disk was taken away, mostly, and what stands in its place must not be filled.
  */
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { isUtf8 } from "node:buffer";
 import * as fs from "node:fs";
 import { hostname } from "node:os";
@@ -38,6 +38,8 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  HashOperation,
+  HashResult,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -84,6 +86,8 @@ const GROUPED_BYTES = 64 * 1024;
 const GROUP_FROM = 4;
 /** Files are read in groups, when as many gets are under way, once a store has been asked for so many: a thread costs as much. */
 const GROUP_READS_AFTER = 128;
+/** An object of more bytes is worth a thread that hashes it. */
+const HASHED_HERE_BYTES = 8 * 1024 * 1024;
 /** Chunks of fewer bytes are copied together before they are written. */
 const SMALL_CHUNK_BYTES = 16 * 1024;
 
@@ -173,6 +177,8 @@ export class FileStore implements Store {
   #swept: Promise<void> | undefined;
   readonly #group = new GroupWriter();
   readonly #reader = new GroupReader();
+  /** Without `/proc` nothing is read in another thread. */
+  readonly hash: HashOperation | undefined = HAS_PROC ? (name, options = {}) => this.#hash(name, options) : undefined;
   /** Files that were asked for or about, up to what matters. */
   #asked = 0;
   /** Gets that have not found their object yet. */
@@ -312,18 +318,55 @@ export class FileStore implements Store {
     return HAS_PROC && this.#asked > GROUP_READS_AFTER && this.#reader.isFast();
   }
 
+  async #hash(name: string, options: OperationOptions): Promise<HashResult> {
+    if (!this.#readsInGroups(1)) {
+      const { info, body, close } = await this.get(name, options);
+      if (info.size <= HASHED_HERE_BYTES) {
+        const digest = createHash("sha256");
+        for await (const chunk of body) digest.update(chunk);
+        return { size: info.size, sha256: digest.digest("hex") };
+      }
+      await close();
+    }
+    try {
+      const parts = this.#parts(name, options);
+      const root = await this.#rootToRead();
+      if (root === undefined) throw notFound();
+      const path = join(root, ...parts);
+      const file = await this.#reader.hash(path, () => {
+        this.#check(options);
+        options.onAlive?.();
+      });
+      const found = await this.#isFound(file, path, root, parts);
+      throwIfAborted(options.signal);
+      return { size: found.size, sha256: found.sha256 };
+    } catch (error) {
+      return this.#fail(error, "get", name);
+    }
+  }
+
+  /** What the thread found at a path, where that is an object. */
+  async #isFound<T extends { readonly where: string; readonly isFile: boolean; readonly cutAt: number | undefined }>(
+    file: T | ReadFailure,
+    path: string,
+    root: string,
+    parts: readonly string[],
+  ): Promise<T> {
+    if ("code" in file) throw await this.#notOpened(systemError(file), root, parts);
+    if (!isPlace(file.where, path)) throw linkError();
+    if (!file.isFile) throw notFound();
+    if (file.cutAt !== undefined) throw cutError(file.cutAt);
+    return file;
+  }
+
   /** A small object, read whole together with others; undefined for a large one, which nobody has read of yet. */
   async #getGrouped(name: string, parts: readonly string[], options: GetOptions): Promise<GetResult | undefined> {
     const root = await this.#rootToRead();
     if (root === undefined) throw notFound();
     const path = join(root, ...parts);
-    const file = await this.#reader.read(path);
-    if ("code" in file) throw await this.#notOpened(systemError(file), root, parts);
-    if (!isPlace(file.where, path)) throw linkError();
-    if (!file.isFile) throw notFound();
-    const { bytes, cutAt } = file;
+    const file = await this.#isFound(await this.#reader.read(path), path, root, parts);
+    const { bytes } = file;
     if (bytes === undefined) return undefined;
-    if (cutAt !== undefined) throw cutError(cutAt);
     const { start, end } = resolveRange(options.range, file.size);
     throwIfAborted(options.signal);
     let closed = false;

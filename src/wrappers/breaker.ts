@@ -15,6 +15,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  HashOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -81,6 +82,10 @@ class BreakerStore extends ForwardingStore {
       first = false;
       return this.#watched("list", undefined, options, next);
     });
+  }
+
+  protected override hashing(inner: HashOperation): HashOperation {
+    return (name, options = {}) => this.#watched("get", name, options, () => inner(name, options));
   }
 
   override delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {

@@ -17,6 +17,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  HashOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -158,6 +159,18 @@ class DeadlineStore extends ForwardingStore {
     } finally {
       linked.release();
     }
+  }
+
+  protected override hashing(inner: HashOperation): HashOperation {
+    return (name, options = {}) =>
+      this.#within("get", name, options.signal, undefined, (signal, watch) => {
+        watch.start(this.#callMs);
+        const onAlive = (): void => {
+          watch.renew(this.#callMs);
+          options.onAlive?.();
+        };
+        return inner(name, { ...options, signal, onAlive });
+      });
   }
 
   override delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {

@@ -5,6 +5,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  HashOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -14,9 +15,18 @@ import type {
 
 export class ForwardingStore implements Store {
   protected readonly inner: Store;
+  /** Where the store below has it and {@link hashing} says what becomes of it. */
+  readonly hash?: HashOperation;
 
   constructor(inner: Store) {
     this.inner = inner;
+    const through = inner.hash === undefined ? undefined : this.hashing(inner.hash.bind(inner));
+    if (through !== undefined) this.hash = through;
+  }
+
+  /** What `hash` is here. Default: nothing, since it would go past a wrapper that does something to the bytes of a get. */
+  protected hashing(_inner: HashOperation): HashOperation | undefined {
+    return undefined;
   }
 
   get label(): string {

@@ -11,6 +11,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  HashOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -96,6 +97,10 @@ class LimitStore extends ForwardingStore {
 
   override list(prefix: string, options: OperationOptions = {}): AsyncIterable<ObjectInfo> {
     return pulling(this.inner.list(prefix, options), (next) => this.#others.run(options.signal, next));
+  }
+
+  protected override hashing(inner: HashOperation): HashOperation {
+    return (name, options = {}) => this.#others.run(options.signal, () => inner(name, options));
   }
 
   override delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {

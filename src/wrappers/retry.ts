@@ -18,6 +18,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  HashOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -170,6 +171,10 @@ class RetryStore extends ForwardingStore {
         await this.#pause(failure, attempt++, "list", undefined, options);
       }
     }
+  }
+
+  protected override hashing(inner: HashOperation): HashOperation {
+    return (name, options = {}) => this.#again("get", name, options, () => inner(name, options));
   }
 
   override async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {

@@ -4,8 +4,15 @@ import { GroupWorker } from "./group-worker.ts";
 /** Files of more bytes are not read in groups. */
 export const GROUPED_READ_BYTES = 64 * 1024;
 
-/** A file to be read whole, or files of which only what they are is asked. */
-export type ReadItem = { readonly path: string } | { readonly paths: readonly string[] };
+/** How much of a file is hashed before others have their turn, in bytes. */
+const STEP_BYTES = 16 * 1024 * 1024;
+
+/** A file to be read whole; files of which only what they are is asked; a step in hashing one, or the end of that. */
+export type ReadItem =
+  | { readonly path: string }
+  | { readonly paths: readonly string[] }
+  | { readonly hashing: number; readonly of: string; readonly most: number }
+  | { readonly dropped: number };
 
 /** What a file is. */
 export interface FileFacts {
@@ -19,16 +26,29 @@ export interface ReadFailure {
   readonly message: string;
 }
 
-/** What became of a read: the file, where it really is, and its bytes. */
+/** A file that was opened. */
+interface OpenedFile extends FileFacts {
+  /** Where it is, by the system. */
+  readonly where: string;
+  readonly isFile: boolean;
+  /** Where it ended before its size. */
+  readonly cutAt: number | undefined;
+}
+
+/** What became of a read. */
 export type WholeFile =
-  | (FileFacts & {
-      /** Where the file that was opened is, by the system. */
-      readonly where: string;
-      readonly isFile: boolean;
-      /** All of them; undefined for what is no plain file or larger than {@link GROUPED_READ_BYTES}. */
+  | (OpenedFile & {
+      /** Undefined for what is no plain file or larger than {@link GROUPED_READ_BYTES}. */
       readonly bytes: Uint8Array<ArrayBuffer> | undefined;
-      /** The file ended before its size. */
-      readonly cutAt: number | undefined;
+    })
+  | ReadFailure;
+
+/** What became of hashing a file, or of a step in it. */
+export type HashedFile =
+  | (OpenedFile & {
+      /** SHA-256, lower-case hexadecimal; empty for what is no plain file or was cut off, and until the last step. */
+      readonly sha256: string;
+      readonly isDone: boolean;
     })
   | ReadFailure;
 
@@ -40,8 +60,10 @@ const SLOW_US = 2000;
 /** So many calls go to the thread pool before the worker is tried again. */
 const PAUSE = 1000;
 
+type Result = WholeFile | Facts | HashedFile;
+
 interface Answer {
-  readonly result: WholeFile | Facts;
+  readonly result: Result;
   /** How long the file system took for each file of this item's group, in microseconds. */
   readonly tookUs: number;
 }
@@ -51,10 +73,11 @@ const lost = { result: { code: "EIO", message: "EIO: the thread that read died" 
 export class GroupReader {
   readonly #worker = new GroupWorker<ReadItem, Answer>({
     run: readGroups,
-    bytesOf: (item) => ("path" in item ? GROUPED_READ_BYTES : 0),
+    bytesOf: (item) => ("path" in item || "of" in item ? GROUPED_READ_BYTES : 0),
     lost: () => lost,
   });
   #pause = 0;
+  #hashed = 0;
 
   /** Whether the file system answers fast enough for its calls to be made one after the other. To be asked before each. */
   isFast(): boolean {
@@ -66,7 +89,23 @@ export class GroupReader {
   /** Reads a file whole, if it is small. Never rejects. */
   async read(path: string): Promise<WholeFile> {
     const result = await this.#do({ path });
-    return "facts" in result ? lost.result : result;
+    return "facts" in result || "isDone" in result ? lost.result : result;
+  }
+
+  /** Reads a file of any size for its digest. Never rejects, but with what `onStep` throws, which is called between steps. */
+  async hash(path: string, onStep: () => void): Promise<HashedFile> {
+    const hashing = ++this.#hashed;
+    for (;;) {
+      const result = await this.#do({ hashing, of: path, most: STEP_BYTES });
+      if ("facts" in result || "bytes" in result) return lost.result;
+      if ("code" in result || result.isDone) return result;
+      try {
+        onStep();
+      } catch (error) {
+        await this.#do({ dropped: hashing });
+        throw error;
+      }
+    }
   }
 
   /** What stands at each of the paths; links are not followed. Never rejects. */
@@ -80,7 +119,7 @@ export class GroupReader {
     return this.#worker.close();
   }
 
-  async #do(item: ReadItem): Promise<WholeFile | Facts> {
+  async #do(item: ReadItem): Promise<Result> {
     const { result, tookUs } = await this.#worker.do(item);
     if (tookUs > SLOW_US) this.#pause = PAUSE;
     return result;
@@ -90,6 +129,7 @@ export class GroupReader {
 /** What the worker runs. It stands alone: nothing of this module reaches it. */
 function readGroups(): void {
   const fs = process.getBuiltinModule("node:fs");
+  const { createHash } = process.getBuiltinModule("node:crypto");
   const { parentPort } = process.getBuiltinModule("node:worker_threads");
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
   const most = 64 * 1024;
@@ -106,20 +146,56 @@ function readGroups(): void {
     }
     return { bytes, cutAt: undefined };
   };
+  // A pipe of that name would keep an open without O_NONBLOCK waiting for its writer.
+  const open = (path: string): number => fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const opened = (fd: number): Omit<OpenedFile, "cutAt"> => {
+    const where = fs.readlinkSync(`/proc/self/fd/${fd}`);
+    const stats = fs.fstatSync(fd);
+    return { where, isFile: stats.isFile(), size: stats.size, modifiedMs: stats.mtimeMs };
+  };
   const read = (path: string): WholeFile => {
     let fd: number | undefined;
     try {
-      // A pipe of that name would keep an open without O_NONBLOCK waiting for its writer.
-      fd = fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-      const where = fs.readlinkSync(`/proc/self/fd/${fd}`);
-      const stats = fs.fstatSync(fd);
-      const isFile = stats.isFile();
-      const content = isFile && stats.size <= most ? bytesOf(fd, stats.size) : { bytes: undefined, cutAt: undefined };
-      return { where, isFile, size: stats.size, modifiedMs: stats.mtimeMs, ...content };
+      fd = open(path);
+      const file = opened(fd);
+      const isRead = file.isFile && file.size <= most;
+      return { ...file, ...(isRead ? bytesOf(fd, file.size) : { bytes: undefined, cutAt: undefined }) };
     } catch (error) {
       return failure(error);
     } finally {
       if (fd !== undefined) fs.closeSync(fd);
+    }
+  };
+  // Always the same bytes: they stay in the processor's cache.
+  const buffer = new Uint8Array(256 * 1024);
+  const begun = new Map<number, { fd: number; at: number; digest: ReturnType<typeof createHash> }>();
+  const drop = (id: number): void => {
+    const hashing = begun.get(id);
+    begun.delete(id);
+    if (hashing !== undefined) fs.closeSync(hashing.fd);
+  };
+  const hash = (id: number, path: string, step: number): HashedFile => {
+    try {
+      const hashing = begun.get(id) ?? { fd: open(path), at: 0, digest: createHash("sha256") };
+      begun.set(id, hashing);
+      const file = opened(hashing.fd);
+      const end = file.isFile ? Math.min(file.size, hashing.at + step) : 0;
+      let cutAt: number | undefined;
+      while (hashing.at < end && cutAt === undefined) {
+        const length = fs.readSync(hashing.fd, buffer, 0, Math.min(buffer.length, end - hashing.at), hashing.at);
+        if (length === 0) cutAt = hashing.at;
+        hashing.digest.update(buffer.subarray(0, length));
+        hashing.at += length;
+      }
+      if (file.isFile && cutAt === undefined && hashing.at < file.size) {
+        return { ...file, cutAt, sha256: "", isDone: false };
+      }
+      const sha256 = file.isFile && cutAt === undefined ? hashing.digest.digest("hex") : "";
+      drop(id);
+      return { ...file, cutAt, sha256, isDone: true };
+    } catch (error) {
+      drop(id);
+      return failure(error);
     }
   };
   const facts = (paths: readonly string[]): Facts => {
@@ -138,8 +214,20 @@ function readGroups(): void {
   };
   parentPort?.on("message", (items: readonly ReadItem[]) => {
     const started = process.hrtime.bigint();
-    const results = items.map((item) => ("path" in item ? read(item.path) : facts(item.paths)));
-    const files = items.reduce((sum, item) => sum + ("path" in item ? 1 : item.paths.length), 0);
+    let files = 0;
+    const results = items.map((item): Result => {
+      files += "paths" in item ? item.paths.length : 1;
+      if ("path" in item) return read(item.path);
+      if ("paths" in item) return facts(item.paths);
+      if ("of" in item) {
+        const result = hash(item.hashing, item.of, item.most);
+        // A step of a large file is no answer of the disk's to one question.
+        if ("size" in result) files += Math.floor(Math.min(result.size, item.most) / most);
+        return result;
+      }
+      drop(item.dropped);
+      return { facts: [] };
+    });
     const tookUs = Number(process.hrtime.bigint() - started) / 1000 / Math.max(1, files);
     const buffers = results.flatMap((result) => ("bytes" in result && result.bytes ? [result.bytes.buffer] : []));
     parentPort.postMessage(
