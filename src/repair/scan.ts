@@ -20,7 +20,7 @@ export interface ScanScope {
   /** Compare sizes and the stores' own digests instead of reading. */
   readonly quick: boolean;
   readonly signal?: AbortSignal | undefined;
-  /** Keep the bytes of a small good copy for the copies that are to be made of it. Default false. */
+  /** Keep the bytes of a small copy, where one is missing, for the copies that are to be made of it. Default false. */
   readonly keep?: boolean | undefined;
 }
 
@@ -143,6 +143,9 @@ async function gather(
   scope: Pick<ScanScope, "quick" | "signal" | "keep">,
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<ReadonlyMap<Member, CopyFact>> {
+  const present = core.ledger.members.filter((member) => listed === undefined || listed.get(member) !== undefined);
+  // One that is read for its bytes will do.
+  const kept = scope.keep === true && present.length < core.ledger.members.length ? present[0] : undefined;
   const facts = await Promise.all(
     core.ledger.members.map(async (member): Promise<readonly [Member, CopyFact]> => {
       if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
@@ -150,7 +153,12 @@ async function gather(
       if (listed !== undefined && info === undefined) return [member, { kind: "absent" }];
       // What has no record, or more than one, can only be told by its bytes.
       const quick = scope.quick && state?.records.length === 1 && currentRecord(state) !== undefined;
-      return [member, quick ? await glance(member, name, info, scope.signal) : await look(member, name, state, scope)];
+      return [
+        member,
+        quick
+          ? await glance(member, name, info, scope.signal)
+          : await look(member, name, state, scope.signal, kept === member),
+      ];
     }),
   );
   return new Map(facts);
@@ -178,14 +186,15 @@ async function look(
   member: Member,
   name: string,
   state: NameState | undefined,
-  { signal, keep }: Pick<ScanScope, "signal" | "keep">,
+  signal: AbortSignal | undefined,
+  keep: boolean,
 ): Promise<CopyFact> {
   try {
-    const content = keep === true ? undefined : await recordedContent(member, name, state, signal);
+    const content = keep ? undefined : await recordedContent(member, name, state, signal);
     if (content !== undefined) return { kind: "content", content };
     const { info, body } = await member.store.get(name, { signal });
     const digest = new ContentDigest(info.size);
-    const kept: Uint8Array[] | undefined = keep === true && info.size <= KEPT_BYTES ? [] : undefined;
+    const kept: Uint8Array[] | undefined = keep && info.size <= KEPT_BYTES ? [] : undefined;
     for await (const chunk of body) {
       digest.update(chunk);
       kept?.push(chunk);

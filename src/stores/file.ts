@@ -320,13 +320,13 @@ export class FileStore implements Store {
 
   async #hash(name: string, options: OperationOptions): Promise<HashResult> {
     if (!this.#readsInGroups(1)) {
-      const { info, body, close } = await this.get(name, options);
-      if (info.size <= HASHED_HERE_BYTES) {
+      const found = await this.get(name, options);
+      if (found.info.size <= HASHED_HERE_BYTES) {
         const digest = createHash("sha256");
-        for await (const chunk of body) digest.update(chunk);
-        return { size: info.size, sha256: digest.digest("hex") };
+        for await (const chunk of found.body) digest.update(chunk);
+        return { size: found.info.size, sha256: digest.digest("hex") };
       }
-      await close();
+      await found.close();
     }
     try {
       const parts = this.#parts(name, options);
