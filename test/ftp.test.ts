@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readdir, writeFile } from "node:fs/promises";
 import net from "node:net";
 import path from "node:path";
+import { Readable } from "node:stream";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { collect, toBody } from "../src/body.ts";
@@ -183,13 +184,27 @@ describe.runIf(proftpd.running)("ftp, faults", onServer, () => {
   });
 });
 
-describe("ftp, listings of a hostile server", () => {
-  /** A server that knows just enough to log in and to give this listing. */
-  async function listing(text: string, mlsd: boolean): Promise<string[]> {
-    const data = net.createServer((socket) => socket.end(text));
+describe("ftp, a hostile server", () => {
+  interface Lies {
+    readonly mlsd: boolean;
+    /** What comes on a data connection. */
+    readonly data: string | Iterable<Buffer>;
+    /** What the server says of a file. */
+    readonly facts?: string;
+  }
+
+  /** A server that knows just enough to log in, to give a listing and to send a file. */
+  async function against<T>({ mlsd, data: text, facts = "" }: Lies, work: (store: Store) => Promise<T>): Promise<T> {
+    const sockets = new Set<net.Socket>();
+    const data = net.createServer((socket) => {
+      sockets.add(socket.on("error", () => undefined));
+      Readable.from(typeof text === "string" ? [Buffer.from(text)] : text)
+        .on("error", () => undefined)
+        .pipe(socket);
+    });
     let dataPort = 0;
     const control = net.createServer((socket) => {
-      socket.on("error", () => undefined);
+      sockets.add(socket.on("error", () => undefined));
       socket.write("220 hello\r\n");
       socket.on("data", (chunk) => {
         for (const line of chunk.toString().split("\r\n")) {
@@ -203,6 +218,8 @@ describe("ftp, listings of a hostile server", () => {
             EPSV: `229 here (|||${dataPort}|)`,
             MLSD: "150 here\r\n226 done",
             LIST: "150 here\r\n226 done",
+            MLST: `250-Listing\r\n ${facts} x\r\n250 End`,
+            RETR: "150 here\r\n226 done",
           };
           if (command !== undefined && command !== "") socket.write(`${answers[command] ?? "200 ok"}\r\n`);
         }
@@ -216,15 +233,21 @@ describe("ftp, listings of a hostile server", () => {
     const port = (control.address() as net.AddressInfo).port;
     const store = await openStore(`ftp://127.0.0.1:${port}/`, { env });
     try {
-      const names: string[] = [];
-      for await (const { name } of store.list("")) names.push(name);
-      return names;
+      return await work(store);
     } finally {
       await store.close();
+      for (const socket of sockets) socket.destroy();
       control.close();
       data.close();
     }
   }
+
+  const listing = (data: Lies["data"], mlsd: boolean): Promise<string[]> =>
+    against({ mlsd, data }, async (store) => {
+      const names: string[] = [];
+      for await (const { name } of store.list("")) names.push(name);
+      return names;
+    });
 
   it("names are read exactly, of MLSD and of LIST", async () => {
     const facts = "type=file;size=1;modify=20200101000000; ";
@@ -248,5 +271,26 @@ describe("ftp, listings of a hostile server", () => {
     await expect(listing("type=file;size=1; a\r\ngarbage\r\n", true)).rejects.toMatchObject({ code: "corrupt" });
     await expect(listing("type=file;size=many; a\r\n", true)).rejects.toMatchObject({ code: "corrupt" });
     await expect(listing("01-01-20  10:00AM       5 a.txt\r\n", false)).rejects.toMatchObject({ code: "incomplete" });
+  });
+
+  it("a listing without end is given up, in bounded memory", async () => {
+    const before = process.memoryUsage().rss;
+    function* endless(): Generator<Buffer> {
+      for (let n = 0; ; n += 1000) {
+        yield Buffer.from(Array.from({ length: 1000 }, (_, i) => `type=file;size=1; name-${n + i}\r\n`).join(""));
+      }
+    }
+    await expect(listing(endless(), true)).rejects.toMatchObject({ code: "incomplete", retryable: false });
+    expect(process.memoryUsage().rss - before).toBeLessThan(400 * 1024 * 1024);
+  });
+
+  it.each([
+    ["shorter", 99],
+    ["longer", 101],
+  ])("a file that is %s than it is said to be is no object", async (_, bytes) => {
+    const read = against({ mlsd: true, data: "x".repeat(bytes), facts: "type=file;size=100;" }, async (store) =>
+      collect((await store.get("x")).body),
+    );
+    await expect(read).rejects.toMatchObject({ code: "corrupt", operation: "get" });
   });
 });

@@ -29,7 +29,8 @@ const TIMEOUT_MS = 60_000;
 const DEFAULT_CONNECTIONS = 6;
 /** A connection that was unused for longer is closed rather than used: many servers drop it without a word. */
 const KEEP_MS = 45_000;
-const MAX_LISTING_BYTES = 512 * 1024 * 1024;
+/** A folder's listing comes in one piece and is held in memory: of about a million objects it is as long as this. */
+const MAX_LISTING_BYTES = 128 * 1024 * 1024;
 /** Bytes that a download may be ahead of its reader. */
 const READ_AHEAD_BYTES = 1024 * 1024;
 /** Larger objects are compared by size alone: a server may need minutes for their digest, in silence. */
@@ -442,6 +443,15 @@ class FtpTree implements Tree {
     if (error instanceof FTPError) return ftpError(error, this.#server);
     if (error instanceof Error && error.message.startsWith("Timeout")) {
       return new HoldfastError("timeout", `${this.#server} was silent for ${TIMEOUT_MS} ms`, { cause: error });
+    }
+    if (error instanceof Error && error.message.startsWith("StringWriter: Maximum bytes exceeded")) {
+      return new HoldfastError(
+        "incomplete",
+        `${this.#server} lists more than ${MAX_LISTING_BYTES} bytes of one folder`,
+        {
+          cause: error,
+        },
+      );
     }
     return conversationError(error, this.#server, signal);
   }
