@@ -106,7 +106,7 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
   );
 }
 
-const entry = (filename: string): FileEntry => ({ filename, longname: filename, attrs: attributes(1) as never });
+const entry = (filename: string): FileEntry => ({ filename, longname: filename, attrs: attributes(1) });
 const read = async (store: Store): Promise<Buffer> => Buffer.from(await collect((await store.get("x")).body));
 const listed = (...filenames: string[]): Lies => ({
   readdir: (sftp, request, round) =>
