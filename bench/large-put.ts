@@ -40,7 +40,11 @@ function rclonePlace(home: string, crypt: boolean): Place {
   return { url: crypt ? "rclone://secret:x" : `rclone://here:${join(home, "store")}`, env: { RCLONE_CONFIG: config } };
 }
 
-const inMemory = (mebibytes: number): Record<string, string> => ({ BYTES: String((mebibytes + 2048) * MIB) });
+/** In memory 10 GiB would take 16. */
+const onDisk = (mebibytes: number): Record<string, string> => ({
+  OBJECTSTORE: "bluestore",
+  BYTES: String(2 * (mebibytes + 2048) * MIB),
+});
 
 const kinds: Readonly<Record<string, Kind>> = {
   file: { place: (home) => ({ url: `file://${folder(home)}`, env: {} }), version: "a folder" },
@@ -51,7 +55,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   "ftp-vsftpd": { server: "vsftpd" },
   "webdav-apache": { server: "apache-dav" },
   "webdav-nginx": { server: "nginx-dav" },
-  "s3-ceph": { server: "ceph-rgw", env: inMemory },
+  "s3-ceph": { server: "ceph-rgw", env: onDisk },
   "s3-swift": { server: "swift", scheme: "s3" },
   azure: { server: "azurite" },
   swift: { server: "swift" },

@@ -1,8 +1,9 @@
 #!/bin/bash
 # Needs: apt-get install --no-install-recommends ceph-mon ceph-osd radosgw ceph-common   (ceph-mgr not needed)
-# One mon, one memstore osd, one radosgw: a real S3 server. Nothing survives stop; a crash
-# is one of the gateway alone, which start starts again. Access test, secret testtest; bucket "test-bucket".
-. "$(dirname "$0")/_lib.sh"; PORT=${PORT:-18000}; MP1=${MP1:-16789}; MP2=${MP2:-13300}; BYTES=${BYTES:-4294967296}
+# One mon, one osd, one radosgw: a real S3 server. Nothing survives stop; a crash is one of the gateway alone, which
+# start starts again. Access test, secret testtest; bucket "test-bucket". OBJECTSTORE=memstore (the default) keeps all of
+# BYTES in memory, and takes more than half as much again for it; bluestore keeps it in a file.
+. "$(dirname "$0")/_lib.sh"; PORT=${PORT:-18000}; MP1=${MP1:-16789}; MP2=${MP2:-13300}; BYTES=${BYTES:-4294967296}; OBJECTSTORE=${OBJECTSTORE:-memstore}
 C="-c $S/ceph.conf"
 gateway() { PIDFILE=$S/pid; bg radosgw -f $C -n client.rgw; wait_port $PORT 60; }
 crash() { signal_all KILL "$S/pid"; dead; rm -f "$S/pid"; }
@@ -27,8 +28,10 @@ osd pool default pg autoscale mode = off
 mon allow pool size one = true
 mon max pg per osd = 1000
 osd crush chooseleaf type = 0
-osd objectstore = memstore
+osd objectstore = $OBJECTSTORE
 memstore device bytes = $BYTES
+bluestore block size = $BYTES
+osd memory target = 1073741824
 mon data = $S/mon
 osd data = $S/osd
 mon data avail crit = 1
