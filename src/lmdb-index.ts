@@ -6,7 +6,7 @@
  * and read again from the stores.
  */
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { Database, RootDatabase } from "lmdb";
@@ -27,6 +27,10 @@ const INDEX_FORM = "1";
 const PAGE_BYTES = 4096;
 const MAGIC_OFFSET = 24;
 const MAGIC = 0xbeefc0de;
+/** Entries that are read at a time. Between them no cursor is held, so that the file may be opened anew. */
+const ENTRIES_AT_ONCE = 500;
+/** After so many names of one walk the file is opened anew: pages that were read stay in memory as long as it is open. */
+const NAMES_BETWEEN_OPENINGS = 20_000;
 const NO_TABLE: ReadonlyMap<string, number> = new Map();
 const damaged = (why: string): HoldfastError => new HoldfastError("corrupt", `the local index is damaged: ${why}`);
 
@@ -40,7 +44,7 @@ export function openLmdbIndex(folder: string): LedgerIndex {
     const form = first.facts.get("index:form");
     const openedIn = first.facts.get("index:boot");
     if (form === undefined || (form === INDEX_FORM && (openedIn === boot || openedIn === ""))) {
-      return start(first, boot);
+      return start(path, first, boot);
     }
     void first.root.close();
   }
@@ -48,7 +52,7 @@ export function openLmdbIndex(folder: string): LedgerIndex {
   rmSync(`${path}-lock`, { force: true });
   const fresh = tryOpen(path);
   if (fresh === undefined) throw new HoldfastError("unavailable", "the local index cannot be opened");
-  return start(fresh, boot);
+  return start(path, fresh, boot);
 }
 
 /** LMDB maps what it opens into memory and ends the process over a file that is not its own: so that is looked at first. */
@@ -104,12 +108,18 @@ function tryOpen(path: string): Tables | undefined {
   }
 }
 
-function start(tables: Tables, boot: string): LedgerIndex {
+function start(path: string, tables: Tables, boot: string): LedgerIndex {
   tables.root.transactionSync(() => {
     tables.facts.putSync("index:form", INDEX_FORM);
     tables.facts.putSync("index:boot", boot);
   });
-  return new LmdbIndex(tables);
+  return new LmdbIndex(path, tables);
+}
+
+/** Which file stands at a path: another process may have thrown one away and begun another. */
+function fileAt(path: string): string {
+  const { dev, ino } = statSync(path, { bigint: true });
+  return `${dev}:${ino}`;
 }
 
 function bootId(): string {
@@ -121,10 +131,14 @@ function bootId(): string {
 }
 
 class LmdbIndex implements LedgerIndex {
-  readonly #tables: Tables;
+  readonly #path: string;
+  readonly #file: string;
+  #tables: Tables;
   #closed = false;
 
-  constructor(tables: Tables) {
+  constructor(path: string, tables: Tables) {
+    this.#path = path;
+    this.#file = fileAt(path);
     this.#tables = tables;
   }
 
@@ -162,8 +176,12 @@ class LmdbIndex implements LedgerIndex {
   *iterate(prefix: string, after?: string): Generator<readonly [string, NameState]> {
     const from = after === undefined || compareNames(after, prefix) < 0 ? prefix : after;
     const bytes = Buffer.from(prefix);
-    for (const { key, value } of this.#tables.names.getRange({ start: Buffer.from(from), snapshot: false })) {
+    let walked = 0;
+    for (const { key, value } of inBatches<Buffer, string>(Buffer.from(from), (start) =>
+      this.#tables.names.getRange(start),
+    )) {
       if (!startsWith(key, bytes)) return;
+      if (++walked % NAMES_BETWEEN_OPENINGS === 0) this.#openAnew();
       const name = key.toString();
       if (name === after) continue;
       const state = unpack(value);
@@ -171,9 +189,21 @@ class LmdbIndex implements LedgerIndex {
     }
   }
 
+  /** Lets go of the pages that were read. Needs that nobody holds a cursor. */
+  #openAnew(): void {
+    // What another process threw away is read to its end.
+    if (this.#closed || fileAt(this.#path) !== this.#file) return;
+    void this.#tables.root.close();
+    const tables = tryOpen(this.#path);
+    if (tables === undefined || fileAt(this.#path) !== this.#file) {
+      throw new HoldfastError("unavailable", "the local index was replaced while it was read");
+    }
+    this.#tables = tables;
+  }
+
   *unsettled(prefix: string): Generator<readonly [string, NameState]> {
     const bytes = Buffer.from(prefix);
-    for (const key of this.#tables.unsettled.getKeys({ start: bytes, snapshot: false })) {
+    for (const { key } of inBatches<Buffer, string>(bytes, (start) => this.#tables.unsettled.getRange(start))) {
       if (!startsWith(key, bytes)) return;
       const state = unpack(this.#tables.names.get(key));
       if (state !== undefined) yield [key.toString(), state];
@@ -230,7 +260,7 @@ class LmdbIndex implements LedgerIndex {
 
   *facts(prefix: string): Generator<readonly [string, string]> {
     const start = `fact:${prefix}`;
-    for (const { key, value } of this.#tables.facts.getRange({ start, snapshot: false })) {
+    for (const { key, value } of inBatches(start, (range) => this.#tables.facts.getRange(range))) {
       if (!key.startsWith(start)) return;
       yield [key.slice("fact:".length), value];
     }
@@ -244,6 +274,22 @@ class LmdbIndex implements LedgerIndex {
 
   #count(key: string): number {
     return Number(this.#tables.facts.get(key) ?? "0");
+  }
+}
+
+/** Entries from `start` on, as they stand when their batch is read. Holds no cursor while the caller has the floor. */
+function* inBatches<K extends string | Buffer, V>(
+  start: K,
+  read: (range: { start: K; limit: number; snapshot: false }) => Iterable<{ key: K; value: V }>,
+): Generator<{ key: K; value: V }> {
+  let last: K | undefined;
+  for (;;) {
+    const batch = [...read({ start: last ?? start, limit: ENTRIES_AT_ONCE, snapshot: false })];
+    // It begins with the last one of the batch before, unless that is gone by now.
+    const isRepeated = last !== undefined && String(batch[0]?.key) === String(last);
+    yield* isRepeated ? batch.slice(1) : batch;
+    last = batch.at(-1)?.key;
+    if (last === undefined || batch.length < ENTRIES_AT_ONCE) return;
   }
 }
 

@@ -386,6 +386,93 @@ describe("the index", () => {
     await second.close();
   });
 
+  it(
+    "is walked by several at once while it changes, and gives each name that stays once",
+    { timeout: 60_000 },
+    async () => {
+      const index = fresh();
+      const record = (at: number, state: CopyMark["state"]): ObjectRecord => ({
+        name: `n${String(at).padStart(6, "0")}`,
+        version: `${hex(at + 1, 12)}0000-0000000000000001`,
+        base: "",
+        kind: "put",
+        content: { size: 1, sha256: "00".repeat(32), pieceBytes: 1, pieces: "" },
+        copies: { "1111111111111111": { state, rev: `${hex(at + 1, 12)}0000-0000000000000001` } },
+      });
+      const total = 45_000;
+      index.apply({
+        objects: Array.from({ length: total }, (_, at) => record(at, at % 20 === 0 ? "copy" : "holds")),
+        facts: Array.from({ length: 1500 }, (_, at) => [`f:${String(at).padStart(4, "0")}`, String(at)]),
+      });
+      const [outer, facts, unsettled] = [index.iterate(""), index.facts("f:"), index.unsettled("")].map((walk) =>
+        walk[Symbol.iterator](),
+      );
+      const seen: string[] = [];
+      const take = (walk: Iterator<readonly [string, unknown]> | undefined, count: number): void => {
+        for (let i = 0; i < count; i++) {
+          const next = walk?.next();
+          if (next?.done !== false) return;
+          seen.push(next.value[0]);
+        }
+      };
+      take(facts, 700);
+      take(unsettled, 700);
+      take(outer, 999);
+      // The walk stands at the end of a batch, with whose last name the next one begins: it goes, and another.
+      index.drop("n000998");
+      index.drop("n001000");
+      // A whole walk in between lets go of what the others read.
+      expect([...index.iterate("n04", "n043999")].length).toBe(1000);
+      expect([...index.iterate("")].length).toBe(total - 2);
+      take(outer, total);
+      take(facts, total);
+      take(unsettled, total);
+      const gone = new Set(["n000998", "n001000"]);
+      const names = Array.from({ length: total }, (_, at) => record(at, "none").name);
+      const wanted = [
+        ...names.filter((one) => !gone.has(one)),
+        ...names.filter((one, at) => at % 20 === 0 && !gone.has(one)),
+        ...Array.from({ length: 1500 }, (_, at) => `f:${String(at).padStart(4, "0")}`),
+      ];
+      // What was read before it went may have been given.
+      expect(seen.filter((one) => !gone.has(one)).sort()).toEqual(wanted.sort());
+      await index.close();
+    },
+  );
+
+  it("takes no more memory to be walked the larger it is", { timeout: 120_000 }, async () => {
+    const compiled = (await commandPath()).replace("/cli/main.js", "/lmdb-index.js");
+    const path = join(folder, "large");
+    const script = join(folder, "walker.mjs");
+    writeFileSync(
+      script,
+      `import { openLmdbIndex } from ${JSON.stringify(pathToFileURL(compiled).href)};
+       const [path, count, walks] = process.argv.slice(2);
+       const index = openLmdbIndex(path);
+       const content = { size: 1, sha256: "00".repeat(32), pieceBytes: 1, pieces: "" };
+       const objects = Array.from({ length: Number(count) }, (_, i) => {
+         const version = (i + 1).toString(16).padStart(12, "0") + "0000-0000000000000001";
+         return { name: "n" + String(i).padStart(7, "0") + "x".repeat(200), version, base: "", kind: "put", content,
+           copies: { "1111111111111111": { state: "holds", rev: version } } };
+       });
+       for (let at = 0; at < objects.length; at += 10_000) index.apply({ objects: objects.slice(at, at + 10_000) });
+       let walked = 0;
+       for (const _ of index.iterate("")) if (++walked === Number(walks)) break;
+       console.log(walked, process.resourceUsage().maxRSS / 1024);
+       await index.close();`,
+    );
+    const walk = async (count: number, walks: number): Promise<readonly number[]> => {
+      const { stdout } = await promisify(execFile)(process.execPath, [script, path, String(count), String(walks)]);
+      return stdout.trim().split(" ").map(Number);
+    };
+    await walk(150_000, 1);
+    const [, few = 0] = await walk(0, 15_000);
+    const [all, whole = 0] = await walk(0, 1_000_000);
+    expect(all).toBe(150_000);
+    // The whole index is 80 MiB.
+    expect(whole).toBeLessThan(few + 40);
+  });
+
   it("serves two processes at once, and counts right", { timeout: 120_000 }, async () => {
     const compiled = (await commandPath()).replace("/cli/main.js", "/lmdb-index.js");
     const path = join(folder, "shared");
