@@ -90,7 +90,7 @@ export class Ledger {
   readonly #segments: SegmentWriter;
   readonly #compaction: Compaction;
   /** Segments that no store gave whole: what they held is unknown. */
-  readonly #unreadable = new Set<string>();
+  #unreadable: ReadonlySet<string> = new Set();
   /** Members that have said who they are. */
   readonly #named = new Set<Member>();
 
@@ -383,16 +383,26 @@ export class Ledger {
     }
     // The name of a segment begins with its level and its time.
     const inOrder = [...wanted].sort(([a], [b]) => (a < b ? -1 : 1));
-    await forEachBounded(inOrder, REQUESTS_AT_ONCE, ([name, holders]) => this.#readSegment(name, holders));
+    // What a store that is silent now had damaged is still unknown.
+    const damaged = new Set(this.members.every(isReady) ? [] : this.#unreadable);
+    await forEachBounded(inOrder, REQUESTS_AT_ONCE, ([name, holders]) => this.#readSegment(name, holders, damaged));
+    // What replaces a damaged one may have been read after it.
+    this.#unreadable = new Set([...damaged].filter((name) => !this.#index.hasSegment(name) && !this.#isReplaced(name)));
   }
 
-  async #readSegment(name: string, holders: readonly Member[]): Promise<void> {
-    let damaged = false;
+  /** Whether what replaced a segment, or what replaced that in its turn, was read. */
+  #isReplaced(name: string): boolean {
+    const by = this.#index.getFact(`replaced:${name}`);
+    return by !== undefined && (this.#index.hasSegment(by) || this.#isReplaced(by));
+  }
+
+  /** Reads one segment; notes it in `damaged` where no store gave it whole. */
+  async #readSegment(name: string, holders: readonly Member[], damaged: Set<string>): Promise<void> {
+    let gone = false;
     for (const member of holders) {
       try {
         const segment = await this.fetchSegment(member, name);
         this.#learn(name, segment);
-        this.#unreadable.delete(name);
         return;
       } catch (error) {
         const failure = toHoldfastError(error, "unavailable");
@@ -400,8 +410,9 @@ export class Ledger {
         if (failure.code === "not-found") {
           // Merged into another segment by another machine since it was listed.
           member.segments.delete(name);
+          gone = true;
         } else if (failure.code === "corrupt") {
-          damaged = true;
+          damaged.add(name);
           this.#logger.warn("segment of the ledger is damaged", { store: member.label, segment: name });
         } else {
           member.state = "unreachable";
@@ -409,9 +420,8 @@ export class Ledger {
         }
       }
     }
-    if (damaged) this.#unreadable.add(name);
-    // Gone from all that listed it: what replaced it was written before it was removed.
-    else if (holders.every((member) => member.ready)) await this.#relist(holders);
+    // What replaced it was written before it was removed.
+    if (gone && holders.every(isReady)) await this.#relist(holders);
   }
 
   async #relist(holders: readonly Member[]): Promise<void> {
@@ -676,7 +686,7 @@ export class Ledger {
     if (!this.#unreadable.has(name) || !this.members.every(isReady)) return false;
     for (const { id } of this.members) if (id !== undefined) await this.recordStore(id, { censused: false });
     await this.#compaction.removeEverywhere(name);
-    this.#unreadable.delete(name);
+    this.#unreadable = new Set([...this.#unreadable].filter((other) => other !== name));
     return true;
   }
 
