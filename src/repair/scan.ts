@@ -2,8 +2,7 @@
 import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord } from "../ledger/record.ts";
-import { isPut } from "../ledger/record.ts";
+import { currentRecord, isPut } from "../ledger/record.ts";
 import type { Content, NameState } from "../ledger/record.ts";
 import { mergeLists } from "../modes/merge-lists.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
