@@ -73,6 +73,8 @@ export interface BenchOptions {
   readonly json?: string | undefined;
   /** Names of comparisons, as a regular expression. Default all. */
   readonly only?: string | undefined;
+  /** Of the contenders beside Holdfast and the limit, those whose name matches, as a regular expression. Default all. */
+  readonly contenders?: string | undefined;
   /** Comparisons that would begin later than this are left out. Default: none. */
   readonly seconds?: number | undefined;
 }
@@ -82,6 +84,7 @@ export class Bench {
   readonly rounds: number;
   readonly #json: string | undefined;
   readonly #wanted: RegExp | undefined;
+  readonly #contenders: RegExp | undefined;
   readonly #untilMs: number;
   /** Copies that were wrong, commands of Holdfast that failed: what fails the run. */
   readonly wrong: string[] = [];
@@ -93,6 +96,7 @@ export class Bench {
     this.rounds = options.rounds;
     this.#json = options.json;
     this.#wanted = options.only === undefined ? undefined : new RegExp(options.only, "u");
+    this.#contenders = options.contenders === undefined ? undefined : new RegExp(options.contenders, "u");
     this.#untilMs = performance.now() + (options.seconds ?? Number.POSITIVE_INFINITY) * 1000;
   }
 
@@ -117,8 +121,9 @@ export class Bench {
   }
 
   async compare(comparison: Comparison): Promise<void> {
-    const { name, title, subject, contenders } = comparison;
+    const { name, title, subject } = comparison;
     if (!this.wants(name)) return;
+    const contenders = comparison.contenders.filter((contender) => this.#takesPart(contender.name));
     console.log(`\n${title} (${name})`);
     const rounds = comparison.rounds ?? this.rounds;
     const wrongBefore = this.wrong.length;
@@ -193,6 +198,13 @@ export class Bench {
     if (at === -1) this.report.results.push(result);
     else this.report.results[at] = result;
     this.save();
+  }
+
+  /** Whether a contender was asked for; which ones were not is said once. */
+  #takesPart(name: string): boolean {
+    if (/^(?:holdfast|limit)\b/u.test(name) || this.#contenders?.test(name) !== false) return true;
+    this.leaveOut(name, "not asked for (--contenders)");
+    return false;
   }
 
   save(): void {

@@ -19,6 +19,7 @@ const HELP = `usage: npm run bench -- [option...]
   --quick          small workloads, under two minutes in all on a quiet machine; CI runs this
   --seconds N      leave out, and say so, what has not begun after N seconds
   --only REGEXP    only the measurements whose name matches (mirror-3-folders-small, get-large, ls, start ...)
+  --contenders REGEXP   of what is beside Holdfast and the limit, only what matches ('rclone union|duplicity')
   --rounds N       how often each contender runs; the medians count. Default 3, quick: 1
   --json FILE      write the results there; with --only, results that are there already stay
   --report FILE    run nothing: make docs/performance.md and its chart from results
@@ -31,6 +32,7 @@ const { values } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     only: { type: "string" },
+    contenders: { type: "string" },
     rounds: { type: "string" },
     seconds: { type: "string" },
     json: { type: "string" },
@@ -112,7 +114,13 @@ async function run(): Promise<number> {
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error("--rounds is a whole number from 1");
   const seconds = values.seconds === undefined ? undefined : Number(values.seconds);
   if (seconds !== undefined && !(seconds > 0)) throw new Error("--seconds is a number above 0");
-  const bench = new Bench(report, { rounds, json: values.json, only: values.only, seconds });
+  const bench = new Bench(report, {
+    rounds,
+    json: values.json,
+    only: values.only,
+    contenders: values.contenders,
+    seconds,
+  });
   const root = mkdtempSync(join(values.folder ?? tmpdir(), "holdfast-bench-"));
   const clean = async (): Promise<void> => {
     await stopServers();

@@ -1,6 +1,6 @@
 /** What is measured. */
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { removeFolder } from "./bench.ts";
@@ -8,6 +8,7 @@ import type { Bench, Contender } from "./bench.ts";
 import { duplicityPool, poolOf, putContenders, rcloneUnion } from "./contenders.ts";
 import type { Mode, Setting } from "./contenders.ts";
 import { fileName, insistMirrored, makeFiles } from "./files.ts";
+import { fillMirror } from "./filled-pool.ts";
 import type { Workload } from "./files.ts";
 import { measure } from "./measure.ts";
 import type { CommandOptions, Measured } from "./measure.ts";
@@ -376,15 +377,21 @@ export async function knowing(
     await ground.clear(places);
   }
   if (wants("ls")) {
-    const source = join(setting.root, `source-listed-${listed}`);
-    if (!existsSync(source)) {
-      for (let group = 0; group < 10; group++) {
-        const folder = join(source, `group-${group}`);
-        mkdirSync(folder, { recursive: true });
-        for (let index = 0; index < listed / 10; index++) writeFileSync(join(folder, fileName(index)), "x");
-      }
-    }
+    const source = join(setting.root, "source-listed");
+    makeFiles(source, 1, 1);
     const { pool, places } = await mirrored(setting, ground, source);
+    await measure([...pool.command, "rm", fileName(0)], { env: pool.env });
+    const names = Array.from(
+      { length: listed },
+      (_, index) => `group-${index % 10}/${fileName(Math.floor(index / 10))}`,
+    );
+    fillMirror(
+      places.map((place) => place.folder),
+      names,
+      Buffer.from("x"),
+    );
+    // Reads the ledger into the local index, as whoever put the objects would have it.
+    await measure([...pool.command, "status"], { env: pool.env });
     const list = async (prefix: string, count: number): Promise<Measured> => {
       const measured = await measure([...pool.command, "ls", prefix], { env: pool.env, countLines: true });
       if (Number(measured.stdout) !== count) throw new Error(`ls gave ${measured.stdout} lines instead of ${count}`);
