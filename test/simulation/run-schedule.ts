@@ -735,6 +735,8 @@ class Simulation {
     const before = this.#excuse();
     const start = ++this.#events;
     const standing = this.#standing(model);
+    // What another machine has yet to record is no part of what a read can decide.
+    const isUnaware = this.#isUnaware(process, name);
     let unheard: readonly string[] = [];
     let size = 0;
     const result = await this.#attempt(async () => {
@@ -752,7 +754,7 @@ class Simulation {
     };
     if ("value" in result) {
       if (model.legal(start, now).some((write) => matches(write.value))) {
-        if (range === undefined && clean) model.observe(result.value, start, now);
+        if (range === undefined && clean && !isUnaware) model.observe(result.value, start, now);
         return;
       }
       const known = [...model.ever].some(matches);
@@ -774,7 +776,7 @@ class Simulation {
       throw new Violation(`a range of ${name} was refused: ${result.error.message}`);
     }
     this.#checkFailure(process, "get", model, result.error, start, now, clean, standing);
-    if (result.error.code === "not-found" && clean) model.observe(undefined, start, now);
+    if (result.error.code === "not-found" && clean && !isUnaware) model.observe(undefined, start, now);
   }
 
   /** Copies that nothing explains were damaged and nothing decides by: whatever is read may be the damage. */
