@@ -8,7 +8,7 @@ import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, highestVersion, isPut, openIntents } from "../ledger/record.ts";
+import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { PoolPutResult } from "../pool.ts";
 import type { Body, Debt, ObjectMetadata, PutOptions } from "../store.ts";
@@ -340,7 +340,7 @@ export class PoolPuts {
   async #begin(name: string, targets: readonly Member[], failed: Map<Member, HoldfastError>): Promise<Begun> {
     const state = this.#pool.ledger.index.get(name);
     const version = this.#pool.ledger.stamp(...(state?.records ?? []));
-    const base = this.#baseOf(state);
+    const base = highestVersion(state);
     const isNew =
       state === undefined &&
       this.#pool.ledger.soleWriter &&
@@ -372,23 +372,6 @@ export class PoolPuts {
       }),
     );
     return { name, version, base, state, hasIntent: true, below: new Map() };
-  }
-
-  /**
-   * The version up to which all is history for a put that begins now. A write that is under way elsewhere is not: should
-   * its bytes land on top of this one's and its record never come, the intent is all that says so.
-   */
-  #baseOf(state: NameState | undefined): Version {
-    const live = openIntents(state).filter((intent) => this.#mayEnd(intent));
-    if (live.length === 0) return highestVersion(state);
-    const first = live.reduce((least, { version }) => (version < least ? version : least), highestVersion(state));
-    const before = (state?.records ?? []).flatMap(({ version, base }) => [version, base]);
-    return before.reduce((base, version) => (version < first && version > base ? version : base), "");
-  }
-
-  /** Whether the writer of an open intent may still be at it. This process is not: the name is held. */
-  #mayEnd(intent: ObjectRecord): boolean {
-    return intent.version.slice(17) !== this.#pool.ledger.writer && !this.#pool.isDead(intent);
   }
 
   /** An intent says that its writer is alive; while a long put runs, it says so again. */
@@ -454,7 +437,8 @@ export class PoolPuts {
       if (lost.length === 0 || holders.length === 0) break;
     }
     if (holders.length > 0 && !begun.hasIntent) this.#pool.ledger.index.setFact(pendingKey(name), undefined);
-    const deletes = await this.#deletes.deleteFrom(record, owedDeletes);
+    // Nothing is deleted on the word of a record that no holder has.
+    const deletes = holders.length === 0 ? [] : await this.#deletes.deleteFrom(record, owedDeletes);
     const sinceMs = versionMs(version);
     const owed: Debt[] = [];
     if (this.#pool.modeFor(name) === "mirror") {

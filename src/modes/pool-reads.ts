@@ -227,7 +227,8 @@ export class PoolReads {
     }
     if (failures.length === 0) {
       // A write that was cut short does not undo the one before it: that every copy is gone is a loss.
-      if (isPut(currentRecord(state))) throw noGoodCopy(name, failures);
+      const wasDeleted = state?.records.some((record) => record.kind === "delete") ?? false;
+      if (isPut(currentRecord(state)) && !wasDeleted) throw noGoodCopy(name, failures);
       throw this.#pool.absent(inner, "get");
     }
     throw new HoldfastError(

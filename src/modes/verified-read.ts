@@ -98,9 +98,11 @@ async function* checkedPieces(
   const offset = first * pieceBytes;
   const endOfPieces = Math.min(size, behind * pieceBytes);
   const isWhole = offset === 0 && endOfPieces === size;
-  const found = await store.get(name, {
-    ...(isWhole ? {} : { range: { offset, length: endOfPieces - offset } }),
-    signal,
+  const range = isWhole ? {} : { range: { offset, length: endOfPieces - offset } };
+  const found = await store.get(name, { ...range, signal }).catch((error: unknown) => {
+    // The range is one of the record's: a copy that does not have it is too short.
+    if (!isWhole && toHoldfastError(error).code === "invalid") throw corrupt(store, name, "it ends too early");
+    throw error;
   });
   const { info, body } = found;
   try {

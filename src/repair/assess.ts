@@ -11,7 +11,7 @@
  * 4. Nothing is deleted, and nothing overwritten, before a good copy was seen elsewhere.
  */
 import type { Member } from "../ledger/member.ts";
-import { countingStores, isPut, mayBeUnfinished } from "../ledger/record.ts";
+import { countingStores, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
 import type { Content, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { FindingKind, Mode } from "../pool.ts";
 
@@ -263,6 +263,9 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
         ? { findings: [{ kind: "unsettled", detail: "a store was not heard" }], plan: undefined }
         : NOTHING;
     }
+    // Written at once, and nothing is left of what was: then the one that deleted it is right.
+    const deleted = input.state?.records.find((record) => record.kind === "delete");
+    if (deleted !== undefined) return settled(input, deleted, [], openIntents(input.state), false);
     if (finished !== undefined) return lost(input, finished);
     return {
       findings: [{ kind: "unsettled", detail: "a write was begun and left nothing" }],

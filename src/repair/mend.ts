@@ -109,7 +109,7 @@ export async function mend(
   // A copy is removed only where enough good ones stand elsewhere.
   const staying = [...plan.good, ...copied].filter((member) => !plan.deleteFrom.some((one) => one.member === member));
   const enough = !isPut(record) || (staying.length > 0 && plan.copyTo.every(({ member }) => copied.includes(member)));
-  if (enough) {
+  if (enough && (await owe(core, record, plan))) {
     for (const { member } of plan.deleteFrom) {
       try {
         if (!(await unchanged())) break;
@@ -125,6 +125,22 @@ export async function mend(
   }
   await noteMarks(core, name, record, marks, state, [...copied, ...plan.deleteFrom.map(({ member }) => member)]);
   return { done, failed: errors.length, bytes, errors };
+}
+
+/**
+ * Notes that stores owe the delete of what the record says they hold, should this be cut short before it says that they have
+ * none. False: the note could not be written.
+ */
+async function owe({ ledger }: PoolStore, record: ObjectRecord, plan: ObjectPlan): Promise<boolean> {
+  const copies: Record<StoreId, CopyMark> = {};
+  for (const { member } of plan.deleteFrom) {
+    if (member.id !== undefined && record.copies[member.id]?.state === "holds") {
+      copies[member.id] = { state: "delete", rev: ledger.stamp(record) };
+    }
+  }
+  if (Object.keys(copies).length === 0) return true;
+  const outcomes = await Promise.all(ledger.append({ objects: [{ ...record, copies }] }).values());
+  return outcomes.includes(undefined);
 }
 
 function isOwedCopy(core: PoolStore, record: ObjectRecord, member: Member): boolean {

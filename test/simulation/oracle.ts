@@ -17,6 +17,8 @@ export interface Write {
   acknowledged: boolean;
   /** The cache of the machine that wrote. */
   readonly cache: object;
+  /** The process that wrote; undefined for what stood before, and for what a read decided. */
+  readonly by: object | undefined;
   /** Every store was heard, and nothing failed, while it ran: it knew of everything that had ended before. */
   clean: boolean;
   /** No machine can have missed it: it was clean when it was written, whatever a read made of it since. */
@@ -29,7 +31,17 @@ export class NameModel {
   readonly name: string;
   /** The name had no value before the first write. */
   readonly writes: Write[] = [
-    { value: undefined, start: -1, end: -1, acknowledged: true, cache: {}, clean: true, known: true, holders: [] },
+    {
+      value: undefined,
+      start: -1,
+      end: -1,
+      acknowledged: true,
+      cache: {},
+      by: undefined,
+      clean: true,
+      known: true,
+      holders: [],
+    },
   ];
   /** Every value that was ever put. */
   readonly ever = new Set<Value>([undefined]);
@@ -57,13 +69,14 @@ export class NameModel {
     return !this.writes.some((write) => write.acknowledged && write.clean && write.start > at);
   }
 
-  begin(value: Value, now: number, cache: object): Write {
+  begin(value: Value, now: number, cache: object, by?: object): Write {
     const write: Write = {
       value,
       start: now,
       end: undefined,
       acknowledged: false,
       cache,
+      by,
       clean: false,
       known: false,
       holders: [],

@@ -243,13 +243,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     foundBy: 119_747,
   },
   {
-    name: "a put takes another one that is under way for history",
-    file: PUTS,
-    find: "    const base = this.#baseOf(state);\n",
-    replace: "    const base = highestVersion(state);\n",
-    foundBy: 48_067,
-  },
-  {
     name: "a put that failed takes effect later",
     file: PUTS,
     find: "      if (holders.length === 0) await Promise.all(appended.values());\n",
@@ -269,5 +262,19 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "!isPut(record) && failure !== undefined && openIntents(state).length > 0",
     replace: "!isPut(record) && failure !== undefined && openIntents(state).length > 9",
     foundBy: 1_022_476,
+  },
+  {
+    name: "repair takes a copy away before the ledger says that it owes the delete",
+    file: "src/repair/mend.ts",
+    find: "if (enough && (await owe(core, record, plan))) {",
+    replace: "if (enough) {",
+    foundBy: 3_194_805,
+  },
+  {
+    name: "a copy is deleted on the word of a record that no holder has",
+    file: PUTS,
+    find: "holders.length === 0 ? [] : await this.#deletes",
+    replace: "await this.#deletes",
+    foundBy: 3_086_080,
   },
 ];

@@ -531,7 +531,7 @@ class Simulation {
     const model = this.#model(name);
     const before = this.#excuse();
     const isUnaware = this.#isUnaware(process, name);
-    const write = model.begin(value, ++this.#events, process.cache);
+    const write = model.begin(value, ++this.#events, process.cache, process);
     const { release, isAlone } = this.#enter(process, model, this.#config.mode === "stripe");
     const fail = (): void => {
       release();
@@ -695,14 +695,16 @@ class Simulation {
 
   #failed(model: NameModel, write: Write): void {
     write.end = ++this.#events;
-    if (model.damaged.size > 0) model.taint(this.#events);
+    // Its bytes may stand on top of those of another process's put at the same moment: see docs/guarantees.md.
+    const beside = model.writes.filter(({ by, end }) => by !== write.by && (end === undefined || end > write.start));
+    if (model.damaged.size > 0 || beside.some(({ by }) => by !== undefined)) model.taint(this.#events);
   }
 
   async #delete(process: Process, name: string, endings: Set<() => void>): Promise<void> {
     const model = this.#model(name);
     const before = this.#excuse();
     const isUnaware = this.#isUnaware(process, name);
-    const write = model.begin(undefined, ++this.#events, process.cache);
+    const write = model.begin(undefined, ++this.#events, process.cache, process);
     const { release } = this.#enter(process, model, true);
     const fail = (): void => {
       release();
