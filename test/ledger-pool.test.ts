@@ -265,6 +265,35 @@ describe("compaction", () => {
     await pool.close();
   });
 
+  it("names what it replaced before, too, where a store has kept that: damage to it there means nothing", async () => {
+    const [a, b] = [switched("A"), switched("B")];
+    const old = memoryPool([a, b], { machine: "00000001" });
+    await old.pool.put("x", toBody("bytes"));
+    await old.pool.close();
+    const [kept] = segmentsOn(b);
+    if (kept === undefined) throw new Error("no segment");
+    // B takes no merged segments, and so keeps those that they replace.
+    const stubborn: Store = {
+      ...b.store,
+      put: (name, body, options) =>
+        parseSegmentName(name)?.level === 9
+          ? Promise.reject(new HoldfastError("unavailable", "not this one"))
+          : b.store.put(name, body, options),
+    };
+    const { pool, core } = memoryPool([a, { store: stubborn }], { machine: "00000001" });
+    await core.open();
+    expect(await core.ledger.compact()).toBe(true);
+    await pool.put("y", toBody("bytes"));
+    await core.ledger.flushed();
+    expect(await core.ledger.compact()).toBe(true);
+    expect([segmentsOn(a).includes(kept), segmentsOn(b).includes(kept)]).toEqual([false, true]);
+    damage(b, kept);
+    const stranger = memoryPool([a, b]).pool;
+    expect(await list(stranger)).toEqual(["x", "y"]);
+    expect(await stranger.repair()).toMatchObject({ whole: true, left: [] });
+    expect(segmentsOn(b)).toEqual(segmentsOn(a));
+  });
+
   it("removes only segments whose records stand in what replaces them", async () => {
     const members = three();
     const { pool, core } = memoryPool(members, { mergeAt: 1000 });

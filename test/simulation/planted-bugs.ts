@@ -236,13 +236,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     foundBy: 46_469,
   },
   {
-    name: "segments that a store kept are not named by what replaces them in the end",
-    file: COMPACTION,
-    find: "      !member.ready || [...member.segments].some((name) => this.#replacedBy(name) !== undefined);\n",
-    replace: "      !member.ready;\n",
-    foundBy: 119_747,
-  },
-  {
     name: "a put that failed takes effect later",
     file: PUTS,
     find: "      if (holders.length === 0) await Promise.all(appended.values());\n",
