@@ -6,8 +6,9 @@ import { IDENTITY_NAME, parseIdentity } from "../src/ledger/identity.ts";
 import type { CopyMark, ObjectRecord } from "../src/ledger/record.ts";
 import { SEGMENT_PREFIX, encodeSegment, parseSegmentName, segmentName } from "../src/ledger/segment.ts";
 
-/** Records in one segment, as many as a merge of segments puts there at most. */
-const SEGMENT_RECORDS = 100_000;
+/** Records in one segment, and its level: as the ledger's own compaction leaves them. */
+const SEGMENT_RECORDS = 20_000;
+const LEVEL = 9;
 
 /**
  * Adds objects of the same bytes under each of the names to a mirror of these folders, which exists and holds something
@@ -31,12 +32,12 @@ export function fillMirror(folders: readonly string[], names: readonly string[],
   const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, "0");
   for (let at = 0; at < names.length; at += SEGMENT_RECORDS) {
     const objects = names.slice(at, at + SEGMENT_RECORDS).map((name, index): ObjectRecord => {
-      const version = `${hex(now + at / SEGMENT_RECORDS, 12)}${hex(index % 0xffff, 4)}-${writer}`;
+      const version = `${hex(now + at / SEGMENT_RECORDS, 12)}${hex(index, 4)}-${writer}`;
       const mark: CopyMark = { state: "holds", rev: version };
       const copies = Object.fromEntries(identities.map(({ store }) => [store, mark]));
       return { name, version, base: "", kind: "put", content, copies };
     });
-    const name = segmentName(1, `${hex(now + at / SEGMENT_RECORDS, 12)}ffff-${writer}`, objects.length);
+    const name = segmentName(LEVEL, `${hex(now + at / SEGMENT_RECORDS, 12)}ffff-${writer}`, objects.length);
     const segment = encodeSegment({ pool, replaces: [], stores: [], objects });
     for (const folder of folders) writeFileSync(join(folder, name), segment);
   }
