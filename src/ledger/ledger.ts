@@ -541,11 +541,14 @@ export class Ledger {
         }
       }
     };
-    const isNewPool = this.#pool === undefined;
+    const isNewPool =
+      this.#pool === undefined || (this.#index.stores().length === 0 && !this.members.some((member) => member.ready));
     if (isNewPool) {
-      // A store that was to be the first may have taken its identity and answered with an error: then it has this one.
-      this.#newPool ??= this.#runtime.randomHex(16);
+      // A store that is to be the first may take its identity and answer with an error, or this process may die: the next
+      // attempt must make the same pool, whether that store answers then or not.
+      this.#newPool ??= this.#pool ?? this.#runtime.randomHex(16);
       const pool = this.#newPool;
+      this.#options.onPool?.(pool);
       // One store decides what the pool is, the same one for all that make it at once, whatever their order of stores.
       for (const member of [...fresh].sort((a, b) => (a.fingerprint < b.fingerprint ? -1 : 1))) {
         await join(member, pool, true);
@@ -553,7 +556,7 @@ export class Ledger {
         if (records.length > 0) break;
       }
       if (records.length === 0) return false;
-      this.#adoptPool(pool);
+      if (this.#pool !== pool) this.#adoptPool(pool);
     }
     const pool = this.#pool;
     if (pool === undefined) return false;

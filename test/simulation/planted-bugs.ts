@@ -270,4 +270,11 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: "await this.#deletes",
     foundBy: 3_086_080,
   },
+  {
+    name: "a pool that is being made is forgotten by a process that dies",
+    file: LEDGER,
+    find: "const pool = this.#newPool;\n      this.#options.onPool?.(pool);\n",
+    replace: "const pool = this.#newPool;\n",
+    foundBy: 3_302_562,
+  },
 ];
