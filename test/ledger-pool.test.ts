@@ -447,6 +447,20 @@ describe("damage to the ledger", () => {
     expect((await stranger.verify()).findings).toBe(0);
   });
 
+  it("on the only store that has it is made up for likewise", async () => {
+    const [a, b] = [switched("A"), switched("B")];
+    const { pool } = memoryPool([a, b]);
+    await pool.put("x", toBody("bytes"));
+    await pool.repair();
+    for (const name of segmentsOn(a)) {
+      damage(a, name);
+      b.objects.delete(name);
+    }
+    expect(await pool.repair()).toMatchObject({ whole: true, left: [] });
+    expect(segmentsOn(b)).toEqual(segmentsOn(a));
+    expect((await memoryPool([a, b]).pool.verify()).findings).toBe(0);
+  });
+
   it("on all stores is discarded when the user says so, and not while a store is silent", async () => {
     const members = three();
     const first = memoryPool(members);

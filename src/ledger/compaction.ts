@@ -284,10 +284,11 @@ export class Compaction {
     member.segments.delete(name);
     try {
       await this.#copySegment(name, member);
-      return member.segments.has(name);
     } catch {
-      member.segments.add(name);
-      return false;
+      // It stands there as it stood.
     }
+    const isMended = member.segments.has(name);
+    member.segments.add(name);
+    return isMended;
   }
 }

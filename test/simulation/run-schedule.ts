@@ -1019,7 +1019,11 @@ class Simulation {
     const names = disk.names(SEGMENT_PREFIX).filter((name) => {
       const bytes = disk.objects.get(name);
       return this.#disks.some(
-        (other) => other !== disk && bytes !== undefined && other.objects.get(name)?.equals(bytes) === true,
+        (other) =>
+          other !== disk &&
+          !other.isUnmounted &&
+          bytes !== undefined &&
+          other.objects.get(name)?.equals(bytes) === true,
       );
     });
     if (names.length === 0 || this.#disks.some((other) => other !== disk && this.#isSpoiled(other))) return;
