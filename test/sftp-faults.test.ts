@@ -34,6 +34,7 @@ function attributes(size: number | "folder"): Attributes {
 /** What the server makes of a request for the names in a folder, and for bytes; it says that each file has 1 MiB. */
 interface Lies {
   readonly readdir?: (sftp: SFTPWrapper, request: number, round: number) => void;
+  readonly write?: (sftp: SFTPWrapper, request: number, offset: number, bytes: Buffer) => void;
   readonly read?: (sftp: SFTPWrapper, request: number, offset: number, length: number) => void;
 }
 
@@ -50,7 +51,10 @@ function answer(sftp: SFTPWrapper, lies: Lies): void {
   sftp.on("OPENDIR", (request) => sftp.handle(request, Buffer.from("d")));
   sftp.on("OPEN", (request) => sftp.handle(request, Buffer.from("f")));
   sftp.on("CLOSE", (request) => sftp.status(request, STATUS_CODE.OK));
-  sftp.on("WRITE", (request) => sftp.status(request, STATUS_CODE.OK));
+  sftp.on("WRITE", (request, _handle, offset, bytes) => {
+    if (lies.write) lies.write(sftp, request, offset, bytes);
+    else sftp.status(request, STATUS_CODE.OK);
+  });
   for (const event of ["MKDIR", "REMOVE", "RENAME", "RMDIR"] as const) {
     sftp.on(event, (request: number) => sftp.status(request, STATUS_CODE.OK));
   }
@@ -179,5 +183,31 @@ describe("an SFTP server that lies", () => {
   it("a put of which the server keeps another size is an error", () =>
     against({}, async (store) => {
       expect(["corrupt", "unavailable"]).toContain(await codeOf(store.put("x", toBody("three"))));
+    }));
+
+  it("writes that are refused because others should come first are sent again, in order", async () => {
+    const content = Buffer.from(Array.from({ length: MIB }, (_, n) => (n * 7) % 251));
+    let kept = Buffer.alloc(0);
+    let refused = 0;
+    const write: Lies["write"] = (sftp, request, offset, bytes) => {
+      // One comes late, as it seems to the server, and then all behind it come too early.
+      if (offset !== kept.length || (refused === 0 && offset > 100_000)) {
+        refused++;
+        sftp.status(request, STATUS_CODE.FAILURE, "Illegal seek");
+        return;
+      }
+      kept = Buffer.concat([kept, bytes]);
+      sftp.status(request, STATUS_CODE.OK);
+    };
+    await against({ write }, async (store) => {
+      expect(await codeOf(store.put("x", toBody(content)))).toBe("no error");
+    });
+    expect(kept.equals(content)).toBe(true);
+    expect(refused).toBeGreaterThan(1);
+  });
+
+  it("a write that is refused for good is an error", () =>
+    against({ write: (sftp, request) => sftp.status(request, STATUS_CODE.FAILURE, "Illegal seek") }, async (store) => {
+      expect(await codeOf(store.put("x", toBody("three")))).toBe("unavailable");
     }));
 });

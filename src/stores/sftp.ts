@@ -235,6 +235,16 @@ function sftpError(error: unknown): HoldfastError {
 const isFailure = (error: unknown): boolean =>
   error instanceof HoldfastError && hasStatus(error.cause) && error.cause.code === FAILURE;
 
+/** What rclone says of a write that comes before the one that it should follow. */
+const OUT_OF_ORDER = /illegal seek/iu;
+
+interface Write {
+  readonly bytes: Buffer;
+  readonly position: number;
+  /** All before it have been confirmed: to refuse it now is a failure. */
+  readonly again: boolean;
+}
+
 class SftpTree implements Tree {
   readonly #settings: SshSettings;
   readonly #root: string;
@@ -354,7 +364,11 @@ class SftpTree implements Tree {
     }
   }
 
-  /** Sends the chunks as write requests, in order, so many at once; gives the number of bytes when all are confirmed. */
+  /**
+   * Sends the chunks as write requests, in order, so many at once; gives the number of bytes when all are confirmed. A
+   * server that looks at several at once and takes them in order alone (rclone waits a second for the one before) may
+   * refuse some on a busy machine: these are sent again, one by one.
+   */
   async #send(
     session: Session,
     handle: Buffer,
@@ -364,11 +378,12 @@ class SftpTree implements Tree {
     let position = 0;
     let underWay = 0;
     let failure: HoldfastError | undefined;
+    const refused: Write[] = [];
     let wake: (() => void) | undefined;
     const rouse = (): void => wake?.();
     const unwatch = session.watch(rouse);
     signal?.addEventListener("abort", rouse, { once: true });
-    const room = async (limit: number): Promise<void> => {
+    const settle = async (limit: number): Promise<void> => {
       for (;;) {
         if (failure) throw failure;
         if (session.dead) throw session.dead;
@@ -379,18 +394,32 @@ class SftpTree implements Tree {
         });
       }
     };
-    const send = (buffer: Buffer, offset: number, length: number): void => {
+    const transmit = (write: Write): void => {
       underWay++;
-      session.sftp.write(handle, buffer, offset, length, position, (error: unknown) => {
+      session.sftp.write(handle, write.bytes, 0, write.bytes.length, write.position, (error: unknown) => {
         underWay--;
         session.used = true;
-        if (error !== undefined && error !== null) failure ??= sftpError(error);
+        if (error instanceof Error && OUT_OF_ORDER.test(error.message) && !write.again) refused.push(write);
+        else if (error !== undefined && error !== null) failure ??= sftpError(error);
         rouse();
       });
-      position += length;
+    };
+    const room = async (limit: number): Promise<void> => {
+      await settle(limit);
+      if (refused.length === 0) return;
+      // When all have been answered, it is known which was the first.
+      await settle(0);
+      for (const { bytes, position } of refused.splice(0).sort((a, b) => a.position - b.position)) {
+        transmit({ bytes, position, again: true });
+        await settle(0);
+      }
+    };
+    const send = (bytes: Buffer): void => {
+      transmit({ bytes, position, again: false });
+      position += bytes.length;
     };
     // Small chunks are gathered, so that a request is never much smaller than it can be.
-    const gathered = Buffer.allocUnsafe(REQUEST_BYTES);
+    let gathered = Buffer.allocUnsafe(REQUEST_BYTES);
     let filled = 0;
     try {
       for await (const chunk of chunks) {
@@ -399,7 +428,7 @@ class SftpTree implements Tree {
         while (at < buffer.length) {
           if (filled === 0 && buffer.length - at >= REQUEST_BYTES) {
             await room(REQUESTS - 1);
-            send(buffer, at, REQUEST_BYTES);
+            send(buffer.subarray(at, at + REQUEST_BYTES));
             at += REQUEST_BYTES;
           } else {
             const copied = buffer.copy(gathered, filled, at);
@@ -407,15 +436,15 @@ class SftpTree implements Tree {
             at += copied;
             if (filled === REQUEST_BYTES) {
               await room(REQUESTS - 1);
-              // ssh2 copies what it is given before it returns.
-              send(gathered, 0, filled);
+              send(gathered);
+              gathered = Buffer.allocUnsafe(REQUEST_BYTES);
               filled = 0;
             }
           }
         }
       }
       await room(REQUESTS - 1);
-      if (filled > 0) send(gathered, 0, filled);
+      if (filled > 0) send(gathered.subarray(0, filled));
       await room(0);
       return position;
     } catch (error) {
