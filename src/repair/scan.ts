@@ -3,7 +3,7 @@ import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
-import type { Content, NameState } from "../ledger/record.ts";
+import type { Content, NameState, ObjectRecord } from "../ledger/record.ts";
 import { mergeLists } from "../modes/merge-lists.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { compareNames, isReserved } from "../names.ts";
@@ -118,6 +118,10 @@ export async function inspect(
   }
 }
 
+function isHeld(record: ObjectRecord | undefined, { id }: Member): boolean {
+  return id !== undefined && record?.copies[id]?.state === "holds";
+}
+
 function keptBytes(facts: ReadonlyMap<Member, CopyFact>, { plan }: Assessment): Uint8Array | undefined {
   const wanted = plan === undefined ? undefined : contentOf(plan);
   if (wanted === undefined) return undefined;
@@ -150,8 +154,8 @@ async function gather(
       if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
       const info = listed?.get(member);
       if (listed !== undefined && info === undefined) return [member, { kind: "absent" }];
-      // What has no record, or more than one, can only be told by its bytes.
-      const quick = scope.quick && state?.records.length === 1 && currentRecord(state) !== undefined;
+      // What has no record, or more than one, can only be told by its bytes; so can a copy that was owed.
+      const quick = scope.quick && state?.records.length === 1 && isHeld(currentRecord(state), member);
       return [
         member,
         quick

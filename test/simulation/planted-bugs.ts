@@ -210,8 +210,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a quick repair decides by size which of two writes at once stands",
     file: SCAN,
-    find: "state?.records.length === 1 && currentRecord(state) !== undefined",
-    replace: 'state !== undefined && state.records.every((record) => record.kind !== "intent")',
+    find: "state?.records.length === 1 && isHeld(",
+    replace: 'state?.records.every((record) => record.kind !== "intent") === true && isHeld(',
     foundBy: 44_999,
   },
   {
@@ -276,5 +276,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "const pool = this.#newPool;\n      this.#options.onPool?.(pool);\n",
     replace: "const pool = this.#newPool;\n",
     foundBy: 3_302_562,
+  },
+  {
+    name: "a quick repair takes an owed copy for paid because its size is right",
+    file: SCAN,
+    find: "isHeld(currentRecord(state), member);",
+    replace: "currentRecord(state) !== undefined;",
+    foundBy: 3_372_803,
   },
 ];

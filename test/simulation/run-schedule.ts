@@ -781,9 +781,12 @@ class Simulation {
     if (result.error.code === "not-found" && clean && !isUnaware) model.observe(undefined, start, now);
   }
 
-  /** Copies that nothing explains were damaged and nothing decides by: whatever is read may be the damage. */
+  /**
+   * Copies that nothing explains were damaged and nothing decides by: whatever is read may be the damage. So it is with
+   * those that an overwrite is about to replace, when no good one is left.
+   */
   #mayGuess(model: NameModel): boolean {
-    return model.tainted;
+    return model.tainted || (!this.#config.withinTolerance && model.damaged.size > 0 && model.busy);
   }
 
   /** Another machine may have written what this one could not hear of. */
