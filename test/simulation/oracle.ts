@@ -23,6 +23,8 @@ export interface Write {
   clean: boolean;
   /** No machine can have missed it: it was clean when it was written, whatever a read made of it since. */
   known: boolean;
+  /** It was never acknowledged, and a read found it: no record says so. */
+  found: boolean;
   /** Disks that had the value, by the answer. */
   holders: readonly string[];
 }
@@ -40,6 +42,7 @@ export class NameModel {
       by: undefined,
       clean: true,
       known: true,
+      found: false,
       holders: [],
     },
   ];
@@ -79,6 +82,7 @@ export class NameModel {
       by,
       clean: false,
       known: false,
+      found: false,
       holders: [],
     };
     this.writes.push(write);
@@ -123,6 +127,7 @@ export class NameModel {
     write.acknowledged = true;
     write.clean = true;
     write.known = seen.known;
+    write.found = !seen.acknowledged || seen.found;
     // Of two that were acknowledged at once each may stand on some stores, and all of them are needed to tell.
     write.holders = legal.filter((one) => one.acknowledged).length === 1 && seen.acknowledged ? seen.holders : [];
   }

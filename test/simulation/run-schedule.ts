@@ -1148,7 +1148,10 @@ class Simulation {
       left.some((finding) => finding.kind === "conflict") &&
       left.every(({ object }) => {
         const model = this.#models.get(object);
-        return model !== undefined && model.legal(now, now + 1).filter((write) => !write.acknowledged).length > 1;
+        return (
+          model !== undefined &&
+          model.legal(now, now + 1).filter((write) => !write.acknowledged || write.found).length > 1
+        );
       })
     );
   }
