@@ -638,11 +638,18 @@ class Simulation {
   }
 
   /**
-   * Whether another machine put the name when it was new, and has yet to write the record: then two machines wrote at
-   * once, as far as either can know.
+   * Whether another machine put the name when it was new, and has yet to write the record, or has written it where nobody
+   * hears it now: then two machines wrote at once, as far as either can know.
    */
   #isUnaware(process: Process, name: string): boolean {
-    return this.#machines.some(({ cache }) => cache !== process.cache && unwritten(cache).includes(name));
+    if (this.#machines.some(({ cache }) => cache !== process.cache && unwritten(cache).includes(name))) return true;
+    if (this.#machines.length === 1 || !this.#disks.some((disk) => disk.down)) return false;
+    const newest = this.#recordOn(this.#disks, name);
+    const heard = this.#recordOn(
+      this.#disks.filter((disk) => !disk.down),
+      name,
+    );
+    return newest?.version !== heard?.version && newest?.version.slice(17, 25) !== process.machine.id;
   }
 
   /**
