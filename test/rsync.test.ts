@@ -142,6 +142,8 @@ describe.runIf(sshd.running)("rsync over SSH", onServer, () => {
     `rsync://${userInfo().username}@127.0.0.1:${port}/${path.join(folder, "data", base)}`;
 
   const base = uniqueName();
+  // The whole suite took more than four minutes even with a shared login. What it tries beyond this is the same rsync as
+  // behind the daemon; over SSH the connection alone is another.
   describeConformance("rsync over SSH (quick)", {
     open: () => openStore(url(`${base}/sp ace/er`), { env }),
     quick: true,
