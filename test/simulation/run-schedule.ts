@@ -344,7 +344,9 @@ class Simulation {
       }
       case "drop-cache": {
         const machine = this.#machines[step.machine];
-        if (machine === undefined) return;
+        // Two that make one pool, of which one knows nothing of the other and does not reach every store, may make two.
+        const isMade = this.#disks.every((disk) => disk.objects.has(IDENTITY_NAME));
+        if (machine === undefined || !isMade) return;
         for (const process of this.#alive) if (process.machine === machine) this.#kill(process);
         this.#giveUpUnwritten(machine);
         machine.id = this.#random.hex(4);
