@@ -1,5 +1,5 @@
 /** Damage done to stores that are in order, and what verify has to say of each piece of it. */
-import { SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
+import { decodeSegment, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
 import type { Finding, FindingKind } from "../../src/pool.ts";
 import type { Value } from "./oracle.ts";
 import type { Random } from "./random.ts";
@@ -81,8 +81,20 @@ function corruptLedger(disk: Disk, random: Random): Corruption | undefined {
   if (names.length === 0) return undefined;
   const object = random.pick(names);
   const bytes = disk.objects.get(object) ?? Buffer.alloc(0);
-  place(disk, object, random.chance(0.5) || bytes.length === 0 ? undefined : spoiled(bytes, random));
+  let damaged = random.chance(0.5) || bytes.length === 0 ? undefined : spoiled(bytes, random);
+  // Some bits of a gzip header say nothing: the segment is as good as before.
+  while (damaged !== undefined && isWhole(damaged)) damaged = spoiled(bytes, random);
+  place(disk, object, damaged);
   return { object, store: disk.label, kinds: ["ledger"] };
+}
+
+function isWhole(segment: Buffer): boolean {
+  try {
+    decodeSegment(segment);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function corruptObject(
