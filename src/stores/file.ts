@@ -179,7 +179,7 @@ export class FileStore implements Store {
   readonly #reader = new GroupReader();
   /** Without `/proc` nothing is read in another thread. */
   readonly hash: HashOperation | undefined = HAS_PROC ? (name, options = {}) => this.#hash(name, options) : undefined;
-  /** Files that were asked for or about, up to what matters. */
+  /** Files that were asked for. */
   #asked = 0;
   /** Gets that have not found their object yet. */
   #opens = 0;
@@ -290,7 +290,7 @@ export class FileStore implements Store {
     this.#opens++;
     try {
       const parts = this.#parts(name, options);
-      if (this.#readsInGroups(1) && this.#opens >= GROUP_FROM) {
+      if (this.#readsInGroups() && this.#opens >= GROUP_FROM) {
         const whole = await this.#getGrouped(name, parts, options);
         if (whole !== undefined) return whole;
       }
@@ -312,14 +312,14 @@ export class FileStore implements Store {
     }
   }
 
-  /** Whether so much was asked for that a thread for it pays for itself. `files`: how many are asked for now. */
-  #readsInGroups(files: number): boolean {
-    this.#asked += files;
+  /** Whether so much was asked for that a thread for it pays for itself. To be asked before each file. */
+  #readsInGroups(): boolean {
+    this.#asked++;
     return HAS_PROC && this.#asked > GROUP_READS_AFTER && this.#reader.isFast();
   }
 
   async #hash(name: string, options: OperationOptions): Promise<HashResult> {
-    if (!this.#readsInGroups(1)) {
+    if (!this.#readsInGroups()) {
       const found = await this.get(name, options);
       if (found.info.size <= HASHED_HERE_BYTES) {
         const digest = createHash("sha256");
@@ -534,7 +534,7 @@ export class FileStore implements Store {
         names.push(frame.path + next.name);
         next = frame.entries[++frame.at];
       }
-      const found = await this.#factsAt(names.map((name) => `${root}/${name}`));
+      const found = await Promise.all(names.map((name) => factsAt(`${root}/${name}`)));
       for (const [place, name] of names.entries()) {
         const facts = found[place];
         // Gone since its directory was read.
@@ -543,14 +543,6 @@ export class FileStore implements Store {
         yield infoOf(name, facts);
       }
     }
-  }
-
-  /** What stands at each of the paths; undefined where there is no file. */
-  async #factsAt(paths: readonly string[]): Promise<readonly (FileFacts | undefined)[]> {
-    if (!this.#readsInGroups(paths.length)) return Promise.all(paths.map(factsAt));
-    const found = await this.#reader.facts(paths);
-    if ("code" in found) throw systemError(found);
-    return found.facts;
   }
 
   /** Entries of a directory that may stand under the prefix, in the order of the full names. Empty when it is gone. */

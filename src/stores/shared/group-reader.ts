@@ -1,4 +1,4 @@
-/** Reading of many small files, and of many files' sizes, together: by a {@link GroupWorker}. */
+/** Reading and hashing of many small files together, and of large ones step by step: by a {@link GroupWorker}. */
 import { GroupWorker } from "./group-worker.ts";
 
 /** Files of more bytes are not read in groups. */
@@ -7,10 +7,9 @@ export const GROUPED_READ_BYTES = 64 * 1024;
 /** How much of a file is hashed before others have their turn, in bytes. */
 const STEP_BYTES = 16 * 1024 * 1024;
 
-/** A file to be read whole; files of which only what they are is asked; a step in hashing one, or the end of that. */
+/** A file to be read whole; a step in hashing one, or the end of that. */
 export type ReadItem =
   | { readonly path: string }
-  | { readonly paths: readonly string[] }
   | { readonly hashing: number; readonly of: string; readonly most: number }
   | { readonly dropped: number };
 
@@ -52,15 +51,12 @@ export type HashedFile =
     })
   | ReadFailure;
 
-/** The files' facts in their order; undefined for what is not there or no plain file. Or the first other error. */
-type Facts = { readonly facts: readonly (FileFacts | undefined)[] } | ReadFailure;
-
 /** A file that takes so long, on average, waits for a disk or a network: the thread pool has several wait at a time. */
 const SLOW_US = 2000;
 /** So many calls go to the thread pool before the worker is tried again. */
 const PAUSE = 1000;
 
-type Result = WholeFile | Facts | HashedFile;
+type Result = WholeFile | HashedFile;
 
 interface Answer {
   readonly result: Result;
@@ -89,7 +85,7 @@ export class GroupReader {
   /** Reads a file whole, if it is small. Never rejects. */
   async read(path: string): Promise<WholeFile> {
     const result = await this.#do({ path });
-    return "facts" in result || "isDone" in result ? lost.result : result;
+    return "isDone" in result ? lost.result : result;
   }
 
   /** Reads a file of any size for its digest. Never rejects, but with what `onStep` throws, which is called between steps. */
@@ -97,7 +93,7 @@ export class GroupReader {
     const hashing = ++this.#hashed;
     for (;;) {
       const result = await this.#do({ hashing, of: path, most: STEP_BYTES });
-      if ("facts" in result || "bytes" in result) return lost.result;
+      if ("bytes" in result) return lost.result;
       if ("code" in result || result.isDone) return result;
       try {
         onStep();
@@ -106,12 +102,6 @@ export class GroupReader {
         throw error;
       }
     }
-  }
-
-  /** What stands at each of the paths; links are not followed. Never rejects. */
-  async facts(paths: readonly string[]): Promise<Facts> {
-    const result = await this.#do({ paths });
-    return "where" in result ? lost.result : result;
   }
 
   /** Ends the worker. What is under way is answered first. */
@@ -198,27 +188,12 @@ function readGroups(): void {
       return failure(error);
     }
   };
-  const facts = (paths: readonly string[]): Facts => {
-    const found: (FileFacts | undefined)[] = [];
-    for (const path of paths) {
-      try {
-        const stats = fs.lstatSync(path, { throwIfNoEntry: false });
-        found.push(stats?.isFile() ? { size: stats.size, modifiedMs: stats.mtimeMs } : undefined);
-      } catch (error) {
-        const failed = failure(error);
-        if (failed.code !== "ENOTDIR") return failed;
-        found.push(undefined);
-      }
-    }
-    return { facts: found };
-  };
   parentPort?.on("message", (items: readonly ReadItem[]) => {
     const started = process.hrtime.bigint();
     let files = 0;
     const results = items.map((item): Result => {
-      files += "paths" in item ? item.paths.length : 1;
+      files++;
       if ("path" in item) return read(item.path);
-      if ("paths" in item) return facts(item.paths);
       if ("of" in item) {
         const result = hash(item.hashing, item.of, item.most);
         // A step of a large file is no answer of the disk's to one question.
@@ -226,7 +201,7 @@ function readGroups(): void {
         return result;
       }
       drop(item.dropped);
-      return { facts: [] };
+      return { code: "ECANCELED", message: "nobody wants its digest any more" };
     });
     const tookUs = Number(process.hrtime.bigint() - started) / 1000 / Math.max(1, files);
     const buffers = results.flatMap((result) => ("bytes" in result && result.bytes ? [result.bytes.buffer] : []));
