@@ -52,8 +52,8 @@ export function createHash(): Sha256 {
 
 /** As the package's default export gives it, for what the sources use. */
 export async function xxhash(): Promise<object> {
-  const { h64Raw } = await loadXxhash();
-  const xx64 = remembering((text) => h64Raw(Buffer.from(text, "latin1")));
+  const digests = await loadXxhash();
+  const xx64 = remembering((text) => digests.h64Raw(Buffer.from(text, "latin1")));
   return {
     h64Raw: (bytes: Uint8Array) => xx64(latin1(bytes)),
     create64() {
