@@ -18,6 +18,7 @@ import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 
 const [ceph, swift] = await Promise.all([startServer("ceph-rgw"), startServer("swift")]);
 const KIB = 1024;
+const MIB = 1024 * KIB;
 
 function openS3(text: string, env: Record<string, string>, options: S3StoreOptions = {}): S3Store {
   const url = parseStoreUrl(text);
@@ -83,6 +84,12 @@ describe("URLs of S3", () => {
     expect(() => read(text)).toThrow(
       expect.objectContaining({ code: "config", message: expect.stringMatching(message) }),
     );
+  });
+});
+
+describe("the parts of an S3 upload", () => {
+  it.each(["9", "10001", "many", "1.5", ""])("are no more than max-parts, which is not %s", (parts) => {
+    expect(() => parseS3Url(parseStoreUrl(`s3://bucket?max-parts=${parts}`), {})).toThrow(/max-parts/u);
   });
 });
 
@@ -284,6 +291,18 @@ describe.runIf(swift.running)("s3 on Swift's s3api", onServer, () => {
     open: async () => openS3(url, env, { pageNames: 50 }),
     listCount: 130,
     quick: true,
+  });
+
+  it("takes no more parts than max-parts says, whatever the size", { timeout: 120_000 }, async () => {
+    const source = async function* (): AsyncGenerator<Uint8Array> {
+      for (let i = 0; i < 70; i++) yield Buffer.alloc(MIB, i);
+    };
+    // At 64 KiB a part it would be more than the thousand that Swift takes.
+    const fewer = openS3(`${url}&max-parts=1000`, env, { partBytes: 64 * KIB });
+    await expect(fewer.put("fewer", toBody(source()))).resolves.toEqual({ size: 70 * MIB });
+    expect((await fewer.stat("fewer")).size).toBe(70 * MIB);
+    await fewer.delete("fewer");
+    await fewer.close();
   });
 });
 

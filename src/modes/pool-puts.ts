@@ -239,11 +239,27 @@ export class PoolPuts {
           });
           return;
         }
-        if (member.id === undefined) return;
-        const mark: CopyMark = { state: "holds", rev: this.#pool.ledger.stamp(record) };
-        this.#pool.ledger.appendLater([{ ...record, copies: { [member.id]: mark } }]);
+        await this.#noteLate(record, member);
       }),
     );
+  }
+
+  /** A copy that came late is noted; where another process changed the name meanwhile, it may stand on top of the newer one. */
+  async #noteLate(record: PutRecord, { id }: Member): Promise<void> {
+    const { ledger } = this.#pool;
+    if (id === undefined) return;
+    await ledger.freshen();
+    const newer = currentRecord(ledger.index.get(record.name));
+    if (newer === undefined || newer.version === record.version) {
+      ledger.appendLater([{ ...record, copies: { [id]: { state: "holds", rev: ledger.stamp(record) } } }]);
+      return;
+    }
+    const mark: CopyMark = {
+      state: isPut(newer) ? "copy" : "delete",
+      rev: ledger.stamp(newer),
+      reason: "an older copy came late",
+    };
+    ledger.appendLater([{ ...newer, copies: { [id]: mark } }]);
   }
 
   /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */

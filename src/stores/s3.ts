@@ -22,6 +22,7 @@
  * - `conditional-put=on|at-once|off`: whether the service decides `If-None-Match: *`, which some ignore without a word;
  *   `at-once`: not for multipart uploads (Ceph). Default: `on` for AWS and R2, else `off`
  * - `etag=md5|opaque`: whether the ETag of an object that was put in one piece is its MD5. Default `md5`
+ * - `max-parts=N`: parts that the service takes for one upload. Default 10,000, as S3; Swift's s3api takes 1000
  *
  * ## Credentials
  *
@@ -71,6 +72,8 @@ const MAX_OBJECT_BYTES = 5 * 1024 ** 4;
 /** What parts in flight may hold together, in bytes. One part is always allowed. */
 const IN_FLIGHT_BYTES = 64 * MIB;
 const PARALLEL_PARTS = 4;
+/** Parts of one upload, as S3 itself has it. */
+const MAX_PARTS = 10_000;
 const PART_ATTEMPTS = 3;
 const CONTENT_TYPE = "application/octet-stream";
 const XML_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/";
@@ -96,6 +99,7 @@ export interface S3Settings {
   readonly caFile?: string | undefined;
   readonly conditionalPut: "on" | "at-once" | "off";
   readonly etagIsMd5: boolean;
+  readonly maxParts: number;
 }
 
 const parameterNames = [
@@ -110,6 +114,7 @@ const parameterNames = [
   "sse-kms-key",
   "conditional-put",
   "etag",
+  "max-parts",
 ] as const;
 
 /** Reads a URL in the forms above. Throws `config`. */
@@ -173,7 +178,16 @@ export function parseS3Url(url: StoreUrl, env: StoreContext["env"]): S3Settings 
       (knowsConditions ? "on" : "off"),
     etagIsMd5:
       (oneOf("etag", parameters.etag, ["md5", "opaque"]) ?? (bucket.endsWith("--x-s3") ? "opaque" : "md5")) === "md5",
+    maxParts: maxPartsOf(parameters["max-parts"]),
   };
+}
+
+function maxPartsOf(text: string | undefined): number {
+  const parts = text === undefined ? MAX_PARTS : Number(text);
+  if (!Number.isInteger(parts) || parts < 10 || parts > MAX_PARTS) {
+    throw new HoldfastError("config", `max-parts is a number from 10 to ${MAX_PARTS}, not ${String(text)}`);
+  }
+  return parts;
 }
 
 function endpointHost(endpoint: string): string {
@@ -239,7 +253,7 @@ export class S3Store implements Store {
           "this service is not known to honour If-None-Match; if it does, say so with conditional-put=on",
         );
       }
-      const plan = { partBytes: this.#partBytes, maxBytes: MAX_OBJECT_BYTES };
+      const plan = { partBytes: this.#partBytes, maxParts: this.#settings.maxParts, maxBytes: MAX_OBJECT_BYTES };
       const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
       try {
         const first = await parts.next();

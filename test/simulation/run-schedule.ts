@@ -973,7 +973,10 @@ class Simulation {
     }
     this.#note(() => `damage ${how} on ${disk.label} of ${name}`);
     // Nothing decides between copies that differ while no ledger knows the object.
-    if (this.#recordOn(this.#disks, name) === undefined) model.taint(now);
+    const state = this.#stateOn(this.#disks, name);
+    const isOpen = state?.records.some((record) => record.kind === "intent") ?? false;
+    // What an overwrite left that was cut short has no digest: the damage may be taken for it once no good copy is left.
+    if (currentRecord(state) === undefined || (isOpen && !this.#config.withinTolerance)) model.taint(now);
     model.damaged.add(disk.label);
   }
 
@@ -1054,6 +1057,8 @@ class Simulation {
   /** The faults stop: now everything has to come right. */
   async #finale(): Promise<void> {
     this.#note(() => "finale");
+    const { names } = this.#config;
+    for (const { core } of this.#alive) for (const name of names) if (core.isBusy(name)) this.#cutShort.add(name);
     for (const process of this.#alive) this.#kill(process);
     this.#crashes.length = 0;
     for (const disk of this.#disks) {
@@ -1072,6 +1077,9 @@ class Simulation {
     await this.#alone(async () => this.#converge(machine));
   }
 
+  /** Names of which a late copy was on its way when the processes died. */
+  readonly #cutShort = new Set<string>();
+
   /** A debt was cleared only where the copy stands: what the ledgers say together is true of every disk. */
   #checkMarks(): void {
     const ids = this.#idsOf();
@@ -1080,6 +1088,7 @@ class Simulation {
       const [record] = state?.records ?? [];
       if (state?.records.length !== 1 || record === undefined || model.tainted) continue;
       if (this.#machines.some(({ cache }) => unwritten(cache).includes(model.name))) continue;
+      if (this.#cutShort.has(model.name)) continue;
       for (const disk of this.#disks) {
         const id = ids.get(disk.label);
         if (id === undefined || record.copies[id]?.state !== "holds" || model.damaged.has(disk.label)) continue;
