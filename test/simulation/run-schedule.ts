@@ -612,8 +612,8 @@ class Simulation {
         if (mark === undefined || mark.state === "copy") continue;
         // A copy that was late has arrived meanwhile.
         if (mark.state === "holds" && this.#hasCopy(label, name, sha256)) continue;
-        // Nor is one known whose identity stands in a segment that is damaged: the copy is owed by the other one.
-        if (mark.state === "delete" && this.#disks.some((other) => this.#isSpoiled(other))) continue;
+        // Nor is one known whose identity stood in a segment that was damaged: the copy is owed by the other one.
+        if (mark.state === "delete" && this.#spoiled.size > 0) continue;
         throw new Violation(`${disk.label} does not know that ${label} owes ${name}`);
       }
     }
