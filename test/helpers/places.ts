@@ -123,7 +123,10 @@ function s3Place(endpoint: string, name: string, id: string, secret: string): Pl
 }
 
 const onSwift: MakePlace = async (server, port, name, scheme = "swift") => {
-  if (scheme === "s3") return s3Place(`http://${server.host}:${port}`, name, "test:tester", "testing");
+  if (scheme === "s3") {
+    const place = s3Place(`http://${server.host}:${port}`, name, "test:tester", "testing");
+    return { ...place, url: `${place.url}&max-parts=1000` };
+  }
   const env = {
     ...bare,
     SWIFT_AUTHURL: `http://${server.host}:${port}/auth/v1.0`,
