@@ -459,11 +459,15 @@ class Rclone {
         });
       } catch (error) {
         if (signal.aborted) throw abortError(signal);
-        if (!neverArrived(error)) throw lostConnection(connection, error);
-        // rclone has died before it was asked: a new one is.
-        await connection.child.stop();
-        this.#forget(connection);
-        if (attempt === 2 || typeof options.body === "object") throw lostConnection(connection, error);
+        if (neverArrived(error)) {
+          // rclone has died before it was asked: a new one is.
+          await connection.child.stop();
+          this.#forget(connection);
+        } else if (options.method !== "GET") {
+          throw lostConnection(connection, error);
+        }
+        // A read may be asked for again; the connection may have broken because rclone is dying at this moment.
+        if (attempt === 3 || typeof options.body === "object") throw lostConnection(connection, error);
       }
     }
   }
