@@ -19,7 +19,8 @@ import type { Identity } from "./identity.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
-import type { ObjectRecord, StoreId, StoreRecord } from "./record.ts";
+import { isPut } from "./record.ts";
+import type { CopyMark, ObjectRecord, StoreId, StoreRecord } from "./record.ts";
 import { decodeSegment, parseSegmentName, SEGMENT_PREFIX } from "./segment.ts";
 import type { Segment } from "./segment.ts";
 import { SegmentWriter } from "./segment-writer.ts";
@@ -489,6 +490,12 @@ export class Ledger {
       for (const mark of Object.values(record.copies)) this.clock.observe(mark.rev);
     }
     return this.clock.next();
+  }
+
+  /** The record, to be written: by it the stores owe what it is, because what was done to them had another one in mind. */
+  owedAnew(record: ObjectRecord, ids: readonly StoreId[], reason: string): ObjectRecord {
+    const mark: CopyMark = { state: isPut(record) ? "copy" : "delete", rev: this.stamp(record), reason };
+    return { ...record, copies: Object.fromEntries(ids.map((id) => [id, mark])) };
   }
 
   #noteWriter(version: Version): void {

@@ -112,10 +112,8 @@ export class PoolDeletes {
     await ledger.hear();
     const newer = currentRecord(ledger.index.get(record.name));
     if (!isPut(newer) || newer.version <= record.version) return;
-    const rev = ledger.stamp(newer);
-    const mark: CopyMark = { state: "copy", rev, reason: "deleted at the same moment" };
-    const copies = Object.fromEntries(ids.map((id) => [id, mark]));
-    await Promise.all(ledger.append({ objects: [{ ...newer, copies }] }).values());
+    const owed = ledger.owedAnew(newer, ids, "deleted at the same moment");
+    await Promise.all(ledger.append({ objects: [owed] }).values());
   }
 
   /** Why nothing may be deleted on the word of `record`: another process changes the name too. */

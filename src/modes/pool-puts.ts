@@ -231,15 +231,14 @@ export class PoolPuts {
       [...late].map(async ([member, put]) => {
         try {
           if (!(await put)) await copyTo(record, holders, member, undefined);
+          await this.#noteLate(record, member);
         } catch (error) {
           this.#pool.logger.warn("copy still owed", {
             object: record.name,
             store: member.label,
             reason: toHoldfastError(error).message,
           });
-          return;
         }
-        await this.#noteLate(record, member);
       }),
     );
   }
@@ -254,12 +253,7 @@ export class PoolPuts {
       ledger.appendLater([{ ...record, copies: { [id]: { state: "holds", rev: ledger.stamp(record) } } }]);
       return;
     }
-    const mark: CopyMark = {
-      state: isPut(newer) ? "copy" : "delete",
-      rev: ledger.stamp(newer),
-      reason: "an older copy came late",
-    };
-    ledger.appendLater([{ ...newer, copies: { [id]: mark } }]);
+    ledger.appendLater([ledger.owedAnew(newer, [id], "an older copy came late")]);
   }
 
   /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */

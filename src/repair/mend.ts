@@ -196,14 +196,7 @@ async function noteMarks(
   if (sameState(now, state)) return;
   const newer = currentRecord(now);
   if (newer === undefined || newer.version === record.version) return;
-  const owed: Record<StoreId, CopyMark> = {};
-  for (const member of touched) {
-    if (member.id === undefined) continue;
-    owed[member.id] = {
-      state: isPut(newer) ? "copy" : "delete",
-      rev: ledger.stamp(newer),
-      reason: "changed during repair",
-    };
-  }
-  await Promise.all(ledger.append({ objects: [{ ...newer, copies: owed }] }).values());
+  const ids = touched.flatMap(({ id }) => id ?? []);
+  const owed = ledger.owedAnew(newer, ids, "changed during repair");
+  await Promise.all(ledger.append({ objects: [owed] }).values());
 }
