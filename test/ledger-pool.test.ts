@@ -376,6 +376,18 @@ describe("several machines", () => {
   });
 });
 
+describe("a folder without a description", () => {
+  it("is known by its plain path where a store is named", async () => {
+    const members = [switched("file:///mnt/a"), switched("file:///mnt/b")];
+    const { pool } = memoryPool(members);
+    await pool.put("x", toBody("bytes"));
+    expect((await pool.drill({ store: "/mnt/b" })).store).toBe("file:///mnt/b");
+    expect(await codeOf(pool.drain("/mnt/c"))).toBe("config");
+    expect((await pool.drain("/mnt/a")).removable).toBe(true);
+    expect([textOn(members[0] as Switched, "x"), textOn(members[1] as Switched, "x")]).toEqual([undefined, "bytes"]);
+  });
+});
+
 describe("a store that was silent a moment ago", () => {
   it("is asked again before a read fails, however fresh what was heard is", async () => {
     const member = switched("A");

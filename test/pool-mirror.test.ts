@@ -174,6 +174,29 @@ describe("a mirror with one slow store", () => {
     expect(textOn(members[2], "x")).toBe("new");
     expect((await memoryPool(members).pool.status()).degraded).toBe(0);
   });
+
+  it("owes the newer copy of another machine when the older one comes on top of it", async () => {
+    const members = three();
+    const { pool } = memoryPool(members, { wait: "min", min: 2 });
+    await pool.put("x", toBody("old"));
+    let letGo = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    let puts = 0;
+    members[2].onCall = (operation, name) => (operation === "put" && name === "x" && puts++ === 0 ? held : undefined);
+    await pool.put("x", toBody("late"));
+    const other = memoryPool(members).pool;
+    expect((await other.put("x", toBody("newer"))).owed).toEqual([]);
+    expect(textOn(members[2], "x")).toBe("newer");
+    letGo();
+    await pool.close();
+    expect(textOn(members[2], "x")).toBe("late");
+    expect((await other.status()).stores.map((store) => store.owedCopies)).toEqual([0, 0, 1]);
+    expect(await read(other, "x")).toBe("newer");
+    expect(await other.repair({ quick: true })).toMatchObject({ whole: true });
+    expect(textOn(members[2], "x")).toBe("newer");
+  });
 });
 
 describe("a store that was late", () => {
