@@ -10,6 +10,7 @@ import type { HoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Runtime } from "../runtime.ts";
 import { MemoryIndex } from "./ledger-index.ts";
+import type { LedgerIndex } from "./ledger-index.ts";
 import { REQUESTS_AT_ONCE } from "./ledger.ts";
 import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
@@ -118,20 +119,14 @@ export class Compaction {
     return new Set([...present].filter((name) => !this.#isReplaced(name, present)));
   }
 
-  /** Whether what replaced a segment, or what replaced that in its turn, stands. */
   #isReplaced(name: string, present: ReadonlySet<string>): boolean {
-    for (let by = this.#replacedBy(name); by !== undefined; by = this.#replacedBy(by)) if (present.has(by)) return true;
-    return false;
-  }
-
-  #replacedBy(name: string): string | undefined {
-    return this.#ledger.index.getFact(`replaced:${name}`);
+    return isReplaced(this.#ledger.index, name, (by) => present.has(by));
   }
 
   /** Segments to be named as replaced: where a store has, or may have, some that these replaced in their turn, those too. */
   #withFormer(replaced: readonly string[]): readonly string[] {
     const isBehind = (member: Member): boolean =>
-      !member.ready || [...member.segments].some((name) => this.#replacedBy(name) !== undefined);
+      !member.ready || [...member.segments].some((name) => replacedBy(this.#ledger.index, name) !== undefined);
     if (!this.#ledger.members.some(isBehind)) return replaced;
     const all = new Set(replaced);
     for (const [key] of this.#ledger.index.facts("replaced:")) {
@@ -291,4 +286,14 @@ export class Compaction {
     member.segments.add(name);
     return isMended;
   }
+}
+
+/** Whether what replaced a segment, or what replaced that in its turn, is there, by `stands`. */
+export function isReplaced(index: LedgerIndex, name: string, stands: (name: string) => boolean): boolean {
+  for (let by = replacedBy(index, name); by !== undefined; by = replacedBy(index, by)) if (stands(by)) return true;
+  return false;
+}
+
+function replacedBy(index: LedgerIndex, name: string): string | undefined {
+  return index.getFact(`replaced:${name}`);
 }

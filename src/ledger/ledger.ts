@@ -25,7 +25,7 @@ import { decodeSegment, parseSegmentName, SEGMENT_PREFIX } from "./segment.ts";
 import type { Segment } from "./segment.ts";
 import { SegmentWriter } from "./segment-writer.ts";
 import type { Appended } from "./segment-writer.ts";
-import { Compaction } from "./compaction.ts";
+import { Compaction, isReplaced } from "./compaction.ts";
 import type { LedgerGap } from "./compaction.ts";
 
 export interface LedgerOptions {
@@ -388,13 +388,8 @@ export class Ledger {
     const damaged = new Set(this.members.every(isReady) ? [] : this.#unreadable);
     await forEachBounded(inOrder, REQUESTS_AT_ONCE, ([name, holders]) => this.#readSegment(name, holders, damaged));
     // What replaces a damaged one may have been read after it.
-    this.#unreadable = new Set([...damaged].filter((name) => !this.#index.hasSegment(name) && !this.#isReplaced(name)));
-  }
-
-  /** Whether what replaced a segment, or what replaced that in its turn, was read. */
-  #isReplaced(name: string): boolean {
-    const by = this.#index.getFact(`replaced:${name}`);
-    return by !== undefined && (this.#index.hasSegment(by) || this.#isReplaced(by));
+    const isRead = (name: string): boolean => this.#index.hasSegment(name);
+    this.#unreadable = new Set([...damaged].filter((name) => !isRead(name) && !isReplaced(this.#index, name, isRead)));
   }
 
   /** Reads one segment; notes it in `damaged` where no store gave it whole. */
