@@ -713,7 +713,8 @@ class Client {
       await refuse(response, this.#context);
       const blob = await bytes(response, maxBytes, signal);
       if (blob && sha256(blob) === id) return blob;
-      const waitMs = LOOK_AGAIN_MS[attempt];
+      // What is too long does not become right by reading it again.
+      const waitMs = blob ? LOOK_AGAIN_MS[attempt] : undefined;
       if (waitMs === undefined) {
         throw new HoldfastError("corrupt", `${path} on the server is not what its name says: cut short, or damaged`);
       }

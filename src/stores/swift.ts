@@ -17,7 +17,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { checkedBytes } from "../body.ts";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { HoldfastError, abortError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
@@ -25,6 +25,7 @@ import { MIB, cutParts, forEachParallel, releasePart } from "../parts.ts";
 import type { Part } from "../parts.ts";
 import { checkRange, resolveRange } from "../ranges.ts";
 import { secretsOf } from "../redact.ts";
+import { linkSignals } from "../signals.ts";
 import type { LinkedSignal } from "../signals.ts";
 import type {
   Body,
@@ -50,6 +51,8 @@ import { StoreOperations, refuseMetadata } from "./operations.ts";
 const IN_FLIGHT_BYTES = 32 * MIB;
 const PARALLEL_SEGMENTS = 4;
 const SEGMENT_ATTEMPTS = 3;
+/** How long segments under way may still be answered once their put has failed, in milliseconds. */
+const SEGMENT_ANSWER_MS = 1000;
 /** What a manifest may name where the server does not tell. */
 const DEFAULT_MAX_SEGMENTS = 1000;
 const MAX_SEGMENT_BYTES = 5 * 1024 ** 3;
@@ -399,6 +402,14 @@ export class SwiftStore implements Store {
     const folder = `${digest}/${randomBytes(12).toString("hex")}`;
     const segments: Segment[] = [];
     const attempted: string[] = [];
+    // A segment whose bytes have all been sent is stored, whether its answer is awaited or not, and perhaps only after it was
+    // deleted: so no request is cut off until it had time to be answered.
+    const sending = linkSignals();
+    let stopTimer: (() => void) | undefined;
+    const onAbort = (): void => {
+      stopTimer = this.#context.runtime.timer(SEGMENT_ANSWER_MS, () => sending.abort(abortError(link.signal)));
+    };
+    link.signal.addEventListener("abort", onAbort, { once: true });
     try {
       const parts = async function* (): AsyncGenerator<Part> {
         yield first;
@@ -411,7 +422,7 @@ export class SwiftStore implements Store {
           const path = `${container}/${folder}/${String(part.number).padStart(8, "0")}`;
           attempted.push(path);
           const etag = await this.#operations.attempts(SEGMENT_ATTEMPTS, link.signal, () =>
-            this.#putBytes(path, part, link.signal),
+            this.#putBytes(path, part, sending.signal),
           );
           segments.push({ number: part.number, path, etag, size: part.size });
           releasePart(part);
@@ -439,6 +450,9 @@ export class SwiftStore implements Store {
     } catch (error) {
       await this.#discard(name, `${container}/${folder}/`, attempted);
       throw error;
+    } finally {
+      link.signal.removeEventListener("abort", onAbort);
+      stopTimer?.();
     }
   }
 
