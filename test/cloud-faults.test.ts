@@ -30,7 +30,7 @@ import { retry } from "../src/wrappers/retry.ts";
 import { makeCertificates, startHttpFaults } from "./fault-proxy/index.ts";
 import type { Answer, Certificates, HttpFault, HttpFaultProxy, SeenRequest } from "./fault-proxy/index.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer, uniqueName } from "./helpers/servers.ts";
+import { onServer, startServer, uniqueName } from "./helpers/servers.ts";
 import type { Server } from "./helpers/servers.ts";
 
 const KIB = 1024;
@@ -218,7 +218,7 @@ async function names(store: Store): Promise<string[]> {
   return found;
 }
 
-describe.each(kinds)("$name", (kind) => {
+describe.each(kinds)("$name", onServer, (kind) => {
   reportStore(kind.name, kind.server);
 
   describe.runIf(kind.server.running)("behind a server that goes wrong", () => {

@@ -20,7 +20,7 @@ import type { Certificates, TcpFault, TcpFaultProxy } from "./fault-proxy/index.
 import { placeOn } from "./helpers/places.ts";
 import type { Place, PlaceOptions } from "./helpers/places.ts";
 import { reportStore } from "./helpers/server-report.ts";
-import { startServer } from "./helpers/servers.ts";
+import { onServer, startServer } from "./helpers/servers.ts";
 import type { Server } from "./helpers/servers.ts";
 
 const MIB = 1024 * 1024;
@@ -72,7 +72,7 @@ async function names(store: Store, signal?: AbortSignal): Promise<string[]> {
   return found.sort();
 }
 
-describe.each(kinds)("$name", ({ name, server, scheme, midway, program }) => {
+describe.each(kinds)("$name", onServer, ({ name, server, scheme, midway, program }) => {
   reportStore(name.split(" ")[0] ?? name, server);
   if (!server.running) return;
 
