@@ -199,10 +199,16 @@ describe("retry", () => {
       override get capabilities() {
         return { ...super.capabilities, orderedList: false };
       }
-    })(broken);
-    store = retry(unordered, { runtime: fake });
+
+      override async *list(prefix: string) {
+        const infos: ObjectInfo[] = [];
+        for await (const info of super.list(prefix)) infos.unshift(info);
+        yield* infos;
+      }
+    })(memory);
+    store = retry(faulty(unordered, faults), { runtime: fake });
     faults.script({ operation: "list", nth: 1, fault: { kind: "fail-at", byte: 0 } });
-    expect(await fake.until(namesOf(store.list("")))).toEqual(["a", "b"]);
+    expect(await fake.until(namesOf(store.list("")))).toEqual(["b", "a"]);
     faults.script({ operation: "list", nth: 1, fault: { kind: "fail-at", byte: 1 } });
     await expect(fake.until(namesOf(store.list("")))).rejects.toMatchObject({ code: "unavailable" });
   });

@@ -154,20 +154,22 @@ class RetryStore extends ForwardingStore {
   }
 
   override async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+    const isOrdered = this.inner.capabilities.orderedList;
     let last: string | undefined;
     let attempt = 1;
     for (;;) {
       try {
         for await (const info of this.inner.list(prefix, options)) {
-          if (last !== undefined && compareNames(info.name, last) <= 0) continue;
+          // One in no order is begun anew only while nothing has come.
+          if (last !== undefined && isOrdered && compareNames(info.name, last) <= 0) continue;
           yield info;
-          if (this.inner.capabilities.orderedList) attempt = 1;
+          if (isOrdered) attempt = 1;
           last = info.name;
         }
         return;
       } catch (error) {
         const failure = toHoldfastError(error);
-        if (last !== undefined && !this.inner.capabilities.orderedList) throw failure;
+        if (last !== undefined && !isOrdered) throw failure;
         await this.#pause(failure, attempt++, "list", undefined, options);
       }
     }
