@@ -6,6 +6,8 @@
 //
 // What is called at each start is bundled with it; every other dependency stays where npm puts it, and is loaded by the
 // chunk that needs it. The licences of what is bundled go into dist/cli/licenses.txt.
+//
+// node scripts/bundle-command.mjs [FOLDER]: into another folder than dist/cli.
 import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { rolldown } from "rolldown";
@@ -13,11 +15,11 @@ import { rolldown } from "rolldown";
 // zod/mini, not zod: what only a gateway needs of it would come along.
 const BUNDLED = ["commander", "zod/mini", "xxhash-wasm"];
 const root = fileURLToPath(new URL("../", import.meta.url));
-const folder = `${root}dist/cli`;
+const folder = process.argv[2] ?? `${root}dist/cli`;
 
 /** What a command on a pool of folders loads in any case: one file, which V8 reads at once and compiles as far as it is called. */
 const isAtStart = (id) =>
-  /\/src\/(?:[^/]+|(?:ledger|modes|repair|wrappers)\/.+|stores\/(?:file|operations|name-order)\.ts|cli\/(?:run|ls|put|get|push|pull|target|program|printer|output)\.ts)$|\/node_modules\/(?:commander|xxhash-wasm|zod)\//u.test(
+  /\/src\/(?:[^/]+|(?:ledger|modes|repair|wrappers)\/.+|stores\/(?:file|operations|name-order)\.ts|cli\/(?:command|run|ls|put|get|push|pull|target|program|printer|output)\.ts)$|\/node_modules\/(?:commander|xxhash-wasm|zod)\//u.test(
     id,
   ) && !/\/src\/(?:.*generated-files|xml|signature-v4|parts|pool-schema)\.ts$/u.test(id);
 
@@ -39,8 +41,15 @@ const { output } = await bundle.write({
   dir: folder,
   format: "cjs",
   entryFileNames: "[name].js",
-  chunkFileNames: "chunks/[name]-[hash].js",
-  codeSplitting: { groups: [{ name: "start", test: (id) => isAtStart(id) }] },
+  // src/cli/main.ts names the first.
+  chunkFileNames: ({ name }) => (name === "start" ? "chunks/start.js" : "chunks/[name]-[hash].js"),
+  codeSplitting: {
+    groups: [
+      // What loads the start's file cannot be in it.
+      { name: "cache-folder", test: /\/src\/cache-folder\.ts$/u, priority: 1 },
+      { name: "start", test: (id) => isAtStart(id) },
+    ],
+  },
   minify: { mangle: false, compress: false, codegen: true },
 });
 await bundle.close();
@@ -48,12 +57,15 @@ writeFileSync(`${folder}/package.json`, '{ "type": "commonjs" }\n');
 
 // What the entry needs before it does anything must be in these files: a package would be found and read at each start.
 const byName = new Map(output.map((chunk) => [chunk.fileName, chunk]));
-const atStart = new Set(["main.js"]);
+const atStart = new Set(["main.js", "chunks/start.js"]);
 for (const name of atStart) {
   for (const one of byName.get(name)?.imports ?? []) atStart.add(one);
 }
 const packages = [...atStart].filter((name) => !byName.has(name) && !name.startsWith("node:"));
 if (packages.length > 0) throw new Error(`loaded at each start: ${packages.join(", ")}`);
+// src/cli/compiled-code.ts loads this one, without `import()`.
+const imported = byName.get("chunks/start.js").dynamicImports.filter((name) => !byName.has(name));
+if (imported.length > 0) throw new Error(`imported by what is kept compiled: ${imported.join(", ")}`);
 
 const used = new Set();
 for (const chunk of output) {

@@ -1,10 +1,11 @@
 /** Opens a pool: reads its description, opens its stores, and puts the modes, the ledger and repair over them. */
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { homedir, hostname } from "node:os";
+import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { toBody } from "./body.ts";
 import type { BodyInput } from "./body.ts";
+import { cacheFolderPath } from "./cache-folder.ts";
 import { HoldfastError, toHoldfastError } from "./errors.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import { MemoryIndex } from "./ledger/ledger-index.ts";
@@ -240,10 +241,7 @@ function fingerprint(store: StoreDescription): string {
 
 function cacheFolder(cache: string | false | undefined): string | undefined {
   if (cache === false) return undefined;
-  const folder =
-    cache ??
-    process.env["HOLDFAST_CACHE"] ??
-    join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "holdfast");
+  const folder = cache ?? cacheFolderPath();
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     return folder;

@@ -1,39 +1,8 @@
 #!/usr/bin/env node
-/** The `holdfast` command. */
-import { constants } from "node:os";
-import { HoldfastError } from "../errors.ts";
-import { Output } from "./output.ts";
-import { run } from "./run.ts";
+/** Starts the `holdfast` command, with its largest file as compiled at an earlier start. */
+import { join } from "node:path";
+import { keepCompiled } from "./compiled-code.ts";
 
-/** After everything is done, what is left open (a socket that lingers) gets so long before the process ends. */
-const LINGER_MS = 1000;
-
-const stop = new AbortController();
-let stoppedBy: NodeJS.Signals | undefined;
-for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  process.on(name, () => {
-    // The second one is an order.
-    if (stoppedBy) process.exit(128 + constants.signals[name]);
-    stoppedBy = name;
-    stop.abort(new HoldfastError("aborted", `stopped by ${name}`));
-  });
-}
-const onBroken = (): void => stop.abort(new HoldfastError("aborted", "nobody reads the output any more"));
-
-// Not awaited at the top: the command is bundled as CommonJS, which starts in less time.
-void run(
-  process.argv.slice(2),
-  {
-    stdin: process.stdin,
-    stdout: new Output(process.stdout, process.stdout.isTTY, onBroken),
-    stderr: new Output(process.stderr, process.stderr.isTTY, () => undefined),
-    env: process.env,
-    cwd: process.cwd(),
-  },
-  stop,
-).then((exitCode) => {
-  process.exitCode = stoppedBy ? 128 + constants.signals[stoppedBy] : exitCode;
-  process.stdin.destroy();
-  setTimeout(() => process.exit(), LINGER_MS).unref();
-  return undefined;
-});
+keepCompiled(join(import.meta.dirname, "chunks", "start.js"));
+// Not before: it is what needs that file.
+void import("./command.ts").then(({ runProcess }) => runProcess());

@@ -20,8 +20,12 @@ const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
 
 const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ["HOLDFAST_POOL", "The pool, where -p is not given."],
-  ["HOLDFAST_CACHE", "Folder of the local index, which speeds things up and may be deleted at any time."],
-  ["XDG_CACHE_HOME", "The index is in its folder holdfast where HOLDFAST_CACHE is not set. Default ~/.cache."],
+  [
+    "HOLDFAST_CACHE",
+    "Folder of the local index and of the command's compiled code, which speed things up and may be deleted at any time.",
+  ],
+  ["XDG_CACHE_HOME", "They are in its folder holdfast where HOLDFAST_CACHE is not set. Default ~/.cache."],
+  ["HOLDFAST_NO_COMPILED_CODE", "When set, the command's code is compiled at each start, and nothing of it is kept."],
   ["NO_COLOR", "When set, no colours."],
 ];
 

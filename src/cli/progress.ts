@@ -1,4 +1,5 @@
 /** Progress of a long run: on a terminal a bar with bytes, rate, time left and a line for each store; else nothing. */
+import { createRequire } from "node:module";
 import type { Writable } from "node:stream";
 import type { MultiBar, SingleBar } from "cli-progress";
 import { formatBytes, formatSpan, printable } from "./format.ts";
@@ -46,7 +47,8 @@ const RATE_WINDOW_MS = 8000;
 /** Begins to show progress. Loads the bar's library only when there is a terminal. */
 export async function startProgress({ stream, verb, stores }: ProgressOptions): Promise<Progress> {
   if (!stream) return nothing;
-  const { default: library } = await import("cli-progress");
+  // Not by `import()`: code that was kept compiled has none (see compiled-code.ts).
+  const library = createRequire(import.meta.url)("cli-progress") as typeof import("cli-progress");
   let totalBytes: number | undefined;
   let totalObjects: number | undefined;
   let bytes = 0;

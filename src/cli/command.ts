@@ -1,0 +1,41 @@
+/** The `holdfast` command as a process: its arguments, streams, signals and exit code. */
+import { constants } from "node:os";
+import { HoldfastError } from "../errors.ts";
+import { Output } from "./output.ts";
+import { run } from "./run.ts";
+
+/** After everything is done, what is left open (a socket that lingers) gets so long before the process ends. */
+const LINGER_MS = 1000;
+
+/** Runs the command that the process was started with. */
+export function runProcess(): void {
+  const stop = new AbortController();
+  let stoppedBy: NodeJS.Signals | undefined;
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(name, () => {
+      // The second one is an order.
+      if (stoppedBy) process.exit(128 + constants.signals[name]);
+      stoppedBy = name;
+      stop.abort(new HoldfastError("aborted", `stopped by ${name}`));
+    });
+  }
+  const onBroken = (): void => stop.abort(new HoldfastError("aborted", "nobody reads the output any more"));
+
+  // Not awaited at the top: the command is bundled as CommonJS, which starts in less time.
+  void run(
+    process.argv.slice(2),
+    {
+      stdin: process.stdin,
+      stdout: new Output(process.stdout, process.stdout.isTTY, onBroken),
+      stderr: new Output(process.stderr, process.stderr.isTTY, () => undefined),
+      env: process.env,
+      cwd: process.cwd(),
+    },
+    stop,
+  ).then((exitCode) => {
+    process.exitCode = stoppedBy ? 128 + constants.signals[stoppedBy] : exitCode;
+    process.stdin.destroy();
+    setTimeout(() => process.exit(), LINGER_MS).unref();
+    return undefined;
+  });
+}
