@@ -5,7 +5,7 @@ import { cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { stopServers } from "../test/helpers/servers.ts";
-import { Bench } from "./bench.ts";
+import { Bench, keepRemovedIn } from "./bench.ts";
 import type { Report } from "./bench.ts";
 import type { Setting } from "./contenders.ts";
 import { folderGround, serverGrounds } from "./places.ts";
@@ -120,8 +120,10 @@ async function run(): Promise<number> {
     only: values.only,
     contenders: values.contenders,
     seconds,
+    warmUp: !isQuick,
   });
   const root = mkdtempSync(join(values.folder ?? tmpdir(), "holdfast-bench-"));
+  keepRemovedIn(join(root, "removed"));
   const clean = async (): Promise<void> => {
     await stopServers();
     rmSync(root, { recursive: true, force: true });

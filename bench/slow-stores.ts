@@ -1,5 +1,5 @@
 /** What one slow store costs: a caller that waits for fewer stores, and reads that take the fastest copy. */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { removeFolder } from "./bench.ts";
 import type { Bench, Contender } from "./bench.ts";
@@ -71,8 +71,7 @@ async function waiting(
             { env: pool.env },
           );
           const first = join(setting.root, "first");
-          for (const { folder } of fast) removeFolder(join(folder, "first"));
-          removeFolder(first);
+          for (const path of [...fast.map(({ folder }) => join(folder, "first")), first]) rmSync(path, { force: true });
           insistMirrored(
             workload.folder,
             fast.map((place) => place.folder),
