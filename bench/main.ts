@@ -158,7 +158,7 @@ async function run(): Promise<number> {
       ["mirror-2", "stripe-2"].some((form) => SIZES.some((size) => bench.wants(`${form}-${ground}-${size}`))) ||
       (ground === "webdav" &&
         [...SIZES.map((size) => `slow-store-${size}`), "read-fastest"].some((name) => bench.wants(name)));
-    const grounds = await serverGrounds(root, (what, why) => bench.leaveOut(what, why), isWanted);
+    const grounds = await serverGrounds(root, sizes.large, (what, why) => bench.leaveOut(what, why), isWanted);
     for (const ground of grounds) {
       if (ground.server !== undefined) report.machine[ground.title] = ground.server;
       await storing(bench, setting, ground, sizes);

@@ -1,6 +1,6 @@
 /** Where stores can be: folders, and servers on loopback. Each gives fresh places for every run. */
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startServer } from "../test/helpers/servers.ts";
 import type { RunningServer } from "../test/helpers/servers.ts";
@@ -56,9 +56,13 @@ export function folderGround(root: string): Ground {
   };
 }
 
-/** The grounds that this machine has; `leaveOut` is told of the others. */
+/**
+ * The grounds that this machine has; `leaveOut` is told of the others. A server that is slower with the first bytes that it
+ * gets is sent `firstBytes` that nobody measures.
+ */
 export async function serverGrounds(
   root: string,
+  firstBytes: number,
   leaveOut: (what: string, why: string) => void,
   wants: (name: string) => boolean,
 ): Promise<Ground[]> {
@@ -71,13 +75,13 @@ export async function serverGrounds(
   for (const [server, name, ground] of plans) {
     if (!wants(name)) continue;
     const started = await startServer(server);
-    if (started.running) grounds.push(await ground(root, started));
+    if (started.running) grounds.push(await ground(root, started, firstBytes));
     else leaveOut(`over ${name}`, started.skipped);
   }
   return grounds;
 }
 
-async function s3Ground(root: string, server: RunningServer): Promise<Ground> {
+async function s3Ground(root: string, server: RunningServer, firstBytes: number): Promise<Ground> {
   const bucket = "test-bucket";
   const endpoint = `http://${server.host}:${server.port}`;
   const rcloneConfig = `[s3]
@@ -93,6 +97,17 @@ region = us-east-1
   const rclone = async (...args: string[]): Promise<void> => {
     await measure(["rclone", "--config", config, ...args]);
   };
+  // What was deleted is let go of some seconds later, at the cost of whoever is measured then.
+  const letGo = async (): Promise<void> => {
+    const ceph = ["-c", join(server.folder, "ceph.conf"), "-n", "client.rgw"];
+    await measure(["radosgw-admin", ...ceph, "gc", "process", "--include-all"]);
+  };
+  const first = join(root, "first-bytes");
+  writeFileSync(first, "");
+  truncateSync(first, firstBytes);
+  await rclone("copyto", "--s3-upload-cutoff", "5M", first, `s3:${bucket}/first-bytes`);
+  await rclone("deletefile", `s3:${bucket}/first-bytes`);
+  await letGo();
   return {
     name: "s3",
     title: "S3",
@@ -123,6 +138,7 @@ region = us-east-1
         removeFolder(place.folder);
         await rclone("delete", "--transfers", "16", "--checkers", "16", place.rclone);
       }
+      await letGo();
     },
   };
 }

@@ -132,7 +132,7 @@ describe("requests", () => {
     });
   });
 
-  it("sign the digest of a body without TLS, and leave it out with TLS", async () => {
+  it("sign the MD5 of a body, with and without TLS, which the service checks", async () => {
     const plain = await service();
     const certificates = await makeCertificates();
     const secure = await startHttpFaults({ tls: certificates.good });
@@ -145,12 +145,13 @@ describe("requests", () => {
       proxy.add({ fault: { kind: "respond", status: 200 } });
       await open(`s3://bucket?endpoint=${proxy.url}&ca=${ca}`).put("a", toBody("hello"));
     }
-    const digests = [plain, secure].map(({ requests }) => requests[0]?.headers["x-amz-content-sha256"]);
-    expect(digests).toEqual(["2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", "UNSIGNED-PAYLOAD"]);
-    expect(secure.requests[0]?.headers).toMatchObject({
-      "content-md5": "XUFAKrxLKna5cZ2REBfFkg==",
-      authorization: expect.stringContaining("content-md5"),
-    });
+    for (const { requests } of [plain, secure]) {
+      expect(requests[0]?.headers).toMatchObject({
+        "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+        "content-md5": "XUFAKrxLKna5cZ2REBfFkg==",
+        authorization: expect.stringContaining("content-md5"),
+      });
+    }
   });
 
   it("are signed with the service's time once it has said that this one is wrong", async () => {

@@ -129,7 +129,7 @@ export class S3Service {
     const target = `${place.path}${key === undefined ? "" : encodePath(key)}`;
     const now = new Date(this.#context.runtime.now() + this.#skewMs);
     const timestamp = `${now.toISOString().slice(0, 19).replaceAll(/[-:]/gu, "")}Z`;
-    const payload = payloadOf(body, place.origin);
+    const payload = payloadOf(request, place.origin);
     const headers: Record<string, string> = {
       ...request.headers,
       host: place.host,
@@ -309,12 +309,12 @@ function awsEndpoint(region: string, directoryBucket: string | undefined, env: S
 }
 
 /**
- * The digest of the body that is signed with the request. TLS guards a body on its way better than that, and its
- * Content-MD5 is signed too: so there, as other clients do, it is left out.
+ * The digest of the body that is signed with the request. It is left out where TLS guards the body on its way, and where the
+ * body's Content-MD5, which the service checks, is signed with the request: what differs from it is refused.
  */
-function payloadOf(body: readonly Uint8Array[] | undefined, origin: string): string {
+function payloadOf({ body, headers }: S3Request, origin: string): string {
   if (body === undefined || body.length === 0) return EMPTY_SHA256;
-  if (origin.startsWith("https:")) return "UNSIGNED-PAYLOAD";
+  if (origin.startsWith("https:") || headers?.["content-md5"] !== undefined) return "UNSIGNED-PAYLOAD";
   const hash = createHash("sha256");
   for (const chunk of body) hash.update(chunk);
   return hash.digest("hex");
