@@ -30,7 +30,7 @@ const MAGIC = 0xbeefc0de;
 /** Entries that are read at a time. Between them no cursor is held, so that the file may be opened anew. */
 const ENTRIES_AT_ONCE = 500;
 /** After so many names of one walk the file is opened anew: pages that were read stay in memory as long as it is open. */
-const NAMES_BETWEEN_OPENINGS = 20_000;
+const NAMES_BETWEEN_OPENINGS = 4_000;
 const NO_TABLE: ReadonlyMap<string, number> = new Map();
 const damaged = (why: string): HoldfastError => new HoldfastError("corrupt", `the local index is damaged: ${why}`);
 

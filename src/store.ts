@@ -92,6 +92,9 @@ export interface HashResult {
 
 export type HashOperation = (name: string, options?: OperationOptions) => Promise<HashResult>;
 
+/** Names, a non-empty batch of them at a time. */
+export type NamesOperation = (prefix: string, options?: ListOptions) => AsyncIterable<readonly string[]>;
+
 export interface PutOptions extends OperationOptions {
   /** Reject with `conflict` when the object exists; needs `capabilities.conditionalPut`. Default false. */
   readonly ifAbsent?: boolean | undefined;
@@ -170,6 +173,11 @@ export interface Store {
   stat(name: string, options?: OperationOptions): Promise<ObjectInfo>;
   /** Objects whose name starts with `prefix` (`""`: all). An incomplete listing rejects with `incomplete` at its end. */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;
+  /**
+   * The names that `list` would give, in batches, with nothing said of the objects. Only where a store has names for less
+   * than that. Rejects as `list` does.
+   */
+  readonly listNames?: NamesOperation | undefined;
   delete(name: string, options?: OperationOptions): Promise<DeleteResult>;
   /** Bytes that can still be stored, where the store can tell; undefined where it cannot. */
   freeBytes?(options?: OperationOptions): Promise<number | undefined>;

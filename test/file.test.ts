@@ -199,6 +199,47 @@ describe("what is on the disk", () => {
     await expect(store.get("pipe")).rejects.toMatchObject({ code: "not-found" });
   });
 
+  it("tells a name that is not UTF-8 from the one that is shown in its place", async () => {
+    const name = "bad-\ufffd";
+    await store.put(name, toBody("x"));
+    await writeFile(Buffer.concat([Buffer.from(`${root}/bad-`), Buffer.from([0xff])]), "x");
+    expect(await names()).toEqual([name]);
+    expect(warnings).toMatchObject([["list.names-skipped", { count: 1 }]]);
+  });
+
+  it("lists what stands behind a name without looking where nothing can", async () => {
+    for (const name of ["a/b/c", "a/b/d", "a/b-", "a/c", "b"]) await store.put(name, toBody("x"));
+    const behind = async (after: string): Promise<string[]> => {
+      const found: string[] = [];
+      for await (const batch of store.listNames("", { after })) found.push(...batch);
+      return found;
+    };
+    expect(await behind("")).toEqual(["a/b-", "a/b/c", "a/b/d", "a/c", "b"]);
+    expect(await behind("a/b-")).toEqual(["a/b/c", "a/b/d", "a/c", "b"]);
+    expect(await behind("a/b/c")).toEqual(["a/b/d", "a/c", "b"]);
+    expect(await behind("a/b/d0")).toEqual(["a/c", "b"]);
+    expect(await behind("a0")).toEqual(["b"]);
+    expect(await behind("b")).toEqual([]);
+  });
+
+  it("gives the names of large directories in batches, and ends between two of them when it is closed", async () => {
+    const all = Array.from({ length: 2500 }, (_, place) => `d/${String(place).padStart(5, "0")}`);
+    await mkdir(join(root, "d"), { recursive: true });
+    for (const name of all) await writeFile(join(root, name), "");
+    const sizes: number[] = [];
+    const found: string[] = [];
+    for await (const batch of store.listNames("d/")) {
+      sizes.push(batch.length);
+      found.push(...batch);
+    }
+    expect(found).toEqual(all);
+    expect(sizes).toEqual([1000, 1000, 500]);
+    const batches = store.listNames("")[Symbol.asyncIterator]();
+    await batches.next();
+    await store.close();
+    await expect(batches.next()).rejects.toMatchObject({ code: "invalid", operation: "list" });
+  });
+
   it("a file cut off while it is read is an error, not an early end", async () => {
     await store.put("big", toBody(Buffer.alloc(5 * 1024 * 1024)));
     const result = await store.get("big");

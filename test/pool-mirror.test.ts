@@ -255,6 +255,54 @@ describe("verify", () => {
   });
 });
 
+describe("a listing", () => {
+  it("gives names that nobody recorded with what the first store that still has them says", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    await pool.put("known", toBody("1"));
+    plant(members[0], "by hand", "one");
+    plant(members[2], "by hand", "other");
+    plant(members[1], "gone", "x");
+    plant(members[2], "late", "xx");
+    members[1].calls.length = 0;
+    members[1].onCall = (operation, name) => {
+      if (operation === "stat" && name === "gone") members[1].objects.delete(name);
+    };
+    const found: unknown[] = [];
+    for await (const { name, size } of pool.list("")) found.push([name, size]);
+    expect(found).toEqual([
+      ["by hand", 3],
+      ["known", 1],
+      ["late", 2],
+    ]);
+    // Nothing is asked for of what is recorded, or of what another store told.
+    expect(members[1].calls.filter((call) => call.startsWith("stat"))).toEqual(["stat gone"]);
+    await pool.close();
+  });
+
+  it("is incomplete where it cannot be said what stands under a name", async () => {
+    const members = three();
+    const { pool } = memoryPool(members);
+    await pool.put("known", toBody("1"));
+    plant(members[0], "by hand", "one");
+    plant(members[0], "alone", "x");
+    plant(members[1], "by hand", "other");
+    members[0].onCall = (operation) => {
+      if (operation === "stat") throw new HoldfastError("denied", "not you");
+    };
+    const found: unknown[] = [];
+    const listing = (async () => {
+      for await (const { name, size } of pool.list("")) found.push([name, size]);
+    })();
+    expect(await codeOf(listing)).toBe("incomplete");
+    expect(found).toEqual([
+      ["by hand", 5],
+      ["known", 1],
+    ]);
+    await pool.close();
+  });
+});
+
 describe("a silent store", () => {
   it("is not taken for one that has nothing, by a machine that did not write what it holds", async () => {
     const members = three();

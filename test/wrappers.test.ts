@@ -87,6 +87,15 @@ const namesOf = async (list: AsyncIterable<ObjectInfo>): Promise<string[]> => {
   for await (const info of list) names.push(info.name);
   return names;
 };
+const namesIn = (store: Store): AsyncIterable<readonly string[]> => {
+  if (store.listNames === undefined) throw new Error("it gives no names by themselves");
+  return store.listNames("");
+};
+const batchesOf = async (store: Store): Promise<(readonly string[])[]> => {
+  const batches = [];
+  for await (const batch of namesIn(store)) batches.push(batch);
+  return batches;
+};
 const big = Buffer.alloc(3 * MIB + 5, "0123456789abcdef!");
 const once = (bytes: Uint8Array) =>
   toBody(
@@ -193,6 +202,17 @@ describe("retry", () => {
     expect(await fake.until(namesOf(store.list("")))).toEqual(["a", "b", "c", "d"]);
   });
 
+  it("goes on with batches of names behind the last one", async () => {
+    for (const name of ["a", "b", "c", "d", "e"]) await memory.put(name, toBody(name));
+    faults.script({ operation: "list", nth: 1, fault: { kind: "fail-at", byte: 4 } });
+    const batches = namesIn(store)[Symbol.asyncIterator]();
+    expect((await batches.next()).value).toEqual(["a", "b", "c"]);
+    await memory.put("aa", toBody("x"));
+    // What comes now are batches that were given, in whole or in part.
+    expect((await fake.until(batches.next())).value).toEqual(["d", "e"]);
+    expect((await fake.until(batches.next())).done).toBe(true);
+  });
+
   it("begins an unordered listing again only when it has given nothing", async () => {
     for (const name of ["a", "b"]) await memory.put(name, toBody(name));
     const unordered = new (class extends ForwardingStore {
@@ -242,6 +262,10 @@ describe("deadline", () => {
         override list() {
           return { [Symbol.asyncIterator]: () => ({ next: never }) };
         }
+
+        protected override naming() {
+          return () => ({ [Symbol.asyncIterator]: () => ({ next: never }) });
+        }
       })(memory),
       { runtime: fake, callMs: 1000, idleMs: 500, graceMs: 100 },
     );
@@ -254,6 +278,7 @@ describe("deadline", () => {
       () => deaf.stat("a"),
       () => deaf.delete("a"),
       () => namesOf(deaf.list("")),
+      () => batchesOf(deaf),
       () => deaf.close(),
     ]) {
       const start = fake.monotonicMs();
@@ -453,6 +478,7 @@ describe("breaker", () => {
       await expect(store.get("a")).rejects.toMatchObject({ code: "unavailable", retryAfterMs: pauseMs });
       await fake.advance(pauseMs - 1);
       await expect(namesOf(store.list(""))).rejects.toMatchObject({ retryAfterMs: 1 });
+      await expect(batchesOf(store)).rejects.toMatchObject({ retryAfterMs: 1 });
       const before = drawn();
       await fake.advance(1);
       const both = await Promise.allSettled([store.stat("a"), store.stat("a")]);

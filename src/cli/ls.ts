@@ -1,7 +1,9 @@
 /** `holdfast ls`: names, in order, as fast as they are read and no faster than they are taken. */
+import type { PoolObjectInfo } from "../pool.ts";
 import type { CommandContext } from "./context.ts";
 import { formatMoment, printable } from "./format.ts";
 import { objectRecord } from "./object-record.ts";
+import { withSmallHeap } from "./small-heap.ts";
 
 export async function ls(
   context: CommandContext,
@@ -10,12 +12,18 @@ export async function ls(
 ): Promise<void> {
   const { pool } = await context.openTarget();
   const { printer, stdout } = context;
-  for await (const info of pool.list(prefix, { signal: context.signal })) {
+  const end = options.null ? "\0" : "\n";
+  const lineOf = ({ name, size, modifiedMs }: PoolObjectInfo): string => {
     // A pipe gets names as they are; a terminal must not be moved about by one.
-    const name = stdout.isTerminal ? printable(info.name) : info.name;
-    const when = info.modifiedMs === undefined ? "-".padEnd(20) : formatMoment(info.modifiedMs);
-    const text = options.long ? `${String(info.size).padStart(14)}  ${when}  ${name}` : name;
-    const written = options.null && !context.json ? stdout.write(`${text}\0`) : printer.data(objectRecord(info), text);
-    if (written) await written;
-  }
+    const shown = stdout.isTerminal ? printable(name) : name;
+    if (!options.long) return shown + end;
+    const when = modifiedMs === undefined ? "-".padEnd(20) : formatMoment(modifiedMs);
+    return `${String(size).padStart(14)}  ${when}  ${shown}${end}`;
+  };
+  await withSmallHeap(async () => {
+    for await (const info of pool.list(prefix, { signal: context.signal })) {
+      const written = context.json ? printer.data(objectRecord(info), info.name) : stdout.write(lineOf(info));
+      if (written) await written;
+    }
+  });
 }

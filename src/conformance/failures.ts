@@ -6,7 +6,7 @@ import { toBody } from "../body.ts";
 import { HoldfastError } from "../errors.ts";
 import type { Body } from "../store.ts";
 import type { ConformanceCase, ConformanceContext } from "./index.ts";
-import { KIB, MIB, absent, forever, holds, names, pattern, read, rejects, stream } from "./help.ts";
+import { KIB, MIB, absent, forever, holds, names, namesInBatches, pattern, read, rejects, stream } from "./help.ts";
 
 /** Runs a put that must fail, where no object is and where one is: nothing, or the old object, is there afterwards. */
 async function failsAndChangesNothing(
@@ -151,6 +151,7 @@ export function failureCases(): ConformanceCase[] {
           ["aborted"],
           "list",
         );
+        if (store.listNames) await rejects(namesInBatches(store, prefix, signal), ["aborted"], "listNames");
         await holds(store, name, Buffer.from("x"));
       },
     },
@@ -212,6 +213,7 @@ export function failureCases(): ConformanceCase[] {
           "any",
           "list after close",
         );
+        if (other.listNames) await rejects(namesInBatches(other, prefix), "any", "listNames after close");
         await holds(store, name, Buffer.from("x"));
         assert.deepEqual(await names(store, prefix), [name]);
       },

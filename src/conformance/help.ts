@@ -101,6 +101,22 @@ export async function names(store: Store, prefix: string): Promise<string[]> {
   return found;
 }
 
+/** The same where the store gives names in batches; undefined where it does not. */
+export async function namesInBatches(
+  store: Store,
+  prefix: string,
+  signal?: AbortSignal,
+): Promise<string[] | undefined> {
+  const batches = store.listNames?.(prefix, { signal });
+  if (batches === undefined) return undefined;
+  const found: string[] = [];
+  for await (const batch of batches) {
+    assert.ok(batch.length > 0, "a batch of names is empty");
+    found.push(...batch);
+  }
+  return found;
+}
+
 /** Fails unless the promise rejects with a HoldfastError of one of the codes. Returns it. */
 export async function rejects(
   promise: Promise<unknown>,

@@ -4,7 +4,7 @@ import { toBody } from "../body.ts";
 import { compareNames } from "../names.ts";
 import type { Store } from "../store.ts";
 import type { ConformanceCase } from "./index.ts";
-import { mapLimit, names, hasCode } from "./help.ts";
+import { mapLimit, names, namesInBatches, hasCode } from "./help.ts";
 
 /** Names whose order tells a listing by bytes from one by UTF-16 unit, by directory or by locale. */
 const MIXED = ["B", "a-b", "a.b", "a/b", "a/c/d", "a/c-d", "a0", "aa", "b", "ä", "～", "𝔘", "z/~", "z"];
@@ -26,6 +26,11 @@ async function listed(store: Store, prefix: string, behind = ""): Promise<string
   const sorted = found.toSorted(compareNames);
   if (store.capabilities.orderedList) assert.deepEqual(found, sorted, "the listing is not in name order");
   assert.equal(new Set(found).size, found.length, "the listing gives a name twice");
+  const alone = await namesInBatches(store, prefix + behind);
+  if (alone !== undefined) {
+    const inOrder = store.capabilities.orderedList ? alone : alone.toSorted(compareNames);
+    assert.deepEqual(inOrder, sorted, "the listing of names alone gives others");
+  }
   return sorted.map((name) => {
     assert.ok(name.startsWith(prefix), `the listing of ${prefix} gives ${name}`);
     return name.slice(prefix.length);

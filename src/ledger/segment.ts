@@ -239,13 +239,13 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
     throw damaged("a record is incomplete");
   if (packed.b !== undefined && !isVersion(packed.b)) throw damaged("a record has no valid base");
   const copies: Record<StoreId, CopyMark> = {};
-  for (const [key, packedMark] of Object.entries(c)) {
+  for (const [key, packedMark] of Object.entries<unknown>(c)) {
     const id = key.length === 16 ? key : ids[Number(key)];
-    const parts: readonly unknown[] = Array.isArray(packedMark) ? packedMark : [packedMark];
-    const state = LETTER_STATES[String(parts[0])];
-    const rev = parts[1] === undefined || parts[1] === "" ? v : parts[1];
-    const reason = parts[2];
-    if (id === undefined || state === undefined || !isVersion(rev)) throw damaged("a record has an unknown mark");
+    const [letter, since, reason]: readonly unknown[] = Array.isArray(packedMark) ? packedMark : [packedMark];
+    const state = LETTER_STATES[String(letter)];
+    const rev: unknown = since === undefined || since === "" ? v : since;
+    if (id === undefined || state === undefined || !(rev === v || isVersion(rev)))
+      throw damaged("a record has an unknown mark");
     copies[id] = typeof reason === "string" ? { state, rev, reason } : { state, rev };
   }
   const kind = k === "p" ? "put" : k === "d" ? "delete" : k === "i" ? "intent" : undefined;

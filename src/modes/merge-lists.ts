@@ -1,57 +1,154 @@
 /** Several listings in name order, and a walk of the index, as one: each name once. */
+import { throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { HoldfastError } from "../errors.ts";
+import type { Member } from "../ledger/member.ts";
 import type { NameState } from "../ledger/record.ts";
-import type { ObjectInfo } from "../store.ts";
+import { compareNames } from "../names.ts";
+import type { ListOptions, ObjectInfo, Store } from "../store.ts";
 
-export interface Merged {
+/** What a listing says of an object: all that it knows, or its name alone. */
+export type Listed = ObjectInfo | string;
+
+export interface Merged<T extends Listed> {
   readonly name: string;
-  /** What the first store, in order, that has the name says of it. */
-  readonly found: ObjectInfo | undefined;
   readonly state: NameState | undefined;
   /** What each store says, at its place; undefined where it does not have the name. */
-  readonly all: readonly (ObjectInfo | undefined)[];
+  readonly all: readonly (T | undefined)[];
 }
 
-/** Streams: holds one entry of each listing at a time. */
-export async function* mergeLists(
-  lists: readonly AsyncIterable<ObjectInfo>[],
+/** So many names are handed on together, at most. */
+const BATCH = 256;
+
+/**
+ * Streams: holds one batch of each listing at a time, and hands on what it has before it waits for a listing's next batch.
+ * Batches come in name order and have at least one name each.
+ */
+export async function* mergeLists<T extends Listed>(
+  lists: readonly AsyncIterable<readonly T[]>[],
   index: Iterable<readonly [string, NameState]>,
-  compare: (a: string, b: string) => number,
-): AsyncGenerator<Merged> {
-  const readers = lists.map((list) => list[Symbol.asyncIterator]());
+): AsyncGenerator<readonly Merged<T>[]> {
+  const cursors = lists.map((list) => new Cursor(list[Symbol.asyncIterator]()));
   const walk = index[Symbol.iterator]();
   try {
-    const heads = await Promise.all(readers.map((reader) => advance(reader)));
+    await Promise.all(cursors.map((cursor) => cursor.fill()));
     let known = walk.next();
+    let merged: Merged<T>[] = [];
     for (;;) {
-      let name: string | undefined = known.done === true ? undefined : known.value[0];
-      for (const head of heads) {
-        if (head !== undefined && (name === undefined || compare(head.name, name) < 0)) name = head.name;
+      let name = known.done === true ? undefined : known.value[0];
+      for (const cursor of cursors) {
+        const head = cursor.name;
+        if (head !== undefined && (name === undefined || compareNames(head, name) < 0)) name = head;
       }
-      if (name === undefined) return;
-      const lowest = name;
-      const all = heads.map((head) => (head?.name === lowest ? head : undefined));
-      const state = known.done !== true && known.value[0] === lowest ? known.value[1] : undefined;
-      yield { name: lowest, found: all.find((info) => info !== undefined), state, all };
+      if (name === undefined) break;
+      const state = known.done !== true && known.value[0] === name ? known.value[1] : undefined;
       if (state !== undefined) known = walk.next();
-      const moved: number[] = [];
-      for (const [place, info] of all.entries()) if (info !== undefined) moved.push(place);
-      if (moved.length === 1 && moved[0] !== undefined) {
-        const reader = readers[moved[0]];
-        if (reader !== undefined) heads[moved[0]] = await advance(reader);
-      } else {
-        const next = await Promise.all(moved.map((place) => advance(readers[place])));
-        moved.forEach((place, i) => {
-          heads[place] = next[i];
-        });
+      const all: (T | undefined)[] = [];
+      let isEmpty = false;
+      for (const cursor of cursors) {
+        all.push(cursor.take(name));
+        isEmpty ||= cursor.isEmpty;
       }
+      merged.push({ name, state, all });
+      if (!isEmpty && merged.length < BATCH) continue;
+      yield merged;
+      merged = [];
+      if (isEmpty) await Promise.all(cursors.map((cursor) => cursor.fill()));
     }
+    if (merged.length > 0) yield merged;
   } finally {
-    await Promise.all(readers.map(async (reader) => reader.return?.()));
+    await Promise.all(cursors.map((cursor) => cursor.close()));
     walk.return?.();
   }
 }
 
-async function advance(reader: AsyncIterator<ObjectInfo> | undefined): Promise<ObjectInfo | undefined> {
-  const result = await reader?.next();
-  return result === undefined || result.done === true ? undefined : result.value;
+/** Where a listing stands. */
+class Cursor<T extends Listed> {
+  readonly #reader: AsyncIterator<readonly T[]>;
+  #batch: readonly T[] = [];
+  #at = 0;
+  #isDone = false;
+  /** The name that comes next; undefined at the end. */
+  name: string | undefined;
+
+  constructor(reader: AsyncIterator<readonly T[]>) {
+    this.#reader = reader;
+  }
+
+  /** Whether the next name has to be waited for. */
+  get isEmpty(): boolean {
+    return !this.#isDone && this.#at === this.#batch.length;
+  }
+
+  /** Reads on, where that is needed to know the next name. */
+  async fill(): Promise<void> {
+    if (!this.isEmpty) return;
+    const next = await this.#reader.next();
+    this.#isDone = next.done === true;
+    this.#batch = next.done === true ? [] : next.value;
+    this.#at = 0;
+    this.name = nameOf(this.#batch[0]);
+  }
+
+  /** What the listing says of a name, if that is the next one. */
+  take(name: string): T | undefined {
+    if (this.name !== name) return undefined;
+    const item = this.#batch[this.#at++];
+    this.name = nameOf(this.#batch[this.#at]);
+    return item;
+  }
+
+  async close(): Promise<void> {
+    await this.#reader.return?.();
+  }
+}
+
+function nameOf(item: Listed | undefined): string | undefined {
+  return typeof item === "object" ? item.name : item;
+}
+
+/** A member's listing, in name order, for a merge. One that fails ends, and `onFailure` is told. */
+export function listMember(
+  member: Member,
+  prefix: string,
+  options: ListOptions,
+  onFailure: (error: HoldfastError) => void,
+): AsyncIterable<readonly ObjectInfo[]> {
+  return untilFailure(inBatches(member.store, prefix, options), member, options, onFailure);
+}
+
+/** The same with the names alone, where the store has them for less and every object on it is known to be recorded. */
+export function listMemberNames(
+  member: Member,
+  isCensused: boolean,
+  prefix: string,
+  options: ListOptions,
+  onFailure: (error: HoldfastError) => void,
+): AsyncIterable<readonly Listed[]> {
+  const names = isCensused ? member.store.listNames?.(prefix, options) : undefined;
+  return untilFailure<Listed>(names ?? inBatches(member.store, prefix, options), member, options, onFailure);
+}
+
+async function* untilFailure<T>(
+  batches: AsyncIterable<readonly T[]>,
+  { store }: Member,
+  { signal }: ListOptions,
+  onFailure: (error: HoldfastError) => void,
+): AsyncGenerator<readonly T[]> {
+  try {
+    for await (const batch of batches) yield batch;
+  } catch (error) {
+    throwIfAborted(signal);
+    onFailure(toHoldfastError(error, "unavailable").within({ store: store.label, operation: "list" }));
+  }
+}
+
+/** Each by itself, as soon as it comes; what comes in no order, all at the end. */
+async function* inBatches(store: Store, prefix: string, options: ListOptions): AsyncGenerator<readonly ObjectInfo[]> {
+  const isOrdered = store.capabilities.orderedList;
+  const all: ObjectInfo[] = [];
+  for await (const info of store.list(prefix, options)) {
+    if (isOrdered) yield [info];
+    else all.push(info);
+  }
+  if (all.length > 0) yield all.sort((a, b) => compareNames(a.name, b.name));
 }

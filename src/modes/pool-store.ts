@@ -24,7 +24,8 @@ import type {
   PutOptions,
   Store,
 } from "../store.ts";
-import { mergeLists } from "./merge-lists.ts";
+import { listMemberNames, mergeLists } from "./merge-lists.ts";
+import type { Listed, Merged } from "./merge-lists.ts";
 import { infoOf } from "./pool-answers.ts";
 import { ABOVE_PREFIX, PoolContext } from "./pool-context.ts";
 import type { PoolStoreOptions } from "./pool-context.ts";
@@ -159,31 +160,38 @@ export class PoolStore implements Store {
     const inner = above ? ABOVE_PREFIX + prefix.slice(RESERVED_PREFIX.length) : prefix;
     const unheard = new Map<string, HoldfastError>();
     for (const member of this.#pool.mayHide()) unheard.set(member.label, member.trouble());
-    const lists = this.ledger.members
-      .filter((member) => member.readable)
-      .map((member) => this.#listOf(member, inner, options, (error) => unheard.set(member.label, error)));
+    const heard = this.ledger.members.filter((member) => member.readable);
+    const onFailure = ({ label }: Member, error: HoldfastError): void => void unheard.set(label, error);
+    const lists = heard.map((member) =>
+      listMemberNames(member, this.ledger.isCensused(member), inner, options, (error) => onFailure(member, error)),
+    );
     const after = options.after === undefined ? undefined : this.#pool.innerName(options.after);
-    const known = this.ledger.index.iterate(inner, after);
-    for await (const { name, found, state } of mergeLists(lists, known, compareNames)) {
-      throwIfAborted(options.signal);
-      if (after !== undefined && compareNames(name, after) <= 0) continue;
-      if (above ? !name.startsWith(ABOVE_PREFIX) : isReserved(name)) continue;
-      const current = currentRecord(state);
-      if (isContested(state)) {
-        const info = await this.#reads.statByCopies(name, options).catch((error: unknown) => {
-          throwIfAborted(options.signal);
-          const failure = toHoldfastError(error);
-          if (failure.code === "not-found") return undefined;
-          // Copies that are wrong, or differ, are there; what a silent store would say may be that it was deleted.
-          if (failure.code !== "corrupt" && failure.code !== "conflict")
-            unheard.set(failure.store ?? this.label, failure);
-          return isPut(current) ? infoOf(name, current) : undefined;
-        });
-        if (info !== undefined) yield { ...info, name: this.#pool.shownName(name) };
-      } else if (current !== undefined) {
-        if (isPut(current)) yield infoOf(this.#pool.shownName(name), current);
-      } else if (found !== undefined) {
-        yield { ...found, name: this.#pool.shownName(name) };
+    const isMeant = ({ name }: Merged<Listed>): boolean =>
+      (after === undefined || compareNames(name, after) > 0) &&
+      (above ? name.startsWith(ABOVE_PREFIX) : !isReserved(name));
+    for await (const batch of mergeLists(lists, this.ledger.index.iterate(inner, after))) {
+      const meant = batch.filter(isMeant);
+      const unrecorded = await this.#findUnrecorded(meant, heard, options, onFailure);
+      for (const { name, state } of meant) {
+        throwIfAborted(options.signal);
+        const current = currentRecord(state);
+        if (isContested(state)) {
+          const info = await this.#reads.statByCopies(name, options).catch((error: unknown) => {
+            throwIfAborted(options.signal);
+            const failure = toHoldfastError(error);
+            if (failure.code === "not-found") return undefined;
+            // Copies that are wrong, or differ, are there; what a silent store would say may be that it was deleted.
+            if (failure.code !== "corrupt" && failure.code !== "conflict")
+              unheard.set(failure.store ?? this.label, failure);
+            return isPut(current) ? infoOf(name, current) : undefined;
+          });
+          if (info !== undefined) yield { ...info, name: this.#pool.shownName(name) };
+        } else if (current !== undefined) {
+          if (isPut(current)) yield infoOf(this.#pool.shownName(name), current);
+        } else {
+          const found = unrecorded.get(name);
+          if (found !== undefined) yield { ...found, name: this.#pool.shownName(name) };
+        }
       }
     }
     if (unheard.size > 0 || this.ledger.unreadableSegments.size > 0) {
@@ -198,24 +206,31 @@ export class PoolStore implements Store {
     }
   }
 
-  async *#listOf(
-    member: Member,
-    prefix: string,
+  /** What the first store, in order, that has it says of each of these that has no record. */
+  async #findUnrecorded(
+    names: readonly Merged<Listed>[],
+    heard: readonly Member[],
     options: ListOptions,
-    onFailure: (error: HoldfastError) => void,
-  ): AsyncGenerator<ObjectInfo> {
-    try {
-      if (member.store.capabilities.orderedList) {
-        yield* member.store.list(prefix, options);
-      } else {
-        const all: ObjectInfo[] = [];
-        for await (const info of member.store.list(prefix, options)) all.push(info);
-        yield* all.sort((a, b) => compareNames(a.name, b.name));
+    onFailure: (member: Member, error: HoldfastError) => void,
+  ): Promise<ReadonlyMap<string, ObjectInfo>> {
+    const found = new Map<string, ObjectInfo>();
+    const look = async ({ name, all }: Merged<Listed>): Promise<void> => {
+      for (const [place, member] of heard.entries()) {
+        const listed = all[place];
+        if (listed === undefined) continue;
+        try {
+          found.set(name, typeof listed === "object" ? listed : await member.store.stat(name, options));
+          return;
+        } catch (error) {
+          throwIfAborted(options.signal);
+          const failure = toHoldfastError(error).within({ store: member.label, operation: "list", object: name });
+          // Gone since its name was read.
+          if (failure.code !== "not-found") onFailure(member, failure);
+        }
       }
-    } catch (error) {
-      throwIfAborted(options.signal);
-      onFailure(toHoldfastError(error, "unavailable").within({ store: member.label, operation: "list" }));
-    }
+    };
+    await Promise.all(names.filter(({ state }) => currentRecord(state) === undefined).map(look));
+    return found;
   }
 
   async delete(name: string, options: OperationOptions = {}): Promise<PoolDeleteResult> {

@@ -4,7 +4,7 @@ import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { Content, NameState, ObjectRecord } from "../ledger/record.ts";
-import { mergeLists } from "../modes/merge-lists.ts";
+import { listMember, mergeLists } from "../modes/merge-lists.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { compareNames, isReserved } from "../names.ts";
 import { joinChunks } from "../parts.ts";
@@ -41,33 +41,18 @@ export async function* scanNames(
 ): AsyncGenerator<ScanItem> {
   for (const member of core.ledger.members) if (!member.readable) unheard.set(member, member.trouble());
   const heard = core.ledger.members.filter((member) => member.readable);
-  const lists = heard.map((member) => listOf(member, scope, (error) => unheard.set(member, error)));
-  const known = core.ledger.index.iterate(scope.prefix, scope.after);
-  for await (const { name, state, all } of mergeLists(lists, known, compareNames)) {
-    throwIfAborted(scope.signal);
-    if (isReserved(name) && !name.startsWith(".holdfast/above/")) continue;
-    if (scope.after !== undefined && compareNames(name, scope.after) <= 0) continue;
-    yield { name, state, listed: new Map(heard.map((member, place) => [member, all[place]])) };
-  }
-}
-
-async function* listOf(
-  member: Member,
-  scope: ScanScope,
-  onFailure: (error: HoldfastError) => void,
-): AsyncGenerator<ObjectInfo> {
-  const { store } = member;
-  try {
-    if (store.capabilities.orderedList) {
-      yield* store.list(scope.prefix, { signal: scope.signal, after: scope.after });
-    } else {
-      const all: ObjectInfo[] = [];
-      for await (const info of store.list(scope.prefix, { signal: scope.signal })) all.push(info);
-      yield* all.sort((a, b) => compareNames(a.name, b.name));
+  const { signal, after } = scope;
+  const lists = heard.map((member) =>
+    listMember(member, scope.prefix, { signal, after }, (error) => unheard.set(member, error)),
+  );
+  const known = core.ledger.index.iterate(scope.prefix, after);
+  for await (const batch of mergeLists(lists, known)) {
+    for (const { name, state, all } of batch) {
+      throwIfAborted(signal);
+      if (isReserved(name) && !name.startsWith(".holdfast/above/")) continue;
+      if (after !== undefined && compareNames(name, after) <= 0) continue;
+      yield { name, state, listed: new Map(heard.map((member, place) => [member, all[place]])) };
     }
-  } catch (error) {
-    throwIfAborted(scope.signal);
-    onFailure(toHoldfastError(error, "unavailable").within({ store: store.label, operation: "list" }));
   }
 }
 

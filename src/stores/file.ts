@@ -40,6 +40,7 @@ import type {
   GetResult,
   HashOperation,
   HashResult,
+  ListOptions,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -81,6 +82,8 @@ const MAX_TRIES = 50;
 const SHARE_MS = 1000;
 /** So many sizes are asked for at once in a listing. */
 const STAT_BATCH = 64;
+/** So many names are handed on at once where no sizes are wanted. */
+const NAMES_BATCH = 1000;
 /** Objects of at most so many bytes are written in groups, when as many puts as `GROUP_FROM` are under way. */
 const GROUPED_BYTES = 64 * 1024;
 const GROUP_FROM = 4;
@@ -466,11 +469,35 @@ export class FileStore implements Store {
     }
   }
 
-  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
-    const skipped = { invalidNames: 0, notFiles: 0 };
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+    const batches = this.#listing(prefix, options, STAT_BATCH, async (root, names) => {
+      const facts = await Promise.all(names.map((name) => factsAt(`${root}/${name}`)));
+      // Without those that are gone since their directory was read.
+      return names.flatMap((name, place) => (facts[place] ? [infoOf(name, facts[place])] : []));
+    });
+    for await (const infos of batches) for (const info of infos) yield info;
+  }
+
+  listNames(prefix: string, options: ListOptions = {}): AsyncIterable<readonly string[]> {
+    return this.#listing(prefix, options, NAMES_BATCH, async (_root, names) => names);
+  }
+
+  /** `look` is given the names of each batch, and what it makes of them is handed on. */
+  async *#listing<T>(
+    prefix: string,
+    options: ListOptions,
+    size: number,
+    look: (root: string, names: readonly string[]) => Promise<readonly T[]>,
+  ): AsyncGenerator<readonly T[]> {
+    const skipped: Skipped = { invalidNames: 0, notFiles: 0 };
     try {
       this.#check(options);
-      yield* this.#walk(prefix, options, skipped);
+      const root = await this.#rootToRead();
+      if (root === undefined) return;
+      for await (const names of this.#walk(root, prefix, options, size, skipped)) {
+        yield await look(root, names);
+        this.#check(options);
+      }
     } catch (error) {
       this.#fail(error, "list");
     } finally {
@@ -491,13 +518,14 @@ export class FileStore implements Store {
     }
   }
 
+  /** Names of objects, up to `size` at a time. */
   async *#walk(
+    root: string,
     prefix: string,
-    options: OperationOptions,
-    skipped: { invalidNames: number; notFiles: number },
-  ): AsyncGenerator<ObjectInfo> {
-    const root = await this.#rootToRead();
-    if (root === undefined) return;
+    options: ListOptions,
+    size: number,
+    skipped: Skipped,
+  ): AsyncGenerator<readonly string[]> {
     const above = prefix.split("/").slice(0, -1);
     // No object has such a part, so nothing begins with this.
     if (prefix.includes("\0") || above.some((part) => !isPart(part))) return;
@@ -512,65 +540,75 @@ export class FileStore implements Store {
     }
     interface Frame {
       readonly path: string;
-      readonly entries: readonly Entry[];
+      readonly entries: string;
       at: number;
     }
-    const stack: Frame[] = [{ path: top, entries: await this.#entries(root, top, prefix, skipped), at: 0 }];
+    const stack: Frame[] = [{ path: top, entries: await this.#entries(root, top, prefix, options, skipped), at: 0 }];
     for (let frame = stack.at(-1); frame; frame = stack.at(-1)) {
-      const entry = frame.entries[frame.at];
-      if (!entry) {
+      const { path, entries } = frame;
+      let end = entries.indexOf("\0", frame.at);
+      if (end < 0) {
         stack.pop();
         continue;
       }
       this.#check(options);
-      if (entry.directory) {
-        frame.at++;
-        const path = `${frame.path}${entry.name}/`;
-        if (path !== `${TMP}/`) stack.push({ path, entries: await this.#entries(root, path, prefix, skipped), at: 0 });
+      if (entries[end - 1] === "/") {
+        const below = path + entries.slice(frame.at, end);
+        frame.at = end + 1;
+        if (below === `${TMP}/`) continue;
+        stack.push({ path: below, entries: await this.#entries(root, below, prefix, options, skipped), at: 0 });
         continue;
       }
       const names: string[] = [];
-      for (let next = frame.entries[frame.at]; next && !next.directory && names.length < STAT_BATCH;) {
-        names.push(frame.path + next.name);
-        next = frame.entries[++frame.at];
+      for (; end >= 0 && entries[end - 1] !== "/" && names.length < size; end = entries.indexOf("\0", frame.at)) {
+        names.push(path + entries.slice(frame.at, end));
+        frame.at = end + 1;
       }
-      const found = await Promise.all(names.map((name) => factsAt(`${root}/${name}`)));
-      for (const [place, name] of names.entries()) {
-        const facts = found[place];
-        // Gone since its directory was read.
-        if (!facts) continue;
-        this.#check(options);
-        yield infoOf(name, facts);
-      }
+      yield names;
     }
   }
 
-  /** Entries of a directory that may stand under the prefix, in the order of the full names. Empty when it is gone. */
+  /**
+   * Entries of a directory that are meant by the listing, in the order of the full names, each with a NUL at its end; a
+   * directory's has a slash before that. (Very many strings would take ten times the memory of one.) Empty when it is gone.
+   */
   async #entries(
     root: string,
     path: string,
     prefix: string,
-    skipped: { invalidNames: number; notFiles: number },
-  ): Promise<Entry[]> {
-    let found;
+    { after }: ListOptions,
+    skipped: Skipped,
+  ): Promise<string> {
+    const where = join(root, path);
+    let found: readonly fs.Dirent<string | Buffer>[];
     try {
-      found = await readdir(join(root, path), { withFileTypes: true, encoding: "buffer" });
+      found = await readdir(where, { withFileTypes: true });
+      // What is not UTF-8 has this in its place, and only its bytes tell it from a name that has it.
+      if (found.some(({ name }) => name.includes("\ufffd"))) {
+        found = await readdir(where, { withFileTypes: true, encoding: "buffer" });
+      }
     } catch (error) {
       const code = codeOf(error);
-      if (path !== "" && (code === "ENOENT" || code === "ENOTDIR")) return [];
+      if (path !== "" && (code === "ENOENT" || code === "ENOTDIR")) return "";
       throw path === "" ? await this.#notThere(error) : error;
     }
-    const entries: Entry[] = [];
+    const isWhole = path.startsWith(prefix);
+    const entries: string[] = [];
     for (const one of found) {
       const name = one.name.toString();
-      const full = path + name;
       const directory = one.isDirectory();
-      if (!(full.startsWith(prefix) || (directory && prefix.startsWith(`${full}/`)))) continue;
-      if (!isUtf8(one.name) || Buffer.byteLength(full) > MAX_NAME_BYTES) skipped.invalidNames++;
-      else if (directory || one.isFile()) entries.push({ name, key: directory ? `${name}/` : name, directory });
+      const entry = directory ? `${name}/` : name;
+      if (!isWhole) {
+        const full = path + entry;
+        if (!full.startsWith(prefix) && !(directory && prefix.startsWith(full))) continue;
+      }
+      if (after !== undefined && isBefore(path + entry, after)) continue;
+      if ((typeof one.name !== "string" && !isUtf8(one.name)) || isTooLong(path, name)) skipped.invalidNames++;
+      else if (directory || one.isFile()) entries.push(entry);
       else skipped.notFiles++;
     }
-    return entries.sort((a, b) => compareNames(a.key, b.key));
+    entries.sort(compareNames).push("");
+    return entries.join("\0");
   }
 
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
@@ -938,11 +976,10 @@ export class FileStore implements Store {
   }
 }
 
-interface Entry {
-  readonly name: string;
-  /** By what it is ordered: the names in a directory all begin with its own and a slash. */
-  readonly key: string;
-  readonly directory: boolean;
+/** What a listing came upon and did not give. */
+interface Skipped {
+  invalidNames: number;
+  notFiles: number;
 }
 
 /**
@@ -1098,6 +1135,16 @@ function factsOf({ size, mtimeMs }: fs.Stats): FileFacts {
 
 function infoOf(name: string, { size, modifiedMs }: FileFacts): ObjectInfo {
   return { name, size, modifiedMs };
+}
+
+/** Whether an entry, a directory's with a slash at its end, has nothing to do with names behind `after`. */
+function isBefore(entry: string, after: string): boolean {
+  return compareNames(entry, after) <= 0 && !(entry.endsWith("/") && after.startsWith(entry));
+}
+
+/** Whether a path is too long for a name. A character of UTF-16 takes three bytes at most. */
+function isTooLong(path: string, name: string): boolean {
+  return (path.length + name.length) * 3 > MAX_NAME_BYTES && Buffer.byteLength(path + name) > MAX_NAME_BYTES;
 }
 
 /** Whether an open file is the one that was to be opened. */

@@ -1,6 +1,6 @@
 /** A limit on bytes per second, up and down, shared by all operations on a store. */
 import type { Runtime } from "../runtime.ts";
-import type { Body, GetOptions, GetResult, PutOptions, PutResult, Store } from "../store.ts";
+import type { Body, GetOptions, GetResult, NamesOperation, PutOptions, PutResult, Store } from "../store.ts";
 import { ForwardingStore, throughBody } from "./forward.ts";
 
 export interface BandwidthOptions {
@@ -81,5 +81,9 @@ class BandwidthStore extends ForwardingStore {
   override async get(name: string, options: GetOptions = {}): Promise<GetResult> {
     const result = await this.inner.get(name, options);
     return this.#down ? { ...result, body: this.#down.pass(result.body, options.signal) } : result;
+  }
+
+  protected override naming(inner: NamesOperation): NamesOperation {
+    return inner;
   }
 }

@@ -16,6 +16,7 @@ import type {
   GetOptions,
   GetResult,
   HashOperation,
+  NamesOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -76,8 +77,16 @@ class BreakerStore extends ForwardingStore {
   }
 
   override list(prefix: string, options: OperationOptions = {}): AsyncIterable<ObjectInfo> {
+    return this.#listing(this.inner.list(prefix, options), options);
+  }
+
+  protected override naming(inner: NamesOperation): NamesOperation {
+    return (prefix, options = {}) => this.#listing(inner(prefix, options), options);
+  }
+
+  #listing<T>(source: AsyncIterable<T>, options: OperationOptions): AsyncIterable<T> {
     let first = true;
-    return pulling(this.inner.list(prefix, options), (next) => {
+    return pulling(source, (next) => {
       if (!first) return this.#counted(false, next);
       first = false;
       return this.#watched("list", undefined, options, next);

@@ -18,6 +18,8 @@ import type {
   GetOptions,
   GetResult,
   HashOperation,
+  ListOptions,
+  NamesOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -151,10 +153,18 @@ class DeadlineStore extends ForwardingStore {
     });
   }
 
-  override async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+  override list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+    return this.#listing(options, (within) => this.inner.list(prefix, within));
+  }
+
+  protected override naming(inner: NamesOperation): NamesOperation {
+    return (prefix, options = {}) => this.#listing(options, (within) => inner(prefix, within));
+  }
+
+  async *#listing<T>(options: ListOptions, open: (options: ListOptions) => AsyncIterable<T>): AsyncGenerator<T> {
     const linked = linkSignals(options.signal);
     try {
-      const inner = this.inner.list(prefix, { ...options, signal: linked.signal });
+      const inner = open({ ...options, signal: linked.signal });
       yield* this.#stream(inner, linked, this.#callMs, "list", undefined);
     } finally {
       linked.release();

@@ -11,6 +11,7 @@
 import { collect } from "../body.ts";
 import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode, Operation } from "../errors.ts";
+import { nameBatches } from "../name-batches.ts";
 import { compareNames } from "../names.ts";
 import { resolveRange } from "../ranges.ts";
 import { systemRuntime } from "../runtime.ts";
@@ -20,6 +21,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  NamesOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -173,6 +175,8 @@ export function faulty(store: Store, faults: Faults): Store {
 
 /** How many changes are remembered. */
 const MAX_CHANGES = 64;
+/** Few, so that the ends of batches are met often. */
+const NAMES_BATCH = 3;
 
 interface Change {
   readonly name: string;
@@ -267,6 +271,11 @@ class FaultyStore extends ForwardingStore {
       await check();
     }
     this.#after(faults, "list", prefix);
+  }
+
+  /** The same faults strike. */
+  protected override naming(): NamesOperation {
+    return (prefix, options) => nameBatches(this.list(prefix, options), NAMES_BATCH);
   }
 
   override async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {

@@ -6,6 +6,7 @@ import type {
   GetOptions,
   GetResult,
   HashOperation,
+  NamesOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -17,15 +18,24 @@ export class ForwardingStore implements Store {
   protected readonly inner: Store;
   /** Where the store below has it and {@link hashing} says what becomes of it. */
   readonly hash?: HashOperation;
+  /** Likewise, with {@link naming}. */
+  readonly listNames?: NamesOperation;
 
   constructor(inner: Store) {
     this.inner = inner;
+    const naming = inner.listNames === undefined ? undefined : this.naming(inner.listNames.bind(inner));
+    if (naming !== undefined) this.listNames = naming;
     const through = inner.hash === undefined ? undefined : this.hashing(inner.hash.bind(inner));
     if (through !== undefined) this.hash = through;
   }
 
   /** What `hash` is here. Default: nothing, since it would go past a wrapper that does something to the bytes of a get. */
   protected hashing(_inner: HashOperation): HashOperation | undefined {
+    return undefined;
+  }
+
+  /** What `listNames` is here. Default: nothing, since it would go past a wrapper that does something to listings. */
+  protected naming(_inner: NamesOperation): NamesOperation | undefined {
     return undefined;
   }
 

@@ -12,6 +12,7 @@ import type {
   GetOptions,
   GetResult,
   HashOperation,
+  NamesOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -97,6 +98,10 @@ class LimitStore extends ForwardingStore {
 
   override list(prefix: string, options: OperationOptions = {}): AsyncIterable<ObjectInfo> {
     return pulling(this.inner.list(prefix, options), (next) => this.#others.run(options.signal, next));
+  }
+
+  protected override naming(inner: NamesOperation): NamesOperation {
+    return (prefix, options = {}) => pulling(inner(prefix, options), (next) => this.#others.run(options.signal, next));
   }
 
   protected override hashing(inner: HashOperation): HashOperation {

@@ -19,6 +19,8 @@ import type {
   GetOptions,
   GetResult,
   HashOperation,
+  ListOptions,
+  NamesOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -153,18 +155,47 @@ class RetryStore extends ForwardingStore {
     return this.#again("stat", name, options, () => this.inner.stat(name, options));
   }
 
-  override async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+  override list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+    return this.#listing(
+      options,
+      () => this.inner.list(prefix, options),
+      (info) => info.name,
+      (info, last) => (compareNames(info.name, last) > 0 ? info : undefined),
+    );
+  }
+
+  protected override naming(inner: NamesOperation): NamesOperation {
+    return (prefix, options = {}) =>
+      this.#listing(
+        options,
+        () => inner(prefix, options),
+        (names) => names.at(-1),
+        (names, last) => {
+          const from = names.findIndex((name) => compareNames(name, last) > 0);
+          return from === 0 ? names : from > 0 ? names.slice(from) : undefined;
+        },
+      );
+  }
+
+  /** `endOf` gives the last name of what came; `behind` what of it stands behind a name, if anything does. */
+  async *#listing<T>(
+    options: ListOptions,
+    open: () => AsyncIterable<T>,
+    endOf: (item: T) => string | undefined,
+    behind: (item: T, last: string) => T | undefined,
+  ): AsyncGenerator<T> {
     const isOrdered = this.inner.capabilities.orderedList;
     let last: string | undefined;
     let attempt = 1;
     for (;;) {
       try {
-        for await (const info of this.inner.list(prefix, options)) {
+        for await (const item of open()) {
           // One in no order is begun anew only while nothing has come.
-          if (last !== undefined && isOrdered && compareNames(info.name, last) <= 0) continue;
-          yield info;
+          const fresh = last === undefined || !isOrdered ? item : behind(item, last);
+          if (fresh === undefined) continue;
+          yield fresh;
           if (isOrdered) attempt = 1;
-          last = info.name;
+          last = endOf(fresh);
         }
         return;
       } catch (error) {

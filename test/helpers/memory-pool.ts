@@ -55,6 +55,10 @@ export function switched(label: string, objects = new MemoryObjects()): Switched
       await before("list", prefix);
       yield* inner.list(prefix, options);
     },
+    async *listNames(prefix, options) {
+      await before("list", prefix);
+      yield* inner.listNames(prefix, options);
+    },
     async delete(name, options) {
       await before("delete", name);
       return inner.delete(name, options);

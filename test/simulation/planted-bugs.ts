@@ -171,9 +171,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a listing leaves out what a silent store holds too",
     file: POOL_STORE,
-    find: "        if (isPut(current)) yield infoOf(this.#pool.shownName(name), current);\n      } else if",
-    replace:
-      "        if (isPut(current) && unheard.size === 0) yield infoOf(this.#pool.shownName(name), current);\n      } else if",
+    find: "if (isPut(current)) yield infoOf(this.#pool.shownName(name), current);",
+    replace: "if (isPut(current) && unheard.size === 0) yield infoOf(this.#pool.shownName(name), current);",
   },
   {
     name: "a put waits a minute for a store that failed",

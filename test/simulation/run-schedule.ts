@@ -203,8 +203,9 @@ class Simulation {
     const writers = new Set<string>();
     const { config } = this.#schedule;
     const runtime = simRuntime(this.world, owner, machine.wall);
+    const { parking, listNames } = config;
     const simStore = (disk: Disk): Store =>
-      new SimStore({ world: this.world, disk, owner, trouble: this.#trouble, parking: config.parking });
+      new SimStore({ world: this.world, disk, owner, trouble: this.#trouble, parking, listNames });
     const build = (
       label: string,
       members: readonly { store: Store; prefixes: readonly string[] }[],

@@ -23,6 +23,8 @@ export interface Config {
   /** How long what was heard is used while nobody else writes, in milliseconds; 0: every operation asks. */
   readonly freshMs: number;
   readonly names: readonly string[];
+  /** Stores give names by themselves, too. */
+  readonly listNames: boolean;
   /** The pool was made, by one process and in peace, before the steps begin. */
   readonly founded: boolean;
   /** Whether damage to copies leaves each object a good one. */
@@ -80,6 +82,7 @@ export interface Schedule {
 }
 
 const WAIT_SEED = 0x3a17_0000_0000;
+const LIST_NAMES_SEED = 0x3a1b_0000_0000;
 const ALL_NAMES = ["a", "b", "p/x", "p/y", "q"];
 
 export function makeSchedule(seed: number): Schedule {
@@ -106,6 +109,7 @@ export function makeSchedule(seed: number): Schedule {
     min,
     // Drawn apart, so that the other choices of a seed are what they were before there was this one.
     wait: mode === "mirror" && onfail === "continue" && new Random(seed + WAIT_SEED).chance(0.2) ? "min" : "all",
+    listNames: new Random(seed + LIST_NAMES_SEED).chance(0.5),
     stores,
     nested,
     prefixes,

@@ -2,6 +2,7 @@
 import { checkedBytes } from "../../src/body.ts";
 import { HoldfastError, toHoldfastError } from "../../src/errors.ts";
 import type { ErrorCode, Operation } from "../../src/errors.ts";
+import { nameBatches } from "../../src/name-batches.ts";
 import { compareNames, isReserved, MAX_NAME_BYTES } from "../../src/names.ts";
 import { resolveRange } from "../../src/ranges.ts";
 import type {
@@ -11,6 +12,7 @@ import type {
   GetOptions,
   GetResult,
   ListOptions,
+  NamesOperation,
   ObjectInfo,
   OperationOptions,
   PutOptions,
@@ -152,6 +154,9 @@ export class Disk {
   }
 }
 
+/** Few, so that the ends of batches are met often. */
+const NAMES_BATCH = 3;
+
 export interface SimStoreOptions {
   readonly world: World;
   readonly disk: Disk;
@@ -159,6 +164,8 @@ export interface SimStoreOptions {
   readonly trouble: Trouble;
   /** How often a call of a step parks: from 0 (only where it must) to 1. */
   readonly parking: number;
+  /** Whether it gives names by themselves. */
+  readonly listNames: boolean;
 }
 
 export class SimStore implements Store {
@@ -176,8 +183,12 @@ export class SimStore implements Store {
   readonly #owner: Owner;
   readonly #trouble: Trouble;
   readonly #parking: number;
+  readonly listNames: NamesOperation | undefined;
 
   constructor(options: SimStoreOptions) {
+    this.listNames = options.listNames
+      ? (prefix, within) => nameBatches(this.list(prefix, within), NAMES_BATCH)
+      : undefined;
     this.label = options.disk.label;
     this.#world = options.world;
     this.#disk = options.disk;
