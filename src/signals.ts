@@ -10,6 +10,9 @@ export interface LinkedSignal {
   release(): void;
 }
 
+/** Sources that many may listen to: saying so takes longer than the rest of it does. */
+const unlimited = new WeakSet<AbortSignal>();
+
 /** A signal that fires with the first of several (`AbortSignal.any` keeps what it makes alive with its sources). */
 export function linkSignals(...sources: readonly (AbortSignal | undefined)[]): LinkedSignal {
   const controller = new AbortController();
@@ -19,7 +22,10 @@ export function linkSignals(...sources: readonly (AbortSignal | undefined)[]): L
   for (const source of sources) {
     if (!source) continue;
     // A caller's signal hears of as many calls as there are stores, which is no leak to be warned of.
-    setMaxListeners(0, source);
+    if (!unlimited.has(source)) {
+      setMaxListeners(0, source);
+      unlimited.add(source);
+    }
     if (source.aborted) {
       controller.abort(source.reason);
       break;

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -176,6 +176,34 @@ describe("push and pull", () => {
     expect((await holdfast("pull", "out", "photos/")).stdout).toMatch(/got 4 objects \(4 B\), 0 unchanged\n$/u);
     expect(await filesIn("out")).toEqual(await filesIn("dir"));
     expect((await holdfast("pull", "out", "photos")).stdout).toBe("got 0 objects (0 B), 4 unchanged\n");
+  });
+
+  it("give many small files back as they were, and name the one that cannot be written", async () => {
+    const paths = Array.from({ length: 300 }, (_, at) => (at % 2 === 0 ? `f${at}` : `sub/f${at}`));
+    await tree(Object.fromEntries(paths.map((path, at) => [path, at === 9 ? "" : `content ${at}`])));
+    for (const [at, path] of paths.entries()) {
+      await chmod(join(home, "dir", path), at % 2 === 0 ? 0o640 : 0o700);
+      await utimes(join(home, "dir", path), 1_000_000_000, 1_000_000_000 + at);
+    }
+    expect((await holdfast("push", "dir")).code).toBe(0);
+    await mkdir(join(home, "out/f298/in-the-way"), { recursive: true });
+    const result = await holdfast("pull", "out");
+    expect([result.code, result.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: cannot write .*f298: it is a folder\n$/u),
+    ]);
+    expect(result.stdout).toMatch(/got 299 objects .*1 FAILED\n$/u);
+    expect(await filesIn("out")).toEqual(paths.filter((path) => path !== "f298").sort());
+    for (const [at, path] of paths.entries()) {
+      if (path === "f298") continue;
+      const { mode, mtimeMs } = await stat(join(home, "out", path));
+      const content = await readFile(join(home, "out", path), "utf8");
+      expect([content, mode & 0o777, mtimeMs]).toEqual([
+        at === 9 ? "" : `content ${at}`,
+        at % 2 === 0 ? 0o640 : 0o700,
+        (1_000_000_000 + at) * 1000,
+      ]);
+    }
   });
 
   it("notice a change that keeps size and time", async () => {

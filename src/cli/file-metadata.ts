@@ -10,14 +10,29 @@ export function metadataOf(stats: Stats): ObjectMetadata {
   return metadata;
 }
 
-/** Sets a file's time and permissions from metadata, where they are there and make sense. */
-export async function restoreMetadata(file: FileHandle, metadata: ObjectMetadata | undefined): Promise<void> {
+export interface FileAttributes {
+  /** Permission bits. */
+  readonly mode?: number;
+  /** In seconds since 1970. */
+  readonly modifiedSeconds?: number;
+}
+
+/** A file's time and permissions from metadata, where they are there and make sense. */
+export function attributesOf(metadata: ObjectMetadata | undefined): FileAttributes {
   const mode = metadata?.["mode"];
-  // The owner keeps the right to read and write what was restored; never set-user-id and the like.
-  if (mode !== undefined && /^[0-7]{1,3}$/u.test(mode)) await file.chmod(Number.parseInt(mode, 8) | 0o600);
   const seconds = metadata?.["mtime"];
-  if (seconds !== undefined && /^-?\d{1,11}(\.\d{1,9})?$/u.test(seconds)) {
-    const time = Number.parseFloat(seconds);
-    await file.utimes(time, time);
-  }
+  return {
+    // The owner keeps the right to read and write what was restored; never set-user-id and the like.
+    ...(mode !== undefined && /^[0-7]{1,3}$/u.test(mode) ? { mode: Number.parseInt(mode, 8) | 0o600 } : {}),
+    ...(seconds !== undefined && /^-?\d{1,11}(\.\d{1,9})?$/u.test(seconds)
+      ? { modifiedSeconds: Number.parseFloat(seconds) }
+      : {}),
+  };
+}
+
+/** Sets a file's time and permissions from metadata. */
+export async function restoreMetadata(file: FileHandle, metadata: ObjectMetadata | undefined): Promise<void> {
+  const { mode, modifiedSeconds } = attributesOf(metadata);
+  if (mode !== undefined) await file.chmod(mode);
+  if (modifiedSeconds !== undefined) await file.utimes(modifiedSeconds, modifiedSeconds);
 }

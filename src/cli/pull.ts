@@ -1,21 +1,29 @@
 /** `holdfast pull`: the pool's objects into a folder. */
-import { lstat, mkdir, rmdir, unlink } from "node:fs/promises";
+import { lstat as lstatByCallback } from "node:fs";
 import type { Stats } from "node:fs";
+import { mkdir, rmdir, unlink } from "node:fs/promises";
 import { dirname, join as joinPath, resolve, sep } from "node:path";
+import { promisify } from "node:util";
+import { toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { Pool, PoolObjectInfo } from "../pool.ts";
 import { bySize, forEachBounded } from "../bounded.ts";
+import type { GetResult } from "../store.ts";
 import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
-import { restoreMetadata } from "./file-metadata.ts";
+import { attributesOf, restoreMetadata } from "./file-metadata.ts";
 import { count, formatBytes, printable } from "./format.ts";
 import { warnUnheard } from "./get.ts";
+import { GroupedFiles } from "./grouped-files.ts";
 import { walk } from "./local-files.ts";
 import type { LocalEntry } from "./local-files.ts";
 import { folderPrefix, pathParts } from "./names.ts";
 import type { PullFlags } from "./program.ts";
 import type { Progress } from "./progress.ts";
 import { writeFile } from "./write-file.ts";
+
+// That of fs/promises gathers a stack for each "nothing there".
+const lstat: (path: string) => Promise<Stats> = promisify(lstatByCallback);
 
 /** Something in the folder that the pool does not have. */
 interface Superfluous {
@@ -75,6 +83,27 @@ export async function pull(
       }
     }
   }
+  const grouped = new GroupedFiles();
+  context.closeLater(() => grouped.close());
+  const write = async (path: string, { info, body }: GetResult, isPlain: boolean): Promise<void> => {
+    let bytes = body;
+    if (isPlain && grouped.takes(info.size)) {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of body) chunks.push(chunk);
+      const [only = new Uint8Array()] = chunks;
+      const whole = chunks.length <= 1 ? only : Buffer.concat(chunks);
+      if (await grouped.write(path, whole, attributesOf(info.metadata))) {
+        progress.bytes(whole.byteLength);
+        return;
+      }
+      bytes = toBody(whole).open();
+    }
+    await writeFile(path, bytes, {
+      isPlain,
+      onBytes: (more) => progress.bytes(more),
+      finish: (file) => restoreMetadata(file, info.metadata),
+    });
+  };
   const getObject = async (object: PoolObjectInfo): Promise<void> => {
     const parts = pathParts(object.name.slice(prefix.length));
     if (typeof parts === "string") throw new HoldfastError("invalid", `it cannot be a file in the folder: ${parts}`);
@@ -102,11 +131,7 @@ export async function pull(
     await folders.make(parts);
     const result = await pool.get(object.name, { signal });
     try {
-      await writeFile(path, result.body, {
-        isPlain: there === undefined || there.isFile(),
-        onBytes: (bytes) => progress.bytes(bytes),
-        finish: (file) => restoreMetadata(file, result.info.metadata),
-      });
+      await write(path, result, there === undefined || there.isFile());
     } finally {
       await result.close();
     }

@@ -14,6 +14,12 @@ export function isTemporaryName(name: string): boolean {
   return /^\..*\.[0-9a-f]{12}\.holdfast-part$/u.test(name);
 }
 
+/** Where a file is written before it appears; `random` are 6 bytes. */
+export function temporaryPath(path: string, random: Buffer): string {
+  // The name stays below the usual limit of 255 bytes.
+  return join(dirname(path), `.${basename(path).slice(0, 50)}.${random.toString("hex")}${TEMPORARY}`);
+}
+
 function localError(what: string, path: string, error: unknown): HoldfastError {
   if (isHoldfastError(error)) return error;
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
@@ -52,9 +58,7 @@ export async function writeFile(
     }
     if (await isDirectory(path)) throw new HoldfastError("invalid", `cannot write ${path}: it is a folder`);
   }
-  const name = basename(path);
-  // The name in the making stays below the usual limit of 255 bytes.
-  const temporary = join(dirname(path), `.${name.slice(0, 50)}.${randomBytes(6).toString("hex")}${TEMPORARY}`);
+  const temporary = temporaryPath(path, randomBytes(6));
   let file: FileHandle | undefined;
   try {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | (constants.O_NOFOLLOW ?? 0);

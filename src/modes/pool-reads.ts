@@ -7,6 +7,7 @@ import { countingStores, currentRecord, isContested, isPut, mayBeUnfinished, ope
 import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { PoolObjectInfo } from "../pool.ts";
 import { resolveRange } from "../ranges.ts";
+import { linkSignals } from "../signals.ts";
 import type { GetOptions, GetResult, OperationOptions } from "../store.ts";
 import { compareNumbers } from "./placement.ts";
 import { infoOf } from "./pool-answers.ts";
@@ -116,8 +117,7 @@ export class PoolReads {
   ): Promise<GetResult> {
     const { content } = record;
     const { start, end } = resolveRange(options.range, content.size);
-    const stop = new AbortController();
-    const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+    const linked = linkSignals(options.signal);
     const { sources, silent } = this.#sources(record);
     const failures: HoldfastError[] = [];
     const bytes = verifiedRead(sources, {
@@ -125,7 +125,7 @@ export class PoolReads {
       content,
       start,
       end,
-      signal,
+      signal: linked.signal,
       onFailure: (error) => {
         failures.push(error);
         this.#pool.logger.warn("copy passed over", { object: inner, store: error.store, reason: error.message });
@@ -136,19 +136,30 @@ export class PoolReads {
     try {
       first = await bytes.next();
     } catch (error) {
+      linked.release();
       throwIfAborted(options.signal);
       const lost = error instanceof HoldfastError && error.code === "corrupt";
       if (lost && silent.length > 0) throw noGoodCopy(name, [...failures, ...silent]);
       throw error;
     }
+    let isRead = false;
     const close = async (): Promise<void> => {
-      stop.abort();
+      // An abort makes an error, and what it is for is done.
+      if (!isRead) linked.abort(new HoldfastError("aborted", "the read was closed"));
+      linked.release();
       // oxlint-disable-next-line unicorn/no-useless-undefined -- ends a generator whose return type is void
       await bytes.return(undefined);
     };
     return {
       info: infoOf(name, record),
-      body: joined(first, bytes),
+      body: joined(
+        first,
+        bytes,
+        () => {
+          isRead = true;
+        },
+        () => linked.release(),
+      ),
       ...(unheard.length > 0 ? { unheard } : {}),
       close,
     };
@@ -321,8 +332,16 @@ export class PoolReads {
 async function* joined(
   first: IteratorResult<Uint8Array>,
   rest: AsyncGenerator<Uint8Array>,
+  onRead: () => void,
+  onEnd: () => void,
 ): AsyncGenerator<Uint8Array> {
-  if (first.done === true) return;
-  yield first.value;
-  yield* rest;
+  try {
+    if (first.done !== true) {
+      yield first.value;
+      yield* rest;
+    }
+    onRead();
+  } finally {
+    onEnd();
+  }
 }

@@ -1,5 +1,5 @@
 /** Reading and hashing of many small files together, and of large ones step by step: by a {@link GroupWorker}. */
-import { GroupWorker } from "./group-worker.ts";
+import { GroupWorker, Pace } from "./group-worker.ts";
 
 /** Files of more bytes are not read in groups. */
 export const GROUPED_READ_BYTES = 64 * 1024;
@@ -51,11 +51,6 @@ export type HashedFile =
     })
   | ReadFailure;
 
-/** A file that takes so long, on average, waits for a disk or a network: the thread pool has several wait at a time. */
-const SLOW_US = 2000;
-/** So many calls go to the thread pool before the worker is tried again. */
-const PAUSE = 1000;
-
 type Result = WholeFile | HashedFile;
 
 interface Answer {
@@ -72,14 +67,12 @@ export class GroupReader {
     bytesOf: (item) => ("path" in item || "of" in item ? GROUPED_READ_BYTES : 0),
     lost: () => lost,
   });
-  #pause = 0;
+  readonly #pace = new Pace();
   #hashed = 0;
 
   /** Whether the file system answers fast enough for its calls to be made one after the other. To be asked before each. */
   isFast(): boolean {
-    if (this.#pause === 0) return true;
-    this.#pause--;
-    return false;
+    return this.#pace.isFast();
   }
 
   /** Reads a file whole, if it is small. Never rejects. */
@@ -111,7 +104,7 @@ export class GroupReader {
 
   async #do(item: ReadItem): Promise<Result> {
     const { result, tookUs } = await this.#worker.do(item);
-    if (tookUs > SLOW_US) this.#pause = PAUSE;
+    this.#pace.note(tookUs);
     return result;
   }
 }

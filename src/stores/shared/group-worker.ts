@@ -19,6 +19,34 @@ export interface GroupWork<Item, Result> {
   readonly lost: (item: Item) => Result;
 }
 
+/** A file that takes so long, on average, waits for a disk or a network: the thread pool has several wait at a time. */
+const SLOW_US = 2000;
+/** The average is that of about so many files: on a busy machine a group of them takes ten times as long now and then. */
+const AVERAGED = 256;
+/** So many calls go to the thread pool before the worker is tried again. */
+const PAUSE = 1000;
+
+/** Whether a file system answers fast enough for its calls to be made one after the other. */
+export class Pace {
+  #pause = 0;
+  #averageUs = 0;
+
+  /** To be asked before each file. */
+  isFast(): boolean {
+    if (this.#pause === 0) return true;
+    this.#pause--;
+    return false;
+  }
+
+  /** What a file took, in microseconds. */
+  note(tookUs: number): void {
+    this.#averageUs += (tookUs - this.#averageUs) / AVERAGED;
+    if (this.#averageUs <= SLOW_US) return;
+    this.#pause = PAUSE;
+    this.#averageUs = 0;
+  }
+}
+
 const MAX_ITEMS = 256;
 const MAX_BYTES = 8 * 1024 * 1024;
 
