@@ -1,7 +1,7 @@
 /** `holdfast pull`: the pool's objects into a folder. */
 import { lstat as lstatByCallback } from "node:fs";
 import type { Stats } from "node:fs";
-import { mkdir, rmdir, unlink } from "node:fs/promises";
+import { mkdir, opendir, rmdir, unlink } from "node:fs/promises";
 import { dirname, join as joinPath, resolve, sep } from "node:path";
 import { promisify } from "node:util";
 import { toBody } from "../body.ts";
@@ -43,6 +43,7 @@ export async function pull(
   const prefix = folderPrefix(prefixArgument);
   const { pool, labels } = await context.openTarget();
   await prepareRoot(root, options.dryRun === true);
+  const isEmpty = await isEmptyFolder(root);
   const progress = await context.startProgress(options.dryRun ? "compare" : "pull", labels);
   if (progress.visible) void measure(pool, prefix, signal, progress);
   const folders = new FolderMaker(root);
@@ -108,7 +109,8 @@ export async function pull(
     const parts = pathParts(object.name.slice(prefix.length));
     if (typeof parts === "string") throw new HoldfastError("invalid", `it cannot be a file in the folder: ${parts}`);
     const path = joinPath(root, ...parts);
-    const there = await lstatOrNothing(path);
+    // Into an empty folder there is nothing to look at for each object.
+    const there = isEmpty ? undefined : await lstatOrNothing(path);
     if (
       there?.isFile() &&
       (await folders.isReal(parts)) &&
@@ -238,6 +240,18 @@ async function prepareRoot(root: string, dryRun: boolean): Promise<void> {
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new HoldfastError("config", `cannot make the folder ${root}: ${reason}`, { cause: error });
+  }
+}
+
+/** Whether a folder has nothing in it. False where that cannot be told. */
+async function isEmptyFolder(path: string): Promise<boolean> {
+  try {
+    const folder = await opendir(path);
+    const first = await folder.read();
+    await folder.close();
+    return first === null;
+  } catch {
+    return false;
   }
 }
 

@@ -14,10 +14,11 @@ export function isTemporaryName(name: string): boolean {
   return /^\..*\.[0-9a-f]{12}\.holdfast-part$/u.test(name);
 }
 
-/** Where a file is written before it appears; `random` are 6 bytes. */
-export function temporaryPath(path: string, random: Buffer): string {
+/** Where a file is written before it appears; `random` has 48 bits. */
+export function temporaryPath(path: string, random: number): string {
+  const unique = random.toString(16).padStart(12, "0");
   // The name stays below the usual limit of 255 bytes.
-  return join(dirname(path), `.${basename(path).slice(0, 50)}.${random.toString("hex")}${TEMPORARY}`);
+  return join(dirname(path), `.${basename(path).slice(0, 50)}.${unique}${TEMPORARY}`);
 }
 
 function localError(what: string, path: string, error: unknown): HoldfastError {
@@ -58,7 +59,7 @@ export async function writeFile(
     }
     if (await isDirectory(path)) throw new HoldfastError("invalid", `cannot write ${path}: it is a folder`);
   }
-  const temporary = temporaryPath(path, randomBytes(6));
+  const temporary = temporaryPath(path, randomBytes(6).readUIntBE(0, 6));
   let file: FileHandle | undefined;
   try {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | (constants.O_NOFOLLOW ?? 0);
