@@ -11,6 +11,12 @@ export function bySize<T>(jobs: number, bytesOf: (item: T) => number): Bound<T> 
   return { limit: jobs * SMALL_PER_JOB, weigh: (item) => (bytesOf(item) <= SMALL_BYTES ? 1 : SMALL_PER_JOB) };
 }
 
+/** The same for work that is done for many more small objects ahead of what follows. */
+export function farAhead<T>(jobs: number, bytesOf: (item: T) => number): Bound<T> {
+  const { limit, weigh } = bySize(jobs, bytesOf);
+  return { limit: limit * SMALL_PER_JOB, weigh: (item) => (weigh(item) === 1 ? 1 : weigh(item) * SMALL_PER_JOB) };
+}
+
 export interface Bound<T> {
   readonly limit: number;
   /** What an item takes of the limit, at most all of it. */
@@ -60,4 +66,35 @@ export async function forEachBounded<T>(
   }
   if (failure) throw failure.error;
   throwIfAborted(signal);
+}
+
+/**
+ * What `work` makes of each item, in the order of the items. It is begun ahead for as many as `bound` allows, done or not,
+ * that were not taken yet.
+ */
+export async function* aheadOf<T, R>(
+  items: AsyncIterable<T>,
+  { limit, weigh }: Bound<T>,
+  work: (item: T) => Promise<R>,
+): AsyncGenerator<R> {
+  const begun: { readonly weight: number; readonly result: Promise<R> }[] = [];
+  let used = 0;
+  try {
+    for await (const item of items) {
+      const weight = weigh(item);
+      for (let first = begun[0]; first && used + weight > limit; first = begun[0]) {
+        begun.shift();
+        used -= first.weight;
+        yield await first.result;
+      }
+      const result = work(item);
+      // Who takes it hears of it.
+      result.catch(() => undefined);
+      begun.push({ weight, result });
+      used += weight;
+    }
+    for (let first = begun.shift(); first; first = begun.shift()) yield await first.result;
+  } finally {
+    await Promise.allSettled(begun.map(({ result }) => result));
+  }
 }

@@ -218,6 +218,18 @@ describe("push and pull", () => {
     expect(await readFile(join(home, "dir/x"), "utf8")).toBe("new");
   });
 
+  it("find the one file among very many that changed, in the folder and in the pool", async () => {
+    const names = Array.from({ length: 1100 }, (_, place) => `d/${String(place).padStart(4, "0")}`);
+    await tree(Object.fromEntries(names.map((name) => [name, name])));
+    expect((await holdfast("push", "--quiet", "dir")).code).toBe(0);
+    await writeFile(join(home, "dir/d/0777"), "d/0778");
+    expect((await holdfast("push", "dir")).stdout).toBe("put d/0777 (6 B)\nput 1 file (6 B), 1099 unchanged\n");
+    await writeFile(join(home, "dir/d/0900"), "d/0901");
+    await writeFile(join(home, "dir/d/0901"), "longer than it was");
+    expect((await holdfast("pull", "dir")).stdout).toMatch(/\ngot 2 objects \(12 B\), 1098 unchanged\n$/u);
+    expect(await readFile(join(home, "dir/d/0900"), "utf8")).toBe("d/0900");
+  });
+
   it("push --delete makes an exact copy, and touches nothing outside the prefix", async () => {
     await given("p/gone", "1");
     await given("q/kept", "1");

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { GroupedFiles } from "../src/cli/grouped-files.ts";
-import { SMALL_FILE_BYTES } from "../src/cli/local-files.ts";
+import { SMALL_FILE_BYTES } from "../src/cli/local-thread.ts";
 
 let folder: string;
 let files: GroupedFiles;

@@ -4,7 +4,8 @@ import { bodyFromFile } from "../body.ts";
 import { throwIfAborted } from "../errors.ts";
 import { compareNames } from "../names.ts";
 import type { PoolObjectInfo } from "../pool.ts";
-import { SMALL_FILE_BYTES, readSmallFile } from "./local-files.ts";
+import { SMALL_FILE_BYTES } from "./local-thread.ts";
+import type { LocalThread } from "./local-thread.ts";
 
 /** SHA-256 of a file, lower-case hexadecimal. */
 export async function fileDigest(path: string, signal: AbortSignal): Promise<string> {
@@ -21,14 +22,13 @@ export async function isSame(
   file: { readonly path: string; readonly size: number },
   object: PoolObjectInfo,
   signal: AbortSignal,
+  thread: LocalThread,
 ): Promise<boolean> {
   const sha256 = object.sha256 ?? object.digests?.sha256;
   if (sha256 === undefined || object.size !== file.size) return false;
-  const content = file.size <= SMALL_FILE_BYTES ? await readSmallFile(file.path, file.size) : undefined;
+  const found = file.size <= SMALL_FILE_BYTES ? await thread.sha256(file.path, file.size) : undefined;
   // What could not be read so is read again, which says why.
-  const found =
-    content === undefined ? await fileDigest(file.path, signal) : createHash("sha256").update(content).digest("hex");
-  return found === sha256;
+  return (found ?? (await fileDigest(file.path, signal))) === sha256;
 }
 
 /** One name, with what each side has of it. */

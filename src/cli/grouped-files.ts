@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { GroupWorker, Pace } from "../stores/shared/group-worker.ts";
 import type { FileAttributes } from "./file-metadata.ts";
-import { SMALL_FILE_BYTES } from "./local-files.ts";
+import { SMALL_FILE_BYTES } from "./local-thread.ts";
 import { temporaryPath } from "./write-file.ts";
 
 /** A thread costs as much as so many files that are written one by one. */

@@ -1,15 +1,19 @@
 /** The files of a folder, in the order of objects' names. */
-import { close, open, read } from "node:fs";
-import type { Stats } from "node:fs";
-import { lstat, opendir, realpath, stat } from "node:fs/promises";
+import { isUtf8 } from "node:buffer";
+import type { Dirent } from "node:fs";
+import { lstat, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { aheadOf } from "../bounded.ts";
 import { compareNames } from "../names.ts";
+import type { FileStats, LocalThread } from "./local-thread.ts";
 import { isTemporaryName } from "./write-file.ts";
+
+/** So many files are asked about at once. */
+const BATCH = 256;
 
 /** Something in a folder, named by its path from there, with `/` between the parts. */
 export type LocalEntry =
-  | { readonly kind: "file"; readonly name: string; readonly path: string; readonly stats: Stats }
+  | { readonly kind: "file"; readonly name: string; readonly path: string; readonly stats: FileStats }
   /** Not to be stored: a link, a socket, a device. */
   | { readonly kind: "skipped"; readonly name: string; readonly path: string; readonly what: string }
   /** Could not be read. */
@@ -18,9 +22,9 @@ export type LocalEntry =
 export interface WalkOptions {
   /** What becomes of symbolic links: given as "skipped", followed, or left out. */
   readonly links: "report" | "follow" | "ignore";
+  /** Finds out what files are; it stays the caller's to close. */
+  readonly thread: LocalThread;
 }
-
-const decoder = new TextDecoder("utf-8", { fatal: true });
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
@@ -31,80 +35,134 @@ function messageOf(error: unknown): string {
  * pass. Rejects when the folder itself cannot be read; what cannot be read in it is given as "error".
  */
 export async function* walk(root: string, options: WalkOptions): AsyncGenerator<LocalEntry> {
-  yield* walkFolder(root, "", [await realpath(root)], options, true);
+  const entries = aheadOf(
+    walkFolders(root, options),
+    { limit: 2 * BATCH, weigh: (one) => ("names" in one ? one.names.length : 1) },
+    async (one) => ("names" in one ? look(one, options) : one),
+  );
+  for await (const batch of entries) for (const entry of batch) yield entry;
 }
 
-interface Child {
-  /** With a slash at the end for a folder: that is where its files stand among the names. */
-  readonly key: string;
-  readonly name: string;
-  readonly path: string;
-  readonly stats: Stats;
+/** A folder that is being walked. */
+interface Frame {
+  readonly folder: string;
+  /** What the names in it begin with. */
+  readonly prefix: string;
+  /** Where it and those above it really are. */
+  readonly above: readonly string[];
+  /** Names of files, and of folders with a slash at the end: that is where their files stand among the names. */
+  readonly keys: readonly string[];
+  at: number;
 }
 
-async function* walkFolder(
+/** Files of a folder that are not looked at yet. */
+interface Names {
+  readonly folder: string;
+  readonly prefix: string;
+  readonly names: readonly string[];
+}
+
+/** What is found on a walk, in order: files, several at a time, and what is to be said of others. */
+async function* walkFolders(root: string, options: WalkOptions): AsyncGenerator<Names | LocalEntry[]> {
+  const stack: Frame[] = [];
+  const enter = async (folder: string, prefix: string, above: readonly string[]): Promise<LocalEntry[]> => {
+    try {
+      const { keys, others } = await readFolder(folder, prefix, options);
+      stack.push({ folder, prefix, above, keys, at: 0 });
+      return others;
+    } catch (error) {
+      if (prefix === "") throw error;
+      return [errorOf(prefix.slice(0, -1), messageOf(error))];
+    }
+  };
+  yield await enter(root, "", [await realpath(root)]);
+  for (let frame = stack.at(-1); frame; frame = stack.at(-1)) {
+    const { folder, prefix, above, keys } = frame;
+    const first = keys[frame.at];
+    if (first === undefined) {
+      stack.pop();
+    } else if (first.endsWith("/")) {
+      frame.at++;
+      const name = first.slice(0, -1);
+      const path = join(folder, name);
+      const real = options.links === "follow" ? await realpath(path).catch(() => path) : path;
+      yield options.links === "follow" && above.includes(real)
+        ? [errorOf(`${prefix}${name}`, "the link leads back to a folder that it stands in")]
+        : await enter(path, `${prefix}${first}`, [...above, real]);
+    } else {
+      const names: string[] = [];
+      for (let next: string | undefined = first; next !== undefined && !next.endsWith("/") && names.length < BATCH;) {
+        names.push(next);
+        next = keys[++frame.at];
+      }
+      yield { folder, prefix, names };
+    }
+  }
+}
+
+/** What there is to be said of files: the next ones are looked at while the caller has these. */
+async function look({ folder, prefix, names }: Names, { links, thread }: WalkOptions): Promise<LocalEntry[]> {
+  const paths = names.map((name) => join(folder, name));
+  const all = await thread.found(paths, links === "follow");
+  return all.flatMap((found, place) => {
+    const name = `${prefix}${names[place] ?? ""}`;
+    if ("message" in found) {
+      // Gone since the folder was read: then it is not there.
+      return found.code === "ENOENT" && links !== "follow" ? [] : [errorOf(name, found.message)];
+    }
+    // What became a folder has no place in the order of names any more.
+    if (!found.isFile) return [errorOf(name, "it was replaced while the folder was read")];
+    return [{ kind: "file", name, path: paths[place] ?? "", stats: found }];
+  });
+}
+
+function errorOf(name: string, message: string): LocalEntry {
+  return { kind: "error", name, message };
+}
+
+/** What is in a folder: names in order, and what is not to be stored. */
+async function readFolder(
   folder: string,
   prefix: string,
-  above: readonly string[],
   options: WalkOptions,
-  isRoot: boolean,
-): AsyncGenerator<LocalEntry> {
-  const children: Child[] = [];
+): Promise<{ keys: string[]; others: LocalEntry[] }> {
+  const keys: string[] = [];
   const others: LocalEntry[] = [];
-  try {
-    // Bytes, since a name on disk need not be UTF-8, and one that is not would be read as another name.
-    const entries = await opendir(folder, { encoding: "buffer" as BufferEncoding });
-    for await (const entry of entries) {
-      const bytes = entry.name as unknown as Uint8Array;
-      let name: string;
-      try {
-        name = decoder.decode(bytes);
-      } catch {
-        const shown = Buffer.from(bytes).toString("latin1");
-        others.push({ kind: "error", name: `${prefix}${shown}`, message: "its name on the disk is not UTF-8" });
-        continue;
-      }
-      const path = join(folder, name);
-      if (isTemporaryName(name)) {
-        others.push({ kind: "skipped", name: `${prefix}${name}`, path, what: "a file that pull or get was writing" });
-        continue;
-      }
-      const found = await childOf(path, `${prefix}${name}`, options);
-      if (found === undefined) continue;
-      if ("kind" in found) others.push(found);
-      else children.push({ ...found, name, key: found.stats.isDirectory() ? `${name}/` : name });
-    }
-  } catch (error) {
-    if (isRoot) throw error;
-    yield { kind: "error", name: prefix.slice(0, -1), message: messageOf(error) };
-    return;
+  let entries: readonly Dirent<string | Buffer>[] = await readdir(folder, { withFileTypes: true });
+  // Only its bytes tell a name that is not UTF-8, and would be read as another one, from one that has this character.
+  if (entries.some(({ name }) => name.includes("\ufffd"))) {
+    entries = await readdir(folder, { withFileTypes: true, encoding: "buffer" });
   }
-  yield* others;
-  children.sort((a, b) => compareNames(a.key, b.key));
-  for (const child of children) {
-    const name = `${prefix}${child.name}`;
-    if (child.stats.isFile()) {
-      yield { kind: "file", name, path: child.path, stats: child.stats };
+  for (const entry of entries) {
+    if (typeof entry.name !== "string" && !isUtf8(entry.name)) {
+      const shown = entry.name.toString("latin1");
+      others.push(errorOf(`${prefix}${shown}`, "its name on the disk is not UTF-8"));
       continue;
     }
-    let chain = above;
-    if (options.links === "follow") {
-      const real = await realpath(child.path).catch(() => child.path);
-      if (above.includes(real)) {
-        yield { kind: "error", name, message: "the link leads back to a folder that it stands in" };
-        continue;
-      }
-      chain = [...above, real];
+    const name = entry.name.toString();
+    if (isTemporaryName(name)) {
+      const what = "a file that pull or get was writing";
+      others.push({ kind: "skipped", name: `${prefix}${name}`, path: join(folder, name), what });
+    } else if (entry.isFile()) {
+      keys.push(name);
+    } else if (entry.isDirectory()) {
+      keys.push(`${name}/`);
+    } else {
+      const found = await specialAt(join(folder, name), `${prefix}${name}`, options);
+      if (found === "file") keys.push(name);
+      else if (found === "folder") keys.push(`${name}/`);
+      else if (found !== undefined) others.push(found);
     }
-    yield* walkFolder(child.path, `${name}/`, chain, options, false);
   }
+  return { keys: keys.sort(compareNames), others };
 }
 
-async function childOf(
+/** What a link, or what is neither file nor folder, is taken for. Undefined for nothing. */
+async function specialAt(
   path: string,
   name: string,
   options: WalkOptions,
-): Promise<{ path: string; stats: Stats } | LocalEntry | undefined> {
+): Promise<"file" | "folder" | LocalEntry | undefined> {
   try {
     let stats = await lstat(path);
     if (stats.isSymbolicLink()) {
@@ -112,45 +170,12 @@ async function childOf(
       if (options.links === "report") return { kind: "skipped", name, path, what: "a symbolic link" };
       stats = await stat(path);
     }
-    if (stats.isFile() || stats.isDirectory()) return { path, stats };
+    if (stats.isFile()) return "file";
+    if (stats.isDirectory()) return "folder";
     const what = stats.isSocket() ? "a socket" : stats.isFIFO() ? "a pipe" : "a device";
     return { kind: "skipped", name, path, what };
   } catch (error) {
-    // Gone since the folder was read: then it is not there.
-    if (error instanceof Error && "code" in error && error.code === "ENOENT" && options.links !== "follow") {
-      return undefined;
-    }
-    return { kind: "error", name, message: messageOf(error) };
-  }
-}
-
-// Descriptors instead of the handles of fs/promises: those take twice the time that the calls themselves do.
-const openFile = promisify(open);
-const readFile = promisify(read);
-const closeFile = promisify(close);
-
-/** Up to so many bytes a file is read at once. */
-export const SMALL_FILE_BYTES = 64 * 1024;
-
-/**
- * The content of a file that had `size` bytes, in as few calls as can be; undefined when it has more or less by now, or
- * cannot be read.
- */
-export async function readSmallFile(path: string, size: number): Promise<Uint8Array | undefined> {
-  let fd: number;
-  try {
-    fd = await openFile(path, "r");
-  } catch {
-    return undefined;
-  }
-  try {
-    // One byte more shows whether it has grown.
-    const buffer = Buffer.allocUnsafeSlow(size + 1);
-    const { bytesRead } = await readFile(fd, buffer, 0, size + 1, 0);
-    return bytesRead === size ? buffer.subarray(0, size) : undefined;
-  } catch {
-    return undefined;
-  } finally {
-    await closeFile(fd);
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    return code === "ENOENT" && options.links !== "follow" ? undefined : errorOf(name, messageOf(error));
   }
 }

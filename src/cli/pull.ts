@@ -17,6 +17,7 @@ import { warnUnheard } from "./get.ts";
 import { GroupedFiles } from "./grouped-files.ts";
 import { walk } from "./local-files.ts";
 import type { LocalEntry } from "./local-files.ts";
+import { LocalThread } from "./local-thread.ts";
 import { folderPrefix, pathParts } from "./names.ts";
 import type { PullFlags } from "./program.ts";
 import type { Progress } from "./progress.ts";
@@ -47,6 +48,8 @@ export async function pull(
   const progress = await context.startProgress(options.dryRun ? "compare" : "pull", labels);
   if (progress.visible) void measure(pool, prefix, signal, progress);
   const folders = new FolderMaker(root);
+  const thread = new LocalThread();
+  context.closeLater(() => thread.close());
   const sum = { got: 0, bytes: 0, same: 0, deleted: 0, failed: 0 };
   const superfluous: Superfluous[] = [];
   let objects = 0;
@@ -74,7 +77,7 @@ export async function pull(
   }
   async function* localFiles(): AsyncGenerator<LocalEntry> {
     if ((await lstatOrNothing(root)) === undefined) return;
-    for await (const entry of walk(root, { links: "report" })) {
+    for await (const entry of walk(root, { links: "report", thread })) {
       if (entry.kind === "error") {
         await failed(entry.name, new HoldfastError("invalid", entry.message));
       } else if (entry.kind === "file") {
@@ -114,7 +117,7 @@ export async function pull(
     if (
       there?.isFile() &&
       (await folders.isReal(parts)) &&
-      (await isSame({ path, size: there.size }, object, signal))
+      (await isSame({ path, size: there.size }, object, signal, thread))
     ) {
       sum.same++;
       progress.bytes(object.size);

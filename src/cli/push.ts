@@ -3,17 +3,16 @@ import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { bodyFromFile, toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import type { PoolObjectInfo } from "../pool.ts";
 import type { Body } from "../store.ts";
-import { bySize, forEachBounded } from "../bounded.ts";
+import { aheadOf, bySize, farAhead, forEachBounded } from "../bounded.ts";
 import { isSame, join } from "./compare.ts";
-import type { Pair } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
 import { metadataOf } from "./file-metadata.ts";
 import { count, formatBytes, printable } from "./format.ts";
-import { SMALL_FILE_BYTES, readSmallFile, walk } from "./local-files.ts";
-import type { LocalEntry } from "./local-files.ts";
+import { walk } from "./local-files.ts";
+import type { LocalEntry, WalkOptions } from "./local-files.ts";
+import { LocalThread, SMALL_FILE_BYTES, readSmallFile } from "./local-thread.ts";
 import { folderPrefix } from "./names.ts";
 import { OwedCounter } from "./owed.ts";
 import { debtRecord } from "./printer.ts";
@@ -34,7 +33,10 @@ export async function push(
   const { pool, labels } = await context.openTarget();
   const degradedBefore = (await pool.status({ signal })).degraded;
   const progress = await context.startProgress(options.dryRun ? "compare" : "push", labels);
-  if (progress.visible) void measure(root, options, signal, (bytes, files) => progress.total(bytes, files));
+  const thread = new LocalThread();
+  context.closeLater(() => thread.close());
+  const walked = { links: options.links, thread };
+  if (progress.visible) void measure(root, walked, signal, (bytes, files) => progress.total(bytes, files));
   const owed = new OwedCounter(context, progress);
   const sum = { put: 0, bytes: 0, same: 0, deleted: 0, skipped: 0, failed: 0 };
   const superfluous: string[] = [];
@@ -49,7 +51,7 @@ export async function push(
     await printer.error(failure);
   };
   async function* localFiles(): AsyncGenerator<LocalFile> {
-    for await (const entry of walk(root, { links: options.links })) {
+    for await (const entry of walk(root, walked)) {
       if (entry.kind === "file") {
         files++;
         yield entry;
@@ -103,16 +105,25 @@ export async function push(
       outcome.degraded();
     },
   );
+  const bytesOf = ({ left }: { readonly left: LocalFile | undefined }): number => left?.stats.size ?? 0;
+  const compared = aheadOf(pairs, farAhead(options.jobs, bytesOf), async ({ name, left, right }) => {
+    const same =
+      left === undefined || right === undefined
+        ? false
+        : await isSame({ path: left.path, size: left.stats.size }, right, signal, thread).catch(toHoldfastError);
+    return { name, left, same };
+  });
   await forEachBounded(
-    pairs,
-    bySize(options.jobs, ({ left }: Pair<LocalFile, PoolObjectInfo>) => left?.stats.size ?? 0),
-    async ({ name, left, right }: Pair<LocalFile, PoolObjectInfo>) => {
+    compared,
+    bySize(options.jobs, bytesOf),
+    async ({ name, left, same }) => {
       if (!left) {
         if (options.delete) superfluous.push(name);
         return;
       }
       try {
-        if (right && (await isSame({ path: left.path, size: left.stats.size }, right, signal))) {
+        if (typeof same === "object") throw same;
+        if (same) {
           sum.same++;
           progress.bytes(left.stats.size);
         } else {
@@ -211,14 +222,14 @@ async function checkFolder(root: string): Promise<void> {
 /** Counts a folder's files for the bar, beside the work itself. */
 async function measure(
   root: string,
-  options: PushFlags,
+  options: WalkOptions,
   signal: AbortSignal,
   tell: (bytes: number, files: number) => void,
 ): Promise<void> {
   let bytes = 0;
   let files = 0;
   try {
-    for await (const entry of walk(root, { links: options.links })) {
+    for await (const entry of walk(root, options)) {
       if (signal.aborted) return;
       if (entry.kind !== "file") continue;
       bytes += entry.stats.size;
