@@ -203,6 +203,19 @@ export function measured(store: Store, metrics: GatewayMetrics, runtime: Runtime
       throw error;
     }
   };
+  async function* listing<T>(found: AsyncIterable<T>): AsyncGenerator<T> {
+    const startedMs = runtime.monotonicMs();
+    let result = "ok";
+    try {
+      for await (const one of found) yield one;
+    } catch (error) {
+      result = toHoldfastError(error).code;
+      throw error;
+    } finally {
+      metrics.operation(label, "list", result, (runtime.monotonicMs() - startedMs) / 1000);
+    }
+  }
+  const listNames = store.listNames?.bind(store);
   return {
     label,
     capabilities: store.capabilities,
@@ -232,18 +245,8 @@ export function measured(store: Store, metrics: GatewayMetrics, runtime: Runtime
     },
     stat: (name: string, options?: OperationOptions): Promise<ObjectInfo> =>
       timed("stat", () => store.stat(name, options)),
-    async *list(prefix: string, options?: ListOptions): AsyncGenerator<ObjectInfo> {
-      const startedMs = runtime.monotonicMs();
-      let result = "ok";
-      try {
-        yield* store.list(prefix, options);
-      } catch (error) {
-        result = toHoldfastError(error).code;
-        throw error;
-      } finally {
-        metrics.operation(label, "list", result, (runtime.monotonicMs() - startedMs) / 1000);
-      }
-    },
+    list: (prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> => listing(store.list(prefix, options)),
+    listNames: listNames && ((prefix, options) => listing(listNames(prefix, options))),
     delete: (name: string, options?: OperationOptions): Promise<DeleteResult> =>
       timed("delete", () => store.delete(name, options)),
     close: () => store.close(),
