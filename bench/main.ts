@@ -9,8 +9,9 @@ import { Bench, keepRemovedIn } from "./bench.ts";
 import type { Report } from "./bench.ts";
 import type { Setting } from "./contenders.ts";
 import { folderGround, serverGrounds } from "./places.ts";
+import { gateway } from "./gateways.ts";
 import { writeChart, writePage } from "./report.ts";
-import { gateway, knowing, maintaining, reading, storing } from "./scenarios.ts";
+import { knowing, maintaining, reading, storing } from "./scenarios.ts";
 import type { Sizes } from "./scenarios.ts";
 import { slowStores } from "./slow-stores.ts";
 

@@ -1,12 +1,13 @@
 /**
- * A client of an S3 server that costs next to nothing itself: signed requests over kept connections.
+ * A client of an S3 or WebDAV server that costs next to nothing itself: signed requests over kept connections.
  *
- *     node s3-client.js put|get ENDPOINT CLIENTS COUNT BYTES      (keys `bench/object-N` in the bucket `bench`)
+ *     node s3-client.js put|get ENDPOINT CLIENTS COUNT BYTES PATH      objects PATH/object-N
+ *     node s3-client.js bucket|folder ENDPOINT 1 0 0 PATH              makes PATH, by PUT or MKCOL
  */
 import { createHash, createHmac } from "node:crypto";
 import { Agent, request } from "node:http";
 
-const [action = "", endpoint = "", clients = "1", count = "1", bytes = "0"] = process.argv.slice(2);
+const [action = "", endpoint = "", clients = "1", count = "1", bytes = "0", place = ""] = process.argv.slice(2);
 const { hostname, port, host } = new URL(endpoint);
 const agent = new Agent({ keepAlive: true, maxSockets: Number(clients) });
 const user = process.env["BENCH_USER"] ?? "";
@@ -43,7 +44,7 @@ function send(method: string, path: string, body?: Uint8Array): Promise<Buffer> 
       response.on("error", reject);
       response.on("end", () => {
         const answer = Buffer.concat(chunks);
-        if (response.statusCode === 200) resolve(answer);
+        if (response.statusCode === 200 || response.statusCode === 201) resolve(answer);
         else reject(new Error(`${method} ${path}: ${response.statusCode} ${answer.toString().slice(0, 300)}`));
       });
     });
@@ -57,14 +58,14 @@ function contentOf(index: number): Buffer {
   return Buffer.alloc(Number(bytes), `${index}.`);
 }
 
-if (action === "bucket") {
-  await send("PUT", "/bench", new Uint8Array());
+if (action === "bucket" || action === "folder") {
+  await send(action === "bucket" ? "PUT" : "MKCOL", place, new Uint8Array());
 } else {
   let next = 0;
   const client = async (): Promise<void> => {
     while (next < Number(count)) {
       const index = next++;
-      const path = `/bench/object-${index}`;
+      const path = `${place}/object-${index}`;
       if (action === "put") await send("PUT", path, contentOf(index));
       else if (!(await send("GET", path)).equals(contentOf(index))) throw new Error(`${path}: wrong bytes`);
     }

@@ -1,8 +1,6 @@
 /** What is measured. */
-import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Readable } from "node:stream";
 import { removeFolder } from "./bench.ts";
 import type { Bench, Contender } from "./bench.ts";
 import { duplicityPool, poolOf, putContenders, rcloneUnion } from "./contenders.ts";
@@ -458,75 +456,4 @@ export async function knowing(
     removeFolder(pool.folder);
     await ground.clear(places);
   }
-}
-
-/** Puts and gets through the S3 gateway over a mirror of 3 folders, with 1 and with 16 clients. */
-export async function gateway(
-  bench: Bench,
-  setting: Setting,
-  ground: Ground,
-  sizes: Sizes,
-  client: string,
-): Promise<void> {
-  if (!bench.wants("gateway")) return;
-  const places = await ground.fresh(3);
-  const pool = poolOf(setting, ground, "mirror", places);
-  // Without -q: it says where it listens.
-  const [program = "", script = "", , ...command] = pool.command;
-  const login = { BENCH_USER: "bench", BENCH_PASSWORD: "bench-secret" };
-  const server = spawn(
-    program,
-    [script, ...command, "serve", "--s3", "0", "--bucket", "bench", "--log-level", "error"],
-    {
-      env: {
-        ...process.env,
-        ...pool.env,
-        HOLDFAST_GATEWAY_USER: login.BENCH_USER,
-        HOLDFAST_GATEWAY_PASSWORD: login.BENCH_PASSWORD,
-      },
-      stdio: ["ignore", "pipe", "inherit"],
-    },
-  );
-  const ended = new Promise<void>((resolve) => {
-    server.once("close", () => resolve());
-  });
-  try {
-    const endpoint = await addressIn(server.stdout);
-    const bytes = 16 * 1024;
-    const call = async (action: string, clients: number): Promise<Measured> =>
-      measure([process.execPath, client, action, endpoint, String(clients), String(sizes.requests), String(bytes)], {
-        env: login,
-      });
-    for (const action of ["put", "get"]) {
-      await bench.compare({
-        name: `gateway-${action}`,
-        title: `S3 gateway over a mirror of 3 folders: ${action} ${sizes.requests.toLocaleString("en")} objects of 16 KiB`,
-        subject: "holdfast, 16 clients",
-        contenders: [1, 16].map((clients) => ({
-          name: `holdfast, ${clients} client${clients === 1 ? "" : "s"}`,
-          round: async () => call(action, clients),
-        })),
-        goals: [{ other: "holdfast, 1 client", figure: "wallMs" }],
-      });
-    }
-  } finally {
-    server.kill("SIGTERM");
-    await ended;
-  }
-  removeFolder(pool.folder);
-  await ground.clear(places);
-}
-
-/** The address that a gateway prints when it listens. */
-async function addressIn(output: Readable): Promise<string> {
-  let text = "";
-  for await (const chunk of output.setEncoding("utf8").iterator({ destroyOnReturn: false })) {
-    text += String(chunk);
-    const address = /http:\/\/\S+/u.exec(text);
-    if (address !== null && text.includes("\n")) {
-      output.resume();
-      return address[0];
-    }
-  }
-  throw new Error(`the gateway ended before it listened: ${text}`);
 }
