@@ -106,25 +106,18 @@ function nameOf(item: Listed | undefined): string | undefined {
   return typeof item === "object" ? item.name : item;
 }
 
-/** A member's listing, in name order, for a merge. One that fails ends, and `onFailure` is told. */
+/**
+ * A member's listing, in name order, for a merge: with `namesDo` the names alone, where the store has them for less. One that
+ * fails ends, and `onFailure` is told.
+ */
 export function listMember(
   member: Member,
-  prefix: string,
-  options: ListOptions,
-  onFailure: (error: HoldfastError) => void,
-): AsyncIterable<readonly ObjectInfo[]> {
-  return untilFailure(inBatches(member.store, prefix, options), member, options, onFailure);
-}
-
-/** The same with the names alone, where the store has them for less and every object on it is known to be recorded. */
-export function listMemberNames(
-  member: Member,
-  isCensused: boolean,
+  namesDo: boolean,
   prefix: string,
   options: ListOptions,
   onFailure: (error: HoldfastError) => void,
 ): AsyncIterable<readonly Listed[]> {
-  const names = isCensused ? member.store.listNames?.(prefix, options) : undefined;
+  const names = namesDo ? member.store.listNames?.(prefix, options) : undefined;
   return untilFailure<Listed>(names ?? inBatches(member.store, prefix, options), member, options, onFailure);
 }
 

@@ -24,7 +24,7 @@ import type {
   PutOptions,
   Store,
 } from "../store.ts";
-import { listMemberNames, mergeLists } from "./merge-lists.ts";
+import { listMember, mergeLists } from "./merge-lists.ts";
 import type { Listed, Merged } from "./merge-lists.ts";
 import { infoOf } from "./pool-answers.ts";
 import { ABOVE_PREFIX, PoolContext } from "./pool-context.ts";
@@ -163,7 +163,8 @@ export class PoolStore implements Store {
     const heard = this.ledger.members.filter((member) => member.readable);
     const onFailure = ({ label }: Member, error: HoldfastError): void => void unheard.set(label, error);
     const lists = heard.map((member) =>
-      listMemberNames(member, this.ledger.isCensused(member), inner, options, (error) => onFailure(member, error)),
+      // What little has no record on a store where everything is known to have one is asked for afterwards.
+      listMember(member, this.ledger.isCensused(member), inner, options, (error) => onFailure(member, error)),
     );
     const after = options.after === undefined ? undefined : this.#pool.innerName(options.after);
     const isMeant = ({ name }: Merged<Listed>): boolean =>

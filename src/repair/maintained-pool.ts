@@ -49,9 +49,14 @@ import { storeNames } from "./store-names.ts";
 
 /** Objects looked at, at once; of small ones more. */
 const WIDTH = 8;
-const byListedSize: Bound<ScanItem> = bySize(WIDTH, ({ listed }) =>
-  [...listed.values()].reduce((most, info) => Math.max(most, info?.size ?? 0), 0),
-);
+const byListedSize: Bound<ScanItem> = bySize(WIDTH, ({ listed, state }) => {
+  // What is listed by its name alone is as large as its record says; without one it may be of any size.
+  const recorded = currentRecord(state)?.content?.size ?? Infinity;
+  return [...listed.values()].reduce(
+    (most, one) => Math.max(most, typeof one === "object" ? one.size : one === undefined ? 0 : recorded),
+    0,
+  );
+});
 /** After so many objects, verify notes how far it has come. */
 const REMEMBER_EVERY = 500;
 /** Findings kept in a report; all of them are given to `onFinding`. */

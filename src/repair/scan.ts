@@ -5,10 +5,10 @@ import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { Content, NameState, ObjectRecord } from "../ledger/record.ts";
 import { listMember, mergeLists } from "../modes/merge-lists.ts";
+import type { Listed } from "../modes/merge-lists.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { compareNames, isReserved } from "../names.ts";
 import { joinChunks } from "../parts.ts";
-import type { ObjectInfo } from "../store.ts";
 import { assess, contentOf, matches } from "./assess.ts";
 import type { Assessment, CopyFact } from "./assess.ts";
 
@@ -30,7 +30,7 @@ const KEPT_BYTES = 1024 * 1024;
 export interface ScanItem {
   readonly name: string;
   readonly state: NameState | undefined;
-  readonly listed: ReadonlyMap<Member, ObjectInfo | undefined>;
+  readonly listed: ReadonlyMap<Member, Listed | undefined>;
 }
 
 /** All names on any store or in the ledger. Members whose listing fails are added to `unheard`. */
@@ -43,7 +43,8 @@ export async function* scanNames(
   const heard = core.ledger.members.filter((member) => member.readable);
   const { signal, after } = scope;
   const lists = heard.map((member) =>
-    listMember(member, scope.prefix, { signal, after }, (error) => unheard.set(member, error)),
+    // Copies that are read are looked at then; only a quick scan takes the listing's word for their sizes.
+    listMember(member, !scope.quick, scope.prefix, { signal, after }, (error) => unheard.set(member, error)),
   );
   const known = core.ledger.index.iterate(scope.prefix, after);
   for await (const batch of mergeLists(lists, known)) {
@@ -156,11 +157,11 @@ async function gather(
 async function glance(
   member: Member,
   name: string,
-  listed: ObjectInfo | undefined,
+  listed: Listed | undefined,
   signal: AbortSignal | undefined,
 ): Promise<CopyFact> {
   try {
-    const info = listed ?? (await member.store.stat(name, { signal }));
+    const info = typeof listed === "object" ? listed : await member.store.stat(name, { signal });
     const sha256 = info.digests?.sha256;
     return { kind: "size", size: info.size, ...(sha256 === undefined ? {} : { sha256 }) };
   } catch (error) {
