@@ -37,7 +37,8 @@ export async function gateway(
   sizes: Sizes,
   client: string,
 ): Promise<void> {
-  const forms = ["put", "get"].flatMap((action) => [1, 16].map((clients) => ({ action, clients })));
+  const widths = sizes.brief ? [16] : [1, 16];
+  const forms = ["put", "get"].flatMap((action) => widths.map((clients) => ({ action, clients })));
   const wanted = forms.filter(({ action, clients }) => bench.wants(`gateway-${action}-${clients}`));
   if (wanted.length === 0) return;
   const places = await ground.fresh(6);
