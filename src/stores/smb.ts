@@ -132,26 +132,37 @@ class SmbTree implements Tree {
   }
 
   async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    const whole = [...this.#options.base, ...folder];
     await this.#whenFree(signal, async (session) => {
-      const whole = [...this.#options.base, ...folder];
-      for (let i = 1; i <= whole.length; i++) {
-        const one = whole.slice(0, i);
-        let entry = await look(session, one, signal);
-        if (!entry) {
-          // Another may make it at the same time: what then stands there decides.
-          await session.ask(`mkdir ${quote(one)}`, signal, ["OBJECT_NAME_COLLISION"]);
-          entry = await look(session, one, signal);
-        }
-        if (!entry) throw new HoldfastError("unavailable", "a folder was removed while it was made");
-        if (entry.name !== one.at(-1)) throw otherCase(entry.name);
-        if (entry.kind !== "folder") {
-          throw new HoldfastError(
-            "conflict",
-            `an object stands where the folder ${JSON.stringify(one.at(-1))} would be`,
-          );
-        }
+      // Another's delete may take away, in between, what was there or was just made, as it is empty.
+      for (let attempt = 1; !(await this.#makeFolders(session, whole, signal)); attempt++) {
+        if (attempt === 5) throw new HoldfastError("unavailable", "a folder was removed while it was made");
       }
     });
+  }
+
+  /** False where one of them was removed meanwhile. */
+  async #makeFolders(session: Session, whole: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    for (let i = 1; i <= whole.length; i++) {
+      const one = whole.slice(0, i);
+      let entry = await look(session, one, signal);
+      if (!entry) {
+        try {
+          // Another may make it at the same time: what then stands there decides.
+          await session.ask(`mkdir ${quote(one)}`, signal, ["OBJECT_NAME_COLLISION"]);
+        } catch (error) {
+          if (isHoldfastError(error, "not-found")) return false;
+          throw error;
+        }
+        entry = await look(session, one, signal);
+      }
+      if (!entry) return false;
+      if (entry.name !== one.at(-1)) throw otherCase(entry.name);
+      if (entry.kind !== "folder") {
+        throw new HoldfastError("conflict", `an object stands where the folder ${JSON.stringify(one.at(-1))} would be`);
+      }
+    }
+    return true;
   }
 
   forgetFolder(): void {
