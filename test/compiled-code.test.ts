@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { chmod, chown, mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import * as nodeModule from "node:module";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -31,6 +31,7 @@ async function load(
   source: string,
   print: string,
   env: Environment = { HOLDFAST_CACHE: join(home, "cache") },
+  cwd = tmpdir(),
 ): Promise<string> {
   const path = join(home, "loaded.cjs");
   await writeFile(path, source);
@@ -42,7 +43,7 @@ async function load(
     const loaded = createRequire(${JSON.stringify(path)})(${JSON.stringify(path)});
     console.log(${print});`;
   const args = ["--input-type=module", "-e", code];
-  const { stdout, stderr } = await run(process.execPath, args, { cwd: tmpdir(), env: { HOME: home, ...env } });
+  const { stdout, stderr } = await run(process.execPath, args, { cwd, env: { HOME: home, ...env } });
   expect(stderr).toBe("");
   return stdout.trim();
 }
@@ -122,6 +123,28 @@ describe.runIf(!isNodesOwn)("the code that V8 compiled", () => {
     expect(await load(OTHER, "loaded.value")).toBe("other");
   });
 
+  it("is not taken where others could put another folder in its place", async () => {
+    await plant();
+    for (const mode of [0o770, 0o707, 0o777]) {
+      await chmod(dirname(kept), mode);
+      expect(await load(OTHER, "loaded.value")).toBe("other");
+    }
+    await chmod(dirname(kept), 0o1777);
+    expect(await load(OTHER, "loaded.value")).toBe("first");
+    if (process.getuid?.() !== 0) return;
+    await chown(dirname(kept), 4321, 4321);
+    expect(await load(OTHER, "loaded.value")).toBe("other");
+  });
+
+  it("is all that is removed from its folder", async () => {
+    await mkdir(kept, { recursive: true, mode: 0o700 });
+    const others = Array.from({ length: 12 }, (_, at) => join(kept, `other-${at}`));
+    for (const file of others) await writeFile(file, "x");
+    await load(FIRST, "loaded.value");
+    expect((await filesIn(kept)).filter((file) => others.includes(file))).toHaveLength(12);
+    expect(await filesIn(kept)).toHaveLength(13);
+  });
+
   it("is kept for the eight that were last made", async () => {
     for (let i = 10; i < 20; i++) await load(`exports.value = "${i}";`, "loaded.value");
     const names = await filesIn(kept);
@@ -155,6 +178,18 @@ exports.required = () => require("./beside.cjs") + require("node:path").sep + re
     expect(await filesIn(join(home, "xdg", "holdfast", "compiled"))).not.toEqual([]);
     expect(await load(FIRST, "loaded.value", {})).toBe("first");
     expect(await filesIn(join(home, ".cache", "holdfast", "compiled"))).not.toEqual([]);
+  });
+
+  it("is none below the working directory, and in the usual place where a setting says nothing", async () => {
+    const relative = basename(home);
+    const below = join(home, relative);
+    const usual = join(home, ".cache", "holdfast", "compiled");
+    expect(await load(FIRST, "loaded.value", { HOLDFAST_CACHE: relative }, home)).toBe("first");
+    expect([await filesIn(below), await filesIn(usual)]).toEqual([[], []]);
+    expect(await load(FIRST, "loaded.value", { HOLDFAST_CACHE: "", XDG_CACHE_HOME: relative }, home)).toBe("first");
+    expect(await filesIn(below)).toEqual([]);
+    expect(await filesIn(usual)).not.toEqual([]);
+    expect((await readdir(home)).sort()).toEqual([".cache", "loaded.cjs"]);
   });
 
   it("is not written into a folder that others may read or write", async () => {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { toBody } from "../src/body.ts";
 import { FileStore } from "../src/stores/file.ts";
+import { GroupWorker } from "../src/stores/shared/group-worker.ts";
 import { GroupWriter } from "../src/stores/shared/group-writer.ts";
 
 describe("a group of small files", () => {
@@ -60,5 +61,22 @@ describe("a group of small files", () => {
     expect(listed.length).toBe(201);
     await store.close();
     expect(await readdir(root)).not.toContain(".holdfast");
+  });
+});
+
+describe("a thread for groups", () => {
+  const never = (): void => {
+    process.getBuiltinModule("node:worker_threads").parentPort?.on("message", () => undefined);
+  };
+
+  it("answers as lost what is under way, waits or comes when it is closed, and starts no other", async () => {
+    const worker = new GroupWorker<number, string>({ run: never, bytesOf: () => 1, lost: (item) => `lost ${item}` });
+    const first = worker.do(1);
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    });
+    const second = worker.do(2);
+    await worker.close();
+    expect(await Promise.all([first, second, worker.do(3)])).toEqual(["lost 1", "lost 2", "lost 3"]);
   });
 });

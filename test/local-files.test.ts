@@ -1,6 +1,7 @@
 /** The walk of a folder, and the thread that looks at many files. */
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -45,6 +46,7 @@ async function walked(options: Partial<WalkOptions> = {}): Promise<string[]> {
   const found: string[] = [];
   for await (const entry of walk(folder, { links: "report", thread, ...options })) {
     if (entry.kind === "file") found.push(`${entry.name} ${entry.stats.size}`);
+    else if (entry.kind === "gone") found.push(`${entry.name}: gone`);
     else found.push(entry.kind === "error" ? `${entry.name}! ${entry.message}` : `${entry.name}: ${entry.what}`);
   }
   return found;
@@ -82,6 +84,17 @@ describe("a walk", () => {
     expect(followed.some((line) => line.startsWith("dangling! ENOENT"))).toBe(true);
   });
 
+  it("says what was there when its folder was read, and is no more", async () => {
+    await make(["a", "b", "c"]);
+    class Late extends LocalThread {
+      override async found(paths: readonly string[], follow: boolean): Promise<readonly FoundFile[]> {
+        await rename(join(folder, "b"), join(folder, "b2"));
+        return super.found(paths, follow);
+      }
+    }
+    expect(await walked({ thread: new Late() })).toEqual(["a 1", "b: gone", "c 1"]);
+  });
+
   it("goes on beside a folder that it cannot read, and not without the first one", async () => {
     await make(["a", "shut/x", "z"]);
     await rm(join(folder, "shut"), { recursive: true });
@@ -115,6 +128,13 @@ describe("the thread", () => {
     ]);
     await warm();
     expect(await ask()).toEqual(without);
+  });
+
+  it("does not wait for what became a pipe", async () => {
+    execFileSync("mkfifo", [join(folder, "pipe")]);
+    expect(await thread.sha256(join(folder, "pipe"), 1)).toBeUndefined();
+    await warm();
+    expect(await thread.sha256(join(folder, "pipe"), 1)).toBeUndefined();
   });
 
   it("gives a file's digest, or nothing where its size is another or it cannot be read", async () => {

@@ -154,6 +154,15 @@ describe("requests", () => {
     }
   });
 
+  it("sign the digest of a body where neither TLS nor the answer's ETag shows that the service has the right one", async () => {
+    const plain = await service();
+    plain.add({ fault: { kind: "respond", status: 200 } });
+    await open(`s3://bucket?endpoint=${plain.url}&etag=opaque`).put("a", toBody("hello"));
+    expect(plain.requests[0]?.headers["x-amz-content-sha256"]).toBe(
+      "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+    );
+  });
+
   it("are signed with the service's time once it has said that this one is wrong", async () => {
     const proxy = await service();
     const theirs = new Date(systemRuntime.now() + 7_200_000);

@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readFileSync,
   readdirSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -16,7 +17,7 @@ import {
 } from "node:fs";
 import * as nodeModule from "node:module";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { Script } from "node:vm";
 import { cacheFolderPath } from "../cache-folder.ts";
 
@@ -24,6 +25,8 @@ import { cacheFolderPath } from "../cache-folder.ts";
 const OFF = "HOLDFAST_NO_COMPILED_CODE";
 /** Other versions of the command, and of Node, may be in use beside this one; older files than so many are removed. */
 const KEPT_FILES = 8;
+/** What this module names its files. */
+const KEPT = /^(?:v\d+\.\d+\.\d+\S*-\w+-[0-9a-f]{64}|[0-9a-f-]{36}\.tmp)$/u;
 const DIGEST_BYTES = 32;
 
 /** Node's own way to do this, since 22.1. */
@@ -50,7 +53,7 @@ function load(path: string): void {
   const sourceDigest = createHash("sha256").update(source).digest();
   // V8 itself compares little more of the source than its length.
   const name = `${process.version}-${process.arch}-${sourceDigest.toString("hex")}`;
-  const cachedData = attempt(() => readKept(join(compiledFolder(), name), sourceDigest));
+  const cachedData = attempt(() => readKept(name, sourceDigest));
   // The function's head is a line of its own, so that the module's positions in it are those of the file.
   const script = new Script(`(function (exports, require, module, __filename, __dirname) {\n${source}\n})`, {
     filename: path,
@@ -69,12 +72,12 @@ function load(path: string): void {
   process.once("exit", () => attempt(() => keep(name, sourceDigest, script)));
 }
 
-/** What was kept in a file. V8 trusts what it is given, so a digest says whether it is what was written. */
-function readKept(file: string, sourceDigest: Buffer): Buffer | undefined {
-  if (!isOwn(dirname(file))) return undefined;
-  const bytes = readFileSync(file);
+/** What was kept under a name. V8 trusts what it is given, so a digest says whether it is what was written. */
+function readKept(name: string, sourceDigest: Buffer): Buffer {
+  const bytes = readFileSync(join(safeFolder(), name));
   const compiled = bytes.subarray(DIGEST_BYTES);
-  return digestOf(sourceDigest, compiled).equals(bytes.subarray(0, DIGEST_BYTES)) ? compiled : undefined;
+  if (!digestOf(sourceDigest, compiled).equals(bytes.subarray(0, DIGEST_BYTES))) throw new Error("damaged");
+  return compiled;
 }
 
 function keep(name: string, sourceDigest: Buffer, script: Script): void {
@@ -91,8 +94,8 @@ function keep(name: string, sourceDigest: Buffer, script: Script): void {
     rmSync(temporary, { force: true });
     throw error;
   }
-  const files = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile());
-  const dated = files.map((entry) => join(folder, entry.name)).map((path) => ({ path, at: statSync(path).mtimeMs }));
+  const files = readdirSync(folder).filter((file) => KEPT.test(file));
+  const dated = files.map((file) => join(folder, file)).map((path) => ({ path, at: statSync(path).mtimeMs }));
   for (const { path } of dated.sort((a, b) => b.at - a.at).slice(KEPT_FILES)) rmSync(path, { force: true });
 }
 
@@ -100,24 +103,39 @@ function digestOf(sourceDigest: Buffer, compiled: Buffer): Buffer {
   return createHash("sha256").update(sourceDigest).update(compiled).digest();
 }
 
-function compiledFolder(): string {
-  return join(cacheFolderPath(), "compiled");
-}
-
-/** The folder, made if need be. undefined where others could write into it, and where the user has no home to have it in. */
+/** The folder, made if need be. undefined where it is not safe, and where the user has no home to have it in. */
 function makeFolder(): string | undefined {
-  const folder = compiledFolder();
+  const isNamed = Boolean(process.env["HOLDFAST_CACHE"] || process.env["XDG_CACHE_HOME"]);
   return attempt(() => {
-    const isNamed = (process.env["HOLDFAST_CACHE"] ?? process.env["XDG_CACHE_HOME"]) !== undefined;
+    const folder = compiledFolder();
     if (isNamed || existsSync(homedir())) mkdirSync(folder, { recursive: true, mode: 0o700 });
-    return isOwn(folder) ? folder : undefined;
+    return safeFolder();
   });
 }
 
-/** Whether a folder is this user's, and closed to all others: what is in it is run. */
-function isOwn(folder: string): boolean {
-  const stats = lstatSync(folder);
-  return stats.isDirectory() && stats.uid === process.geteuid?.() && (stats.mode & 0o077) === 0;
+function compiledFolder(): string {
+  const folder = join(cacheFolderPath(), "compiled");
+  // Below the working directory it would be anybody's.
+  if (!isAbsolute(folder)) throw new Error("not absolute");
+  return folder;
+}
+
+/**
+ * Where the folder really is. What is in it is run: so it is this user's and closed to all others, and nobody but this user and
+ * root can put another in its place. Throws where that is not so.
+ */
+function safeFolder(): string {
+  const folder = realpathSync(compiledFolder());
+  const user = process.geteuid?.();
+  const { uid, mode } = lstatSync(folder);
+  if (uid !== user || (mode & 0o077) !== 0) throw new Error("open to others");
+  for (let above = dirname(folder); ; above = dirname(above)) {
+    const place = lstatSync(above);
+    // In a folder that is sticky, as /tmp, what is one user's cannot be replaced by another.
+    const isClosed = (place.mode & 0o022) === 0 || (place.mode & 0o1000) !== 0;
+    if ((place.uid !== user && place.uid !== 0) || !isClosed) throw new Error("in a place of others");
+    if (above === dirname(above)) return folder;
+  }
 }
 
 function attempt<T>(work: () => T): T | undefined {

@@ -61,7 +61,7 @@ export class GroupedFiles {
     return isWritten;
   }
 
-  /** Ends the worker. What is under way is answered first. */
+  /** Ends the worker. What is under way is answered as lost. */
   async close(): Promise<void> {
     await Promise.all(this.#workers.map((worker) => worker.close()));
   }

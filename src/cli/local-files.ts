@@ -16,6 +16,8 @@ export type LocalEntry =
   | { readonly kind: "file"; readonly name: string; readonly path: string; readonly stats: FileStats }
   /** Not to be stored: a link, a socket, a device. */
   | { readonly kind: "skipped"; readonly name: string; readonly path: string; readonly what: string }
+  /** Was there when its folder was read, and is no more: moved, perhaps, to where the walk has been already. */
+  | { readonly kind: "gone"; readonly name: string }
   /** Could not be read. */
   | { readonly kind: "error"; readonly name: string; readonly message: string };
 
@@ -104,15 +106,14 @@ async function* walkFolders(root: string, options: WalkOptions): AsyncGenerator<
 async function look({ folder, prefix, names }: Names, { links, thread }: WalkOptions): Promise<LocalEntry[]> {
   const paths = names.map((name) => join(folder, name));
   const all = await thread.found(paths, links === "follow");
-  return all.flatMap((found, place) => {
+  return all.map((found, place): LocalEntry => {
     const name = `${prefix}${names[place] ?? ""}`;
     if ("message" in found) {
-      // Gone since the folder was read: then it is not there.
-      return found.code === "ENOENT" && links !== "follow" ? [] : [errorOf(name, found.message)];
+      return found.code === "ENOENT" && links !== "follow" ? { kind: "gone", name } : errorOf(name, found.message);
     }
     // What became a folder has no place in the order of names any more.
-    if (!found.isFile) return [errorOf(name, "it was replaced while the folder was read")];
-    return [{ kind: "file", name, path: paths[place] ?? "", stats: found }];
+    if (!found.isFile) return errorOf(name, "it was replaced while the folder was read");
+    return { kind: "file", name, path: paths[place] ?? "", stats: found };
   });
 }
 
@@ -157,7 +158,7 @@ async function readFolder(
   return { keys: keys.sort(compareNames), others };
 }
 
-/** What a link, or what is neither file nor folder, is taken for. Undefined for nothing. */
+/** What a link, or what is neither file nor folder, is taken for. Undefined for what is left out. */
 async function specialAt(
   path: string,
   name: string,
@@ -176,6 +177,6 @@ async function specialAt(
     return { kind: "skipped", name, path, what };
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
-    return code === "ENOENT" && options.links !== "follow" ? undefined : errorOf(name, messageOf(error));
+    return code === "ENOENT" && options.links !== "follow" ? { kind: "gone", name } : errorOf(name, messageOf(error));
   }
 }

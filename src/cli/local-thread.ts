@@ -1,6 +1,6 @@
 /** What files of a folder are, and their digests, found out by a thread of its own where there are many. */
 import { createHash } from "node:crypto";
-import { close, open, read } from "node:fs";
+import { close, constants, open, read } from "node:fs";
 import type { Stats } from "node:fs";
 import { lstat, stat } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -56,7 +56,7 @@ export class LocalThread {
     return content && createHash("sha256").update(content).digest("hex");
   }
 
-  /** Ends the thread. What is under way is answered first. */
+  /** Ends the thread. What is under way is answered as lost. */
   close(): Promise<void> {
     return this.#worker.close();
   }
@@ -80,7 +80,8 @@ export class LocalThread {
 export async function readSmallFile(path: string, size: number): Promise<Uint8Array | undefined> {
   let fd: number;
   try {
-    fd = await openFile(path, "r");
+    // What became a pipe meanwhile is not waited for.
+    fd = await openFile(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch {
     return undefined;
   }

@@ -82,7 +82,7 @@ export async function pull(
         await failed(entry.name, new HoldfastError("invalid", entry.message));
       } else if (entry.kind === "file") {
         yield entry;
-      } else if (!entry.what.includes("was writing")) {
+      } else if (entry.kind === "skipped" && !entry.what.includes("was writing")) {
         superfluous.push({ name: entry.name, special: true });
       }
     }

@@ -40,6 +40,8 @@ export async function push(
   const owed = new OwedCounter(context, progress);
   const sum = { put: 0, bytes: 0, same: 0, deleted: 0, skipped: 0, failed: 0 };
   const superfluous: string[] = [];
+  /** What was removed while the folder was read. Where it was moved to may not have been seen, so its object stays this time. */
+  const gone = new Set<string>();
   let files = 0;
   let complete = true;
 
@@ -55,6 +57,8 @@ export async function push(
       if (entry.kind === "file") {
         files++;
         yield entry;
+      } else if (entry.kind === "gone") {
+        gone.add(`${prefix}${entry.name}`);
       } else if (entry.kind === "skipped") {
         sum.skipped++;
         outcome.degraded();
@@ -118,7 +122,7 @@ export async function push(
     bySize(options.jobs, bytesOf),
     async ({ name, left, same }) => {
       if (!left) {
-        if (options.delete) superfluous.push(name);
+        if (options.delete && !gone.has(name)) superfluous.push(name);
         return;
       }
       try {

@@ -11,7 +11,7 @@ const TEMPORARY = ".holdfast-part";
 
 /** Whether a file's name is one that `writeFile` uses while it writes. */
 export function isTemporaryName(name: string): boolean {
-  return /^\..*\.[0-9a-f]{12}\.holdfast-part$/u.test(name);
+  return /^\..*\.[0-9a-f]{12}\.holdfast-part$/su.test(name);
 }
 
 /** Where a file is written before it appears; `random` has 48 bits. */

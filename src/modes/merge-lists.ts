@@ -21,7 +21,7 @@ const BATCH = 256;
 
 /**
  * Streams: holds one batch of each listing at a time, and hands on what it has before it waits for a listing's next batch.
- * Batches come in name order and have at least one name each.
+ * Batches come in name order.
  */
 export async function* mergeLists<T extends Listed>(
   lists: readonly AsyncIterable<readonly T[]>[],
@@ -81,12 +81,13 @@ class Cursor<T extends Listed> {
 
   /** Reads on, where that is needed to know the next name. */
   async fill(): Promise<void> {
-    if (!this.isEmpty) return;
-    const next = await this.#reader.next();
-    this.#isDone = next.done === true;
-    this.#batch = next.done === true ? [] : next.value;
-    this.#at = 0;
-    this.name = nameOf(this.#batch[0]);
+    while (this.isEmpty) {
+      const next = await this.#reader.next();
+      this.#isDone = next.done === true;
+      this.#batch = next.done === true ? [] : next.value;
+      this.#at = 0;
+      this.name = nameOf(this.#batch[0]);
+    }
   }
 
   /** What the listing says of a name, if that is the next one. */

@@ -162,11 +162,12 @@ export class PoolStore implements Store {
     for (const member of this.#pool.mayHide()) unheard.set(member.label, member.trouble());
     const heard = this.ledger.members.filter((member) => member.readable);
     const onFailure = ({ label }: Member, error: HoldfastError): void => void unheard.set(label, error);
+    const after = options.after === undefined ? undefined : this.#pool.innerName(options.after);
+    const within = { ...options, after };
     const lists = heard.map((member) =>
       // What little has no record on a store where everything is known to have one is asked for afterwards.
-      listMember(member, this.ledger.isCensused(member), inner, options, (error) => onFailure(member, error)),
+      listMember(member, this.ledger.isCensused(member), inner, within, (error) => onFailure(member, error)),
     );
-    const after = options.after === undefined ? undefined : this.#pool.innerName(options.after);
     const isMeant = ({ name }: Merged<Listed>): boolean =>
       (after === undefined || compareNames(name, after) > 0) &&
       (above ? name.startsWith(ABOVE_PREFIX) : !isReserved(name));

@@ -139,9 +139,11 @@ async function gather(
     core.ledger.members.map(async (member): Promise<readonly [Member, CopyFact]> => {
       if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
       const info = listed?.get(member);
-      if (listed !== undefined && info === undefined) return [member, { kind: "absent" }];
+      // A listing may be older than the record: what was put since its folder was read is not in it.
+      const isHere = isHeld(currentRecord(state), member);
+      if (listed !== undefined && info === undefined && !isHere) return [member, { kind: "absent" }];
       // What has no record, or more than one, can only be told by its bytes; so can a copy that was owed.
-      const quick = scope.quick && state?.records.length === 1 && isHeld(currentRecord(state), member);
+      const quick = scope.quick && state?.records.length === 1 && isHere;
       return [
         member,
         quick

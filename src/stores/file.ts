@@ -581,16 +581,22 @@ export class FileStore implements Store {
   ): Promise<string> {
     const where = join(root, path);
     let found: readonly fs.Dirent<string | Buffer>[];
-    try {
-      found = await readdir(where, { withFileTypes: true });
-      // What is not UTF-8 has this in its place, and only its bytes tell it from a name that has it.
-      if (found.some(({ name }) => name.includes("\ufffd"))) {
-        found = await readdir(where, { withFileTypes: true, encoding: "buffer" });
+    for (let tries = 1; ; tries++) {
+      try {
+        found = await readdir(where, { withFileTypes: true });
+        // What is not UTF-8 has this in its place, and only its bytes tell it from a name that has it.
+        if (found.some(({ name }) => name.includes("\ufffd"))) {
+          found = await readdir(where, { withFileTypes: true, encoding: "buffer" });
+        }
+        break;
+      } catch (error) {
+        const code = codeOf(error);
+        // On a file system that does not say what an entry is, each is asked for, and one may be gone by then.
+        const isThere = code === "ENOENT" && (await isDirectoryAt(where));
+        if (isThere && tries < MAX_TRIES) continue;
+        if (!isThere && path !== "" && (code === "ENOENT" || code === "ENOTDIR")) return "";
+        throw path === "" ? await this.#notThere(error) : error;
       }
-    } catch (error) {
-      const code = codeOf(error);
-      if (path !== "" && (code === "ENOENT" || code === "ENOTDIR")) return "";
-      throw path === "" ? await this.#notThere(error) : error;
     }
     const isWhole = path.startsWith(prefix);
     const entries: string[] = [];
@@ -1135,6 +1141,13 @@ function factsOf({ size, mtimeMs }: fs.Stats): FileFacts {
 
 function infoOf(name: string, { size, modifiedMs }: FileFacts): ObjectInfo {
   return { name, size, modifiedMs };
+}
+
+async function isDirectoryAt(where: string): Promise<boolean> {
+  return lstat(where).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  );
 }
 
 /** Whether an entry, a directory's with a slash at its end, has nothing to do with names behind `after`. */

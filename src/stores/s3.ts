@@ -450,6 +450,7 @@ export class S3Store implements Store {
           ...(options.ifAbsent ? { "if-none-match": "*" } : {}),
         },
         body: part.chunks,
+        md5Comes: this.#settings.etagIsMd5,
         signal: link.signal,
       }),
     );
@@ -536,6 +537,7 @@ export class S3Store implements Store {
         ],
         headers: { "content-type": CONTENT_TYPE, "content-md5": md5.toString("base64") },
         body: part.chunks,
+        md5Comes: this.#settings.etagIsMd5,
         signal,
       }),
     );

@@ -17,7 +17,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { checkedBytes } from "../body.ts";
-import { HoldfastError, abortError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
@@ -410,6 +410,7 @@ export class SwiftStore implements Store {
       stopTimer = this.#context.runtime.timer(SEGMENT_ANSWER_MS, () => sending.abort(abortError(link.signal)));
     };
     link.signal.addEventListener("abort", onAbort, { once: true });
+    if (link.signal.aborted) onAbort();
     try {
       const parts = async function* (): AsyncGenerator<Part> {
         yield first;
@@ -420,6 +421,7 @@ export class SwiftStore implements Store {
         (part) => Math.max(1, Math.min(PARALLEL_SEGMENTS, Math.floor(IN_FLIGHT_BYTES / part.size))),
         async (part) => {
           const path = `${container}/${folder}/${String(part.number).padStart(8, "0")}`;
+          throwIfAborted(link.signal);
           attempted.push(path);
           const etag = await this.#operations.attempts(SEGMENT_ATTEMPTS, link.signal, () =>
             this.#putBytes(path, part, sending.signal),

@@ -279,8 +279,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a quick repair takes an owed copy for paid because its size is right",
     file: SCAN,
-    find: "isHeld(currentRecord(state), member);",
-    replace: "currentRecord(state) !== undefined;",
+    find: "state?.records.length === 1 && isHere;",
+    replace: "state?.records.length === 1;",
     foundBy: 3_372_803,
   },
 ];

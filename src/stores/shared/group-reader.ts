@@ -97,7 +97,7 @@ export class GroupReader {
     }
   }
 
-  /** Ends the worker. What is under way is answered first. */
+  /** Ends the worker. What is under way is answered as lost. */
   close(): Promise<void> {
     return this.#worker.close();
   }

@@ -60,6 +60,7 @@ export class GroupWorker<Item, Result> {
   readonly #waiting: Waiting<Item, Result>[] = [];
   #worker: Worker | undefined;
   #underWay: readonly Waiting<Item, Result>[] | undefined;
+  #isClosed = false;
 
   constructor(work: GroupWork<Item, Result>) {
     this.#work = work;
@@ -74,14 +75,21 @@ export class GroupWorker<Item, Result> {
     });
   }
 
-  /** Ends the worker. What is under way is answered first. */
+  /** Ends the worker. What is under way, waits, or comes yet is answered as lost. */
   async close(): Promise<void> {
-    await this.#worker?.terminate();
+    this.#isClosed = true;
+    const worker = this.#worker;
     this.#worker = undefined;
+    this.#finish([]);
+    await worker?.terminate();
   }
 
   #start(): void {
     if (this.#underWay !== undefined || this.#waiting.length === 0) return;
+    if (this.#isClosed) {
+      for (const { item, resolve } of this.#waiting.splice(0)) resolve(this.#work.lost(item));
+      return;
+    }
     let items = 0;
     let bytes = 0;
     for (const { item } of this.#waiting) {
@@ -92,10 +100,15 @@ export class GroupWorker<Item, Result> {
     }
     const group = this.#waiting.splice(0, items);
     this.#underWay = group;
-    const worker = (this.#worker ??= this.#open());
-    // The process must not end while something is on its way.
-    worker.ref();
-    worker.postMessage(group.map(({ item }) => item));
+    try {
+      const worker = (this.#worker ??= this.#open());
+      // The process must not end while something is on its way.
+      worker.ref();
+      worker.postMessage(group.map(({ item }) => item));
+    } catch {
+      // The system has no thread to give.
+      this.#finish([]);
+    }
   }
 
   #open(): Worker {

@@ -32,7 +32,7 @@ export class GroupWriter {
     return (await this.#worker.do(file)) || undefined;
   }
 
-  /** Ends the worker. What is under way is answered first. */
+  /** Ends the worker. What is under way is answered as lost. */
   close(): Promise<void> {
     return this.#worker.close();
   }

@@ -45,6 +45,8 @@ export interface S3Request {
   /** Names in lower case. All of them are signed. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: readonly Uint8Array[];
+  /** Its MD5 is in the headers, and the answer to it says which MD5 the service has. Default false. */
+  readonly md5Comes?: boolean;
   /** The caller reads the answer in its own time. Default false. */
   readonly held?: boolean;
   readonly signal: AbortSignal;
@@ -309,12 +311,12 @@ function awsEndpoint(region: string, directoryBucket: string | undefined, env: S
 }
 
 /**
- * The digest of the body that is signed with the request. It is left out where TLS guards the body on its way, and where the
- * body's Content-MD5, which the service checks, is signed with the request: what differs from it is refused.
+ * The digest of the body that is signed with the request. It is left out where TLS guards the body on its way, and where its MD5
+ * does: signed with the request, for the service to check, and in the service's answer.
  */
-function payloadOf({ body, headers }: S3Request, origin: string): string {
+function payloadOf({ body, md5Comes }: S3Request, origin: string): string {
   if (body === undefined || body.length === 0) return EMPTY_SHA256;
-  if (origin.startsWith("https:") || headers?.["content-md5"] !== undefined) return "UNSIGNED-PAYLOAD";
+  if (origin.startsWith("https:") || md5Comes === true) return "UNSIGNED-PAYLOAD";
   const hash = createHash("sha256");
   for (const chunk of body) hash.update(chunk);
   return hash.digest("hex");
