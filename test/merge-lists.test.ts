@@ -12,7 +12,7 @@ async function* inBatches(...batches: readonly (readonly string[])[]): AsyncGene
 
 it("a batch with nothing in it ends no listing", async () => {
   const merged: unknown[] = [];
-  for await (const batch of mergeLists([inBatches(["a"], [], ["c"]), inBatches([], ["b", "c"], [])], [])) {
+  for await (const batch of mergeLists([inBatches([], ["a"], [], ["c"]), inBatches(["b", "c"], [])], [])) {
     merged.push(...batch.map(({ name, all }) => [name, ...all]));
   }
   expect(merged).toEqual([
