@@ -88,7 +88,7 @@ export function writeChart(report: Report): string {
       (one) => one.figure === "wallMs" && one.ratio !== null && PEERS.some(([name]) => name === one.other),
     ),
   );
-  const [left, width, bar, gap, top] = [330, 560, 9, 12, 54];
+  const [left, width, bar, gap, top] = [400, 560, 9, 12, 54];
   const x = (ratio: number): number => {
     const share = Math.log(Math.min(MOST, Math.max(LEAST, ratio)) / LEAST) / Math.log(MOST / LEAST);
     return Math.round(left + share * width);
