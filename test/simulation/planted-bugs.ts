@@ -190,9 +190,9 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "verify looks at one store and takes the others to be like it",
     file: SCAN,
-    find: "      if (listed !== undefined && info === undefined)",
+    find: "      if (listed !== undefined && info === undefined && !isHere)",
     replace:
-      '      if (member !== core.ledger.members[0] && state?.records[0]?.content !== undefined && info !== undefined)\n        return [member, { kind: "content", content: state.records[0].content }];\n      if (listed !== undefined && info === undefined)',
+      '      if (member !== core.ledger.members[0] && state?.records[0]?.content !== undefined && info !== undefined)\n        return [member, { kind: "content", content: state.records[0].content }];\n      if (listed !== undefined && info === undefined && !isHere)',
   },
   {
     name: "an object of which no good copy is left is not called lost",
@@ -209,8 +209,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a quick repair decides by size which of two writes at once stands",
     file: SCAN,
-    find: "state?.records.length === 1 && isHeld(",
-    replace: 'state?.records.every((record) => record.kind !== "intent") === true && isHeld(',
+    find: "scope.quick && state?.records.length === 1",
+    replace: 'scope.quick && state?.records.every((record) => record.kind !== "intent") === true',
     foundBy: 44_999,
   },
   {
