@@ -242,6 +242,28 @@ describe("push and pull", () => {
     expect((await holdfast("ls")).stdout).toBe("p-kept\np/x\nq/kept\n");
   });
 
+  it("push --delete keeps the object of a file that is moved while its folder is read", async () => {
+    for (const name of ["moved", "superfluous"]) await given(name, "1");
+    await tree({ a: "1", moved: "1" });
+    // It is moved after the folder was read, when it is looked at.
+    const hook = `
+      import fs from "node:fs/promises";
+      import { syncBuiltinESMExports } from "node:module";
+      const { lstat } = fs;
+      fs.lstat = async (path) => {
+        if (String(path).endsWith("/dir/moved")) await fs.rename(path, path + "-away");
+        return lstat(path);
+      };
+      syncBuiltinESMExports();`;
+    await writeFile(join(home, "hook.mjs"), hook);
+    const env = { NODE_OPTIONS: `--import ${join(home, "hook.mjs")}` };
+    const result = await runCommand(["-p", "pool.json", "push", "--delete", "dir"], { cwd: home, env });
+    expect([result.code, result.stderr]).toEqual([0, ""]);
+    expect((await holdfast("ls")).stdout).toBe("a\nmoved\n");
+    expect((await holdfast("push", "--delete", "dir")).code).toBe(0);
+    expect((await holdfast("ls")).stdout).toBe("a\nmoved-away\n");
+  });
+
   it("push --delete of a folder without files deletes nothing, unless forced", async () => {
     await given("x", "1");
     await mkdir(join(home, "empty"));
