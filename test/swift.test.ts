@@ -268,3 +268,33 @@ describe("identity services of Swift", () => {
     close();
   });
 });
+
+it("segments under way are answered before a put that failed deletes them", async () => {
+  const seen: string[] = [];
+  let answerSlow: (() => void) | undefined;
+  const server = createServer((request, response) => {
+    const { method = "", url = "" } = request;
+    const segment = url.includes("/box_segments/") ? url.slice(-1) : undefined;
+    const answer = (status: number): void => {
+      if (segment !== undefined) seen.push(`${method} ${segment}: ${response.destroyed ? "cut off" : status}`);
+      response.writeHead(status).end();
+      if (method === "PUT" && status === 403) answerSlow?.();
+    };
+    request.resume().on("end", () => {
+      if (method === "HEAD") answer(404);
+      else if (method === "DELETE") answer(204);
+      // The first segment is stored only after the second was refused, when its put has failed.
+      else if (segment === "1") answerSlow = () => setTimeout(() => answer(201), 100);
+      else answer(segment === "2" ? 403 : 201);
+    });
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = server.address() as AddressInfo;
+  const env = { SWIFT_PREAUTHURL: `http://127.0.0.1:${port}/v1/AUTH_1`, SWIFT_PREAUTHTOKEN: "t" };
+  const store = openSwift("swift://box", env, { partBytes: 64 * KIB });
+  await expect(store.put("large", toBody(Buffer.alloc(100 * KIB)))).rejects.toMatchObject({ code: "denied" });
+  expect(seen.slice(0, 2)).toEqual(["PUT 2: 403", "PUT 1: 201"]);
+  expect(seen.slice(2).sort()).toEqual(["DELETE 1: 204", "DELETE 2: 204"]);
+  await store.close();
+  server.close();
+});
