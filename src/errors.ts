@@ -40,6 +40,9 @@ export type ErrorCode =
 /** Codes for which the same call may succeed later without any change by the caller. */
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["unavailable", "timeout", "throttled"]);
 
+/** Codes of calls that were given up before the store said how they ended: they may still take effect. */
+const MAY_LAND: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["timeout", "aborted"]);
+
 /** The operations of a store, as named in errors, logs and metrics. */
 export type Operation = "open" | "put" | "get" | "stat" | "list" | "delete" | "close";
 
@@ -52,6 +55,8 @@ export interface HoldfastErrorOptions {
   readonly cause?: unknown;
   /** Overrides what the code says about trying again. */
   readonly retryable?: boolean | undefined;
+  /** Overrides what the code says of whether the call may still take effect. */
+  readonly mayLand?: boolean | undefined;
   /** The store's own word on when to come back, in milliseconds from now. */
   readonly retryAfterMs?: number | undefined;
   /** Where several stores failed: each one's error, in the pool's order. */
@@ -64,6 +69,8 @@ export class HoldfastError extends Error {
   readonly operation: Operation | undefined;
   readonly object: string | undefined;
   readonly retryable: boolean;
+  /** Of a put or delete: the call ended without an answer, and may still take effect some time later. */
+  readonly mayLand: boolean;
   readonly retryAfterMs: number | undefined;
   readonly errors: readonly HoldfastError[];
 
@@ -75,6 +82,7 @@ export class HoldfastError extends Error {
     this.operation = options.operation;
     this.object = options.object;
     this.retryable = options.retryable ?? RETRYABLE.has(code);
+    this.mayLand = options.mayLand ?? MAY_LAND.has(code);
     this.retryAfterMs = options.retryAfterMs;
     this.errors = options.errors ?? [];
   }
@@ -91,6 +99,7 @@ export class HoldfastError extends Error {
       object,
       cause: this.cause,
       retryable: this.retryable,
+      mayLand: this.mayLand,
       retryAfterMs: this.retryAfterMs,
       errors: this.errors,
     });

@@ -12,17 +12,17 @@ import { join } from "node:path";
 import type { Database, RootDatabase } from "lmdb";
 import { HoldfastError } from "./errors.ts";
 import { compareNames } from "./names.ts";
-import { countsOf } from "./ledger/ledger-index.ts";
+import { countsOf, factsOf, poolOf, writersOf } from "./ledger/ledger-index.ts";
 import type { IndexChanges, IndexCounts, LedgerIndex } from "./ledger/ledger-index.ts";
 import { mergeRecord, mergeStoreRecord } from "./ledger/record.ts";
-import type { NameState, StoreId, StoreRecord } from "./ledger/record.ts";
+import type { NameState, PoolRecord, StoreId, StoreRecord, WriterRecord } from "./ledger/record.ts";
 import { packRecord, unpackRecord } from "./ledger/segment.ts";
 
 // Every command loads it: as a CommonJS bundle it takes 20 ms, as a graph of ES modules 29.
 const { open } = createRequire(import.meta.url)("lmdb") as typeof import("lmdb");
 
 /** Raised when what is kept changes its form: an index of another form is thrown away. */
-const INDEX_FORM = "1";
+const INDEX_FORM = "2";
 /** Pages of an index, and the number that LMDB keeps at this place of the first two. */
 const PAGE_BYTES = 4096;
 const MAGIC_OFFSET = 24;
@@ -166,6 +166,7 @@ class LmdbIndex implements LedgerIndex {
       for (const record of changes.stores ?? []) {
         stores.putSync(record.id, mergeStoreRecord(stores.get(record.id), record));
       }
+      for (const [key, value] of factsOf(changes, (one) => this.getFact(one))) this.setFact(key, value);
       if (changes.segment !== undefined) segments.putSync(segmentKey(changes.segment), "");
       for (const [key, value] of changes.facts ?? []) this.setFact(key, value);
       if (objects !== 0) facts.putSync("count:objects", String(this.#count("count:objects") + objects));
@@ -220,6 +221,14 @@ class LmdbIndex implements LedgerIndex {
 
   stores(): readonly StoreRecord[] {
     return [...this.#tables.stores.getRange()].map((entry) => entry.value);
+  }
+
+  pool(): PoolRecord | undefined {
+    return poolOf(this);
+  }
+
+  writers(): readonly WriterRecord[] {
+    return writersOf(this);
   }
 
   hasSegment(name: string): boolean {

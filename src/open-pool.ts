@@ -1,6 +1,6 @@
 /** Opens a pool: reads its description, opens its stores, and puts the modes, the ledger and repair over them. */
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { toBody } from "./body.ts";
@@ -141,8 +141,9 @@ async function openDescribed(
     },
     isLiveWriter: (other) => (other.startsWith(machine) ? isLiveWriter(ledger.index, other) : undefined),
     onClose: (index) => unregisterWriter(index, writer),
-    knownPool: knownPool(cache, members),
-    onPool: (pool) => rememberPool(cache, members, pool),
+    remembered: (address) => remembered(cache, address),
+    onPool: (pool, named) => rememberPool(cache, named, pool),
+    onForget: (pool) => forgetPool(cache, members, pool),
   });
   const core = new PoolStore({
     label: nestedAs ?? description.sourcePath ?? members.map((member) => member.label).join(" + "),
@@ -289,29 +290,39 @@ async function indexOpener(cache: string | undefined, logger: Logger): Promise<(
   };
 }
 
-function pointer(cache: string, member: Member): string {
-  return join(cache, "stores", member.fingerprint);
+function pointer(cache: string, address: string): string {
+  return join(cache, "stores", address);
 }
 
-function knownPool(cache: string | undefined, members: readonly Member[]): string | undefined {
+/** The pool that a store at this address belonged to when this machine last saw it. */
+function remembered(cache: string | undefined, address: string): string | undefined {
   if (cache === undefined) return undefined;
-  for (const member of members) {
-    try {
-      const pool = readFileSync(pointer(cache, member), "utf8").trim();
-      if (/^[0-9a-f]{32}$/u.test(pool)) return pool;
-    } catch {
-      // Never seen by this machine.
-    }
+  try {
+    const pool = readFileSync(pointer(cache, address), "utf8").trim();
+    return /^[0-9a-f]{32}$/u.test(pool) ? pool : undefined;
+  } catch {
+    // Never seen by this machine.
+    return undefined;
   }
-  return undefined;
 }
 
+/** Notes which pool stores have said that they belong to. */
 function rememberPool(cache: string | undefined, members: readonly Member[], pool: string): void {
   if (cache === undefined) return;
+  const unknown = members.filter(({ fingerprint }) => remembered(cache, fingerprint) !== pool);
+  if (unknown.length === 0) return;
   try {
     mkdirSync(join(cache, "stores"), { recursive: true, mode: 0o700 });
-    for (const member of members) writeFileSync(pointer(cache, member), `${pool}\n`, { mode: 0o600 });
+    for (const { fingerprint } of unknown) writeFileSync(pointer(cache, fingerprint), `${pool}\n`, { mode: 0o600 });
   } catch (error) {
     throw new HoldfastError("unavailable", "the cache cannot be written", { cause: error });
+  }
+}
+
+/** Forgets that these stores belonged to a pool. The index of the pool stays: it is found again by the pool's own word only. */
+function forgetPool(cache: string | undefined, members: readonly Member[], pool: string): void {
+  if (cache === undefined) return;
+  for (const address of members.flatMap((member) => member.addresses)) {
+    if (remembered(cache, address) === pool) rmSync(pointer(cache, address), { force: true });
   }
 }

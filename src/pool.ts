@@ -21,7 +21,11 @@ export type StoreTrouble =
   /** It holds nothing of Holdfast's although it should: a folder that is not mounted, a wrong bucket, a wiped disk. */
   | "missing"
   /** It belongs to another pool. */
-  | "foreign";
+  | "foreign"
+  /** It was a store of this pool, was replaced or given up, and came back as it was. */
+  | "removed"
+  /** It has the identity of another store of this pool: a copy of that one, or the same place under another name. */
+  | "twin";
 
 /** One store of a pool, as `holdfast stores` shows it. */
 export interface StoreReport {
@@ -45,10 +49,14 @@ export interface PoolStatus {
   readonly stores: readonly StoreStatus[];
   /** Objects that the ledger knows. */
   readonly objects: number;
-  /** Objects with at least one debt. */
+  /** Objects that are on fewer stores than they should be, or still on one that they should not be on. */
   readonly degraded: number;
+  /** Objects that no store holds any more, as far as is known. */
+  readonly lost: number;
   /** Writes that were begun and neither finished nor undone. */
   readonly unsettled: number;
+  /** Stores of the pool, by its ledger, that its file does not name. */
+  readonly absent: readonly string[];
 }
 
 export interface StoreStatus {
@@ -64,6 +72,8 @@ export interface StoreStatus {
   readonly owedDeletes: number;
   /** Since when it owes the oldest of these, in milliseconds since 1970. */
   readonly owesSinceMs?: number;
+  /** It was put back as it was at an earlier time: objects of which it lacks what was done since. Absent: none. */
+  readonly outdated?: number;
   readonly draining: boolean;
 }
 
@@ -171,6 +181,23 @@ export interface RepairReport {
   readonly unheard: readonly string[];
 }
 
+export interface DrainOptions extends RepairOptions {
+  /**
+   * Mirror: how many copies of each object are enough afterwards. Default: two, or the pool's `min` where that is more; a
+   * drain that would leave fewer is refused with `conflict`.
+   */
+  readonly leaveCopies?: number | undefined;
+}
+
+export interface RebalanceOptions extends RepairOptions {
+  /** Makes the pool one of this mode. Its file is to say so from then on. */
+  readonly mode?: Mode | undefined;
+  /** Copies that a put needs at least from then on. */
+  readonly min?: number | undefined;
+  /** Takes the prefixes of the stores from the pool's file. Default false: they are to be those of the ledger. */
+  readonly prefixes?: boolean | undefined;
+}
+
 export interface DrainReport extends RepairReport {
   /** True when nothing of the pool is left that only this store holds, and it may be taken out of the pool's file. */
   readonly removable: boolean;
@@ -217,10 +244,18 @@ export interface Pool extends Store {
   verify(options?: VerifyOptions): Promise<VerifyReport>;
   /** Makes right what is wrong, and takes a census at the end. */
   repair(options?: RepairOptions): Promise<RepairReport>;
+  /** Makes a new pool although some of its stores do not answer; they join it when they do. A pool that exists stays. */
+  create(): Promise<void>;
   /** Moves everything off a store (label or id). */
-  drain(store: string, options?: RepairOptions): Promise<DrainReport>;
-  /** Spreads objects over the stores again (stripe), or fills stores that came late (mirror). */
-  rebalance(options?: RepairOptions): Promise<RepairReport>;
+  drain(store: string, options?: DrainOptions): Promise<DrainReport>;
+  /** Calls off the drain of a store (label or id): it takes objects again. */
+  cancelDrain(store: string): Promise<void>;
+  /** Gives up a store (label or id) that is gone for good: nothing is expected of it any more. Not one that answers. */
+  forget(store: string): Promise<void>;
+  /** Makes this machine forget which pool these stores are, so that another one can be made in their places. */
+  forgetPool(): Promise<void>;
+  /** Spreads objects over the stores again (stripe), or fills stores that came late (mirror); changes what the pool is. */
+  rebalance(options?: RebalanceOptions): Promise<RepairReport>;
   /** Reads everything, or a sample, to nowhere, pretending that a store (label or id) is gone. */
   drill(
     options?: ScanOptions & { store?: string | undefined; samplePercent?: number | undefined },

@@ -145,6 +145,8 @@ export interface PutResult {
   readonly sha256?: string;
   /** Copies that are still missing. Empty or absent: the put is complete. Otherwise it is degraded. */
   readonly owed?: readonly Debt[];
+  /** An earlier attempt of this put ended without an answer, and may still take effect. Default false. */
+  readonly mayLand?: boolean;
 }
 
 export interface DeleteResult {
@@ -152,6 +154,8 @@ export interface DeleteResult {
   readonly existed?: boolean;
   /** Deletes that stores still owe. */
   readonly owed?: readonly Debt[];
+  /** An earlier attempt of this delete ended without an answer, and may still take effect. Default false. */
+  readonly mayLand?: boolean;
 }
 
 export interface GetResult {

@@ -152,7 +152,7 @@ describe("merging records", () => {
     const store = fc.record({
       id: fc.constant(STORES[0] ?? ""),
       rev: version,
-      fingerprint: fc.constant("f"),
+      addresses: fc.constant(["f"]),
       label: fc.constant("A"),
       state: fc.constantFrom("expected", "joining", "member", "draining"),
       censused: fc.boolean(),
@@ -213,17 +213,20 @@ describe("segments", () => {
   const stores: StoreRecord[] = STORES.map((id, i) => ({
     id,
     rev: `${hex(i + 1, 12)}0000-${hex(1, 16)}`,
-    fingerprint: "f".repeat(32),
+    addresses: ["f".repeat(32)],
     label: `Store ${i} "ü"`,
     state: "member",
     censused: i === 0,
   }));
 
   it("are read back as they were written", () => {
+    const rev = `${hex(9, 12)}0000-${hex(1, 16)}`;
+    const pools = [{ rev, mode: "mirror", min: 2, sure: 1 } as const];
+    const writers = [{ machine: "0000abcd", rev }];
     fc.assert(
       fc.property(recordsOf(name), fc.subarray(stores), fc.boolean(), (objects, known, long) => {
         const all = long ? Array.from({ length: 30 }, () => objects).flat() : objects;
-        const segment = { pool, replaces: long ? ["one", "two"] : [], stores: known, objects: all };
+        const segment = { pool, replaces: long ? ["one", "two"] : [], stores: known, pools, writers, objects: all };
         expect(decodeSegment(encodeSegment(segment))).toEqual(segment);
       }),
       { numRuns: 200 },
@@ -266,7 +269,7 @@ describe("segments", () => {
   it("of a newer format are refused as such, not taken for damage", () => {
     const bytes = Buffer.from(encodeSegment({ pool, replaces: [], stores: [], objects: [] })).toString();
     const [head] = bytes.split("\n");
-    const newer = `${(head ?? "").replace('"holdfast":1', '"holdfast":2')}\n`;
+    const newer = `${(head ?? "").replace('"holdfast":2', '"holdfast":3')}\n`;
     const foot = JSON.stringify({ records: 0, sha256: createHash("sha256").update(newer).digest("hex") });
     for (const form of [Buffer.from(`${newer}${foot}\n`), gzipSync(`${newer}${foot}\n`)]) {
       expect(() => decodeSegment(form)).toThrow(expect.objectContaining({ code: "unsupported" }));
@@ -298,7 +301,7 @@ describe("identities", () => {
   });
 
   it("of a newer format are refused", () => {
-    const newer = formatIdentity(identity).replace('"holdfast":1', '"holdfast":2');
+    const newer = formatIdentity(identity).replace('"holdfast":2', '"holdfast":3');
     expect(() => parseIdentity(Buffer.from(newer), "A")).toThrow(expect.objectContaining({ code: "unsupported" }));
   });
 });

@@ -69,7 +69,7 @@ beforeAll(async () => {
   const records: StoreRecord[] = IDS.map((id, i) => ({
     id,
     rev: VERSION,
-    fingerprint: `place of S${i}`,
+    addresses: [`place of S${i}`],
     label: `S${i}`,
     state: "member",
     censused: true,

@@ -11,12 +11,13 @@ import type { Logger } from "../log.ts";
 import type { Runtime } from "../runtime.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
-import { REQUESTS_AT_ONCE } from "./ledger.ts";
 import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";
-import type { ObjectRecord, StoreRecord } from "./record.ts";
-import { decodeSegment, encodeSegment, parseSegmentName, segmentName } from "./segment.ts";
+import type { ObjectRecord } from "./record.ts";
+import { countRecords, decodeSegment, encodeSegment, parseSegmentName, segmentName } from "./segment.ts";
+import type { Records } from "./segment.ts";
+import { REQUESTS_AT_ONCE } from "./segment-reader.ts";
 import type { SegmentWriter } from "./segment-writer.ts";
 
 /** Records in one segment of a full compaction: bounds the memory of whoever reads it. */
@@ -24,10 +25,8 @@ const BASE_RECORDS = 20_000;
 /** Level of segments that a full compaction wrote. */
 const BASE_LEVEL = 9;
 
-interface NewSegment {
+interface NewSegment extends Records {
   readonly level: number;
-  readonly stores: readonly StoreRecord[];
-  readonly objects: readonly ObjectRecord[];
 }
 
 /** A store whose segments are not those that all should have. */
@@ -143,12 +142,11 @@ export class Compaction {
     for (const { name } of list) {
       const holder = this.#ledger.members.find((member) => member.ready && member.segments.has(name));
       if (holder === undefined || this.#stopped) return false;
-      const { objects, stores } = this.#writer.recent(name) ?? (await this.#ledger.fetchSegment(holder, name));
-      merged.apply({ objects, stores });
+      merged.apply(recordsOf(this.#writer.recent(name) ?? (await this.#ledger.fetchSegment(holder, name))));
     }
     const objects = [...merged.iterate("")].flatMap(([, state]) => state.records);
     return this.#replace(
-      [{ level: level + 1, stores: merged.stores(), objects }],
+      [{ level: level + 1, ...otherRecords(merged), objects }],
       list.map(({ name }) => name),
     );
   }
@@ -164,11 +162,11 @@ export class Compaction {
     for (const [, state] of this.#ledger.index.iterate("")) {
       objects.push(...state.records);
       if (objects.length >= BASE_RECORDS) {
-        yield { level: BASE_LEVEL, stores: [], objects };
+        yield { level: BASE_LEVEL, objects };
         objects = [];
       }
     }
-    yield { level: BASE_LEVEL, stores: this.#ledger.index.stores(), objects };
+    yield { level: BASE_LEVEL, ...otherRecords(this.#ledger.index), objects };
   }
 
   /**
@@ -181,12 +179,8 @@ export class Compaction {
     const whole = new Set(this.#ledger.members.filter((member) => member.ready));
     let last: NewSegment | undefined;
     const write = async (segment: NewSegment, replaces: readonly string[]): Promise<void> => {
-      const name = segmentName(
-        segment.level,
-        this.#ledger.clock.next(),
-        segment.objects.length + segment.stores.length,
-      );
-      const bytes = encodeSegment({ pool, replaces, stores: segment.stores, objects: segment.objects });
+      const name = segmentName(segment.level, this.#ledger.clock.next(), countRecords(segment));
+      const bytes = encodeSegment({ ...segment, pool, replaces });
       await Promise.all(
         [...whole].map(async (member) => {
           try {
@@ -199,6 +193,7 @@ export class Compaction {
         }),
       );
       if (whole.size > 0) {
+        this.#ledger.noteWritten(name, []);
         this.#ledger.index.apply({ segment: name });
         for (const old of replaces) this.#ledger.index.setFact(`replaced:${old}`, name);
       }
@@ -286,6 +281,16 @@ export class Compaction {
     member.segments.add(name);
     return isMended;
   }
+}
+
+function recordsOf({ objects, stores = [], pools = [], writers = [] }: Records): Required<Records> {
+  return { objects, stores, pools, writers };
+}
+
+/** What an index knows besides objects. */
+function otherRecords(index: LedgerIndex): Omit<Records, "objects"> {
+  const pool = index.pool();
+  return { stores: index.stores(), pools: pool === undefined ? [] : [pool], writers: index.writers() };
 }
 
 /** Whether what replaced a segment, or what replaced that in its turn, is there, by `stands`. */

@@ -1,9 +1,10 @@
 /**
  * Versions from a hybrid logical clock.
  *
- * A version is a string of fixed width that orders as text: 12 hexadecimal digits of wall-clock milliseconds, 4 of a
- * counter, `-`, and 16 of the writer. The clock never goes back and never gives a version at or below one it has
- * observed, so a machine whose wall clock is behind still writes versions above those it has read.
+ * A version is a string that orders as text: 12 hexadecimal digits of wall-clock milliseconds, 4 of a counter, `-`, and
+ * 16 of the writer. The clock never goes back and never gives a version at or below one it has observed, so a machine
+ * whose wall clock is behind still writes versions above those it has read. Above the last millisecond and counter that
+ * the digits can hold, versions have a second counter of 16 digits before the `-`, which orders behind them.
  *
  * Source: S. Kulkarni and others, "Logical Physical Clocks" (OPODIS 2014).
  */
@@ -13,8 +14,9 @@ import type { Runtime } from "../runtime.ts";
 /** See the head of this file. Compare two with `<` and `>`. The empty string is below every version. */
 export type Version = string;
 
-const VERSION_FORM = /^[0-9a-f]{12}[0-9a-f]{4}-[0-9a-f]{16}$/u;
+const VERSION_FORM = /^[0-9a-f]{16}(?:[0-9a-f]{16})?-[0-9a-f]{16}$/u;
 const MAX_COUNTER = 0xffff;
+const MAX_MS = 0xffff_ffff_ffff;
 
 export function isVersion(text: unknown): text is Version {
   return typeof text === "string" && VERSION_FORM.test(text);
@@ -25,11 +27,23 @@ export function versionMs(version: Version): number {
   return Number.parseInt(version.slice(0, 12), 16);
 }
 
+/** Who drew a version: 16 hexadecimal digits, the first 8 of which stand for the machine. */
+export function versionWriter(version: Version): string {
+  return version.slice(version.indexOf("-") + 1);
+}
+
+/** The machine that drew a version: 8 hexadecimal digits. */
+export function versionMachine(version: Version): string {
+  return versionWriter(version).slice(0, 8);
+}
+
 export class HybridClock {
   readonly #runtime: Pick<Runtime, "now">;
   readonly #writer: string;
   #ms = 0;
   #counter = 0;
+  /** Counts on where the digits of the others are used up. */
+  #beyond = 0n;
 
   /** `writer`: 16 lower-case hexadecimal digits, different for every process that writes. */
   constructor(runtime: Pick<Runtime, "now">, writer: string) {
@@ -40,27 +54,44 @@ export class HybridClock {
 
   /** A version above every version that was given or observed. */
   next(): Version {
-    const now = Math.max(0, Math.floor(this.#runtime.now()));
+    const now = Math.min(MAX_MS, Math.max(0, Math.floor(this.#runtime.now())));
     if (now > this.#ms) {
       this.#ms = now;
       this.#counter = 0;
     } else if (this.#counter < MAX_COUNTER) {
       this.#counter++;
-    } else {
+    } else if (this.#ms < MAX_MS) {
       this.#ms++;
       this.#counter = 0;
+    } else {
+      this.#beyond++;
     }
-    return `${hex(this.#ms, 12)}${hex(this.#counter, 4)}-${this.#writer}`;
+    return this.#text();
+  }
+
+  /** The last version that was given, or one as high as the highest that was observed. */
+  get latest(): Version {
+    return this.#text();
   }
 
   /** Takes note of a version made elsewhere. */
   observe(version: Version): void {
     const ms = versionMs(version);
     const counter = Number.parseInt(version.slice(12, 16), 16);
-    if (ms > this.#ms || (ms === this.#ms && counter > this.#counter)) {
+    const beyond = version[16] === "-" ? 0n : BigInt(`0x${version.slice(16, 32)}`);
+    if (
+      ms > this.#ms ||
+      (ms === this.#ms && (counter > this.#counter || (counter === this.#counter && beyond > this.#beyond)))
+    ) {
       this.#ms = ms;
       this.#counter = counter;
+      this.#beyond = beyond;
     }
+  }
+
+  #text(): Version {
+    const beyond = this.#beyond === 0n ? "" : this.#beyond.toString(16).padStart(16, "0");
+    return `${hex(this.#ms, 12)}${hex(this.#counter, 4)}${beyond}-${this.#writer}`;
   }
 }
 

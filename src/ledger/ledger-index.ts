@@ -5,8 +5,8 @@
  * but for the marks of writes that this machine began (`pending`), which only make answers more certain.
  */
 import { compareNames } from "../names.ts";
-import { currentRecord, isPut, isSettled, mergeRecord, mergeStoreRecord } from "./record.ts";
-import type { NameState, ObjectRecord, StoreId, StoreRecord } from "./record.ts";
+import { currentRecord, isPut, isSettled, mergePoolRecord, mergeRecord, mergeStoreRecord } from "./record.ts";
+import type { NameState, ObjectRecord, PoolRecord, StoreId, StoreRecord, WriterRecord } from "./record.ts";
 
 export interface IndexCounts {
   /** Names whose current record is a put. */
@@ -18,6 +18,8 @@ export interface IndexCounts {
 export interface IndexChanges {
   readonly objects?: Iterable<ObjectRecord>;
   readonly stores?: Iterable<StoreRecord>;
+  readonly pools?: Iterable<PoolRecord>;
+  readonly writers?: Iterable<WriterRecord>;
   /** A segment whose records these are: remembered as read. */
   readonly segment?: string;
   /** Facts that change at the same time; undefined removes one. */
@@ -35,6 +37,10 @@ export interface LedgerIndex {
   counts(): IndexCounts;
   store(id: StoreId): StoreRecord | undefined;
   stores(): readonly StoreRecord[];
+  /** What the pool is; undefined while no record says so. */
+  pool(): PoolRecord | undefined;
+  /** Machines that are known to write. */
+  writers(): readonly WriterRecord[];
   /** Whether a segment was read. */
   hasSegment(name: string): boolean;
   /** Forgets segments that no store holds any more. */
@@ -52,6 +58,34 @@ export interface LedgerIndex {
 export function countsOf(state: NameState | undefined): IndexCounts {
   if (state === undefined) return { objects: 0, unsettled: 0 };
   return { objects: isPut(currentRecord(state)) ? 1 : 0, unsettled: isSettled(state) ? 0 : 1 };
+}
+
+const POOL_FACT = "pool";
+const WRITER_FACTS = "writer:";
+
+/** The facts of an index that hold what `changes` says of the pool and its writers, merged with what is known. */
+export function* factsOf(changes: IndexChanges, known: (key: string) => string | undefined): Generator<[string, string]> {
+  for (const record of changes.pools ?? []) {
+    yield [POOL_FACT, JSON.stringify(mergePoolRecord(parsePoolFact(known(POOL_FACT)), record))];
+  }
+  for (const { machine, rev } of changes.writers ?? []) {
+    const key = WRITER_FACTS + machine;
+    if (rev > (known(key) ?? "")) yield [key, rev];
+  }
+}
+
+function parsePoolFact(text: string | undefined): PoolRecord | undefined {
+  return text === undefined ? undefined : (JSON.parse(text) as PoolRecord);
+}
+
+/** What the facts of an index say that the pool is. */
+export function poolOf(index: Pick<LedgerIndex, "getFact">): PoolRecord | undefined {
+  return parsePoolFact(index.getFact(POOL_FACT));
+}
+
+/** Who writes, by the facts of an index. */
+export function writersOf(index: Pick<LedgerIndex, "facts">): readonly WriterRecord[] {
+  return [...index.facts(WRITER_FACTS)].map(([key, rev]) => ({ machine: key.slice(WRITER_FACTS.length), rev }));
 }
 
 /** An index in memory: for simulations, and where no cache can be kept. */
@@ -82,6 +116,7 @@ export class MemoryIndex implements LedgerIndex {
     for (const record of changes.stores ?? []) {
       this.#stores.set(record.id, mergeStoreRecord(this.#stores.get(record.id), record));
     }
+    for (const [key, value] of factsOf(changes, (one) => this.getFact(one))) this.setFact(key, value);
     if (changes.segment !== undefined) this.#segments.add(changes.segment);
     for (const [key, value] of changes.facts ?? []) this.setFact(key, value);
   }
@@ -123,6 +158,14 @@ export class MemoryIndex implements LedgerIndex {
 
   stores(): readonly StoreRecord[] {
     return [...this.#stores.values()];
+  }
+
+  pool(): PoolRecord | undefined {
+    return poolOf(this);
+  }
+
+  writers(): readonly WriterRecord[] {
+    return writersOf(this);
   }
 
   hasSegment(name: string): boolean {

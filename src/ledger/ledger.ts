@@ -3,29 +3,35 @@
  *
  * - `hear` asks every store who it is and which segments it has, and reads the segments not read before.
  * - `append` makes records durable on the stores, many callers in one segment.
- * - `initialise` gives stores of a new pool, and new stores of an old one, their identity.
+ * - `initialise` sees to it that this machine may write: see `identities.ts`.
  * - `compact` and `sync` keep the segments few, and the same on every store.
+ *
+ * What is said of the stores is decided in `membership.ts`, by what one hearing brought.
  */
-import { collect, toBody } from "../body.ts";
-import { forEachBounded } from "../bounded.ts";
+import { collect } from "../body.ts";
 import { HoldfastError, toHoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { isReserved } from "../names.ts";
+import type { Mode } from "../pool.ts";
 import type { Runtime } from "../runtime.ts";
-import { HybridClock } from "./hybrid-clock.ts";
+import { HybridClock, versionMachine, versionMs, versionWriter } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
-import { formatIdentity, IDENTITY_NAME, parseIdentity } from "./identity.ts";
+import { Following } from "./following.ts";
+import { Identities } from "./identities.ts";
+import { IDENTITY_NAME, parseIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
-import { isPut } from "./record.ts";
-import type { CopyMark, ObjectRecord, StoreId, StoreRecord } from "./record.ts";
-import { decodeSegment, parseSegmentName, SEGMENT_PREFIX } from "./segment.ts";
-import type { Segment } from "./segment.ts";
+import { decideMembers, electPool, knownStores } from "./membership.ts";
+import type { Answer, Remembered } from "./membership.ts";
+import { isOpenAttempt, isPut, markOf } from "./record.ts";
+import type { CopyMark, ObjectRecord, PoolRecord, StoreId, StoreRecord } from "./record.ts";
+import type { Records, Segment } from "./segment.ts";
+import { SegmentReader } from "./segment-reader.ts";
 import { SegmentWriter } from "./segment-writer.ts";
 import type { Appended } from "./segment-writer.ts";
-import { Compaction, isReplaced } from "./compaction.ts";
+import { Sightings } from "./sightings.ts";
+import { Compaction } from "./compaction.ts";
 import type { LedgerGap } from "./compaction.ts";
 
 export interface LedgerOptions {
@@ -38,10 +44,12 @@ export interface LedgerOptions {
   readonly writer?: string | undefined;
   /** Opens the local index of a pool. */
   readonly openIndex: (pool: string) => LedgerIndex;
-  /** The pool that these stores belonged to when this machine last saw them. */
-  readonly knownPool?: string | undefined;
-  /** Told the pool's id as soon as it is known. */
-  readonly onPool?: ((pool: string) => void) | undefined;
+  /** The pool that a store at an address belonged to when this machine last saw it. Default: none is remembered. */
+  readonly remembered?: Remembered | undefined;
+  /** Told, with the pool's id, of stores that have said that they belong to it. */
+  readonly onPool?: ((pool: string, members: readonly Member[]) => void) | undefined;
+  /** Forgets what this machine remembers of a pool. */
+  readonly onForget?: ((pool: string) => void | Promise<void>) | undefined;
   /** Called before the index is closed. */
   readonly onClose?: ((index: LedgerIndex) => void) | undefined;
   /** How old what was heard may be, in milliseconds, before an operation asks again. Default 1,000. */
@@ -52,25 +60,27 @@ export interface LedgerOptions {
   readonly mergeAt?: number | undefined;
   /** How long a record that may follow later waits for others to share its segment, in milliseconds. Default 500. */
   readonly laterMs?: number | undefined;
+  /** How long a request that ended without an answer may still take effect, in milliseconds. Default 60,000. */
+  readonly lateMs?: number | undefined;
   /** Whether a writer (16 hexadecimal digits) of this machine still runs; undefined for another machine's. Default: unknown. */
   readonly isLiveWriter?: ((writer: string) => boolean | undefined) | undefined;
 }
 
-/** Requests of one store's ledger at a time. */
-export const REQUESTS_AT_ONCE = 8;
 /** How many times `freshMs` what was heard may be old, at most, where nobody else writes. */
 const STALE_FACTOR = 4;
-/** How many times a store's segments are listed again because one was gone when it was to be read. */
-const RELISTS = 8;
-
 /** How long a pool that is closed goes on to merge segments, in milliseconds. */
 const CLOSE_MERGE_MS = 3000;
+/** A clock that is so far ahead of this machine's is told, in milliseconds. */
+const FAR_AHEAD_MS = 24 * 3_600_000;
 
 export class Ledger {
   readonly members: readonly Member[];
   /** This process as a writer: the machine and 8 digits of its own. */
   readonly writer: string;
+  readonly machine: string;
   readonly clock: HybridClock;
+  readonly lateMs: number;
+  readonly sightings: Sightings;
   readonly #options: LedgerOptions;
   readonly #runtime: Runtime;
   readonly #logger: Logger;
@@ -78,22 +88,25 @@ export class Ledger {
   readonly #hearMs: number;
   #index: LedgerIndex = new MemoryIndex();
   #pool: string | undefined;
-  /** What the pool is to be, should this process make it. */
-  #newPool: string | undefined;
+  /** More than half of the stores say, or are known, to be this pool. */
+  #isSure = false;
+  #declared: Pick<PoolRecord, "mode" | "min"> = { mode: "mirror", min: 1 };
   #heardAtMs = -Infinity;
   #hearing: Promise<void> | undefined;
   #nextHearing: Promise<void> | undefined;
   readonly #asking = new Map<Member, Promise<Answer>>();
-  /** What the index says of the stores, and whether nobody else writes: see `#lookAgain`. */
+  /** What the index says of the stores, and who writes: see `#lookAgain`. */
   readonly #stores = new Map<StoreId, StoreRecord>();
+  #absentees: readonly StoreRecord[] | undefined;
   #sole: boolean | undefined;
-  #initialising: Promise<void> | undefined;
+  readonly #identities: Identities;
+  readonly #reader: SegmentReader;
   readonly #segments: SegmentWriter;
   readonly #compaction: Compaction;
-  /** Segments that no store gave whole: what they held is unknown. */
-  #unreadable: ReadonlySet<string> = new Set();
-  /** Members that have said who they are. */
-  readonly #named = new Set<Member>();
+  readonly #following = new Map<string, Set<Following>>();
+  /** Segments that this process has read, written, or found read when it began. */
+  #seen = new Set<string>();
+  #isAheadTold = false;
 
   constructor(options: LedgerOptions) {
     this.#options = options;
@@ -102,15 +115,31 @@ export class Ledger {
     this.#logger = options.logger;
     this.#freshMs = options.freshMs ?? 1000;
     this.#hearMs = options.hearMs ?? 10_000;
+    this.lateMs = options.lateMs ?? 60_000;
+    this.machine = options.machine;
     this.writer = options.writer ?? options.machine + options.runtime.randomHex(4);
     this.clock = new HybridClock(options.runtime, this.writer);
+    this.sightings = new Sightings(options.runtime, () => this.#index);
+    this.#identities = new Identities(this, {
+      runtime: options.runtime,
+      remembered: options.remembered ?? (() => undefined),
+      readIdentity: (member) => this.#readIdentity(member),
+      adoptPool: (pool) => this.#adoptPool(pool),
+    });
+    this.#reader = new SegmentReader({
+      members: options.members,
+      logger: options.logger,
+      index: () => this.#index,
+      pool: () => this.#pool,
+      isWanted: (name) => this.#following.size > 0 && !this.#seen.has(name),
+      onSegment: (name, segment) => this.#learn(name, segment),
+    });
     this.#segments = new SegmentWriter(this, {
       runtime: options.runtime,
       laterMs: options.laterMs ?? 500,
       onStores: () => this.#lookAgain(),
     });
     this.#compaction = new Compaction(this, this.#segments, { logger: options.logger, mergeAt: options.mergeAt ?? 32 });
-    if (options.knownPool !== undefined) this.#adoptPool(options.knownPool);
   }
 
   get index(): LedgerIndex {
@@ -123,22 +152,27 @@ export class Ledger {
 
   /** Segments that could not be read from any store: while there are some, absence proves nothing. */
   get unreadableSegments(): ReadonlySet<string> {
-    return this.#unreadable;
+    return this.#reader.unreadable;
   }
 
   memberById(id: StoreId): Member | undefined {
-    return this.members.find((member) => member.id === id);
+    return this.members.find((member) => member.ids.includes(id));
   }
 
-  /** Whether every segment ever read was written by this machine. */
+  /** What a record says of a member; undefined where it says nothing. */
+  markOf(record: ObjectRecord | undefined, member: Member): CopyMark | undefined {
+    return markOf(record, member.ids);
+  }
+
+  /** Whether a record says that the member holds a copy. */
+  holds(record: ObjectRecord | undefined, member: Member): boolean {
+    return this.markOf(record, member)?.state === "holds";
+  }
+
+  /** Whether no other machine has ever written: every one that does says so first, on most of the stores. */
   get soleWriter(): boolean {
-    this.#sole ??= this.#index.getFact("other-writer") === undefined;
+    this.#sole ??= this.#index.pool() !== undefined && this.#index.writers().every((one) => one.machine === this.machine);
     return this.#sole;
-  }
-
-  /** Whether this machine's index holds what the member's ledger held when it last answered. */
-  wasHeard(member: Member): boolean {
-    return member.id !== undefined && this.#index.getFact(`heard:${member.id}`) !== undefined;
   }
 
   /** Whether a writer (16 hexadecimal digits) of this machine still runs; undefined for another machine's. */
@@ -148,20 +182,35 @@ export class Ledger {
 
   /** Whether every object on the member is known to be recorded. */
   isCensused(member: Member): boolean {
-    return this.#storeOf(member)?.censused ?? false;
+    return this.storeOf(member)?.censused ?? false;
+  }
+
+  /** Whether the member answers, and knows what every other store knows. */
+  vouches(member: Member): boolean {
+    const state = this.storeOf(member)?.state;
+    return member.ready && (state === "member" || state === "draining" || state === "drained");
   }
 
   /** What is known of a member, looked up once for each time the stores are asked: every write needs it. */
-  #storeOf(member: Member): StoreRecord | undefined {
+  storeOf(member: Member): StoreRecord | undefined {
     if (member.id === undefined) return undefined;
     const known = this.#stores.get(member.id) ?? this.#index.store(member.id);
     if (known !== undefined) this.#stores.set(member.id, known);
     return known;
   }
 
+  /** Stores of the pool that its file does not name. */
+  get absentees(): readonly StoreRecord[] {
+    this.#absentees ??= knownStores(this.#index.stores()).filter(
+      ({ id, state }) => state !== "drained" && this.memberById(id) === undefined,
+    );
+    return this.#absentees;
+  }
+
   /** The index may say otherwise of the stores and of who writes. */
   #lookAgain(): void {
     this.#stores.clear();
+    this.#absentees = undefined;
     this.#sole = undefined;
   }
 
@@ -171,8 +220,51 @@ export class Ledger {
   }
 
   #isDrained(member: Member): boolean {
-    return this.#storeOf(member)?.state === "draining";
+    const state = this.storeOf(member)?.state;
+    return state === "draining" || state === "drained";
   }
+
+  // ------------------------------------------------------------------------------------------------ what the pool is
+
+  /** What the pool's file says that the pool is. */
+  declare(declared: Pick<PoolRecord, "mode" | "min">): void {
+    this.#declared = declared;
+  }
+
+  /** The pool is about to become what its user says, whatever its file says now. */
+  accept({ mode, min }: { readonly mode?: Mode | undefined; readonly min?: number | undefined }): void {
+    const recorded = this.#index.pool() ?? this.#declared;
+    this.#declared = { mode: recorded.mode, min: recorded.min };
+    if (this.#index.pool() === undefined) this.#declared = { mode: mode ?? recorded.mode, min: min ?? recorded.min };
+  }
+
+  /** What the pool is: by its ledger, or by its file while the ledger does not say. */
+  get epoch(): Pick<PoolRecord, "mode" | "min" | "sure"> {
+    return this.#index.pool() ?? { ...this.#declared, sure: 1 };
+  }
+
+  /** Throws where the file says otherwise of the pool than its ledger, or where it is not sure which pool this is. */
+  checkEpoch(): void {
+    this.#identities.check(this.#declared, this.#isSure);
+  }
+
+  /** Makes the pool another one: a new epoch, which counts from then on for all machines. */
+  async changeEpoch(change: Partial<Pick<PoolRecord, "mode" | "min" | "sure">>): Promise<void> {
+    const { mode, min, sure } = { ...this.epoch, ...change };
+    this.#declared = { mode, min };
+    const known = this.#index.pool();
+    if (known?.mode === mode && known.min === min && known.sure === sure) return;
+    if (known !== undefined) this.clock.observe(known.rev);
+    await this.#everywhere({ objects: [], pools: [{ rev: this.clock.next(), mode, min, sure: Math.min(sure, min) }] });
+  }
+
+  async #everywhere(records: Records): Promise<void> {
+    const errors = await Promise.all(this.append(records).values());
+    const failure = errors.find((error) => error !== undefined);
+    if (failure !== undefined && !errors.includes(undefined)) throw failure;
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- hearing
 
   /** Asks all stores anew unless that was done within the last `freshMs`. */
   async freshen(): Promise<void> {
@@ -187,10 +279,15 @@ export class Ledger {
    */
   async keepFresh(): Promise<void> {
     const freshened = this.freshen();
-    const willDo = this.#ageMs() < this.#freshMs * STALE_FACTOR && this.soleWriter && this.members.every(isReady);
+    const willDo = this.#ageMs() < this.staleMs && this.soleWriter && this.members.every(isReady);
     if (!willDo) return freshened;
-    // What keeps them from being heard is met by who next has to wait for it.
+    // The next caller that must wait gets the error.
     freshened.catch(() => undefined);
+  }
+
+  /** How old what was heard may be, at most, where a machine uses it because nobody else writes, in milliseconds. */
+  get staleMs(): number {
+    return this.#freshMs * STALE_FACTOR;
   }
 
   #ageMs(): number {
@@ -216,18 +313,17 @@ export class Ledger {
   }
 
   async #hear(): Promise<void> {
-    const answers = await this.#askAll(this.members);
+    const started = this.#runtime.monotonicMs();
+    let answers = await this.#askAll(this.members);
     await this.#take(answers);
     // Another process may have given a store its identity after the store was asked, and said so where this one read it.
     const missing = this.members.filter((member) => member.state === "missing");
-    if (missing.length > 0) await this.#take(await this.#askAll(missing));
-    for (const member of this.members) {
-      if (member.ready && member.id !== undefined && !this.wasHeard(member)) {
-        this.#index.setFact(`heard:${member.id}`, "1");
-      }
+    if (missing.length > 0) {
+      answers = new Map([...answers, ...(await this.#askAll(missing))]);
+      await this.#take(answers);
     }
-    this.#lookAgain();
-    this.#heardAtMs = this.#runtime.monotonicMs();
+    this.#seen = new Set(this.members.flatMap((member) => [...member.segments]));
+    this.#heardAtMs = started;
   }
 
   async #askAll(members: readonly Member[]): Promise<ReadonlyMap<Member, Answer>> {
@@ -241,30 +337,38 @@ export class Ledger {
     return new Map(await Promise.all(answers));
   }
 
-  /** What the stores answered becomes what is known of them; reads the segments that are new. */
+  /** What the stores answered becomes what is known of them, once the segments that are new have been read. */
   async #take(answers: ReadonlyMap<Member, Answer>): Promise<void> {
-    this.#choosePool([...answers.values()].flatMap(({ identity }) => identity ?? []));
-    for (const [member, { identity, segments, error, asOf }] of answers) {
-      if (asOf !== undefined && asOf !== member.identified) continue;
-      member.error = error;
-      if (error !== undefined) {
-        member.state = "unreachable";
-        this.#logger.debug("store does not answer", { store: member.label, reason: error.message });
-        continue;
-      }
+    const remembered = this.#options.remembered ?? (() => undefined);
+    if (!this.#isSure) {
+      const { pool } = electPool(answers, remembered);
+      if (pool !== undefined && pool !== this.#pool) this.#adoptPool(pool);
+    }
+    const current = new Map([...answers].filter(([member, { asOf }]) => asOf === undefined || asOf === member.identified));
+    for (const [member, { segments, error }] of current) {
+      if (error !== undefined) this.#logger.debug("store does not answer", { store: member.label, reason: error.message });
       for (const name of member.written) segments.add(name);
       member.segments = segments;
-      if (identity === undefined) {
-        member.state = "new";
-      } else {
-        member.id = identity.store;
-        this.#named.add(member);
-        member.state = identity.pool === this.#pool ? "ready" : "foreign";
-      }
     }
-    this.#refuseTwins();
-    await this.#readSegments();
-    for (const member of this.members) this.#recognise(member);
+    // The ledger of a store that says it is this pool's is read before it is decided what the others are.
+    const decide = (): void =>
+      decideMembers(this.members, current, this.#pool, this.#index.stores(), remembered);
+    decide();
+    await this.#reader.readAll();
+    const unheard = new Map(
+      this.members.filter((member) => current.has(member) && member.state === "unreachable").map((member) => [member, member.error]),
+    );
+    for (const [member, error] of unheard) {
+      if (error !== undefined) current.set(member, { ...emptyAnswer(), error });
+    }
+    decide();
+    this.#lookAgain();
+    if (this.#pool !== undefined && !this.#isSure) {
+      const known = { pool: this.#pool, stores: this.#index.stores() };
+      this.#isSure = electPool(answers, remembered, known).isSure;
+    }
+    const named = this.members.filter(isReady);
+    if (this.#isSure && this.#pool !== undefined && named.length > 0) this.#options.onPool?.(this.#pool, named);
   }
 
   #late(member: Member): Answer {
@@ -291,12 +395,12 @@ export class Ledger {
     const asOf = member.identified;
     member.written = new Set();
     try {
-      const [identity, segments] = await Promise.all([this.#readIdentity(member), this.#listSegments(member)]);
+      const [identity, segments] = await Promise.all([this.#readIdentity(member), this.#reader.list(member)]);
       member.latencyMs = this.#runtime.monotonicMs() - started;
       return { identity, segments, asOf };
     } catch (error) {
       const failure = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
-      return { error: failure, segments: new Set(), asOf };
+      return { ...emptyAnswer(), error: failure, asOf };
     }
   }
 
@@ -310,26 +414,6 @@ export class Ledger {
     }
   }
 
-  async #listSegments(member: Member): Promise<Set<string>> {
-    const names = new Set<string>();
-    for await (const { name } of member.store.list(SEGMENT_PREFIX)) {
-      if (parseSegmentName(name) !== undefined) names.add(name);
-    }
-    return names;
-  }
-
-  /**
-   * The pool that these stores are: the one known before, while any of them says so; else the one that most of them
-   * belong to, the first in the pool's order where they are even. The others' stores are foreign.
-   */
-  #choosePool(identities: readonly Identity[]): void {
-    const votes = new Map<string, number>();
-    for (const { pool } of identities) votes.set(pool, (votes.get(pool) ?? 0) + 1);
-    if (votes.size === 0 || (this.#pool !== undefined && votes.has(this.#pool))) return;
-    const [best] = [...votes].sort((a, b) => b[1] - a[1])[0] ?? [];
-    if (best !== undefined) this.#adoptPool(best);
-  }
-
   #adoptPool(pool: string): void {
     const former = this.#index;
     this.#pool = pool;
@@ -337,145 +421,79 @@ export class Ledger {
     this.#lookAgain();
     const latest = this.#index.getFact("clock");
     if (latest !== undefined) this.clock.observe(latest);
-    this.#options.onPool?.(pool);
+    for (const { rev } of this.#index.stores()) this.clock.observe(rev);
     // oxlint-disable-next-line typescript/no-floating-promises -- an index in memory, or one of a pool that is not ours
-    former.close();
-  }
-
-  /** Two entries of the pool's file that lead to the same store would count one copy as two. */
-  #refuseTwins(): void {
-    const seen = new Map<StoreId, Member>();
-    for (const member of this.members) {
-      if (!member.ready || member.id === undefined) continue;
-      const twin = seen.get(member.id);
-      if (twin !== undefined) {
-        throw new HoldfastError("config", `${twin.label} and ${member.label} are the same store: take one out`);
-      }
-      seen.set(member.id, member);
-    }
-  }
-
-  /** A store that is down, or holds nothing, is recognised by its URL. */
-  #recognise(member: Member): void {
-    if (member.ready || member.state === "foreign") return;
-    // What it said of itself goes before what was made up while it had not been reached.
-    if (member.state === "unreachable" && this.#named.has(member)) return;
-    const taken = new Set(this.members.filter((other) => other.ready).map((other) => other.id));
-    const known = this.#index
-      .stores()
-      .filter((record) => record.fingerprint === member.fingerprint && !taken.has(record.id))
-      .sort((a, b) => (a.rev < b.rev ? 1 : -1))[0];
-    if (known === undefined) return;
-    member.id = known.id;
-    if (member.state === "new" && known.state !== "expected") member.state = "missing";
-  }
-
-  /** Reads segments not read before, from whichever store gives them whole. */
-  async #readSegments(): Promise<void> {
-    const wanted = new Map<string, Member[]>();
-    for (const member of this.members) {
-      if (!member.ready) continue;
-      for (const name of member.segments) {
-        if (this.#index.hasSegment(name)) continue;
-        const holders = wanted.get(name);
-        if (holders === undefined) wanted.set(name, [member]);
-        else holders.push(member);
-      }
-    }
-    // The name of a segment begins with its level and its time.
-    const inOrder = [...wanted].sort(([a], [b]) => (a < b ? -1 : 1));
-    // What a store that is silent now had damaged is still unknown.
-    const damaged = new Set(this.members.every(isReady) ? [] : this.#unreadable);
-    await forEachBounded(inOrder, REQUESTS_AT_ONCE, ([name, holders]) => this.#readSegment(name, holders, damaged));
-    // What replaces a damaged one may have been read after it.
-    const isRead = (name: string): boolean => this.#index.hasSegment(name);
-    this.#unreadable = new Set([...damaged].filter((name) => !isRead(name) && !isReplaced(this.#index, name, isRead)));
-  }
-
-  /** Reads one segment; notes it in `damaged` where no store gave it whole. */
-  async #readSegment(name: string, holders: readonly Member[], damaged: Set<string>): Promise<void> {
-    let gone = false;
-    for (const member of holders) {
-      try {
-        const segment = await this.fetchSegment(member, name);
-        this.#learn(name, segment);
-        return;
-      } catch (error) {
-        const failure = toHoldfastError(error, "unavailable");
-        if (failure.code === "unsupported") throw failure;
-        if (failure.code === "not-found") {
-          // Merged into another segment by another machine since it was listed.
-          member.segments.delete(name);
-          gone = true;
-        } else if (failure.code === "corrupt") {
-          damaged.add(name);
-          this.#logger.warn("segment of the ledger is damaged", { store: member.label, segment: name });
-        } else {
-          member.state = "unreachable";
-          member.error = failure.within({ store: member.label, operation: "open" });
-        }
-      }
-    }
-    // What replaced it was written before it was removed.
-    if (gone && holders.every(isReady)) await this.#relist(holders);
-  }
-
-  async #relist(holders: readonly Member[]): Promise<void> {
-    for (const member of holders) {
-      try {
-        // What is merged on and on by others may be gone once more.
-        for (let round = 0; !(await this.#readFresh(member, round === RELISTS)); round++);
-      } catch (error) {
-        member.state = "unreachable";
-        member.error = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "open" });
-      }
-    }
-  }
-
-  /** Lists a member's segments and reads those not read before. False: one was gone meanwhile; an error when `isLast`. */
-  async #readFresh(member: Member, isLast: boolean): Promise<boolean> {
-    const segments = await this.#listSegments(member);
-    const fresh = [...segments].filter((name) => !member.segments.has(name) && !this.#index.hasSegment(name));
-    member.segments = segments;
-    for (const name of fresh) {
-      try {
-        const segment = await this.fetchSegment(member, name);
-        this.#learn(name, segment);
-      } catch (error) {
-        member.segments.delete(name);
-        if (isLast || !(error instanceof HoldfastError && error.code === "not-found")) throw error;
-        return false;
-      }
-    }
-    return true;
+    if (former !== this.#index) former.close();
   }
 
   /** One segment from one store, checked. */
-  async fetchSegment(member: Member, name: string): Promise<Segment> {
-    const { body } = await member.store.get(name);
-    const segment = decodeSegment(await collect(body));
-    if (segment.pool !== this.#pool) {
-      throw new HoldfastError("corrupt", "a segment of another pool's ledger stands in this one", {
-        store: member.label,
-        object: name,
-      });
-    }
-    return segment;
+  fetchSegment(member: Member, name: string): Promise<Segment> {
+    return this.#reader.fetch(member, name);
   }
 
   #learn(name: string, segment: Segment): void {
-    this.#noteWriter(name.slice(name.lastIndexOf("/") + 3));
-    for (const record of segment.objects) this.#observe(record);
-    for (const record of segment.stores) this.clock.observe(record.rev);
-    this.#index.apply({ objects: segment.objects, stores: segment.stores, segment: name });
-    for (const replaced of segment.replaces) this.#index.setFact(`replaced:${replaced}`, name);
+    const written = name.slice(name.lastIndexOf("/") + 3).replace(/-\d+$/u, "");
+    this.#observe(written);
+    const writers = new Set([versionMachine(written)]);
+    for (const record of segment.objects) {
+      writers.add(versionMachine(record.version));
+      this.#observe(record.version);
+      this.#see(record);
+      for (const mark of Object.values(record.copies)) if (mark.rev !== record.version) this.#observe(mark.rev);
+    }
+    for (const record of segment.stores ?? []) this.#observe(record.rev);
+    for (const record of segment.pools ?? []) this.#observe(record.rev);
+    const unknown = [...writers].filter((machine) => machine !== this.machine);
+    this.#index.apply({
+      objects: segment.objects,
+      stores: segment.stores ?? [],
+      pools: segment.pools ?? [],
+      // Machines of before there were such records are known by what they wrote.
+      writers: [...(segment.writers ?? []), ...unknown.map((machine) => ({ machine, rev: written }))],
+      segment: name,
+      facts: [
+        // The wall clock may be set back before the next run.
+        ["clock", this.clock.latest],
+        ...segment.replaces.map((replaced) => [`replaced:${replaced}`, name] as const),
+      ],
+    });
     this.#lookAgain();
   }
 
-  #observe(record: ObjectRecord): void {
-    this.#noteWriter(record.version);
-    this.clock.observe(record.version);
-    for (const mark of Object.values(record.copies)) if (mark.rev !== record.version) this.clock.observe(mark.rev);
+  /** Takes note of what is under way, and tells those who follow the name. */
+  #see(record: ObjectRecord): void {
+    if (record.kind === "intent") this.sightings.note(renewedAt(record));
+    for (const mark of Object.values(record.copies))
+      if (isOpenAttempt(record, mark)) this.sightings.note(mark.late ?? mark.rev);
+    for (const following of this.#following.get(record.name) ?? []) following.hear(record);
+  }
+
+  #observe(version: Version): void {
+    this.clock.observe(version);
+    if (this.#isAheadTold || versionMs(version) < this.#runtime.now() + FAR_AHEAD_MS) return;
+    this.#isAheadTold = true;
+    this.#logger.warn("the clock of a machine that wrote to the pool was far ahead of this one's", {
+      machine: versionMachine(version),
+      aheadMs: Math.floor(versionMs(version) - this.#runtime.now()),
+    });
+  }
+
+  /** What others write of a name from now on; to be ended. */
+  follow(name: string): Following {
+    const all = this.#following.get(name) ?? new Set();
+    this.#following.set(name, all);
+    const following = new Following(this.#index.get(name), () => {
+      all.delete(following);
+      if (all.size === 0) this.#following.delete(name);
+    });
+    all.add(following);
+    return following;
+  }
+
+  /** A segment that this process wrote says nothing new to it. */
+  noteWritten(name: string, objects: readonly ObjectRecord[]): void {
+    this.#seen.add(name);
+    for (const record of objects) for (const following of this.#following.get(record.name) ?? []) following.note(record);
   }
 
   /** A version above all those in the records, and above every other that this process has seen or given. */
@@ -493,164 +511,29 @@ export class Ledger {
     return { ...record, copies: Object.fromEntries(ids.map((id) => [id, mark])) };
   }
 
-  #noteWriter(version: Version): void {
-    if (version.slice(17, 25) !== this.#options.machine && this.soleWriter) {
-      this.#index.setFact("other-writer", "1");
-      this.#lookAgain();
-    }
-  }
-
-  /** Makes sure that every store that answers has an identity. Throws when none can be written. */
-  async initialise(): Promise<void> {
-    // What another operation began may have met stores that answer only now.
-    if (this.#initialising !== undefined) await this.#initialising.catch(() => undefined);
-    this.#segments.recover();
-    if (this.members.every((member) => this.#isKnown(member))) return;
-    this.#initialising ??= this.#initialise().finally(() => {
-      this.#initialising = undefined;
-    });
-    await this.#initialising;
-  }
-
-  /** Whether a member needs nothing of `initialise`: it has an identity, and the ledger knows of it. */
-  #isKnown(member: Member): boolean {
-    if (member.state === "new" || member.id === undefined) return false;
-    return !member.ready || this.#storeOf(member) !== undefined;
-  }
-
-  async #initialise(): Promise<void> {
-    // Another process may do the same at this moment: whoever loses a store to it learns from it what the pool is.
-    for (let round = 0; round < 4; round++) {
-      if (!(await this.#giveIdentities())) return;
-      await this.hear();
-    }
-  }
-
-  /** True when another process was first somewhere. */
-  async #giveIdentities(): Promise<boolean> {
-    const fresh = this.members.filter((member) => member.state === "new");
-    const records: StoreRecord[] = [];
-    let outrun = false;
-    const join = async (member: Member, pool: string, isNewPool: boolean): Promise<void> => {
-      try {
-        records.push(await this.#join(member, pool, isNewPool));
-      } catch (error) {
-        const failure = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" });
-        if (failure.code === "conflict") outrun = true;
-        else {
-          member.state = "unreachable";
-          member.error = failure;
-        }
-      }
-    };
-    const isNewPool =
-      this.#pool === undefined || (this.#index.stores().length === 0 && !this.members.some((member) => member.ready));
-    if (isNewPool) {
-      // A store that is to be the first may take its identity and answer with an error, or this process may die: the next
-      // attempt must make the same pool, whether that store answers then or not.
-      this.#newPool ??= this.#pool ?? this.#runtime.randomHex(16);
-      const pool = this.#newPool;
-      this.#options.onPool?.(pool);
-      // One store decides what the pool is, the same one for all that make it at once, whatever their order of stores.
-      for (const member of [...fresh].sort((a, b) => (a.fingerprint < b.fingerprint ? -1 : 1))) {
-        await join(member, pool, true);
-        if (outrun) return true;
-        if (records.length > 0) break;
-      }
-      if (records.length === 0) return false;
-      if (this.#pool !== pool) this.#adoptPool(pool);
-    }
-    const pool = this.#pool;
-    if (pool === undefined) return false;
-    await Promise.all(fresh.filter((member) => member.state === "new").map((member) => join(member, pool, isNewPool)));
-    for (const member of this.members) {
-      if (this.#isKnown(member) || member.state === "new") continue;
-      if (member.ready && member.id !== undefined) {
-        if (records.some((record) => record.id === member.id)) continue;
-        // Whoever gave it its identity died before saying so.
-        records.push(this.#storeRecord(member, member.id, "joining", false));
-      } else if (member.id === undefined && member.state === "unreachable") {
-        member.id = this.#runtime.randomHex(8);
-        records.push(this.#storeRecord(member, member.id, "expected", false));
-      }
-    }
-    await Promise.all(this.append({ stores: records }).values());
-    for (const member of fresh) {
-      if (member.ready && member.id !== undefined) this.#index.setFact(`heard:${member.id}`, "1");
-    }
-    return outrun;
-  }
-
-  #storeRecord(member: Member, id: StoreId, state: StoreRecord["state"], censused: boolean): StoreRecord {
-    const { fingerprint, label } = member;
-    return { id, rev: this.clock.next(), fingerprint, label, state, censused };
-  }
-
-  async #join(member: Member, pool: string, isNewPool: boolean): Promise<StoreRecord> {
-    const empty = await this.#isEmpty(member);
-    const store = member.id ?? this.#runtime.randomHex(8);
-    await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool, store })), {
-      ifAbsent: member.store.capabilities.conditionalPut,
-    });
-    // Another machine may have been first: what stands there decides.
-    const identity = await this.#readIdentity(member);
-    if (identity?.pool !== pool || identity.store !== store) {
-      throw new HoldfastError(
-        "conflict",
-        `${member.label} was given an identity by another process at the same moment`,
-        {
-          store: member.label,
-        },
-      );
-    }
-    member.id = store;
-    member.state = "ready";
-    member.identified++;
-    return this.#storeRecord(member, store, isNewPool ? "member" : "joining", empty);
-  }
-
-  /** Gives a store that lost everything its identity again, so that repair fills it. Only on the user's word. */
-  async refill(member: Member): Promise<void> {
-    if (member.state !== "missing" || member.id === undefined || this.#pool === undefined) return;
-    const former = this.#index.store(member.id);
-    await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool: this.#pool, store: member.id })));
-    member.state = "ready";
-    member.identified++;
-    member.error = undefined;
-    member.segments = new Set();
-    if (former !== undefined) {
-      await Promise.all(
-        this.append({ stores: [{ ...former, rev: this.clock.next(), state: "joining", censused: true }] }).values(),
-      );
-    }
-  }
-
-  async #isEmpty(member: Member): Promise<boolean> {
-    for await (const { name } of member.store.list("")) if (!isReserved(name)) return false;
-    return true;
+  /**
+   * Whether a mark's store may be changed at this moment by somebody else than this process, or by a request of which
+   * nobody knows the end.
+   */
+  mayChange(record: ObjectRecord, mark: CopyMark): boolean {
+    if (mark.late !== undefined) return this.sightings.ageMs(mark.late) < this.lateMs;
+    if (!isOpenAttempt(record, mark)) return false;
+    const writer = versionWriter(mark.rev);
+    if (writer === this.writer || this.isLiveWriter(writer) === false) return false;
+    return this.sightings.ageMs(mark.rev) < this.lateMs;
   }
 
   /**
    * Makes records durable. Gives, for each store of the pool, a promise of how that went; the index learns the records
    * once one store has them. Callers that arrive while a segment is being written share the next one.
    */
-  append(records: { objects?: readonly ObjectRecord[]; stores?: readonly StoreRecord[] }): Appended {
+  append(records: Partial<Records>): Appended {
     return this.#segments.append(records);
   }
 
   /** The same for what costs nothing but time while it is not yet written. */
   appendLater(records: readonly ObjectRecord[]): void {
     this.#segments.appendLater(records);
-  }
-
-  /** The same for what the index may learn at once: see {@link SegmentWriter.appendKnown}. */
-  appendKnown(record: ObjectRecord, clears: string): Promise<void> {
-    return this.#segments.appendKnown(record, clears);
-  }
-
-  /** The record, where the index has it and the stores may not have it yet: see {@link SegmentWriter.appendKnown}. */
-  unwritten(record: ObjectRecord | undefined): readonly ObjectRecord[] {
-    return record !== undefined && this.#segments.isUnwritten(record) ? [record] : [];
   }
 
   /** Resolves when everything appended so far has been written or has failed. */
@@ -688,10 +571,10 @@ export class Ledger {
    * recorded, until a repair has seen all of them. False: not every store answers, and one that is silent may have it whole.
    */
   async discardSegment(name: string): Promise<boolean> {
-    if (!this.#unreadable.has(name) || !this.members.every(isReady)) return false;
+    if (!this.#reader.unreadable.has(name) || !this.members.every(isReady)) return false;
     for (const { id } of this.members) if (id !== undefined) await this.recordStore(id, { censused: false });
     await this.#compaction.removeEverywhere(name);
-    this.#unreadable = new Set([...this.#unreadable].filter((other) => other !== name));
+    this.#reader.forget(name);
     return true;
   }
 
@@ -703,16 +586,38 @@ export class Ledger {
     await this.#compaction.maintain();
   }
 
-  /** Notes a fact about a store of the pool, on all stores. */
+  /** Makes sure that this machine may write to the pool. Throws where it may not. See {@link Identities.initialise}. */
+  initialise(isTold = false): Promise<void> {
+    return this.#identities.initialise(isTold);
+  }
+
+  /** Makes this machine forget which pool the stores belong to, and what it knows of that. */
+  async forgetPool(): Promise<void> {
+    if (this.#pool === undefined) return;
+    await this.#options.onForget?.(this.#pool);
+  }
+
+  /** Gives a store that lost everything, or a stranger, an identity, so that repair fills it. Only on the user's word. */
+  refill(member: Member): Promise<void> {
+    return this.#identities.refill(member);
+  }
+
+  /** Notes a fact about a store of the pool, on all stores. Throws where no store takes it. */
   async recordStore(
     id: StoreId,
-    change: Partial<Pick<StoreRecord, "state" | "censused" | "label" | "fingerprint">>,
+    change: Partial<Pick<StoreRecord, "state" | "censused" | "label" | "addresses" | "prefixes">>,
   ): Promise<void> {
     const known = this.#index.store(id);
     if (known === undefined) return;
-    const same = Object.entries(change).every(([key, value]) => known[key as keyof StoreRecord] === value);
-    if (same) return;
-    await Promise.all(this.append({ stores: [{ ...known, ...change, rev: this.clock.next() }] }).values());
+    const next = { ...known, ...change, addresses: [...new Set([...known.addresses, ...(change.addresses ?? [])])].sort() };
+    if (JSON.stringify(next) === JSON.stringify(known)) return;
+    await this.#everywhere({ objects: [], stores: [{ ...next, rev: this.nextRev(known) }] });
+  }
+
+  /** A version for a record of a store that is above the one known of it, whatever the clock of who wrote that. */
+  nextRev(known: StoreRecord | undefined): Version {
+    if (known !== undefined) this.clock.observe(known.rev);
+    return this.clock.next();
   }
 
   /** Writes what has yet to be written, and merges segments for a while where this process added some. */
@@ -720,21 +625,18 @@ export class Ledger {
     await this.#hearing?.catch(() => undefined);
     await this.flushed();
     if (this.#segments.hasWritten) await this.#compaction.finish(this.#runtime, CLOSE_MERGE_MS);
-    const objects = this.#segments.unwritten;
-    if (objects > 0)
-      this.#logger.warn("records could not be written; the next run from this machine does it", { objects });
     this.#options.onClose?.(this.#index);
     await this.#index.close();
   }
 }
 
-/** What a store said of itself: its identity (undefined: it has none) and its segments, or why it said nothing. */
-interface Answer {
-  readonly identity?: Identity | undefined;
-  readonly segments: Set<string>;
-  readonly error?: HoldfastError;
-  /** `identified` of the member when it was asked. */
-  readonly asOf?: number;
+function emptyAnswer(): Answer {
+  return { segments: new Set() };
+}
+
+/** When an intent was last said to be alive. */
+export function renewedAt(intent: ObjectRecord): Version {
+  return Object.values(intent.copies).reduce((rev, mark) => (mark.rev > rev ? mark.rev : rev), intent.version);
 }
 
 function isReady(member: Member): boolean {

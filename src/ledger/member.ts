@@ -8,8 +8,10 @@ import type { StoreId } from "./record.ts";
 export interface MemberOptions {
   /** The store, with its deadline and retries around it. */
   readonly store: Store;
-  /** Digest of the store's URL without credentials: the same store is recognised by it while it cannot be reached. */
+  /** Digest of the store's address, without secrets: the same store is recognised by it while it cannot be reached. */
   readonly fingerprint: string;
+  /** Digests that earlier versions of Holdfast made of the same address. Default none. */
+  readonly formerFingerprints?: readonly string[];
   /** Mirror: only names with one of these prefixes go here. Empty: all names that no other store's prefix claims. */
   readonly prefixes?: readonly string[];
   /** Stripe with `place=weighted`: its share. Default 1. */
@@ -19,13 +21,17 @@ export interface MemberOptions {
 export class Member {
   readonly store: Store;
   readonly fingerprint: string;
+  /** By any of these it is recognised. */
+  readonly addresses: readonly string[];
   readonly prefixes: readonly string[];
   readonly weight: number;
   /** Place in the pool's file, from 0. */
   readonly position: number;
-  /** From the store's identity, or from the ledger by its fingerprint; undefined while neither is known. */
+  /** From the store's identity, or from the ledger by its address; undefined while neither is known. */
   id: StoreId | undefined;
-  /** - `ready`: its identity was read, and is this pool's. - `new`: it answers, and has no identity yet. */
+  /** Ids under which its address owed something before it was known by its own. */
+  aliases: readonly StoreId[] = [];
+  /** - `ready`: its identity was read, and is this pool's. - `new`: it answers, and may be given an identity. */
   state: "unheard" | "ready" | "new" | StoreTrouble = "unheard";
   /** Why it is not ready. */
   error: HoldfastError | undefined;
@@ -35,6 +41,10 @@ export class Member {
   written: Set<string> = new Set();
   /** How often it was given an identity by this process: an answer from before the last time is no longer true. */
   identified = 0;
+  /** The identity that this process means to give it, the same at every attempt: one may take effect late. */
+  intended: StoreId | undefined;
+  /** Whether it has said who it is, in this process. */
+  isNamed = false;
   /** How long it took to say who it is, the last time, in milliseconds. */
   latencyMs: number | undefined;
   /** Whether it kept a put waiting that had enough without it, the last time: then the next one does not wait at all. */
@@ -45,6 +55,7 @@ export class Member {
   constructor(options: MemberOptions, position: number) {
     this.store = options.store;
     this.fingerprint = options.fingerprint;
+    this.addresses = [options.fingerprint, ...(options.formerFingerprints ?? [])];
     this.prefixes = options.prefixes ?? [];
     this.weight = options.weight ?? 1;
     this.position = position;
@@ -63,26 +74,44 @@ export class Member {
     return this.state === "ready" || this.state === "new";
   }
 
+  /** Every id by which records may name it. */
+  get ids(): readonly StoreId[] {
+    return this.id === undefined ? this.aliases : [this.id, ...this.aliases];
+  }
+
+  /** The id by which records name it from now on; undefined before the pool was first written to. */
+  get owingId(): StoreId | undefined {
+    return this.id ?? this.aliases[0];
+  }
+
   /** Why the member cannot be used now, as an error. */
   trouble(): HoldfastError {
-    if (this.state === "missing") {
-      return new HoldfastError(
-        "unavailable",
-        `${this.label} belongs to this pool but holds nothing of it: is it mounted? (if it was replaced: holdfast repair --refill)`,
-        { store: this.label, retryable: false },
-      );
-    }
-    if (this.state === "foreign") {
-      return new HoldfastError("unavailable", `${this.label} belongs to another pool`, {
-        store: this.label,
-        retryable: false,
-      });
-    }
-    return (
+    const said =
       this.error?.within({ store: this.label }) ??
-      new HoldfastError("unavailable", `${this.label} has not answered`, { store: this.label })
-    );
+      new HoldfastError("unavailable", `${this.label} has not answered`, { store: this.label });
+    const why = TROUBLES[this.state];
+    if (why === undefined || this.error !== undefined) return said;
+    return new HoldfastError("unavailable", `${this.label} ${why(this.label)}`, {
+      store: this.label,
+      retryable: false,
+    });
   }
+}
+
+/** Why a store that answers is not used, by its state: what follows its label. */
+const TROUBLES: Readonly<Record<string, (label: string) => string>> = {
+  missing: (label) =>
+    `belongs to this pool but holds nothing of it: is it mounted? (if it was replaced: holdfast repair --refill ${label})`,
+  foreign: () => "belongs to another pool",
+  removed: (label) =>
+    `was replaced or given up, and came back as it was: take it away, or fill it anew with holdfast repair --refill ${label}`,
+  twin: (label) =>
+    `has the identity of another store of this pool: it is a copy of that one, or the same place under another name; take it out, or fill it anew with holdfast repair --refill ${label}`,
+};
+
+/** The id by which the ledger names an address of which no store has ever said who it is. */
+export function addressId(address: string): StoreId {
+  return /^[0-9a-f]{16}/u.test(address) ? address.slice(0, 16) : Buffer.from(address).toString("hex").slice(0, 16).padEnd(16, "0");
 }
 
 /** Notes that a segment stands on a member. */

@@ -6,7 +6,9 @@
  * under way (the former record and the intent), and when machines wrote the same name at once (each one's record, until
  * a later write, which knows of them, supersedes them).
  */
+import type { Mode } from "../pool.ts";
 import type { ObjectMetadata } from "../store.ts";
+import { versionWriter } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
 
 /** Identity of a store: 16 lower-case hexadecimal digits, kept on the store itself. */
@@ -27,12 +29,17 @@ export interface CopyMark {
   readonly rev: Version;
   /** Why it owes, in a word or two. */
   readonly reason?: string;
+  /**
+   * A request to the store that ended without an answer, by the mark that noted it, and may still take effect: what the
+   * store is found to have before that request has certainly ended is not what it will have.
+   */
+  readonly late?: Version;
 }
 
 /**
  * - `put`: the object has these bytes since this version.
  * - `delete`: it does not exist since this version (a tombstone).
- * - `intent`: an overwrite was begun; its bytes may stand on some stores. Supersedes nothing.
+ * - `intent`: a change was begun; its bytes may stand on the stores it marks. Supersedes nothing.
  */
 export type RecordKind = "put" | "delete" | "intent";
 
@@ -60,8 +67,13 @@ export interface ObjectRecord {
   readonly former?: string;
   readonly metadata?: ObjectMetadata;
   readonly copies: Readonly<Record<StoreId, CopyMark>>;
-  /** Intents that this record declares finished or undone, besides those at or below `base`. */
+  /**
+   * Intents, and older puts and deletes, that this record makes history besides those at or below `base`; which is no
+   * lower than that of any put or delete among them.
+   */
   readonly settles?: readonly Version[];
+  /** Of an intent: repair is about to copy or delete what is recorded already. It brings no bytes of its own. */
+  readonly repair?: boolean;
 }
 
 export type PutRecord = ObjectRecord & { readonly kind: "put"; readonly content: Content };
@@ -71,23 +83,47 @@ export interface NameState {
   readonly records: readonly ObjectRecord[];
 }
 
-/** What is known of a store of the pool; the record with the highest `rev` wins. */
+/** What is known of a store of the pool; the record with the highest `rev` wins, and what is known of addresses adds up. */
 export interface StoreRecord {
   readonly id: StoreId;
   readonly rev: Version;
-  /** Digest of its URL without credentials: how a store that is down, or empty when it should not be, is recognised. */
-  readonly fingerprint: string;
+  /**
+   * Digests of the addresses under which machines know it, without credentials: how a store that is down, or empty when
+   * it should not be, is recognised. Of an `expected` store the id is the beginning of its one address.
+   */
+  readonly addresses: readonly string[];
   /** What people call it: description or URL without credentials. */
   readonly label: string;
   /**
-   * - `expected`: known from the pool's file, never reached yet.
-   * - `joining`: has its identity; objects written before it came are not all on it yet.
+   * - `expected`: an address of the pool's file that was never reached; debts of whichever store turns out to be there.
+   * - `joining`: has its identity; it is not known to hold what it should, nor to know what the others know.
    * - `member`: holds what it should but for its debts.
    * - `draining`: being emptied: takes no new objects.
+   * - `drained`: emptied: nothing of the pool is on it alone.
+   * - `removed`: given up for good, or replaced under a new identity. What it brings back is a stranger's.
    */
-  readonly state: "expected" | "joining" | "member" | "draining";
+  readonly state: "expected" | "joining" | "member" | "draining" | "drained" | "removed";
   /** Every object on it was recorded when this was written (it was empty at first, or a repair saw it whole). */
   readonly censused: boolean;
+  /** Mirror: only names with one of these prefixes go there. Empty: see `targetsOf`. Absent in records of format 1. */
+  readonly prefixes?: readonly string[];
+}
+
+/** What the pool is: an epoch of it. The record with the highest `rev` holds. */
+export interface PoolRecord {
+  readonly rev: Version;
+  readonly mode: Mode;
+  /** Copies that a put needs at least. */
+  readonly min: number;
+  /** Copies, at least, that every acknowledged put is known to have, in this epoch and all before it. */
+  readonly sure: number;
+}
+
+/** A machine that writes to the pool: written on most of its stores before the machine's first write. */
+export interface WriterRecord {
+  /** 8 hexadecimal digits. */
+  readonly machine: string;
+  readonly rev: Version;
 }
 
 export function isPut(record: ObjectRecord | undefined): record is PutRecord {
@@ -99,8 +135,9 @@ export function currentRecord(state: NameState | undefined): ObjectRecord | unde
   return state?.records.find((record) => record.kind !== "intent");
 }
 
+/** Writes that were begun and not finished. Those of repair bring no bytes of their own. */
 export function openIntents(state: NameState | undefined): readonly ObjectRecord[] {
-  return state?.records.filter((record) => record.kind === "intent") ?? [];
+  return state?.records.filter((record) => record.kind === "intent" && record.repair !== true) ?? [];
 }
 
 /**
@@ -130,7 +167,8 @@ export function countingStores<T extends { readonly id: StoreId | undefined }>(
 
 /** Whether beside the current record another write stands that did not know of it, or one that was begun. */
 export function isContested(state: NameState | undefined): boolean {
-  return state !== undefined && state.records.length > 1 && currentRecord(state) !== undefined;
+  if (state === undefined || state.records.length < 2 || currentRecord(state) === undefined) return false;
+  return state.records.filter((record) => record.repair !== true).length > 1;
 }
 
 /** The highest version in a state; "" for none. What a writer gives as `base`. */
@@ -146,6 +184,32 @@ export function isSettled(state: NameState): boolean {
   return Object.values(record.copies).every((mark) => mark.state === "holds" || mark.state === "none");
 }
 
+/** What a store has to do with a record; undefined where nothing is said of it. `ids`: all by which it is known. */
+export function markOf(record: ObjectRecord | undefined, ids: readonly StoreId[]): CopyMark | undefined {
+  let found: CopyMark | undefined;
+  if (record === undefined) return found;
+  for (const id of ids) {
+    const mark = record.copies[id];
+    if (mark !== undefined && (found === undefined || laterMark(mark, found))) found = mark;
+  }
+  return found;
+}
+
+/**
+ * Whether a mark says that its store may be changed at this moment: by a request without an answer, by a delete that the
+ * record began and whose end is not noted yet, or by a repair.
+ */
+export function isOpenAttempt(record: ObjectRecord, mark: CopyMark): boolean {
+  if (mark.late !== undefined) return true;
+  if (record.kind === "intent") return record.repair === true;
+  return mark.state === "delete" && mark.reason === undefined;
+}
+
+/** The process that drew a record's version. */
+export function writerOf(record: ObjectRecord): string {
+  return versionWriter(record.version);
+}
+
 /** Adds one record to what is known. Commutative, associative, idempotent. */
 export function mergeRecord(state: NameState | undefined, record: ObjectRecord): NameState {
   const records = state?.records ?? [];
@@ -159,8 +223,8 @@ export function mergeRecord(state: NameState | undefined, record: ObjectRecord):
 }
 
 /**
- * That an intent is settled stays known when the record that said so is history: every finished record says it, but for
- * intents that are history by its base anyway. Otherwise it would matter whether the word or the intent came first.
+ * That a version is history stays known when the record that said so is history itself: every finished record says it, but
+ * for what is history by its base anyway. Otherwise it would matter which of them came first.
  */
 function keepSettled(kept: readonly ObjectRecord[], seen: readonly ObjectRecord[]): readonly ObjectRecord[] {
   if (seen.every((record) => record.settles === undefined)) return kept;
@@ -168,8 +232,10 @@ function keepSettled(kept: readonly ObjectRecord[], seen: readonly ObjectRecord[
   for (const record of kept) if (record.kind !== "intent" && record.base > base) base = record.base;
   const all = new Set(seen.flatMap((record) => record.settles ?? []));
   const settles = [...all].filter((version) => version > base).sort();
+  const isHistory = (record: ObjectRecord): boolean =>
+    all.has(record.version) && (record.kind === "intent" || kept.some((other) => mayFollow(other, record)));
   return kept
-    .filter((record) => record.kind !== "intent" || !all.has(record.version))
+    .filter((record) => !isHistory(record))
     .map((record): ObjectRecord => {
       if (record.kind === "intent") return record;
       const { settles: _, ...rest } = record;
@@ -181,7 +247,12 @@ function keepSettled(kept: readonly ObjectRecord[], seen: readonly ObjectRecord[
 function supersedes(a: ObjectRecord, b: ObjectRecord): boolean {
   if (a.kind === "intent" || a.version === b.version) return false;
   if (a.base >= b.version) return true;
-  return b.kind === "intent" && (a.settles?.includes(b.version) ?? false);
+  return (a.settles?.includes(b.version) ?? false) && (b.kind === "intent" || mayFollow(a, b));
+}
+
+/** Whether a finished write can have been made over another one: it is above it, and knew what that one knew. */
+function mayFollow(a: ObjectRecord, b: ObjectRecord): boolean {
+  return a.kind !== "intent" && a.version > b.version && a.base >= b.base;
 }
 
 /** Two records of one version: a finished one knows the content; each store's later mark wins. */
@@ -193,7 +264,8 @@ function joinVersions(a: ObjectRecord, b: ObjectRecord): ObjectRecord {
     if (known === undefined || laterMark(mark, known)) copies[id] = mark;
   }
   const settles = [...new Set([...(a.settles ?? []), ...(b.settles ?? [])])].sort();
-  return { ...first, copies, ...(settles.length > 0 ? { settles } : {}) };
+  const base = a.base > b.base ? a.base : b.base;
+  return { ...first, base, copies, ...(settles.length > 0 ? { settles } : {}) };
 }
 
 /** Ties (one writer's clock never gives them, damaged segments might) are broken by what is owed: never lose a debt. */
@@ -209,5 +281,12 @@ function weight(mark: CopyMark): number {
 
 /** Merges knowledge of a store. */
 export function mergeStoreRecord(known: StoreRecord | undefined, record: StoreRecord): StoreRecord {
+  if (known === undefined) return record;
+  const addresses = [...new Set([...known.addresses, ...record.addresses])].sort();
+  return { ...(record.rev > known.rev ? record : known), addresses };
+}
+
+/** Merges knowledge of what the pool is. */
+export function mergePoolRecord(known: PoolRecord | undefined, record: PoolRecord): PoolRecord {
   return known === undefined || record.rev > known.rev ? record : known;
 }

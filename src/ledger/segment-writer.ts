@@ -11,19 +11,20 @@ import type { Runtime } from "../runtime.ts";
 import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";
-import type { ObjectRecord, StoreRecord } from "./record.ts";
-import { encodeSegment, formatRecord, parseRecord, segmentName } from "./segment.ts";
-import type { Segment } from "./segment.ts";
+import type { ObjectRecord, PoolRecord, StoreRecord, WriterRecord } from "./record.ts";
+import { countRecords, encodeSegment, segmentName } from "./segment.ts";
+import type { Records } from "./segment.ts";
 
 /** What one store answered to a segment: undefined, or why it could not be written. */
 export type Appended = ReadonlyMap<Member, Promise<HoldfastError | undefined>>;
 
 interface Batch {
-  /** Records that the index learns once a store has them. */
   readonly objects: ObjectRecord[];
-  /** Records that the index has already. */
-  readonly known: ObjectRecord[];
   readonly stores: StoreRecord[];
+  readonly pools: PoolRecord[];
+  readonly writers: WriterRecord[];
+  /** Records that nobody waits for. */
+  readonly later: ObjectRecord[];
   readonly outcome: Map<
     Member,
     { promise: Promise<HoldfastError | undefined>; resolve: (error: HoldfastError | undefined) => void }
@@ -31,10 +32,6 @@ interface Batch {
 }
 
 const MAX_BATCH_RECORDS = 1000;
-/** So many batches may wait to be written before who appends another has to wait too. */
-const MAX_WAITING_BATCHES = 4;
-/** Facts of the index: records that it has and the stores may not have yet. */
-const LATER_PREFIX = "later:";
 /** So many records of segments that this process wrote are kept at hand, for when they are merged. */
 const RECENT_RECORDS = 20_000;
 
@@ -45,9 +42,6 @@ export interface SegmentWriterOptions {
   /** Told when what is known of the stores has changed. */
   readonly onStores: () => void;
 }
-
-/** The records of a segment. */
-export type SegmentRecords = Pick<Segment, "objects" | "stores">;
 
 export class SegmentWriter {
   readonly #ledger: Ledger;
@@ -60,10 +54,9 @@ export class SegmentWriter {
   #flushing: Promise<void> | undefined;
   /** Ends the wait of records that may follow later. */
   #waiting: AbortController | undefined;
-  #recovered = false;
   #hasWritten = false;
   /** What stands in segments that were written last. */
-  readonly #recent = new Map<string, SegmentRecords>();
+  readonly #recent = new Map<string, Records>();
 
   constructor(ledger: Ledger, { runtime, laterMs, onStores }: SegmentWriterOptions) {
     this.#ledger = ledger;
@@ -72,18 +65,13 @@ export class SegmentWriter {
     this.#onStores = onStores;
   }
 
-  /** Records that no store has taken so far. */
-  get unwritten(): number {
-    return sizeOf(this.#batch);
-  }
-
   /** Whether this process wrote to the ledger at all. */
   get hasWritten(): boolean {
     return this.#hasWritten;
   }
 
   /** The records of a segment that this process wrote, where they are still at hand. */
-  recent(name: string): SegmentRecords | undefined {
+  recent(name: string): Records | undefined {
     return this.#recent.get(name);
   }
 
@@ -96,49 +84,22 @@ export class SegmentWriter {
    * Makes records durable. Gives, for each store of the pool, a promise of how that went; the index learns the records
    * once one store has them. Callers that arrive while a segment is being written share the next one.
    */
-  append(records: { objects?: readonly ObjectRecord[]; stores?: readonly StoreRecord[] }): Appended {
+  append(records: Partial<Records>): Appended {
     const batch = this.#gathering();
     batch.objects.push(...(records.objects ?? []));
     batch.stores.push(...(records.stores ?? []));
+    batch.pools.push(...(records.pools ?? []));
+    batch.writers.push(...(records.writers ?? []));
     this.#submit();
     return new Map([...batch.outcome].map(([member, { promise }]) => [member, promise]));
   }
 
   /** The same for what costs nothing but time while it is not yet written: it waits a moment for company. */
   appendLater(records: readonly ObjectRecord[]): void {
-    this.#gathering().objects.push(...records);
+    const batch = this.#gathering();
+    batch.objects.push(...records);
+    batch.later.push(...records);
     this.#submitLater();
-  }
-
-  /**
-   * The same for what holds whether it is written or not: that an object is on every store of the pool. The index learns
-   * it at once, with a note that the stores have yet to learn it: if this process dies before that, the next one that
-   * writes from this machine makes up for it. `clears` names a fact that goes at the same time. Resolves at once, unless
-   * much waits to be written.
-   */
-  async appendKnown(record: ObjectRecord, clears: string): Promise<void> {
-    const facts = [[laterKey(record), formatRecord(record)] as const, [clears, undefined] as const];
-    this.#ledger.index.apply({ objects: [record], facts });
-    this.#gathering().known.push(record);
-    this.#submitLater();
-    if (this.#queue.length >= MAX_WAITING_BATCHES) await this.#flushing;
-  }
-
-  /** Whether the stores may not have a record yet that the index learned by `appendKnown`. */
-  isUnwritten(record: ObjectRecord): boolean {
-    return this.#ledger.index.getFact(laterKey(record)) !== undefined;
-  }
-
-  /** Takes up what processes of this machine that are gone had yet to write. */
-  recover(): void {
-    if (this.#recovered) return;
-    this.#recovered = true;
-    for (const [, text] of this.#ledger.index.facts(LATER_PREFIX)) {
-      const record = parseRecord(text);
-      if (this.#ledger.isLiveWriter(record.version.slice(17)) === true) continue;
-      this.#gathering().known.push(record);
-      this.#submitLater();
-    }
   }
 
   /** The batch that takes the next records. */
@@ -180,12 +141,12 @@ export class SegmentWriter {
 
   async #write(batch: Batch): Promise<void> {
     const at = this.#ledger.clock.next();
+    const { objects, stores, pools, writers } = batch;
     const name = segmentName(0, at, sizeOf(batch));
     const usable = this.#ledger.members.filter((member) => member.ready);
     for (const [member, { resolve }] of batch.outcome) if (!usable.includes(member)) resolve(member.trouble());
-    if (usable.length === 0 || this.#ledger.pool === undefined) return this.#keep(batch.known);
-    const objects = [...batch.objects, ...batch.known];
-    const bytes = encodeSegment({ pool: this.#ledger.pool, replaces: [], stores: batch.stores, objects });
+    if (usable.length === 0 || this.#ledger.pool === undefined) return this.#keep(batch.later);
+    const bytes = encodeSegment({ pool: this.#ledger.pool, replaces: [], stores, pools, writers, objects });
     let learned = false;
     const awaited: Promise<void>[] = [];
     for (const member of usable) {
@@ -198,15 +159,11 @@ export class SegmentWriter {
           if (!learned) {
             learned = true;
             this.#hasWritten = true;
-            this.#keepRecent(name, { objects, stores: batch.stores });
-            this.#ledger.index.apply({
-              objects: batch.objects,
-              stores: batch.stores,
-              segment: name,
-              // The wall clock may be set back before the next run.
-              facts: [["clock", at], ...batch.known.map((record) => [laterKey(record), undefined] as const)],
-            });
-            if (batch.stores.length > 0) this.#onStores();
+            this.#keepRecent(name, { objects, stores, pools, writers });
+            this.#ledger.noteWritten(name, objects);
+            // The wall clock may be set back before the next run.
+            this.#ledger.index.apply({ objects, stores, pools, writers, segment: name, facts: [["clock", at]] });
+            if (stores.length + pools.length + writers.length > 0) this.#onStores();
           }
           noteSegment(member, name);
           return undefined;
@@ -222,10 +179,18 @@ export class SegmentWriter {
       if (!isSlow) awaited.push(written);
     }
     await Promise.all(awaited);
-    if (!learned) this.#keep(batch.known);
+    if (!learned) this.#keep(batch.later);
   }
 
-  #keepRecent(name: string, records: SegmentRecords): void {
+  /** No store took what nobody waits for: it goes with whatever is written next. */
+  #keep(later: readonly ObjectRecord[]): void {
+    if (later.length === 0) return;
+    this.#batch ??= newBatch(this.#ledger.members);
+    this.#batch.objects.push(...later);
+    this.#batch.later.push(...later);
+  }
+
+  #keepRecent(name: string, records: Records): void {
     this.#recent.set(name, records);
     let kept = 0;
     for (const one of this.#recent.values()) kept += one.objects.length;
@@ -234,13 +199,6 @@ export class SegmentWriter {
       kept -= objects.length;
       this.#recent.delete(oldest);
     }
-  }
-
-  /** No store took them: they go with whatever is written next. */
-  #keep(known: readonly ObjectRecord[]): void {
-    if (known.length === 0) return;
-    this.#batch ??= newBatch(this.#ledger.members);
-    this.#batch.known.push(...known);
   }
 
   /** Resolves when everything appended so far has been written or has failed. */
@@ -252,15 +210,11 @@ export class SegmentWriter {
 
 function newBatch(members: readonly Member[]): Batch {
   const outcome: Batch["outcome"] = new Map(members.map((member) => [member, withResolvers()]));
-  return { objects: [], known: [], stores: [], outcome };
+  return { objects: [], stores: [], pools: [], writers: [], later: [], outcome };
 }
 
 function sizeOf(batch: Batch | undefined): number {
-  return batch === undefined ? 0 : batch.objects.length + batch.known.length + batch.stores.length;
-}
-
-function laterKey(record: ObjectRecord): string {
-  return LATER_PREFIX + record.version;
+  return batch === undefined ? 0 : countRecords(batch);
 }
 
 function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {

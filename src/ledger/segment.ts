@@ -11,19 +11,29 @@ import * as z from "zod/mini";
 import { HoldfastError } from "../errors.ts";
 import { isVersion } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
-import type { Content, CopyMark, CopyState, ObjectRecord, StoreId, StoreRecord } from "./record.ts";
+import type { Content, CopyMark, CopyState, ObjectRecord, PoolRecord, StoreId, StoreRecord, WriterRecord } from "./record.ts";
 
 export const SEGMENT_PREFIX = ".holdfast/ledger/";
-/** Version of the format, in the head of each segment. A reader refuses a higher one. */
-export const FORMAT = 1;
+/** Version of the format, in the head of each segment. A reader refuses a higher one, and reads lower ones. */
+export const FORMAT = 2;
 const COMPRESS_FROM_BYTES = 4096;
 
-export interface Segment {
+/** Records of all kinds, as they travel together. */
+export interface Records {
+  readonly objects: readonly ObjectRecord[];
+  readonly stores?: readonly StoreRecord[];
+  readonly pools?: readonly PoolRecord[];
+  readonly writers?: readonly WriterRecord[];
+}
+
+export interface Segment extends Records {
   readonly pool: string;
   /** Segments whose records this one holds: they can be removed where this one stands. */
   readonly replaces: readonly string[];
-  readonly stores: readonly StoreRecord[];
-  readonly objects: readonly ObjectRecord[];
+}
+
+export function countRecords({ objects, stores = [], pools = [], writers = [] }: Records): number {
+  return objects.length + stores.length + pools.length + writers.length;
 }
 
 const STATE_LETTERS: Record<CopyState, string> = { holds: "h", copy: "c", delete: "d", none: "n" };
@@ -40,11 +50,21 @@ const headForm = z.object({
 const storeForm = z.object({
   store: storeId,
   rev: version,
-  fp: z.string(),
+  /** Format 1: the one address. */
+  fp: z.optional(z.string()),
+  at: z.optional(z.array(z.string())),
   label: z.string(),
-  state: z.enum(["expected", "joining", "member", "draining"]),
+  state: z.enum(["expected", "joining", "member", "draining", "drained", "removed"]),
   censused: z.boolean(),
+  prefixes: z.optional(z.array(z.string())),
 });
+const poolForm = z.object({
+  mode: z.enum(["stripe", "mirror"]),
+  rev: version,
+  min: z.number(),
+  sure: z.number(),
+});
+const writerForm = z.object({ writer: z.string().check(z.regex(/^[0-9a-f]{8}$/u)), rev: version });
 const footForm = z.object({ records: z.number(), sha256: z.string() });
 
 /** Name of a segment: ordered by when it was written, unique by its version. `level` 0: as written; higher: compacted. */
@@ -54,7 +74,7 @@ export function segmentName(level: number, at: Version, records: number): string
 
 /** Level and number of records as its name tells; undefined for a name that is none. */
 export function parseSegmentName(name: string): { level: number; records: number } | undefined {
-  const match = /^(\d+)-([0-9a-f]{16}-[0-9a-f]{16})-(\d+)$/u.exec(name.slice(SEGMENT_PREFIX.length));
+  const match = /^(\d+)-([0-9a-f]{16}(?:[0-9a-f]{16})?-[0-9a-f]{16})-(\d+)$/u.exec(name.slice(SEGMENT_PREFIX.length));
   return name.startsWith(SEGMENT_PREFIX) && match ? { level: Number(match[1]), records: Number(match[3]) } : undefined;
 }
 
@@ -66,7 +86,7 @@ export function encodeSegment(segment: Segment): Uint8Array {
 
 /** The lines of a segment. */
 function* segmentLines(segment: Segment): Generator<string> {
-  const { pool, replaces, stores, objects } = segment;
+  const { pool, replaces, stores = [], pools = [], writers = [], objects } = segment;
   const hash = createHash("sha256");
   // Records name stores by their place in the head's table; one that is not in it by its full id.
   const ids = stores.map((store) => store.id);
@@ -77,18 +97,13 @@ function* segmentLines(segment: Segment): Generator<string> {
     return text;
   };
   yield line({ holdfast: FORMAT, pool, stores: ids, ...(replaces.length > 0 ? { replaces } : {}) });
-  for (const store of stores) {
-    yield line({
-      store: store.id,
-      rev: store.rev,
-      fp: store.fingerprint,
-      label: store.label,
-      state: store.state,
-      censused: store.censused,
-    });
+  for (const { id, rev, addresses, label, state, censused, prefixes } of stores) {
+    yield line({ store: id, rev, at: addresses, label, state, censused, prefixes });
   }
+  for (const { mode, rev, min, sure } of pools) yield line({ mode, rev, min, sure });
+  for (const { machine, rev } of writers) yield line({ writer: machine, rev });
   for (const record of objects) yield line(packRecord(record, table));
-  yield `${JSON.stringify({ records: stores.length + objects.length, sha256: hash.digest("hex") })}\n`;
+  yield `${JSON.stringify({ records: countRecords(segment), sha256: hash.digest("hex") })}\n`;
 }
 
 /** Throws `corrupt` unless the bytes are a whole, unchanged segment of this pool's format. */
@@ -111,6 +126,8 @@ export function decodeSegment(bytes: Uint8Array): Segment {
   }
   const objects: ObjectRecord[] = [];
   const stores: StoreRecord[] = [];
+  const pools: PoolRecord[] = [];
+  const writers: WriterRecord[] = [];
   let head: z.infer<typeof headForm> | undefined;
   let start = 0;
   while (start < footStart) {
@@ -128,23 +145,27 @@ export function decodeSegment(bytes: Uint8Array): Segment {
       continue;
     }
     const value = parseJson(line, damaged);
-    if (typeof value === "object" && value !== null && "store" in value) {
-      const store = parseForm(storeForm, value, damaged);
-      stores.push({
-        id: store.store,
-        rev: store.rev,
-        fingerprint: store.fp,
-        label: store.label,
-        state: store.state,
-        censused: store.censused,
-      });
-    } else {
-      objects.push(unpackRecord(value, head.stores, damaged));
-    }
+    if (has(value, "store")) stores.push(unpackStore(parseForm(storeForm, value, damaged)));
+    else if (has(value, "mode")) pools.push(parseForm(poolForm, value, damaged));
+    else if (has(value, "writer")) {
+      const { writer, rev } = parseForm(writerForm, value, damaged);
+      writers.push({ machine: writer, rev });
+    } else objects.push(unpackRecord(value, head.stores, damaged));
   }
   if (head === undefined) throw damaged("its head is missing");
-  if (stores.length + objects.length !== foot.records) throw damaged("records are missing");
-  return { pool: head.pool, replaces: head.replaces ?? [], stores, objects };
+  const segment = { pool: head.pool, replaces: head.replaces ?? [], stores, pools, writers, objects };
+  if (countRecords(segment) !== foot.records) throw damaged("records are missing");
+  return segment;
+}
+
+function has(value: unknown, key: string): boolean {
+  return typeof value === "object" && value !== null && key in value;
+}
+
+function unpackStore(line: z.infer<typeof storeForm>): StoreRecord {
+  const { store, rev, fp, at, label, state, censused, prefixes } = line;
+  const addresses = at ?? (fp === undefined ? [] : [fp]);
+  return { id: store, rev, addresses, label, state, censused, ...(prefixes === undefined ? {} : { prefixes }) };
 }
 
 const NO_TABLE: ReadonlyMap<StoreId, number> = new Map();
@@ -174,14 +195,15 @@ export interface PackedRecord {
   n: string;
   v: string;
   b?: string;
-  k: "p" | "d" | "i";
+  /** `r`: an intent of repair. */
+  k: "p" | "d" | "i" | "r";
   s?: number;
   h?: string;
   pb?: number;
   ps?: string;
   f?: string;
   m?: Readonly<Record<string, string>>;
-  c: Record<string, string | [string, string] | [string, string, string]>;
+  c: Record<string, string | readonly string[]>;
   x?: readonly string[];
 }
 
@@ -190,15 +212,17 @@ export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, num
   for (const [id, mark] of Object.entries(record.copies)) {
     const letter = STATE_LETTERS[mark.state];
     const key = table.get(id)?.toString() ?? id;
-    if (mark.reason !== undefined) copies[key] = [letter, mark.rev === record.version ? "" : mark.rev, mark.reason];
-    else if (mark.rev !== record.version) copies[key] = [letter, mark.rev];
+    const rev = mark.rev === record.version ? "" : mark.rev;
+    if (mark.late !== undefined) copies[key] = [letter, rev, mark.reason ?? "", mark.late];
+    else if (mark.reason !== undefined) copies[key] = [letter, rev, mark.reason];
+    else if (rev !== "") copies[key] = [letter, rev];
     else copies[key] = letter;
   }
   const { content } = record;
   const packed: PackedRecord = {
     n: record.name,
     v: record.version,
-    k: record.kind === "put" ? "p" : record.kind === "delete" ? "d" : "i",
+    k: record.kind === "put" ? "p" : record.kind === "delete" ? "d" : record.repair === true ? "r" : "i",
     c: copies,
   };
   if (record.base !== "") packed.b = record.base;
@@ -241,14 +265,19 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
   const copies: Record<StoreId, CopyMark> = {};
   for (const [key, packedMark] of Object.entries<unknown>(c)) {
     const id = key.length === 16 ? key : ids[Number(key)];
-    const [letter, since, reason]: readonly unknown[] = Array.isArray(packedMark) ? packedMark : [packedMark];
+    const [letter, since, reason, late]: readonly unknown[] = Array.isArray(packedMark) ? packedMark : [packedMark];
     const state = LETTER_STATES[String(letter)];
     const rev: unknown = since === undefined || since === "" ? v : since;
     if (id === undefined || state === undefined || !(rev === v || isVersion(rev)))
       throw damaged("a record has an unknown mark");
-    copies[id] = typeof reason === "string" ? { state, rev, reason } : { state, rev };
+    copies[id] = {
+      state,
+      rev,
+      ...(typeof reason === "string" && reason !== "" ? { reason } : {}),
+      ...(isVersion(late) ? { late } : {}),
+    };
   }
-  const kind = k === "p" ? "put" : k === "d" ? "delete" : k === "i" ? "intent" : undefined;
+  const kind = k === "p" ? "put" : k === "d" ? "delete" : k === "i" || k === "r" ? "intent" : undefined;
   if (kind === undefined) throw damaged("a record is of an unknown kind");
   let content: Content | undefined;
   if (packed.s !== undefined) {
@@ -272,5 +301,6 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
     ...(typeof packed.f === "string" ? { former: packed.f } : {}),
     ...(packed.m === undefined ? {} : { metadata: packed.m }),
     ...(packed.x === undefined ? {} : { settles: packed.x }),
+    ...(k === "r" ? { repair: true } : {}),
   };
 }

@@ -41,15 +41,19 @@ async function confirm(member: Member, record: PutRecord, signal: AbortSignal | 
     const info = await member.store.stat(name, { signal });
     if (info.digests?.sha256 === content.sha256 && info.size === content.size) return;
   }
-  if ((await readDigest(member, record, signal)) !== content.sha256) throw wrong("its digest is another");
+  if ((await readDigest(member, name, content.size, signal)) !== content.sha256) throw wrong("its digest is another");
 }
 
-/** The SHA-256 of what a store gives. */
-async function readDigest({ store }: Member, record: PutRecord, signal: AbortSignal | undefined): Promise<string> {
-  const { name, content } = record;
+/** The SHA-256 of what a store gives. `size`: what it is expected to have, in bytes. */
+export async function readDigest(
+  { store }: Member,
+  name: string,
+  size: number,
+  signal: AbortSignal | undefined,
+): Promise<string> {
   if (store.hash !== undefined) return (await store.hash(name, { signal })).sha256;
   const { body } = await store.get(name, { signal });
-  const digest = new ContentDigest(content.size);
+  const digest = new ContentDigest(size);
   for await (const chunk of body) digest.update(chunk);
   return digest.finish().sha256;
 }

@@ -3,10 +3,11 @@
  * are silent.
  */
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
-import { versionMs } from "../ledger/hybrid-clock.ts";
+import { versionMs, versionWriter } from "../ledger/hybrid-clock.ts";
+import { renewedAt } from "../ledger/ledger.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
-import type { ObjectRecord } from "../ledger/record.ts";
+import type { NameState, ObjectRecord } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
 import { isReserved, RESERVED_PREFIX } from "../names.ts";
 import type { Mode, OnFail } from "../pool.ts";
@@ -47,13 +48,10 @@ export const DEFAULT_LEASE_MS = 3_600_000;
 
 export class PoolContext {
   readonly label: string;
-  readonly mode: Mode;
   readonly onfail: OnFail;
   readonly ledger: Ledger;
   readonly capabilities: Capabilities;
   readonly options: PoolStoreOptions;
-  /** Copies that a put needs at least. */
-  readonly min: number;
   readonly runtime: Runtime;
   readonly logger: Logger;
   readonly #locks = new Map<string, Promise<void>>();
@@ -65,13 +63,21 @@ export class PoolContext {
   constructor(options: PoolStoreOptions) {
     this.options = options;
     this.label = options.label;
-    this.mode = options.mode;
     this.onfail = options.onfail;
     this.ledger = options.ledger;
-    this.min = options.mode === "mirror" ? (options.min ?? 1) : 1;
+    this.ledger.declare({ mode: options.mode, min: options.mode === "mirror" ? (options.min ?? 1) : 1 });
     this.runtime = options.runtime;
     this.logger = options.logger;
     this.capabilities = capabilitiesOf(options.ledger.members.map((member) => member.store));
+  }
+
+  get mode(): Mode {
+    return this.ledger.epoch.mode;
+  }
+
+  /** Copies that a put needs at least. */
+  get min(): number {
+    return this.mode === "mirror" ? this.ledger.epoch.min : 1;
   }
 
   /** The name as this pool's stores have it: reserved names are refused, or kept for the pool above. */
@@ -108,52 +114,57 @@ export class PoolContext {
 
   /** Whether the writer of an open intent is certainly gone. To be asked while holding the name (`exclusive`). */
   isDead(intent: ObjectRecord): boolean {
-    const writer = intent.version.slice(17);
+    const writer = versionWriter(intent.version);
     if (writer === this.ledger.writer) return !this.isBusy(intent.name) || this.#holding.has(intent.name);
     const isLive = this.ledger.isLiveWriter(writer);
     if (isLive !== undefined) return !isLive;
-    const renewed = Object.values(intent.copies).reduce(
-      (rev, mark) => (mark.rev > rev ? mark.rev : rev),
-      intent.version,
-    );
-    return this.runtime.now() - versionMs(renewed) > (this.options.leaseMs ?? DEFAULT_LEASE_MS);
-  }
-
-  /** Stores whose silence means that more, or newer, could exist than is known of `name` (undefined: of any name). */
-  mayHide(name?: string): readonly Member[] {
-    const unheard = this.ledger.members.filter((member) => !member.readable);
-    if (unheard.length === 0) return [];
-    if (this.ledger.unreadableSegments.size > 0) return unheard;
-    if (!unheard.every((member) => this.ledger.isCensused(member))) return unheard;
-    // Every acknowledged put is on at least `min` stores, so fewer silent ones than that cannot hide one.
-    if (this.mode === "mirror" && unheard.length < this.min) return [];
-    // Who else has begun to write meanwhile told every store that it reached: at least one has to answer.
-    if (unheard.length === this.ledger.members.length) return unheard;
-    // Nobody else ever wrote, and this machine's index knows all that it wrote itself.
-    const own = this.ledger.soleWriter && unheard.every((member) => this.ledger.wasHeard(member));
-    if (!own) return unheard;
-    return this.#anyAbandoned(name) ? unheard : [];
+    return this.ledger.sightings.ageMs(renewedAt(intent)) > (this.options.leaseMs ?? DEFAULT_LEASE_MS);
   }
 
   /**
-   * Whether a put of a new name was begun by this machine and never ended: what it left may stand on a silent store. One
-   * that is still under way may count as not begun yet.
+   * Stores whose silence means that more, or newer, could exist than is known of `name` (undefined: of any name; a put of
+   * this machine that never ended makes only its own name uncertain). Members are those of the ledger, not of the file.
    */
-  #anyAbandoned(name: string | undefined): boolean {
-    const { index } = this.ledger;
-    const key = name === undefined ? undefined : pendingKey(name);
-    const version = key === undefined ? undefined : index.getFact(key);
-    const begun =
-      key === undefined ? index.facts(pendingKey("")) : version === undefined ? [] : [[key, version] as const];
-    for (const [pending, by] of begun) {
-      const writer = by.slice(17);
-      const isLive =
-        writer === this.ledger.writer
-          ? this.isBusy(pending.slice(pendingKey("").length))
-          : (this.ledger.isLiveWriter(writer) ?? false);
-      if (!isLive) return true;
-    }
-    return false;
+  mayHide(name?: string): readonly Silent[] {
+    const { ledger } = this;
+    const silent = ledger.members.filter((member) => !member.readable);
+    const absent = ledger.absentees;
+    if (silent.length + absent.length === 0) return [];
+    const all: readonly Silent[] = [
+      ...silent.map((member) => ({ label: member.label, trouble: () => member.trouble() })),
+      ...absent.map(({ label }) => ({ label, trouble: () => notNamed(label) })),
+    ];
+    if (ledger.unreadableSegments.size > 0) return all;
+    const isCensused = silent.every((member) => ledger.isCensused(member)) && absent.every((record) => record.censused);
+    if (!isCensused) return all;
+    const count = ledger.members.length + absent.length;
+    const vouching = ledger.members.filter((member) => ledger.vouches(member)).length;
+    // Every acknowledged put is known to at least `sure` stores: fewer than that, silent or not knowing all, hide none.
+    if (this.mode === "mirror" && count - vouching < ledger.epoch.sure) return [];
+    // Who hears most of the stores knows every machine that ever wrote, and this one knows all that it wrote itself.
+    const isAlone = ledger.soleWriter && vouching >= count - Math.floor(count / 2);
+    return isAlone && !this.#isAbandoned(name) ? [] : all;
+  }
+
+  /** Whether a put of this new name was begun by this machine and never ended: a silent store may have what it left. */
+  #isAbandoned(name: string | undefined): boolean {
+    const version = name === undefined ? undefined : this.ledger.index.getFact(pendingKey(name));
+    if (name === undefined || version === undefined) return false;
+    const writer = versionWriter(version);
+    // One that is still under way may count as not begun yet.
+    return !(writer === this.ledger.writer ? this.isBusy(name) : (this.ledger.isLiveWriter(writer) ?? false));
+  }
+
+  /**
+   * Whether somebody else, or a request of which nobody knows the end, may change what a store has of a name just now.
+   * `soonOver`: only what somebody does whose end will be heard of.
+   */
+  mayChange(member: Member, state: NameState | undefined, soonOver = false): boolean {
+    return (state?.records ?? []).some((record) => {
+      const mark = this.ledger.markOf(record, member);
+      if (mark === undefined || (soonOver && mark.late !== undefined)) return false;
+      return this.ledger.mayChange(record, mark);
+    });
   }
 
   absent(name: string, operation: "get" | "stat"): HoldfastError {
@@ -162,13 +173,13 @@ export class PoolContext {
     if (silent.length === 0 && this.ledger.unreadableSegments.size === 0) {
       return new HoldfastError("not-found", "there is no such object", context);
     }
-    const who = silent.map((member) => member.label).join(", ");
+    const who = silent.map((store) => store.label).join(", ");
     return new HoldfastError(
       "unavailable",
       silent.length === 0
         ? "a part of the ledger is damaged on every store, so it cannot be said whether the object exists"
         : `no store that answered has it, but ${who} did not answer and could hold it`,
-      { ...context, errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
+      { ...context, errors: silent.map((store) => store.trouble()), cause: silent[0]?.trouble() },
     );
   }
 
@@ -194,7 +205,7 @@ export class PoolContext {
   /** What a record says that stores of this pool owe. */
   debtsOf(record: ObjectRecord): Debt[] {
     return this.ledger.members.flatMap((member): Debt[] => {
-      const mark = member.id === undefined ? undefined : record.copies[member.id];
+      const mark = this.ledger.markOf(record, member);
       if (mark?.state !== "copy" && mark?.state !== "delete") return [];
       return [
         {
@@ -218,6 +229,10 @@ export class PoolContext {
         this.#holding.delete(name);
       }
     });
+  }
+
+  isHeld(name: string): boolean {
+    return this.#holding.has(name);
   }
 
   /** One change of a name at a time in this process; other processes are told apart by their versions. */
@@ -255,6 +270,21 @@ export class PoolContext {
   async idle(): Promise<void> {
     await Promise.all(this.#locks.values());
   }
+}
+
+/** A store that was not heard and could know more. */
+export interface Silent {
+  readonly label: string;
+  /** Why it was not heard, as an error. */
+  readonly trouble: () => HoldfastError;
+}
+
+function notNamed(label: string): HoldfastError {
+  return new HoldfastError(
+    "unavailable",
+    `${label} is a store of this pool, and its file does not name it (if it is gone for good: holdfast forget ${label})`,
+    { store: label, retryable: false },
+  );
 }
 
 /** Key of the mark, in the local index, of a put of a new name that has not ended. */

@@ -1,9 +1,16 @@
-/** Deletes of a pool: the tombstone first, then the bytes; what a store missed, it owes. */
+/**
+ * Deletes of a pool: the tombstone first, then the stores are heard, then the bytes go; what a store missed, it owes.
+ *
+ * Between the tombstone and the bytes one hearing tells whether somebody else writes the name: what was recorded before the
+ * delete ended is deleted with it, under a new tombstone above it; what is being written stays, and repair decides.
+ */
 import { HoldfastError, toHoldfastError } from "../errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
+import type { Version } from "../ledger/hybrid-clock.ts";
+import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
-import type { CopyMark, ObjectRecord, StoreId } from "../ledger/record.ts";
+import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
 import { compareNames } from "../names.ts";
 import type { PoolDeleteResult } from "../pool.ts";
 import type { Debt, OperationOptions } from "../store.ts";
@@ -11,6 +18,9 @@ import { checkHeld } from "./capabilities.ts";
 import { pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import { debtsBelow, formerStores, tooFew } from "./pool-answers.ts";
+
+/** How often a tombstone is written anew because others write the same name, at most. */
+const MAX_ROUNDS = 8;
 
 export class PoolDeletes {
   readonly #pool: PoolContext;
@@ -21,94 +31,183 @@ export class PoolDeletes {
 
   /** To be called while nobody else in this process changes the name. */
   async delete(name: string, options: OperationOptions): Promise<PoolDeleteResult> {
-    await this.#pool.ledger.initialise();
-    const state = this.#pool.ledger.index.get(name);
-    const current = currentRecord(state);
-    let existed = isPut(current);
-    if (state === undefined) {
-      checkHeld(name, this.#pool.capabilities);
-      const answers = await this.#pool.statAll(name, options);
-      existed = answers.some(([, answer]) => !(answer instanceof HoldfastError));
-      const certain = answers.every(([, answer]) => !(answer instanceof HoldfastError) || answer.code === "not-found");
-      if (!existed && certain && this.#pool.ledger.members.every((member) => member.readable))
-        return { existed: false, owed: [] };
-    } else if (current?.kind === "delete" && state.records.length === 1) {
-      const owed = this.#pool.debtsOf(current);
-      return { existed: false, owed };
+    const { ledger } = this.#pool;
+    await ledger.initialise();
+    const following = ledger.follow(name);
+    try {
+      // What is not there by what was heard may be there by now.
+      if (!isPut(currentRecord(ledger.index.get(name)))) await ledger.hear();
+      const state = ledger.index.get(name);
+      const current = currentRecord(state);
+      let existed = isPut(current);
+      if (state === undefined) {
+        checkHeld(name, this.#pool.capabilities);
+        const answers = await this.#pool.statAll(name, options);
+        existed = answers.some(([, answer]) => !(answer instanceof HoldfastError));
+        const certain = answers.every(
+          ([, answer]) => !(answer instanceof HoldfastError) || answer.code === "not-found",
+        );
+        if (!existed && certain && ledger.members.every((member) => member.readable))
+          return { existed: false, owed: [] };
+      } else if (current?.kind === "delete" && state.records.length === 1) {
+        return { existed: false, owed: this.#pool.debtsOf(current) };
+      }
+      const { record, failed } = await this.#bury(name, state, following);
+      ledger.index.setFact(pendingKey(name), undefined);
+      const owed = await this.deleteFrom(record, ledger.members, failed);
+      if (owed.length > 0) this.#pool.logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
+      ledger.maintainSoon();
+      return { existed, owed };
+    } finally {
+      following.end();
     }
-    // The tombstone says first that every store owes the delete: what is not confirmed below stays owed.
-    const version = this.#pool.ledger.stamp(...(state?.records ?? []));
-    const copies: Record<StoreId, CopyMark> = {};
-    for (const member of this.#pool.ledger.members) {
-      if (member.id !== undefined) copies[member.id] = { state: "delete", rev: version };
-    }
-    for (const id of formerStores(state)) copies[id] ??= { state: "delete", rev: version };
-    const record: ObjectRecord = { name, version, base: highestVersion(state), kind: "delete", copies };
-    const appended = this.#pool.ledger.append({ objects: [record] });
-    const failed = new Map<Member, HoldfastError>();
-    await Promise.all(
-      this.#pool.ledger.members.map(async (member) => {
-        const error = await appended.get(member);
-        if (error !== undefined) failed.set(member, error);
-      }),
-    );
-    const told = this.#pool.ledger.members.filter((member) => !failed.has(member));
-    if (told.length < Math.max(1, Math.min(this.#pool.min, this.#pool.ledger.members.length)))
-      throw tooFew(this.#pool, this.#pool.ledger.members, failed);
-    this.#pool.ledger.index.setFact(pendingKey(name), undefined);
-    const owed = await this.deleteFrom(record, this.#pool.ledger.members, failed);
-    if (owed.length > 0) this.#pool.logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
-    this.#pool.ledger.maintainSoon();
-    return { existed, owed };
   }
 
-  /** Deletes what `record` says that `members` owe, and notes what was done. Gives what is still owed. */
+  /** Makes the tombstone durable, above everything that is heard of the name. */
+  async #bury(
+    name: string,
+    state: NameState | undefined,
+    following: Following,
+  ): Promise<{ readonly record: ObjectRecord; readonly failed: ReadonlyMap<Member, HoldfastError> }> {
+    const { ledger, min } = this.#pool;
+    const settles = new Set<Version>();
+    let base = highestVersion(state);
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const known = ledger.index.get(name);
+      const record = this.#tombstone(name, [state, known], base, settles);
+      const appended = ledger.append({ objects: [record] });
+      const failed = new Map<Member, HoldfastError>();
+      await Promise.all(
+        ledger.members.map(async (member) => {
+          const error = await appended.get(member);
+          if (error !== undefined) failed.set(member, error);
+        }),
+      );
+      const told = ledger.members.filter((member) => !failed.has(member));
+      if (told.length < Math.max(1, Math.min(min, ledger.members.length))) {
+        if (told.length > 0) this.#undo(known, record);
+        throw tooFew(this.#pool, ledger.members, failed);
+      }
+      await ledger.hear();
+      ledger.checkEpoch();
+      const finished = following.take().filter((one) => one.kind !== "intent" && one.version !== record.version);
+      const others = (ledger.index.get(name)?.records ?? []).filter(
+        (one) => one.kind !== "intent" && one.version !== record.version,
+      );
+      if (finished.length === 0 || others.length === 0) return { record, failed };
+      settles.add(record.version);
+      for (const other of others) {
+        settles.add(other.version);
+        if (other.base > base) base = other.base;
+      }
+    }
+    throw new HoldfastError("conflict", "somebody else writes the same object at the same moment", {
+      object: name,
+      retryable: true,
+    });
+  }
+
+  /** Says first that every store owes the delete: what is not confirmed afterwards stays owed. */
+  #tombstone(
+    name: string,
+    states: readonly (NameState | undefined)[],
+    base: Version,
+    settled: ReadonlySet<Version>,
+  ): ObjectRecord {
+    const { ledger } = this.#pool;
+    const version = ledger.stamp(...states.flatMap((state) => state?.records ?? []));
+    const copies: Record<StoreId, CopyMark> = {};
+    for (const { owingId } of ledger.members) {
+      if (owingId !== undefined) copies[owingId] = { state: "delete", rev: version };
+    }
+    for (const id of states.flatMap((state) => [...formerStores(state)])) {
+      if (ledger.memberById(id) === undefined) copies[id] ??= { state: "delete", rev: version, reason: "absent" };
+    }
+    const settles = [...settled].sort();
+    return {
+      name,
+      version,
+      base,
+      kind: "delete",
+      copies,
+      ...(settles.length > 0 ? { settles } : {}),
+    };
+  }
+
+  /** A delete that failed must not have happened for those who read the few stores that were told: nothing is gone yet. */
+  #undo(known: NameState | undefined, tombstone: ObjectRecord): void {
+    const current = currentRecord(known);
+    if (!isPut(current)) return;
+    const version = this.#pool.ledger.stamp(tombstone);
+    const copies = Object.fromEntries(
+      Object.entries(current.copies).map(([id, mark]) => [id, { ...mark, rev: version }] as const),
+    );
+    this.#pool.ledger.append({ objects: [{ ...current, version, base: tombstone.version, copies }] });
+  }
+
+  /**
+   * Deletes what `record` says that `members` owe, and notes what was done. Gives what is still owed. The stores were heard
+   * since the record is on them.
+   */
   async deleteFrom(
     record: ObjectRecord,
     members: readonly Member[],
     failed: ReadonlyMap<Member, HoldfastError> = new Map(),
   ): Promise<Debt[]> {
     const owed: Debt[] = [];
-    const done: Record<StoreId, CopyMark> = {};
+    const ended: Record<StoreId, CopyMark> = {};
+    const done: StoreId[] = [];
     if (members.length === 0) return owed;
-    // What stands on a store now may be what another process has just put there: then repair decides, on what it sees.
-    const contested = await this.#contested(record);
+    const { ledger } = this.#pool;
+    const contested = this.#contested(record);
     await Promise.all(
       members.map(async (member) => {
+        const id = member.owingId;
         let error = failed.get(member) ?? contested ?? (member.ready ? undefined : member.trouble());
+        const isTried = error === undefined;
+        let mayLand = false;
         try {
-          if (error === undefined) owed.push(...debtsBelow(member, (await member.store.delete(record.name)).owed));
+          if (isTried) {
+            const result = await member.store.delete(record.name);
+            owed.push(...debtsBelow(member, result.owed));
+            mayLand = result.mayLand === true;
+          }
         } catch (caught) {
           error = toHoldfastError(caught).within({ store: member.label, operation: "delete", object: record.name });
+          mayLand = error.mayLand;
         }
-        if (error !== undefined) {
-          owed.push({
-            object: this.#pool.shownName(record.name),
-            store: member.label,
-            owes: "delete",
-            sinceMs: versionMs(record.version),
-            reason: error.message,
-          });
-        } else if (member.id !== undefined) {
-          done[member.id] = { state: "none", rev: this.#pool.ledger.stamp(record) };
-        }
+        if (error !== undefined) owed.push(this.#debt(record, member, error));
+        if (id === undefined) return;
+        const rev = ledger.stamp(record);
+        const late = isTried && mayLand ? { late: rev } : {};
+        // A delete that has ended is told apart from one that is under way, however it ended.
+        ended[id] = error === undefined ? { state: "none", rev, ...late } : { state: "delete", rev, reason: error.code, ...late };
+        if (error === undefined) done.push(id);
       }),
     );
     // May follow later: until then the delete is owed, which is true as far as anyone else can know.
-    if (Object.keys(done).length > 0) {
-      this.#pool.ledger.appendLater([{ ...record, copies: done }]);
-      await this.#oweWhatWasPut(record, Object.keys(done));
-    }
+    ledger.appendLater([{ ...record, copies: ended }]);
+    await this.#oweWhatWasPut(record, done);
     return owed.sort((a, b) => compareNames(a.store, b.store));
   }
 
+  #debt(record: ObjectRecord, member: Member, error: HoldfastError): Debt {
+    return {
+      object: this.#pool.shownName(record.name),
+      store: member.label,
+      owes: "delete",
+      sinceMs: versionMs(record.version),
+      reason: error.message,
+    };
+  }
+
   /**
-   * Stores have no delete on a condition: what another machine put between the look and the delete went with it. The
-   * stores owe its copy then, which repair brings from those that the delete did not reach.
+   * Stores have no delete on a condition: what another machine put between the look and the delete went with it. That
+   * machine knows that a delete was under way; should it not have waited for its end, the stores owe the copy.
    */
   async #oweWhatWasPut(record: ObjectRecord, ids: readonly StoreId[]): Promise<void> {
     const { ledger } = this.#pool;
-    if (ledger.soleWriter) return;
+    if (ids.length === 0 || ledger.soleWriter) return;
     await ledger.hear();
     const newer = currentRecord(ledger.index.get(record.name));
     if (!isPut(newer) || newer.version <= record.version) return;
@@ -116,9 +215,8 @@ export class PoolDeletes {
     await Promise.all(ledger.append({ objects: [owed] }).values());
   }
 
-  /** Why nothing may be deleted on the word of `record`: another process changes the name too. */
-  async #contested(record: ObjectRecord): Promise<HoldfastError | undefined> {
-    await this.#pool.ledger.hear();
+  /** Why nothing may be deleted on the word of `record`: somebody else changes the name too. */
+  #contested(record: ObjectRecord): HoldfastError | undefined {
     const state = this.#pool.ledger.index.get(record.name);
     if (state?.records.length === 1 && state.records[0]?.version === record.version) return undefined;
     return new HoldfastError("conflict", "another process changes it at the same moment");

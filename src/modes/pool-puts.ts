@@ -5,28 +5,33 @@
 import { checkedBytes } from "../body.ts";
 import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
-import { versionMs } from "../ledger/hybrid-clock.ts";
-import type { Version } from "../ledger/hybrid-clock.ts";
+import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { PoolPutResult } from "../pool.ts";
-import type { Body, Debt, ObjectMetadata, PutOptions } from "../store.ts";
+import type { Body, ObjectMetadata, PutOptions } from "../store.ts";
 import { checkHeld } from "./capabilities.ts";
+import { Commit, mayStillChange } from "./commit.ts";
+import type { Committed } from "./commit.ts";
 import { copyTo } from "./copy.ts";
 import { fanOut } from "./fan-out.ts";
 import type { FanOutBranch } from "./fan-out.ts";
 import { compareNumbers, turnOrder, weightedOrder } from "./placement.ts";
-import { debtsBelow, formerStores, tooFew } from "./pool-answers.ts";
+import { tooFew } from "./pool-answers.ts";
 import { DEFAULT_LEASE_MS, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import type { PoolDeletes } from "./pool-deletes.ts";
+import type { PutInProgress } from "./put-in-progress.ts";
 
 const MAX_METADATA_BYTES = 8192;
 /** How long, at least, stores may take longer than the first `min`, in milliseconds. */
 const GRACE_MS = 10;
 /** How long a store may hold up the reading of the source when others need not wait for it, in milliseconds. */
 const PATIENCE_MS = 1000;
+/** How often, and how long at first, somebody else's change of a store is waited for, in milliseconds. */
+const WAITS = 5;
+const WAIT_MS = 40;
 /** How long what was said of a store's free space is used, in milliseconds. */
 const FREE_SPACE_MS = 10_000;
 
@@ -46,11 +51,13 @@ export class PoolPuts {
     await this.#pool.ledger.initialise();
     checkHeld(name, this.#pool.capabilities);
     this.#refuseNeighbours(name);
+    const following = this.#pool.ledger.follow(name);
     try {
       return this.#pool.modeFor(name) === "mirror"
-        ? await this.#putMirror(name, body, options)
-        : await this.#putStripe(name, body, options);
+        ? await this.#putMirror(name, body, options, following)
+        : await this.#putStripe(name, body, options, following);
     } finally {
+      following.end();
       this.#stopRenewing(name);
       this.#pool.ledger.maintainSoon();
     }
@@ -74,13 +81,18 @@ export class PoolPuts {
     for (const [below, state] of index.iterate(`${name}/`)) if (isPut(currentRecord(state))) refuse(below);
   }
 
-  async #putMirror(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+  async #putMirror(
+    name: string,
+    body: Body,
+    options: PutOptions,
+    following: Following,
+  ): Promise<PoolPutResult> {
     const targets = this.#pool.targets(name);
     if (targets.length === 0) throw new HoldfastError("unavailable", "every store of the pool is being drained");
     const failed = new Map<Member, HoldfastError>();
     for (const member of targets) if (!member.ready) failed.set(member, member.trouble());
     this.#refuseOnAbort(failed);
-    const begun = await this.#begin(name, targets, failed);
+    const begun = await this.#begin(name, targets, failed, following);
     const taking = targets.filter((member) => !failed.has(member));
     if (taking.length < this.#pool.min || (this.#pool.onfail === "abort" && failed.size > 0)) {
       this.#cancel(begun);
@@ -110,7 +122,7 @@ export class PoolPuts {
 
   /** Sends the body to every member of `taking` at once. Members that fail are added to `failed`. */
   async #spread(
-    begun: Begun,
+    begun: PutInProgress,
     body: Body,
     taking: readonly Member[],
     failed: Map<Member, HoldfastError>,
@@ -154,7 +166,9 @@ export class PoolPuts {
     const put = async (member: Member, branch: FanOutBranch | undefined): Promise<boolean> => {
       if (branch === undefined) return false;
       try {
-        const { owed } = await member.store.put(name, branchBody(branch, body, agree), { signal: ends });
+        begun.sentTo.add(member);
+        const { owed, mayLand } = await member.store.put(name, branchBody(branch, body, agree), { signal: ends });
+        if (mayLand === true) begun.landing.add(member);
         if (owed !== undefined && owed.length > 0) begun.below.set(member, owed);
         return true;
       } catch (error) {
@@ -230,7 +244,7 @@ export class PoolPuts {
     await Promise.all(
       [...late].map(async ([member, put]) => {
         try {
-          if (!(await put)) await copyTo(record, holders, member, undefined);
+          if (!(await put)) await this.#bringLate(record, holders, member);
           await this.#noteLate(record, member);
         } catch (error) {
           this.#pool.logger.warn("copy still owed", {
@@ -243,11 +257,19 @@ export class PoolPuts {
     );
   }
 
+  /** Copies what a store missed, while the record says that a request to it is under way. */
+  async #bringLate(record: PutRecord, holders: readonly Member[], member: Member): Promise<void> {
+    const { ledger } = this.#pool;
+    await ledger.hear();
+    const current = currentRecord(ledger.index.get(record.name));
+    if (current?.version === record.version) await copyTo(record, holders, member, undefined);
+  }
+
   /** A copy that came late is noted; where another process changed the name meanwhile, it may stand on top of the newer one. */
-  async #noteLate(record: PutRecord, { id }: Member): Promise<void> {
+  async #noteLate(record: PutRecord, { owingId: id }: Member): Promise<void> {
     const { ledger } = this.#pool;
     if (id === undefined) return;
-    await ledger.freshen();
+    await ledger.hear();
     const newer = currentRecord(ledger.index.get(record.name));
     if (newer === undefined || newer.version === record.version) {
       ledger.appendLater([{ ...record, copies: { [id]: { state: "holds", rev: ledger.stamp(record) } } }]);
@@ -257,18 +279,23 @@ export class PoolPuts {
   }
 
   /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
-  #cancel(begun: Begun): void {
+  #cancel(begun: PutInProgress): void {
     if (!begun.hasIntent) {
       this.#pool.ledger.index.setFact(pendingKey(begun.name), undefined);
       return;
     }
     const current = currentRecord(begun.state);
     if (current !== undefined) {
-      this.#pool.ledger.appendLater([{ ...current, copies: {}, settles: [begun.version] }]);
+      this.#pool.ledger.appendLater([{ ...current, copies: {}, settles: [begun.version, ...begun.settles] }]);
     }
   }
 
-  async #putStripe(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+  async #putStripe(
+    name: string,
+    body: Body,
+    options: PutOptions,
+    following: Following,
+  ): Promise<PoolPutResult> {
     const targets = this.#pool.targets(name);
     const order = await this.#order(name, targets);
     const failed = new Map<Member, HoldfastError>();
@@ -276,7 +303,7 @@ export class PoolPuts {
     this.#refuseOnAbort(failed);
     // A store that has not heard of the intent takes no bytes; that the others have heard of it does not matter to it.
     const deaf = new Map<Member, HoldfastError>();
-    const begun = await this.#begin(name, order, deaf);
+    const begun = await this.#begin(name, order, deaf, following);
     // Stores on which this put may have left its bytes.
     const missed = new Map<Member, HoldfastError>();
     const replay =
@@ -305,17 +332,22 @@ export class PoolPuts {
     } finally {
       await replay?.dispose();
     }
+    if (begun.sentTo.size === 0) this.#cancel(begun);
     throw tooFew(this.#pool, targets, failed);
   }
 
   /** An object stays where it is: what need not move leaves nothing behind that would have to be deleted. */
   async #order(name: string, targets: readonly Member[]): Promise<readonly Member[]> {
-    const current = currentRecord(this.#pool.ledger.index.get(name));
+    const state = this.#pool.ledger.index.get(name);
+    const current = currentRecord(state);
     const holder = targets.find(
-      (member) => member.ready && member.id !== undefined && current?.copies[member.id]?.state === "holds",
+      (member) => member.ready && this.#pool.ledger.holds(current, member),
     );
     const order = await this.#turn(targets);
-    return holder === undefined ? order : [holder, ...order.filter((member) => member !== holder)];
+    const inTurn = holder === undefined ? order : [holder, ...order.filter((member) => member !== holder)];
+    // Where an earlier change may still take effect, what is put now is not certain to stay.
+    const isOpen = (member: Member): boolean => this.#pool.mayChange(member, state);
+    return [...inTurn.filter((member) => !isOpen(member)), ...inTurn.filter(isOpen)];
   }
 
   /** Whose turn it is: counted in the local index, so that many runs of one put each go round too. */
@@ -347,32 +379,55 @@ export class PoolPuts {
    * What is durable before the first byte changes. A name that may exist gets an intent on every store that will take
    * bytes; a store where it could not be written is out of this put. A new name gets a mark in the local index.
    */
-  async #begin(name: string, targets: readonly Member[], failed: Map<Member, HoldfastError>): Promise<Begun> {
-    const state = this.#pool.ledger.index.get(name);
-    const version = this.#pool.ledger.stamp(...(state?.records ?? []));
-    const base = highestVersion(state);
-    const isNew =
-      state === undefined &&
-      this.#pool.ledger.soleWriter &&
-      this.#pool.ledger.index.getFact(pendingKey(name)) === undefined &&
-      this.#pool.ledger.members.every((member) => this.#pool.ledger.isCensused(member));
-    if (isNew) {
-      this.#pool.ledger.index.setFact(pendingKey(name), version);
-      return { name, version, base, state, hasIntent: false, below: new Map() };
+  async #begin(
+    name: string,
+    targets: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    following: Following,
+  ): Promise<PutInProgress> {
+    const { ledger } = this.#pool;
+    const state = ledger.index.get(name);
+    const version = ledger.stamp(...(state?.records ?? []));
+    const put: PutInProgress = {
+      name,
+      version,
+      settles: [],
+      base: highestVersion(state),
+      state,
+      following,
+      hasIntent: !this.#isNew(name, state),
+      ids: new Map(ledger.members.map((member) => [member, member.id])),
+      sentTo: new Set(),
+      landing: new Set(),
+      below: new Map(),
+    };
+    if (!put.hasIntent) {
+      ledger.index.setFact(pendingKey(name), version);
+      return put;
     }
+    await this.#announce(put, targets, failed);
+    return this.#lookAround(put, targets, failed);
+  }
+
+  /** Writes the intent: from then on nobody else begins to change what stands on these stores. */
+  async #announce(
+    { name, version, base, state }: PutInProgress,
+    targets: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+  ): Promise<void> {
+    const { ledger } = this.#pool;
+    for (const member of targets) if (this.#hasOwnFiles(member, state)) failed.set(member, ownFile(member, name));
     const copies: Record<StoreId, CopyMark> = {};
     // Only stores that may get bytes: what stands on another one is certainly not this write's.
     for (const member of targets) {
       if (member.id !== undefined && member.ready && !failed.has(member)) {
-        const mark = currentRecord(state)?.copies[member.id]?.state;
+        const mark = ledger.markOf(currentRecord(state), member)?.state;
         // What it owes already is an older copy: should this write be cut short, that is none of its bytes.
         copies[member.id] = { state: mark === "copy" || mark === "delete" ? "delete" : "copy", rev: version };
       }
     }
     const intent: ObjectRecord = { name, version, base, kind: "intent", copies };
-    // Should this write be cut short, what stood before must be known by more than this machine.
-    const unwritten = this.#pool.ledger.unwritten(currentRecord(state));
-    const appended = this.#pool.ledger.append({ objects: [...unwritten, intent] });
+    const appended = ledger.append({ objects: [intent] });
     this.#renew(intent);
     await Promise.all(
       targets.map(async (member) => {
@@ -381,7 +436,55 @@ export class PoolPuts {
         if (error !== undefined) failed.set(member, error);
       }),
     );
-    return { name, version, base, state, hasIntent: true, below: new Map() };
+  }
+
+  /**
+   * Hears who began to change the name before the intent was there to be seen, while nothing has been changed yet. A store
+   * that somebody else is changing, or that an earlier request may still change, is left out after a while.
+   */
+  async #lookAround(
+    put: PutInProgress,
+    targets: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+  ): Promise<PutInProgress> {
+    const { ledger, runtime } = this.#pool;
+    const { following } = put;
+    const open = (isWorthWaiting: boolean): readonly Member[] =>
+      targets.filter((member) => !failed.has(member) && this.#pool.mayChange(member, following.foreign, isWorthWaiting));
+    await ledger.hear();
+    for (let wait = 0; wait < WAITS && open(true).length > 0; wait++) {
+      await runtime.sleep(WAIT_MS * 2 ** wait);
+      await ledger.hear();
+    }
+    ledger.checkEpoch();
+    for (const member of open(false)) failed.set(member, mayStillChange(member));
+    if (following.take().length === 0) return put;
+    // What was written before the intent was there is known now: this put comes after it. What was only begun is not over.
+    const records = following.foreign?.records ?? [];
+    const finished = records.filter((record) => record.kind !== "intent" && record.version > put.base);
+    const settles = [put.version, ...finished.map((record) => record.version)];
+    const base = finished.reduce((highest, record) => (record.base > highest ? record.base : highest), put.base);
+    return { ...put, state: following.foreign, version: ledger.stamp(...records), base, settles };
+  }
+
+  /** Whether nobody can know of the name, so that nobody need be told that a put of it has begun. */
+  #isNew(name: string, state: NameState | undefined): boolean {
+    const { ledger } = this.#pool;
+    return (
+      state === undefined &&
+      ledger.soleWriter &&
+      ledger.absentees.length === 0 &&
+      ledger.index.getFact(pendingKey(name)) === undefined &&
+      ledger.members.every((member) => ledger.isCensused(member))
+    );
+  }
+
+  /** A store that came with files of its own keeps them: what it has under a name of the pool may be one of these. */
+  #hasOwnFiles(member: Member, state: NameState | undefined): boolean {
+    const { ledger } = this.#pool;
+    const record = ledger.storeOf(member);
+    if (currentRecord(state) === undefined || record?.state !== "joining" || record.censused) return false;
+    return !ledger.holds(currentRecord(state), member);
   }
 
   /** An intent says that its writer is alive; while a long put runs, it says so again. */
@@ -404,140 +507,17 @@ export class PoolPuts {
     this.#renewals.delete(name);
   }
 
-  /**
-   * Makes the record of a put durable on the stores that took its bytes, before the caller is told. A store that has
-   * the bytes and not the record counts as one that missed the put; that, too, is recorded on the others first.
-   */
-  async #commit(
-    begun: Begun,
+  /** Makes the record of a put durable, and finds out what may be said of it: see `commit.ts`. */
+  #commit(
+    put: PutInProgress,
     content: Content,
     took: readonly Member[],
     failed: Map<Member, HoldfastError>,
     options: PutOptions,
-  ): Promise<{ answer: PoolPutResult; record: PutRecord; holders: readonly Member[] }> {
-    const { name } = begun;
-    const version = await this.#versionToCommit(begun);
+  ): Promise<Committed> {
     const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
     checkMetadata(metadata);
-    // Of a new name that is on every store, each one that answers later has the object, with its record or without.
-    if (!begun.hasIntent && failed.size === 0 && took.length === this.#pool.ledger.members.length) {
-      const { record } = this.#recordOf(begun, version, version, content, took, failed, metadata);
-      await this.#pool.ledger.appendKnown(record, pendingKey(name));
-      const answer = { size: content.size, sha256: content.sha256, owed: this.#owedBelow(begun, took) };
-      return { answer, record, holders: took };
-    }
-    let holders = took;
-    let record: PutRecord;
-    let owedDeletes: readonly Member[];
-    // The marks of the intent, and of an earlier attempt, were made before: these come after them.
-    const isFirst = !begun.hasIntent && failed.size === 0;
-    for (
-      let rev: Version = isFirst ? version : this.#pool.ledger.clock.next();
-      ;
-      rev = this.#pool.ledger.clock.next()
-    ) {
-      ({ record, owedDeletes } = this.#recordOf(begun, version, rev, content, holders, failed, metadata));
-      const appended = this.#pool.ledger.append({ objects: [record] });
-      const errors = await Promise.all(holders.map(async (member) => [member, await appended.get(member)] as const));
-      const lost = errors.filter(([, error]) => error !== undefined);
-      for (const [member, error] of lost) if (error !== undefined) failed.set(member, error);
-      holders = holders.filter((member) => !failed.has(member));
-      // A put that fails must not take effect later, when its record arrives where nobody waited for it.
-      if (holders.length === 0) await Promise.all(appended.values());
-      if (lost.length === 0 || holders.length === 0) break;
-    }
-    if (holders.length > 0 && !begun.hasIntent) this.#pool.ledger.index.setFact(pendingKey(name), undefined);
-    // Nothing is deleted on the word of a record that no holder has.
-    const deletes = holders.length === 0 ? [] : await this.#deletes.deleteFrom(record, owedDeletes);
-    const sinceMs = versionMs(version);
-    const owed: Debt[] = [];
-    if (this.#pool.modeFor(name) === "mirror") {
-      for (const [member, error] of failed) {
-        owed.push({
-          object: this.#pool.shownName(name),
-          store: member.label,
-          owes: "copy",
-          sinceMs,
-          reason: error.message,
-        });
-      }
-    }
-    owed.push(...deletes);
-    if (owed.length > 0) {
-      this.#pool.logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
-    }
-    owed.push(...this.#owedBelow(begun, holders));
-    return { answer: { size: content.size, sha256: content.sha256, owed }, record, holders };
-  }
-
-  /** What stores that are pools themselves owe of a put, by their own ledgers. They have logged it. */
-  #owedBelow({ below }: Begun, holders: readonly Member[]): readonly Debt[] {
-    return holders.flatMap((member) => debtsBelow(member, below.get(member)));
-  }
-
-  /** The record of a put, with marks of revision `rev`, and the members that owe a delete by it. */
-  #recordOf(
-    begun: Begun,
-    version: Version,
-    rev: Version,
-    content: Content,
-    holders: readonly Member[],
-    failed: ReadonlyMap<Member, HoldfastError>,
-    metadata: ObjectMetadata | undefined,
-  ): { readonly record: PutRecord; readonly owedDeletes: readonly Member[] } {
-    const { name, base, state } = begun;
-    const mirrored = this.#pool.modeFor(name) === "mirror";
-    const copies: Record<StoreId, CopyMark> = {};
-    const owedDeletes: Member[] = [];
-    for (const member of this.#pool.ledger.members) {
-      if (member.id === undefined) continue;
-      const error = failed.get(member);
-      if (holders.includes(member)) copies[member.id] = { state: "holds", rev };
-      else if (error !== undefined && mirrored) copies[member.id] = { state: "copy", rev, reason: error.code };
-      else if (error !== undefined || this.#mayHold(member, begun)) {
-        copies[member.id] = { state: "delete", rev };
-        owedDeletes.push(member);
-      }
-    }
-    for (const id of formerStores(state)) copies[id] ??= { state: "delete", rev };
-    const former = currentRecord(state);
-    const record: PutRecord = {
-      name,
-      version,
-      base,
-      kind: "put",
-      content,
-      copies,
-      ...(version === begun.version ? {} : { settles: [begun.version] }),
-      ...(isPut(former) ? { former: former.content.sha256 } : {}),
-      ...(metadata === undefined ? {} : { metadata }),
-    };
-    return { record, owedDeletes };
-  }
-
-  /**
-   * The version a put was begun with, unless another write that began later took its intent for history. The bytes of the
-   * two may stand on the stores in any order: so both records must stand, and this put takes a version of its own again.
-   */
-  async #versionToCommit(begun: Begun): Promise<Version> {
-    if (!begun.hasIntent) return begun.version;
-    // Also where nobody else is known to write: a machine may have begun to while the bytes were sent.
-    await this.#pool.ledger.hear();
-    const records = this.#pool.ledger.index.get(begun.name)?.records ?? [];
-    const isHistory = records.some((record) => record.version !== begun.version && record.base >= begun.version);
-    return isHistory ? this.#pool.ledger.stamp(...records) : begun.version;
-  }
-
-  /** Whether a copy of an earlier version may stand on a member that this put did not go to. */
-  #mayHold(member: Member, begun: Begun): boolean {
-    if (member.id === undefined) return false;
-    if (formerStores(begun.state).has(member.id)) return true;
-    // An object from before the ledger may stand anywhere; a put of this name that did not end as well.
-    return (
-      begun.hasIntent &&
-      this.#pool.modeFor(begun.name) === "stripe" &&
-      (begun.state === undefined || !this.#pool.ledger.isCensused(member))
-    );
+    return new Commit(this.#pool, this.#deletes, put, content, took, failed, metadata).run();
   }
 
   #refuseOnAbort(failed: ReadonlyMap<Member, HoldfastError>): void {
@@ -555,15 +535,13 @@ export class PoolPuts {
   }
 }
 
-/** A put that has begun. */
-interface Begun {
-  readonly name: string;
-  readonly version: Version;
-  readonly base: Version;
-  readonly state: NameState | undefined;
-  readonly hasIntent: boolean;
-  /** What members that are pools themselves still owe of it. */
-  readonly below: Map<Member, readonly Debt[]>;
+function ownFile(member: Member, name: string): HoldfastError {
+  return new HoldfastError("conflict", `${member.label} came with files of its own: repair has to look at them first`, {
+    store: member.label,
+    operation: "put",
+    object: name,
+    retryable: false,
+  });
 }
 
 function branchBody(branch: FanOutBranch, body: Body, agree: (read: Content) => void): Body {

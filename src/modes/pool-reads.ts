@@ -43,7 +43,10 @@ export class PoolReads {
       return await read(state);
     } catch (error) {
       throwIfAborted(options.signal);
-      if (error instanceof HoldfastError && final.includes(error.code)) throw error;
+      const code = error instanceof HoldfastError ? error.code : undefined;
+      // Nobody else writes, and this machine knows all that it wrote: asking again would cost a listing for nothing.
+      const isKnown = code === "not-found" && this.#pool.ledger.soleWriter && !this.#pool.isBusy(inner);
+      if (isKnown || (code !== undefined && final.includes(code))) throw error;
       // A write of this process that is under way has changed copies that its record does not yet name.
       await this.#pool.lockOf(inner);
       await this.#pool.ledger.hear();
@@ -103,8 +106,9 @@ export class PoolReads {
 
   /** Whether every store that may have a copy of this version answers now. */
   #allHeard(record: ObjectRecord): boolean {
+    if (this.#pool.ledger.absentees.some(({ id }) => (record.copies[id]?.state ?? "none") !== "none")) return false;
     return this.#pool.ledger.members.every(
-      (member) => member.readable || (member.id !== undefined && record.copies[member.id]?.state === "none"),
+      (member) => member.readable || this.#pool.ledger.markOf(record, member)?.state === "none",
     );
   }
 
@@ -128,6 +132,8 @@ export class PoolReads {
       signal: linked.signal,
       onFailure: (error) => {
         failures.push(error);
+        // That a copy is wrong is said only when it was looked at once more: see `#noteWrong`.
+        if (error.code === "corrupt" || error.code === "not-found") return;
         this.#pool.logger.warn("copy passed over", { object: inner, store: error.store, reason: error.message });
       },
     });
@@ -168,7 +174,7 @@ export class PoolReads {
   /** Stores to read a version from, those that are known to hold it first; and those that would be asked if they answered. */
   #sources(record: PutRecord): { sources: Source[]; silent: HoldfastError[] } {
     const rank = (member: Member): number => {
-      const mark = member.id === undefined ? undefined : record.copies[member.id]?.state;
+      const mark = this.#pool.ledger.markOf(record, member)?.state;
       return mark === "holds" ? 0 : mark === "copy" || mark === undefined ? 1 : 2;
     };
     const latency = (member: Member): number =>
@@ -182,22 +188,29 @@ export class PoolReads {
         .map((member) => ({
           store: member.store,
           onWrong: (error) => {
-            if (rank(member) === 0) this.#noteWrong(record, member, error);
+            if (rank(member) === 0) void this.#noteWrong(record, member, error);
           },
         })),
       silent: possible.filter((member) => !member.readable).map((member) => member.trouble()),
     };
   }
 
-  /** A copy that was found missing or wrong becomes a debt. Reading needs no write access, so this may fail unheard. */
-  #noteWrong(record: PutRecord, member: Member, error: HoldfastError): void {
-    if (member.id === undefined) return;
-    const mark: CopyMark = {
-      state: "copy",
-      rev: this.#pool.ledger.stamp(record),
-      reason: error.code === "not-found" ? "missing" : "wrong",
-    };
-    this.#pool.ledger.appendLater([{ ...record, copies: { [member.id]: mark } }]);
+  /**
+   * A copy that was found missing or wrong becomes a debt, if the stores, heard once more, still say that it should be
+   * another: it may be a newer one. Reading needs no write access, so this may fail unheard.
+   */
+  async #noteWrong(record: PutRecord, member: Member, error: HoldfastError): Promise<void> {
+    const { ledger, logger } = this.#pool;
+    const id = member.owingId;
+    await ledger.hear().catch(() => undefined);
+    const state = ledger.index.get(record.name);
+    const current = currentRecord(state);
+    if (id === undefined || current?.version !== record.version || openIntents(state).length > 0) return;
+    if (!ledger.holds(current, member)) return;
+    logger.warn("copy passed over", { object: record.name, store: error.store, reason: error.message });
+    const reason = error.code === "not-found" ? "missing" : "wrong";
+    const mark: CopyMark = { state: "copy", rev: ledger.stamp(record), reason };
+    ledger.appendLater([{ ...record, copies: { [id]: mark } }]);
   }
 
   /**
@@ -211,7 +224,7 @@ export class PoolReads {
     unheard: readonly string[],
     options: GetOptions,
   ): Promise<GetResult> {
-    const failures: HoldfastError[] = this.#pool.mayHide(inner).map((member) => member.trouble());
+    const failures: HoldfastError[] = this.#pool.mayHide(inner).map((store) => store.trouble());
     const readable =
       state === undefined
         ? this.#pool.ledger.members.filter((member) => member.readable)
@@ -256,7 +269,7 @@ export class PoolReads {
   async #decided(name: string, state: NameState): Promise<readonly Member[]> {
     const seen = new Map<Member, string>();
     for (const member of this.#pool.ledger.members) {
-      if (!mayBeUnfinished(state, member.id)) continue;
+      if (!mayBeUnfinished(state, member.owingId)) continue;
       if (!member.readable) throw this.#undecided(name, member.trouble());
       try {
         const { body } = await member.store.get(name);
@@ -297,7 +310,7 @@ export class PoolReads {
   }
 
   stat(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
-    return this.#askingAgain(inner, options, ["invalid", "not-found"], (state) => this.#stat(state, inner, options));
+    return this.#askingAgain(inner, options, ["invalid"], (state) => this.#stat(state, inner, options));
   }
 
   async #stat(state: NameState | undefined, inner: string, options: OperationOptions): Promise<PoolObjectInfo> {

@@ -9,7 +9,7 @@ import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isContested, isPut } from "../ledger/record.ts";
-import type { ObjectRecord } from "../ledger/record.ts";
+import type { NameState, ObjectRecord } from "../ledger/record.ts";
 import { checkName, compareNames, isReserved, RESERVED_PREFIX } from "../names.ts";
 import type { Mode, OnFail, PoolDeleteResult, PoolObjectInfo, PoolPutResult } from "../pool.ts";
 import type {
@@ -79,7 +79,15 @@ export class PoolStore implements Store {
     if (this.#closed) throw new HoldfastError("invalid", "the pool is closed", { store: this.label });
     await this.open();
     await this.ledger.keepFresh();
+    this.ledger.checkEpoch();
     throwIfAborted(signal);
+  }
+
+  /** Hears the stores anew, for what is said of the pool as a whole. Throws where its file says otherwise of it. */
+  async listen(): Promise<void> {
+    await this.open();
+    await this.ledger.hear();
+    this.ledger.checkEpoch();
   }
 
   // ----------------------------------------------------------------------------------- what repair needs to know
@@ -104,8 +112,22 @@ export class PoolStore implements Store {
     return this.#pool.isDead(intent);
   }
 
+  mayChange(member: Member, state: NameState | undefined): boolean {
+    return this.#pool.mayChange(member, state);
+  }
+
+  /** Resolves when the change of a name that is under way in this process has ended; undefined when there is none. */
+  lockOf(name: string): Promise<void> | undefined {
+    return this.#pool.lockOf(name);
+  }
+
+  /** Whether repair holds the name. */
+  isHeld(name: string): boolean {
+    return this.#pool.isHeld(name);
+  }
+
   /** Nobody else in this process changes the name while `work` runs. */
-  exclusive<T>(name: string, work: () => Promise<T>): Promise<T> {
+  hold<T>(name: string, work: () => Promise<T>): Promise<T> {
     return this.#pool.hold(name, work);
   }
 
@@ -156,10 +178,12 @@ export class PoolStore implements Store {
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<PoolObjectInfo> {
     await this.#enter(options.signal);
+    // A listing is whole by what was heard after it was asked for.
+    if (!this.ledger.soleWriter) await this.ledger.hear();
     const above = this.#pool.options.nested === true && prefix.startsWith(RESERVED_PREFIX);
     const inner = above ? ABOVE_PREFIX + prefix.slice(RESERVED_PREFIX.length) : prefix;
     const unheard = new Map<string, HoldfastError>();
-    for (const member of this.#pool.mayHide()) unheard.set(member.label, member.trouble());
+    for (const store of this.#pool.mayHide()) unheard.set(store.label, store.trouble());
     const heard = this.ledger.members.filter((member) => member.readable);
     const onFailure = ({ label }: Member, error: HoldfastError): void => void unheard.set(label, error);
     const after = options.after === undefined ? undefined : this.#pool.innerName(options.after);

@@ -8,11 +8,14 @@
  *    and all copies are alike, itself.
  * 3. Copies without a record that are alike are adopted; copies that differ with nothing to decide by are a conflict, and
  *    all are kept.
- * 4. Nothing is deleted, and nothing overwritten, before a good copy was seen elsewhere.
+ * 4. Nothing is deleted, and nothing overwritten, before a good copy was seen elsewhere; and of good copies only what is
+ *    too many, once every store that should have one does.
+ * 5. While another machine writes, what can be judged is judged, and the rest is said to be open: neither is whole.
+ * 6. A store that came with files of its own keeps those that are no version of the object: they are a conflict.
  */
 import type { Member } from "../ledger/member.ts";
 import { countingStores, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
-import type { Content, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
+import type { Content, CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { FindingKind, Mode } from "../pool.ts";
 
 /** What was seen of one object on one store. */
@@ -37,6 +40,14 @@ export interface AssessInput {
   readonly targets: readonly Member[];
   /** Whether an open intent's writer is certainly gone. */
   readonly isDead: (intent: ObjectRecord) => boolean;
+  /** What a record says of a store. */
+  readonly markOf: (record: ObjectRecord, member: Member) => CopyMark | undefined;
+  /** Whether a request whose end is not known may still change the store's copy. */
+  readonly mayChange: (member: Member) => boolean;
+  /** Whether the store came with files of its own that no repair has seen as a whole. */
+  readonly hasOwnFiles: (member: Member) => boolean;
+  /** A store of the pool that is not among the members may have a copy. */
+  readonly isAbsentOne: boolean;
 }
 
 export interface ObjectFinding {
@@ -58,6 +69,8 @@ export interface ObjectPlan {
   readonly why: string;
   /** Members whose copy is good. */
   readonly good: readonly Member[];
+  /** Members that should have a copy: what others have too many goes only when all of these have it. */
+  readonly wanted: readonly Member[];
   readonly copyTo: readonly { readonly member: Member; readonly why: string }[];
   readonly deleteFrom: readonly { readonly member: Member; readonly why: string }[];
   /** Good copies whose record does not say so yet, and absent ones whose record says that they owe a delete. */
@@ -75,23 +88,40 @@ const NOTHING: Assessment = { findings: [], plan: undefined };
 export function assess(input: AssessInput): Assessment {
   const records = input.state?.records ?? [];
   const finished = records.filter((record) => record.kind !== "intent");
-  const intents = records.filter((record) => record.kind === "intent");
-  const live = intents.some((intent) => !input.isDead(intent));
+  const intents = openIntents(input.state);
+  // What another process is about to do, repair or write, is not to be touched meanwhile.
+  const isLive = records.some((record) => record.kind === "intent" && !input.isDead(record));
   for (const record of finished) {
     // One that another machine's put did not know of has no bytes to prove it: those of a write begun since then come first.
     if (record.kind === "delete" && record !== finished[0] && intents.length > 0) continue;
-    if (record.kind === "delete") return settled(input, record, [], intents, live);
+    if (record.kind === "delete") return isLive ? open(input, record) : settled(input, record, []);
     if (!isPut(record)) continue;
+    if (isLive) return open(input, record);
     const good = membersWhere(input, (fact) => matches(fact, record.content));
-    if (good.length > 0) return settled(input, record, good, intents, live);
-    const silent = membersWhere(input, (fact) => fact.kind === "unheard" || fact.kind === "unreadable");
-    if (silent.length > 0) return undecided(input, record);
+    if (good.length > 0) return settled(input, record, good);
+    const isSilent = membersWhere(input, (fact) => fact.kind === "unheard" || fact.kind === "unreadable").length > 0;
+    if (isSilent || input.isAbsentOne) return undecided(input, record);
   }
   const newest = finished[0];
-  // A write under way is no fault, and what the stores hold meanwhile says nothing.
-  if (live) return NOTHING;
+  if (isLive) return open(input, undefined);
   if (newest !== undefined && intents.length === 0) return lost(input, newest);
   return unrecorded(input, newest);
+}
+
+/** Another process changes the object: what no change of it explains is a fault, and the rest cannot be told yet. */
+function open(input: AssessInput, record: ObjectRecord | undefined): Assessment {
+  const findings: ObjectFinding[] = [{ kind: "unsettled", detail: "a write of another process is under way, or was cut short" }];
+  if (!isPut(record)) return { findings, plan: undefined };
+  for (const [member, fact] of input.facts) {
+    if (fact.kind === "absent" && input.markOf(record, member)?.state === "holds") findings.push({ kind: "missing", member });
+    if (!isPresent(fact) || matches(fact, record.content)) continue;
+    const isExplained = mayBeUnfinished(input.state, member.owingId) || !input.targets.includes(member);
+    if (!isExplained) findings.push({ kind: wrongness(fact, record, input.state), member });
+    else if (input.targets.includes(member)) {
+      findings.push({ kind: "unsettled", member, detail: "the copy is not the finished version" });
+    }
+  }
+  return { findings, plan: undefined };
 }
 
 function membersWhere(input: AssessInput, test: (fact: CopyFact) => boolean): Member[] {
@@ -116,64 +146,20 @@ export function contentOf(plan: ObjectPlan): Content | undefined {
 }
 
 /** The version is known: every other copy is measured by it. */
-function settled(
-  input: AssessInput,
-  record: ObjectRecord,
-  good: readonly Member[],
-  intents: readonly ObjectRecord[],
-  live: boolean,
-): Assessment {
-  const findings: ObjectFinding[] = [];
+function settled(input: AssessInput, record: ObjectRecord, good: readonly Member[]): Assessment {
   const others = (input.state?.records.length ?? 0) > 1;
-  if (live) return NOTHING;
-  if (others) {
-    findings.push({
-      kind: "unsettled",
-      detail: intents.length > 0 ? "a write was begun and not finished" : "several machines wrote it at once",
-    });
-  }
-  const copyTo: { member: Member; why: string }[] = [];
-  const deleteFrom: { member: Member; why: string }[] = [];
-  const confirm: Member[] = [];
   const wanted = wantedMembers(input, record, good);
+  const plan: Mutable<Pick<ObjectPlan, "copyTo" | "deleteFrom" | "confirm">> = { copyTo: [], deleteFrom: [], confirm: [] };
+  const findings: ObjectFinding[] = others ? [unsettledFinding(input)] : [];
   for (const [member, fact] of input.facts) {
-    const mark = member.id === undefined ? undefined : record.copies[member.id]?.state;
-    if (good.includes(member)) {
-      if (wanted.has(member)) {
-        if (mark !== "holds") {
-          if (mark === "copy") findings.push({ kind: "missing", member, detail: "owed, and found in place" });
-          confirm.push(member);
-        }
-      } else {
-        findings.push({ kind: "stray", member, detail: "the object is not placed here" });
-        deleteFrom.push({ member, why: "not placed here" });
-      }
-      continue;
-    }
-    if (fact.kind === "unheard") continue;
-    if (isPresent(fact)) {
-      const kind = record.kind === "delete" ? "stray" : wrongness(fact, record, input.state);
-      if (!wanted.has(member)) {
-        findings.push({
-          kind: "stray",
-          member,
-          detail: record.kind === "delete" ? "the object was deleted" : "the object is not placed here",
-        });
-        deleteFrom.push({ member, why: record.kind === "delete" ? "deleted" : "not placed here" });
-      } else {
-        findings.push({ kind, member, ...(fact.kind === "unreadable" ? { detail: fact.reason } : {}) });
-        if (fact.kind !== "unreadable" || fact.corrupt) copyTo.push({ member, why: kind });
-      }
-      continue;
-    }
-    if (wanted.has(member)) {
-      findings.push({ kind: "missing", member });
-      copyTo.push({ member, why: "missing" });
-    } else if (others || mark === "delete" || mark === "holds" || mark === "copy") {
-      if (record.kind === "put" && mark === "holds") findings.push({ kind: "missing", member });
-      confirm.push(member);
-    }
+    if (good.includes(member)) judgeGood(input, record, member, wanted.has(member), findings, plan);
+    else if (isPresent(fact)) judgeWrong(input, record, member, fact, wanted.has(member), findings, plan);
+    else if (fact.kind !== "unheard") judgeAbsent(input, record, member, others, wanted.has(member), findings, plan);
   }
+  // A copy too many is no harm; one too few is, as long as a store that should have it cannot be seen to.
+  const isSure = [...wanted].every((member) => good.includes(member) || plan.copyTo.some((one) => one.member === member));
+  if (isPut(record) && !isSure) plan.deleteFrom = plan.deleteFrom.filter(({ member }) => !good.includes(member));
+  const { copyTo, deleteFrom, confirm } = plan;
   if (!others && copyTo.length === 0 && deleteFrom.length === 0 && confirm.length === 0)
     return { findings, plan: undefined };
   return {
@@ -182,6 +168,7 @@ function settled(
       decision: others ? { renew: isPut(record) ? record.content : "delete", from: record } : { keep: record },
       why: others ? "settles an unfinished or concurrent write" : "notes what was confirmed",
       good,
+      wanted: [...wanted],
       copyTo,
       deleteFrom,
       confirm,
@@ -189,16 +176,97 @@ function settled(
   };
 }
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] extends readonly (infer U)[] ? U[] : T[K] };
+type Steps = Mutable<Pick<ObjectPlan, "copyTo" | "deleteFrom" | "confirm">>;
+
+function unsettledFinding(input: AssessInput): ObjectFinding {
+  const isBegun = input.state?.records.some((record) => record.kind === "intent") ?? false;
+  return { kind: "unsettled", detail: isBegun ? "a write was begun and not finished" : "several machines wrote it at once" };
+}
+
+function judgeGood(
+  input: AssessInput,
+  record: ObjectRecord,
+  member: Member,
+  isWanted: boolean,
+  findings: ObjectFinding[],
+  plan: Steps,
+): void {
+  if (!isWanted) {
+    findings.push({ kind: "stray", member, detail: "the object is not placed here" });
+    plan.deleteFrom.push({ member, why: "not placed here" });
+    return;
+  }
+  const mark = input.markOf(record, member)?.state;
+  if (mark === "holds") return;
+  if (input.mayChange(member)) {
+    findings.push({ kind: "unsettled", member, detail: "an earlier request to it may still take effect" });
+    return;
+  }
+  if (mark === "copy") findings.push({ kind: "missing", member, detail: "owed, and found in place" });
+  plan.confirm.push(member);
+}
+
+function judgeWrong(
+  input: AssessInput,
+  record: ObjectRecord,
+  member: Member,
+  fact: CopyFact,
+  isWanted: boolean,
+  findings: ObjectFinding[],
+  plan: Steps,
+): void {
+  const kind = record.kind === "delete" ? "stray" : wrongness(fact, record, input.state);
+  const isOwn = input.hasOwnFiles(member) && kind !== "stale" && input.markOf(record, member)?.state !== "holds";
+  if (isOwn) {
+    findings.push({ kind: "conflict", member, detail: "the store came with another file of this name" });
+    return;
+  }
+  if (!isWanted) {
+    const why = record.kind === "delete" ? "deleted" : "not placed here";
+    findings.push({
+      kind: "stray",
+      member,
+      detail: record.kind === "delete" ? "the object was deleted" : "the object is not placed here",
+    });
+    plan.deleteFrom.push({ member, why });
+    return;
+  }
+  findings.push({ kind, member, ...(fact.kind === "unreadable" ? { detail: fact.reason } : {}) });
+  if (fact.kind !== "unreadable" || fact.corrupt) plan.copyTo.push({ member, why: kind });
+}
+
+function judgeAbsent(
+  input: AssessInput,
+  record: ObjectRecord,
+  member: Member,
+  others: boolean,
+  isWanted: boolean,
+  findings: ObjectFinding[],
+  plan: Steps,
+): void {
+  const mark = input.markOf(record, member)?.state;
+  if (isWanted) {
+    findings.push({ kind: "missing", member });
+    plan.copyTo.push({ member, why: "missing" });
+  } else if (others || mark === "delete" || mark === "holds" || mark === "copy") {
+    if (record.kind === "put" && mark === "holds") findings.push({ kind: "missing", member });
+    if (input.mayChange(member)) {
+      findings.push({ kind: "unsettled", member, detail: "an earlier request to it may still take effect" });
+    } else plan.confirm.push(member);
+  }
+}
+
 /** Members that should have a copy. Mirror: the targets. Stripe: where it is good, else the first target. */
 function wantedMembers(input: AssessInput, record: ObjectRecord, good: readonly Member[]): ReadonlySet<Member> {
   if (record.kind === "delete") return new Set();
   if (input.mode === "mirror") return new Set(input.targets);
   const placed = good.filter((member) => input.targets.includes(member));
-  const recorded = placed.filter((member) => member.id !== undefined && record.copies[member.id]?.state === "holds");
+  const recorded = placed.filter((member) => input.markOf(record, member)?.state === "holds");
   const chosen = recorded[0] ?? placed[0];
   if (chosen !== undefined) {
     // A second good copy of a striped object is not worth deleting unless the record says that it should go.
-    const kept = placed.filter((member) => member.id !== undefined && record.copies[member.id]?.state !== "delete");
+    const kept = placed.filter((member) => member.id !== undefined && input.markOf(record, member)?.state !== "delete");
     return new Set([chosen, ...kept]);
   }
   const taking = input.targets.find((member) => input.facts.get(member)?.kind === "absent");
@@ -231,7 +299,7 @@ function undecided(input: AssessInput, record: PutRecord): Assessment {
     if (fact.kind === "content" || fact.kind === "size")
       findings.push({ kind: wrongness(fact, record, input.state), member });
     else if (fact.kind === "unreadable") findings.push({ kind: "unreadable", member, detail: fact.reason });
-    else if (fact.kind === "absent" && member.id !== undefined && record.copies[member.id]?.state === "holds") {
+    else if (fact.kind === "absent" && input.markOf(record, member)?.state === "holds") {
       findings.push({ kind: "missing", member });
     }
   }
@@ -242,7 +310,7 @@ function lost(input: AssessInput, record: ObjectRecord): Assessment {
   const findings: ObjectFinding[] = [{ kind: "lost", detail: "no store has a good copy" }];
   for (const [member, fact] of input.facts) {
     if (isPresent(fact)) findings.push({ kind: wrongness(fact, record, input.state), member });
-    else if (member.id !== undefined && record.copies[member.id]?.state === "holds")
+    else if (input.markOf(record, member)?.state === "holds")
       findings.push({ kind: "missing", member });
   }
   return { findings, plan: undefined };
@@ -253,19 +321,19 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
   const all = membersWhere(input, isPresent);
   const present = countingStores(
     input.state,
-    all.filter((member) => mayBeUnfinished(input.state, member.id)),
+    all.filter((member) => mayBeUnfinished(input.state, member.owingId)),
   );
-  const unheard = membersWhere(input, (fact) => fact.kind === "unheard");
+  const isUnheard = input.isAbsentOne || membersWhere(input, (fact) => fact.kind === "unheard").length > 0;
   const intents = (input.state?.records.length ?? 0) > 0;
   if (present.length === 0) {
-    if (!intents || unheard.length > 0) {
+    if (!intents || isUnheard) {
       return intents
         ? { findings: [{ kind: "unsettled", detail: "a store was not heard" }], plan: undefined }
         : NOTHING;
     }
     // Written at once, and nothing is left of what was: then the one that deleted it is right.
     const deleted = input.state?.records.find((record) => record.kind === "delete");
-    if (deleted !== undefined) return settled(input, deleted, [], openIntents(input.state), false);
+    if (deleted !== undefined) return settled(input, deleted, []);
     if (finished !== undefined) return lost(input, finished);
     return {
       findings: [{ kind: "unsettled", detail: "a write was begun and left nothing" }],
@@ -273,6 +341,7 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
         decision: { renew: "delete", from: undefined },
         why: "settles an unfinished write",
         good: [],
+        wanted: [],
         copyTo: [],
         deleteFrom: [],
         confirm: membersWhere(input, (fact) => fact.kind === "absent"),
@@ -303,7 +372,7 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
   }
   const kind: FindingKind = intents ? "unsettled" : "unrecorded";
   // A store that was not heard may hold something else: nothing is decided over its head.
-  if (unheard.length > 0) return { findings: [{ kind, detail: "a store was not heard" }], plan: undefined };
+  if (isUnheard) return { findings: [{ kind, detail: "a store was not heard" }], plan: undefined };
   const good = all.filter((member) => matches(input.facts.get(member) ?? { kind: "absent" }, content));
   const placed = good.filter((member) => input.targets.includes(member));
   const wanted = input.mode === "mirror" ? input.targets : placed.length > 0 ? placed : input.targets.slice(0, 1);
@@ -313,6 +382,7 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
       decision: { renew: content, from: finished },
       why: intents ? "settles an unfinished write" : "adopts an object without a record",
       good,
+      wanted,
       copyTo: wanted
         .filter((member) => !good.includes(member))
         .map((member) => ({ member, why: all.includes(member) ? "stale" : "missing" })),

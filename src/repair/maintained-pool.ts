@@ -2,15 +2,16 @@
 import { bySize, forEachBounded } from "../bounded.ts";
 import type { Bound } from "../bounded.ts";
 import { HoldfastError, throwIfAborted } from "../errors.ts";
-import { versionMs } from "../ledger/hybrid-clock.ts";
+import { versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
+import { findOutdated } from "../ledger/outdated.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
-import type { CopyMark, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
+import type { NameState, PutRecord } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
-import { copyTo } from "../modes/copy.ts";
 import { verifiedRead } from "../modes/verified-read.ts";
 import type {
+  DrainOptions,
   DrainReport,
   DrillReport,
   Finding,
@@ -22,11 +23,11 @@ import type {
   PoolObjectInfo,
   PoolPutResult,
   PoolStatus,
+  RebalanceOptions,
   RepairOptions,
   RepairReport,
   ScanOptions,
   StoreReport,
-  StoreStatus,
   VerifyOptions,
   VerifyReport,
 } from "../pool.ts";
@@ -45,6 +46,7 @@ import type { ObjectFinding, ObjectPlan } from "./assess.ts";
 import { describePlan, mend } from "./mend.ts";
 import { inspect, scanNames } from "./scan.ts";
 import type { Inspected, ScanItem } from "./scan.ts";
+import { describeMember, statusOf } from "./status.ts";
 import { storeNames } from "./store-names.ts";
 
 /** Objects looked at, at once; of small ones more. */
@@ -132,97 +134,16 @@ export class MaintainedPool implements Pool {
     }));
   }
 
-  async status(options: OperationOptions = {}): Promise<PoolStatus> {
-    await this.#core.open();
-    await this.#core.ledger.freshen();
-    const { ledger } = this.#core;
-    // What was done a moment ago may not be noted yet.
-    await ledger.flushed();
-    const tally = new Map<
-      Member | StoreId,
-      { copies: number; bytes: number; deletes: number; since: number | undefined }
-    >();
-    let degraded = 0;
-    let unsettled = 0;
-    for (const [, state] of ledger.index.unsettled("")) {
-      throwIfAborted(options.signal);
-      const current = currentRecord(state);
-      if (state.records.length > 1 || current === undefined) unsettled++;
-      let owes = false;
-      for (const [id, mark] of Object.entries(current?.copies ?? {})) {
-        if ((mark.state !== "copy" && mark.state !== "delete") || ledger.memberById(id) === undefined) continue;
-        owes = true;
-        const sum = tally.get(id) ?? { copies: 0, bytes: 0, deletes: 0, since: undefined };
-        if (mark.state === "copy") {
-          sum.copies++;
-          sum.bytes += current?.content?.size ?? 0;
-        } else sum.deletes++;
-        sum.since = Math.min(sum.since ?? Infinity, versionMs(mark.rev));
-        tally.set(id, sum);
-      }
-      if (owes) degraded++;
-    }
-    const late = this.#lateMembers();
-    if (late.length > 0) degraded += this.#countLate(late, tally, options.signal);
-    const stores = ledger.members.map((member): StoreStatus => {
-      const sum = tally.get(member.id ?? member);
-      return {
-        ...describeMember(member),
-        owedCopies: sum?.copies ?? 0,
-        owedBytes: sum?.bytes ?? 0,
-        owedDeletes: sum?.deletes ?? 0,
-        ...(sum?.since === undefined ? {} : { owesSinceMs: sum.since }),
-        draining: ledger.isDraining(member),
-      };
-    });
-    return { mode: this.mode, stores, objects: ledger.index.counts().objects, degraded, unsettled };
-  }
-
-  /** Stores that came to a mirror after objects were put, and were not filled yet. */
-  #lateMembers(): readonly Member[] {
-    if (this.mode !== "mirror") return [];
-    const { ledger } = this.#core;
-    return ledger.members.filter((member) => {
-      const state = member.id === undefined ? undefined : ledger.index.store(member.id)?.state;
-      return state === "joining" || state === "expected" || member.id === undefined;
-    });
-  }
-
-  #countLate(
-    late: readonly Member[],
-    tally: Map<Member | StoreId, { copies: number; bytes: number; deletes: number; since: number | undefined }>,
-    signal: AbortSignal | undefined,
-  ): number {
-    let objects = 0;
-    for (const [name, state] of this.#core.ledger.index.iterate("")) {
-      throwIfAborted(signal);
-      const current = currentRecord(state);
-      if (!isPut(current)) continue;
-      const targets = this.#core.targets(name);
-      const missing = late.filter(
-        (member) => targets.includes(member) && (member.id === undefined || current.copies[member.id] === undefined),
-      );
-      if (
-        missing.length > 0 &&
-        Object.values(current.copies).every((mark) => mark.state !== "copy" && mark.state !== "delete")
-      )
-        objects++;
-      for (const member of missing) {
-        const sum = tally.get(member.id ?? member) ?? { copies: 0, bytes: 0, deletes: 0, since: undefined };
-        sum.copies++;
-        sum.bytes += current.content.size;
-        tally.set(member.id ?? member, sum);
-      }
-    }
-    return objects;
+  status(options: OperationOptions = {}): Promise<PoolStatus> {
+    return statusOf(this.#core, options);
   }
 
   // ------------------------------------------------------------------------------------------------------- verify
 
   async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
     const { ledger } = this.#core;
-    await this.#core.open();
-    await ledger.hear();
+    await this.#core.listen();
+    const outdated = await findOutdated(ledger);
     const prefix = options.prefix ?? "";
     const mark = `verify:${options.quick === true ? "quick" : "full"}:${prefix}`;
     const sampling = options.samplePercent !== undefined && options.samplePercent < 100;
@@ -242,7 +163,7 @@ export class MaintainedPool implements Pool {
       options.onFinding?.(finding);
     };
     if (resumed === undefined) for (const finding of await this.#ledgerFindings(true)) report(finding);
-    const scope = { prefix, after: resumed?.after, quick: options.quick ?? false, signal: options.signal };
+    const scope = { prefix, after: resumed?.after, quick: options.quick ?? false, signal: options.signal, outdated };
     // Names in the order they were begun; everything before the first that is not done is where to go on from.
     const begun: { readonly name: string; done: boolean }[] = [];
     let reached = resumed?.after;
@@ -274,7 +195,13 @@ export class MaintainedPool implements Pool {
       throw error;
     });
     if (!sampling) ledger.index.setFact(mark, undefined);
-    return { ...tally, unheard: [...unheard.keys()].map((member) => member.label) };
+    return { ...tally, unheard: this.#unheard(unheard) };
+  }
+
+  /** Stores that could not be looked at, those that the file does not name among them. */
+  #unheard(unheard: ReadonlyMap<Member, unknown>): readonly string[] {
+    const absent = this.#core.ledger.absentees.map(({ label }) => label);
+    return [...[...unheard.keys()].map((member) => member.label), ...absent];
   }
 
   /** What is wrong with the ledger itself: segments missing on a store, or (when they are read) damaged. */
@@ -310,20 +237,25 @@ export class MaintainedPool implements Pool {
     return this.#repair(options);
   }
 
-  async #repair(options: RepairOptions, only?: (item: ScanItem) => boolean): Promise<RepairReport> {
+  async #repair(options: RepairOptions): Promise<RepairReport> {
     const { ledger } = this.#core;
-    await this.#core.open();
-    await ledger.hear();
+    await this.#core.listen();
     const dryRun = options.dryRun ?? false;
     if (!dryRun) await ledger.initialise();
     await this.#refill(options, dryRun);
     const sum = { planned: 0, done: 0, failed: 0, bytes: 0 };
     const left: Finding[] = [];
     const unheard = new Map<Member, HoldfastError>();
+    const outdated = await findOutdated(ledger);
     await this.#repairLedger(options, dryRun, sum, left);
-    const scope = { prefix: options.prefix ?? "", quick: options.quick ?? false, keep: true, signal: options.signal };
+    const scope = {
+      prefix: options.prefix ?? "",
+      quick: options.quick ?? false,
+      keep: true,
+      signal: options.signal,
+      outdated,
+    };
     const act = async (item: ScanItem): Promise<void> => {
-      if (only?.(item) === false) return;
       const { assessment, state, kept } = await inspect(this.#core, item, scope, unheard);
       for (const finding of assessment.findings) options.onFinding?.(toFinding(item.name, finding));
       const { plan } = assessment;
@@ -335,9 +267,9 @@ export class MaintainedPool implements Pool {
       options.onProgress?.({ objects: sum.done, bytes: sum.bytes });
     };
     await forEachBounded(scanNames(this.#core, scope, unheard), byListedSize, (item) =>
-      this.#core.exclusive(item.name, () => act(item)),
+      this.#core.hold(item.name, () => act(item)),
     );
-    if (dryRun) return { ...sum, left, whole: false, unheard: labels(unheard) };
+    if (dryRun) return { ...sum, left, whole: false, unheard: this.#unheard(unheard) };
     await ledger.settle();
     await ledger.hear();
     // A list of segments that was asked for while some were merged names ones that are gone, and stops the next merge.
@@ -347,40 +279,50 @@ export class MaintainedPool implements Pool {
     await this.#census(scope.prefix, left, unheard, options.signal);
     // A store that could not be given its identity answers, and is no part of the pool yet.
     for (const member of ledger.members) if (!member.ready) unheard.set(member, member.trouble());
-    const whole = left.length === 0 && unheard.size === 0 && sum.failed === 0;
-    if (whole && scope.prefix === "") {
-      for (const member of ledger.members) {
-        if (member.id === undefined) continue;
-        const known = ledger.index.store(member.id);
-        if (known === undefined) continue;
-        await ledger.recordStore(member.id, {
-          censused: true,
-          label: member.label,
-          fingerprint: member.fingerprint,
-          ...(known.state === "joining" || known.state === "expected" ? { state: "member" } : {}),
-        });
-      }
-      this.#clearPending();
-      await ledger.settle();
+    const silent = this.#unheard(unheard);
+    const whole = left.length === 0 && silent.length === 0 && sum.failed === 0;
+    if (whole && scope.prefix === "") await this.#noteWhole();
+    return { ...sum, left, whole, unheard: silent };
+  }
+
+  /** After a census of all stores: what is known of them from now on. */
+  async #noteWhole(): Promise<void> {
+    const { ledger } = this.#core;
+    for (const member of ledger.members) {
+      const known = ledger.storeOf(member);
+      if (known === undefined) continue;
+      await ledger.recordStore(known.id, {
+        censused: true,
+        label: member.label,
+        addresses: [member.fingerprint],
+        prefixes: known.prefixes ?? member.prefixes,
+        ...(known.state === "joining" ? { state: "member" } : {}),
+      });
+      // What its address owed has been paid.
+      for (const id of member.aliases) await ledger.recordStore(id, { state: "removed" });
     }
-    return { ...sum, left, whole, unheard: labels(unheard) };
+    const { sure, min } = ledger.epoch;
+    if (sure < min) await ledger.changeEpoch({ sure: min });
+    this.#clearPending();
+    ledger.sightings.prune();
+    await ledger.settle();
   }
 
   /** After a census of all stores nothing that was begun here can be hidden any more. */
   #clearPending(): void {
     const { index } = this.#core.ledger;
-    for (const [key] of index.facts("pending:")) {
-      if (!this.#core.isBusy(key.slice("pending:".length))) index.setFact(key, undefined);
+    for (const [key, version] of [...index.facts("pending:")]) {
+      const writer = versionWriter(version);
+      const isOther = writer !== this.#core.ledger.writer && this.#core.ledger.isLiveWriter(writer) === true;
+      if (!isOther && !this.#core.isBusy(key.slice("pending:".length))) index.setFact(key, undefined);
     }
   }
 
   async #refill(options: RepairOptions, dryRun: boolean): Promise<void> {
     for (const wanted of options.refill ?? []) {
       const member = this.#member(wanted);
-      if (member.state !== "missing") {
-        if (member.readable) continue;
-        throw member.trouble();
-      }
+      if (member.ready) continue;
+      if (member.state === "unreachable" || member.state === "foreign") throw member.trouble();
       if (!dryRun) await this.#core.ledger.refill(member);
     }
   }
@@ -508,37 +450,88 @@ export class MaintainedPool implements Pool {
 
   // --------------------------------------------------------------------------------------------- drain, rebalance
 
-  async drain(store: string, options: RepairOptions = {}): Promise<DrainReport> {
+  async create(): Promise<void> {
     await this.#core.open();
+    await this.#core.ledger.initialise(true);
+  }
+
+  async drain(store: string, options: DrainOptions = {}): Promise<DrainReport> {
+    await this.#core.listen();
     const { ledger } = this.#core;
-    await ledger.hear();
     await ledger.initialise();
     const member = this.#member(store);
     // One that never answered holds nothing to be moved.
-    const isExpected = member.id !== undefined && ledger.index.store(member.id)?.state === "expected";
-    if (member.id === undefined || (isExpected && !member.ready)) throw member.trouble();
-    if (ledger.members.every((one) => one === member || ledger.isDraining(one))) {
-      throw new HoldfastError("invalid", "the last store of a pool cannot be drained", { store: member.label });
-    }
+    if (member.id === undefined) throw member.trouble();
+    this.#refuseDrain(member, options.leaveCopies);
     if (options.dryRun !== true) await ledger.recordStore(member.id, { state: "draining" });
     const report = await this.#repair(options);
     const removable =
       options.dryRun !== true &&
       this.#isDispensable(member) &&
       report.left.every((finding) => finding.store === member.label);
+    if (removable) await ledger.recordStore(member.id, { state: "drained" });
     return { ...report, removable };
+  }
+
+  /** A drain takes a copy of everything: who wants so few says so. */
+  #refuseDrain(member: Member, leaveCopies: number | undefined): void {
+    const { ledger, mode } = this.#core;
+    const staying = ledger.members.filter((one) => one !== member && !ledger.isDraining(one));
+    if (staying.length === 0) {
+      throw new HoldfastError("invalid", "the last store of a pool cannot be drained", { store: member.label });
+    }
+    const enough = leaveCopies ?? Math.max(2, ledger.epoch.min);
+    if (mode !== "mirror" || staying.length >= enough) return;
+    const copies = staying.length === 1 ? "1 copy" : `${staying.length} copies`;
+    throw new HoldfastError(
+      "conflict",
+      `draining ${member.label} would leave ${copies} of every object, on ${staying.map((one) => one.label).join(", ")}: nothing was changed (if that is meant: --leave-copies ${staying.length})`,
+      { store: member.label },
+    );
+  }
+
+  async cancelDrain(store: string): Promise<void> {
+    await this.#core.listen();
+    const { ledger } = this.#core;
+    await ledger.initialise();
+    const member = this.#member(store);
+    const record = ledger.storeOf(member);
+    if (record?.state !== "draining" && record?.state !== "drained") {
+      throw new HoldfastError("invalid", `${member.label} is not being drained`, { store: member.label });
+    }
+    // What was moved away is to be brought back before it counts as whole.
+    await ledger.recordStore(record.id, { state: "joining" });
+  }
+
+  async forget(store: string): Promise<void> {
+    await this.#core.listen();
+    const { ledger } = this.#core;
+    const absent = ledger.absentees.find((record) => storeNames(record).includes(store));
+    const member = absent === undefined ? this.#member(store) : undefined;
+    const id = absent?.id ?? member?.id;
+    if (member?.ready === true) {
+      throw new HoldfastError("conflict", `${member.label} answers: drain it first (holdfast drain ${member.label})`, {
+        store: member.label,
+      });
+    }
+    if (id === undefined) throw new HoldfastError("invalid", `the pool never knew ${store}: take it out of its file`);
+    await ledger.initialise();
+    await ledger.recordStore(id, { state: "removed" });
+  }
+
+  async forgetPool(): Promise<void> {
+    await this.#core.open();
+    await this.#core.ledger.forgetPool();
   }
 
   /** Whether every object is somewhere else, by the records. */
   #isDispensable(member: Member): boolean {
-    const { index, members } = this.#core.ledger;
-    for (const [name, state] of index.iterate("")) {
+    const { ledger } = this.#core;
+    for (const [name, state] of ledger.index.iterate("")) {
       const current = currentRecord(state);
       if (state.records.length > 1) return false;
       if (!isPut(current)) continue;
-      const holders = members.filter(
-        (one) => one !== member && one.id !== undefined && current.copies[one.id]?.state === "holds",
-      );
+      const holders = ledger.members.filter((one) => one !== member && ledger.holds(current, one));
       const enough =
         this.#core.modeFor(name) === "mirror" ? holders.length === this.#core.targets(name).length : holders.length > 0;
       if (!enough) return false;
@@ -546,7 +539,8 @@ export class MaintainedPool implements Pool {
     return true;
   }
 
-  async rebalance(options: RepairOptions = {}): Promise<RepairReport> {
+  async rebalance(options: RebalanceOptions = {}): Promise<RepairReport> {
+    await this.#changePool(options);
     const report = await this.#repair(options);
     if (this.mode !== "stripe") return report;
     const moved = await this.#spread(options);
@@ -558,6 +552,23 @@ export class MaintainedPool implements Pool {
       bytes: report.bytes + moved.bytes,
       whole: report.whole && moved.failed === 0,
     };
+  }
+
+  /** A new epoch of the pool: what it is to be from now on, before anything is moved. Each object can be read throughout. */
+  async #changePool({ mode, min, prefixes, dryRun }: RebalanceOptions): Promise<void> {
+    if ((mode === undefined && min === undefined && prefixes !== true) || dryRun === true) return;
+    const { ledger } = this.#core;
+    await this.#core.open();
+    await ledger.hear();
+    ledger.accept({ mode, min });
+    const known = prefixes === true ? ledger.members.filter((member) => ledger.storeOf(member) !== undefined) : [];
+    for (const { id, prefixes: wanted } of known) if (id !== undefined) await ledger.recordStore(id, { prefixes: wanted });
+    await ledger.initialise();
+    const next = { ...ledger.epoch, ...(mode === undefined ? {} : { mode }), ...(min === undefined ? {} : { min }) };
+    if (next.mode === "mirror" && next.min > ledger.members.length) {
+      throw new HoldfastError("invalid", `a pool of ${ledger.members.length} stores cannot have min=${next.min}`);
+    }
+    await ledger.changeEpoch(next.mode === "stripe" ? { ...next, min: 1, sure: 1 } : next);
   }
 
   /** Stripe: moves objects from stores that hold more than their share of the bytes to those that hold less. */
@@ -577,9 +588,10 @@ export class MaintainedPool implements Pool {
     const excess = (member: Member): number => (held.get(member) ?? 0) - share(member);
     for (const [name, , holder] of this.#singly(options.prefix ?? "")) {
       throwIfAborted(options.signal);
-      await this.#core.exclusive(name, async () => {
-        const current = currentRecord(ledger.index.get(name));
-        if (!isPut(current) || holder.id === undefined || current.copies[holder.id]?.state !== "holds") return;
+      await this.#core.hold(name, async () => {
+        const state = ledger.index.get(name);
+        const current = currentRecord(state);
+        if (!isPut(current) || !ledger.holds(current, holder)) return;
         const { size } = current.content;
         const to = [...taking].sort((a, b) => excess(a) - excess(b))[0];
         // Only a move that brings the two nearer to each other.
@@ -597,9 +609,10 @@ export class MaintainedPool implements Pool {
         held.set(to, (held.get(to) ?? 0) + size);
         if (options.dryRun === true) return;
         try {
-          await this.#move(current, holder, to, options.signal);
+          const moved = await this.#move(current, state, holder, to, options.signal);
+          if (moved.errors[0] !== undefined) throw moved.errors[0];
           sum.done++;
-          sum.bytes += size;
+          sum.bytes += moved.bytes;
         } catch (error) {
           throwIfAborted(options.signal);
           sum.failed++;
@@ -618,34 +631,29 @@ export class MaintainedPool implements Pool {
     for (const [name, state] of this.#core.ledger.index.iterate(prefix)) {
       const current = currentRecord(state);
       if (state.records.length !== 1 || !isPut(current)) continue;
-      const holders = this.#core.ledger.members.filter(
-        (member) => member.id !== undefined && current.copies[member.id]?.state === "holds",
-      );
+      const holders = this.#core.ledger.members.filter((member) => this.#core.ledger.holds(current, member));
       if (holders.length === 1 && holders[0] !== undefined) yield [name, current, holders[0]];
     }
   }
 
-  /** Copies, records, and only then deletes; a crash in between leaves one copy too many, which the record names. */
-  async #move(record: PutRecord, from: Member, to: Member, signal: AbortSignal | undefined): Promise<void> {
-    const { ledger } = this.#core;
-    await ledger.freshen();
-    await copyTo(record, [from], to, signal);
-    const marks = (fromState: CopyMark["state"]): ObjectRecord => {
-      const rev = ledger.stamp(record);
-      const copies: Record<StoreId, CopyMark> = {};
-      if (from.id !== undefined) copies[from.id] = { state: fromState, rev };
-      if (to.id !== undefined) copies[to.id] = { state: "holds", rev };
-      return { ...record, copies };
+  /** Copies, and only then deletes, as repair does. */
+  #move(
+    record: PutRecord,
+    state: NameState | undefined,
+    from: Member,
+    to: Member,
+    signal: AbortSignal | undefined,
+  ): ReturnType<typeof mend> {
+    const plan: ObjectPlan = {
+      decision: { keep: record },
+      why: "spreads the load",
+      good: [from],
+      wanted: [to],
+      copyTo: [{ member: to, why: "spreads the load" }],
+      deleteFrom: [{ member: from, why: "spreads the load" }],
+      confirm: [],
     };
-    const appended = ledger.append({ objects: [marks("delete")] });
-    const error = await appended.get(to);
-    if (error !== undefined) throw error;
-    // Another machine may have begun to overwrite it where it was: then what stands there is not this copy any more.
-    await ledger.hear();
-    const records = ledger.index.get(record.name)?.records ?? [];
-    if (records.length !== 1 || records[0]?.version !== record.version) return;
-    await from.store.delete(record.name, { signal });
-    ledger.appendLater([marks("none")]);
+    return mend(this.#core, record.name, plan, state, undefined, signal);
   }
 
   // -------------------------------------------------------------------------------------------------------- drill
@@ -653,9 +661,8 @@ export class MaintainedPool implements Pool {
   async drill(
     options: ScanOptions & { store?: string | undefined; samplePercent?: number | undefined } = {},
   ): Promise<DrillReport> {
-    await this.#core.open();
+    await this.#core.listen();
     const { ledger } = this.#core;
-    await ledger.hear();
     const gone = options.store === undefined ? undefined : this.#member(options.store);
     const started = this.#runtime.monotonicMs();
     const lost: string[] = [];
@@ -674,11 +681,7 @@ export class MaintainedPool implements Pool {
     await forEachBounded(chosen(), bound, async ([name, record]) => {
       const sources = ledger.members
         .filter(
-          (member) =>
-            member !== gone &&
-            member.readable &&
-            member.id !== undefined &&
-            record.copies[member.id]?.state === "holds",
+          (member) => member !== gone && member.readable && ledger.holds(record, member),
         )
         .map((member) => ({ store: member.store }));
       objects++;
@@ -707,21 +710,6 @@ interface Sum {
   done: number;
   failed: number;
   bytes: number;
-}
-
-function describeMember(member: Member): Omit<StoreReport, "latencyMs" | "draining"> {
-  const { state } = member;
-  const trouble = state === "missing" || state === "foreign" || state === "unreachable" ? state : undefined;
-  return {
-    label: member.label,
-    ...(member.id === undefined ? {} : { id: member.id }),
-    reachable: member.readable,
-    ...(trouble === undefined ? {} : { trouble, reason: member.trouble().message }),
-  };
-}
-
-function labels(members: ReadonlyMap<Member, unknown>): readonly string[] {
-  return [...members.keys()].map((member) => member.label);
 }
 
 function toFinding(object: string, finding: ObjectFinding): Finding {

@@ -1,14 +1,16 @@
 /** Mend: carries out the plan for one object, step by step, each of which leaves the object no worse. */
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
-import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
+import type { CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { copyTo } from "../modes/copy.ts";
 import type { RepairAction } from "../pool.ts";
 import { contentOf } from "./assess.ts";
 import type { ObjectPlan } from "./assess.ts";
-import { sameState } from "./scan.ts";
+import { claimName, sameVersions } from "./claim.ts";
+import type { Claim } from "./claim.ts";
 
 export interface Mended {
   readonly done: number;
@@ -45,7 +47,8 @@ export function describePlan(name: string, plan: ObjectPlan): readonly RepairAct
 
 /**
  * `kept`: the bytes of the plan's content, where the scan kept them.
- * Nobody else in this process changes the object meanwhile; that no other process did is checked before each step. */
+ * Nobody else in this process changes the object meanwhile; other processes are told first: see `claim.ts`.
+ */
 export async function mend(
   core: PoolStore,
   name: string,
@@ -54,117 +57,235 @@ export async function mend(
   kept: Uint8Array | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Mended> {
-  const { ledger } = core;
-  let state = seen;
-  const errors: HoldfastError[] = [];
-  let done = 0;
-  let bytes = 0;
-  const unchanged = async (): Promise<boolean> => {
-    throwIfAborted(signal);
-    await ledger.freshen();
-    return sameState(ledger.index.get(name), state);
-  };
-  if (!(await unchanged())) return { done: 0, failed: 0, bytes: 0, errors };
+  return new Mending(core, name, plan, seen, kept, signal).run();
+}
 
-  let record: ObjectRecord;
-  if ("renew" in plan.decision) {
-    record = renewed(core, name, plan, state);
+const NOTHING: Mended = { done: 0, failed: 0, bytes: 0, errors: [] };
+
+class Mending {
+  readonly #core: PoolStore;
+  readonly #name: string;
+  readonly #plan: ObjectPlan;
+  readonly #seen: NameState | undefined;
+  readonly #kept: Uint8Array | undefined;
+  readonly #signal: AbortSignal | undefined;
+  readonly #errors: HoldfastError[] = [];
+  readonly #marks: Record<StoreId, CopyMark> = {};
+  readonly #copied: Member[] = [];
+  #claim: Claim | undefined;
+  #done = 0;
+  #bytes = 0;
+
+  constructor(
+    core: PoolStore,
+    name: string,
+    plan: ObjectPlan,
+    seen: NameState | undefined,
+    kept: Uint8Array | undefined,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#core = core;
+    this.#name = name;
+    this.#plan = plan;
+    this.#seen = seen;
+    this.#kept = kept;
+    this.#signal = signal;
+  }
+
+  async run(): Promise<Mended> {
+    const { ledger } = this.#core;
+    throwIfAborted(this.#signal);
+    const touched = this.#touched();
+    if (touched.size > 0 || "renew" in this.#plan.decision) {
+      this.#claim = await claimName(ledger, this.#name, this.#seen, touched);
+      if (this.#claim === undefined) return NOTHING;
+    } else if (!(await this.#isUnchanged())) return NOTHING;
+    const record = await this.#record();
+    if (record === undefined) return { ...NOTHING, failed: 1, errors: this.#errors };
+    for (const member of this.#plan.confirm) {
+      const state = this.#plan.good.includes(member) ? "holds" : this.#isOwedCopy(record, member) ? "copy" : "none";
+      this.#mark(record, member, state);
+      this.#done++;
+    }
+    try {
+      if (isPut(record)) await this.#copy(record);
+      await this.#delete(record);
+    } finally {
+      await this.#note(record, [...touched.keys()]);
+    }
+    return { done: this.#done, failed: this.#errors.length, bytes: this.#bytes, errors: this.#errors };
+  }
+
+  /** Stores whose bytes are to be changed. */
+  #touched(): ReadonlyMap<Member, "copy" | "delete"> {
+    const touched = new Map<Member, "copy" | "delete">();
+    for (const { member } of this.#plan.copyTo) touched.set(member, "copy");
+    for (const { member } of this.#plan.deleteFrom) touched.set(member, "delete");
+    return touched;
+  }
+
+  async #isUnchanged(): Promise<boolean> {
+    throwIfAborted(this.#signal);
+    await this.#core.ledger.freshen();
+    return sameVersions(this.#core.ledger.index.get(this.#name), this.#now(), this.#claim?.version);
+  }
+
+  /** The records that the name has while nobody else changes it. */
+  #now(): NameState | undefined {
+    return this.#renewed === undefined ? this.#seen : { records: [this.#renewed] };
+  }
+
+  #renewed: ObjectRecord | undefined;
+
+  /** The record that holds from now on. Undefined: no store took it. */
+  async #record(): Promise<ObjectRecord | undefined> {
+    const { decision } = this.#plan;
+    if ("keep" in decision) return decision.keep;
+    const { ledger } = this.#core;
+    const version = this.#claim?.version ?? ledger.stamp(...(this.#seen?.records ?? []));
+    const record = renewed(this.#core, this.#name, this.#plan, this.#seen, version, ledger.clock.next());
     // Where it cannot be written, the ledger lags; at least one store must have it before anything else is done.
     const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
     if (outcomes.every((error) => error !== undefined)) {
-      return { done: 0, failed: 1, bytes: 0, errors: outcomes.filter((error) => error !== undefined) };
+      this.#errors.push(...outcomes.filter((error) => error !== undefined));
+      return undefined;
     }
-    state = ledger.index.get(name);
-    done++;
-  } else {
-    record = plan.decision.keep;
+    this.#renewed = record;
+    this.#done++;
+    return record;
   }
 
-  const marks: Record<StoreId, CopyMark> = {};
-  const mark = (member: Member, next: CopyMark["state"]): void => {
-    if (member.id !== undefined) marks[member.id] = { state: next, rev: ledger.stamp(record) };
-  };
-  for (const member of plan.confirm) {
-    mark(member, plan.good.includes(member) ? "holds" : isOwedCopy(core, record, member) ? "copy" : "none");
-    done++;
+  #mark(record: ObjectRecord, member: Member, state: CopyMark["state"], error?: HoldfastError): void {
+    const rev = this.#core.ledger.stamp(record);
+    const why = error === undefined ? {} : { reason: error.code, ...(error.mayLand ? { late: rev } : {}) };
+    for (const id of member.ids) {
+      if (id === member.owingId || record.copies[id] !== undefined) this.#marks[id] = { state, rev, ...why };
+    }
   }
-  const copied: Member[] = [];
-  if (isPut(record)) {
-    for (const { member } of plan.copyTo) {
+
+  async #copy(record: PutRecord): Promise<void> {
+    for (const { member } of this.#plan.copyTo) {
+      if (!(await this.#isUnchanged())) break;
+      if (this.#claim?.members.has(member) !== true) {
+        this.#errors.push(member.trouble());
+        continue;
+      }
       try {
-        if (!(await unchanged())) break;
-        await copyTo(record, plan.good, member, signal, kept);
-        bytes += record.content.size;
-        copied.push(member);
-        mark(member, "holds");
-        done++;
+        await copyTo(record, this.#plan.good, member, this.#signal, this.#kept);
+        this.#bytes += record.content.size;
+        this.#copied.push(member);
+        this.#done++;
+        // What an earlier request may still do to it is seen by a later look.
+        if (!this.#core.mayChange(member, this.#seen)) this.#mark(record, member, "holds");
       } catch (error) {
-        throwIfAborted(signal);
-        errors.push(toHoldfastError(error).within({ store: member.label, operation: "put", object: name }));
+        throwIfAborted(this.#signal);
+        const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: this.#name });
+        this.#errors.push(failure);
         // What stands there now is not known: it owes a copy until it is confirmed.
-        mark(member, "copy");
+        this.#mark(record, member, "copy", failure);
       }
     }
   }
-  // A copy is removed only where enough good ones stand elsewhere.
-  const staying = [...plan.good, ...copied].filter((member) => !plan.deleteFrom.some((one) => one.member === member));
-  const enough = !isPut(record) || (staying.length > 0 && plan.copyTo.every(({ member }) => copied.includes(member)));
-  if (enough && (await owe(core, record, plan))) {
-    for (const { member } of plan.deleteFrom) {
+
+  /** A copy is removed only where every store that should have one has it. */
+  async #delete(record: ObjectRecord): Promise<void> {
+    const { deleteFrom, good, wanted } = this.#plan;
+    if (deleteFrom.length === 0) return;
+    const staying = [...good, ...this.#copied].filter((member) => !deleteFrom.some((one) => one.member === member));
+    const isEnough = !isPut(record) || (staying.length > 0 && wanted.every((member) => staying.includes(member)));
+    if (!isEnough || !(await this.#owe(record))) return;
+    for (const { member } of deleteFrom) {
+      if (!(await this.#isUnchanged())) break;
+      if (this.#claim?.members.has(member) !== true) {
+        this.#errors.push(member.trouble());
+        continue;
+      }
       try {
-        if (!(await unchanged())) break;
-        await member.store.delete(name, { signal });
-        mark(member, "none");
-        done++;
+        await member.store.delete(this.#name, { signal: this.#signal });
+        this.#mark(record, member, "none");
+        this.#done++;
       } catch (error) {
-        throwIfAborted(signal);
-        errors.push(toHoldfastError(error).within({ store: member.label, operation: "delete", object: name }));
-        mark(member, "delete");
+        throwIfAborted(this.#signal);
+        const failure = toHoldfastError(error).within({ store: member.label, operation: "delete", object: this.#name });
+        this.#errors.push(failure);
+        this.#mark(record, member, "delete", failure);
       }
     }
   }
-  await noteMarks(core, name, record, marks, state, [...copied, ...plan.deleteFrom.map(({ member }) => member)]);
-  return { done, failed: errors.length, bytes, errors };
-}
 
-/**
- * Notes that stores owe the delete of what the record says they hold, should this be cut short before it says that they have
- * none. False: the note could not be written.
- */
-async function owe({ ledger }: PoolStore, record: ObjectRecord, plan: ObjectPlan): Promise<boolean> {
-  const copies: Record<StoreId, CopyMark> = {};
-  for (const { member } of plan.deleteFrom) {
-    if (member.id !== undefined && record.copies[member.id]?.state === "holds") {
-      copies[member.id] = { state: "delete", rev: ledger.stamp(record) };
+  /**
+   * Notes that stores owe the delete of what the record says they hold, should this be cut short before it says that they
+   * have none. False: the note could not be written.
+   */
+  async #owe(record: ObjectRecord): Promise<boolean> {
+    const { ledger } = this.#core;
+    const copies: Record<StoreId, CopyMark> = {};
+    for (const { member } of this.#plan.deleteFrom) {
+      const id = member.owingId;
+      if (id !== undefined && ledger.holds(record, member)) {
+        copies[id] = { state: "delete", rev: ledger.stamp(record), reason: "too many" };
+      }
     }
+    if (Object.keys(copies).length === 0) return true;
+    const outcomes = await Promise.all(ledger.append({ objects: [{ ...record, copies }] }).values());
+    return outcomes.includes(undefined);
   }
-  if (Object.keys(copies).length === 0) return true;
-  const outcomes = await Promise.all(ledger.append({ objects: [{ ...record, copies }] }).values());
-  return outcomes.includes(undefined);
+
+  #isOwedCopy(record: ObjectRecord, member: Member): boolean {
+    return (
+      record.kind === "put" &&
+      this.#core.modeFor(record.name) === "mirror" &&
+      this.#core.targets(record.name).includes(member)
+    );
+  }
+
+  /** Writes marks; where the object was changed meanwhile, what was touched is owed anew under the newer record. */
+  async #note(record: ObjectRecord, touched: readonly Member[]): Promise<void> {
+    const { ledger } = this.#core;
+    // Not waited for: until it is written the debt stands, which costs another look and nothing else. So the marks of many
+    // objects share a segment, where otherwise a long repair would leave a segment for every few of them.
+    const settles = this.#claim === undefined || this.#renewed !== undefined ? {} : { settles: [this.#claim.version] };
+    if (Object.keys(this.#marks).length > 0 || "settles" in settles)
+      ledger.appendLater([{ ...record, copies: this.#marks, ...settles }]);
+    if (touched.length === 0) return;
+    await ledger.hear();
+    const now = ledger.index.get(this.#name);
+    if (sameVersions(now, this.#now(), this.#claim?.version)) return;
+    const newer = currentRecord(now);
+    if (newer === undefined || newer.version === record.version) return;
+    const ids = touched.flatMap(({ owingId }) => owingId ?? []);
+    const owed = ledger.owedAnew(newer, ids, "changed during repair");
+    await Promise.all(ledger.append({ objects: [owed] }).values());
+  }
 }
 
-function isOwedCopy(core: PoolStore, record: ObjectRecord, member: Member): boolean {
-  return record.kind === "put" && core.modeFor(record.name) === "mirror" && core.targets(record.name).includes(member);
-}
-
-function renewed(core: PoolStore, name: string, plan: ObjectPlan, state: NameState | undefined): ObjectRecord {
+/** The record that settles what was open, with marks of revision `rev`. */
+function renewed(
+  core: PoolStore,
+  name: string,
+  plan: ObjectPlan,
+  state: NameState | undefined,
+  version: Version,
+  rev: Version,
+): ObjectRecord {
   const { ledger } = core;
-  const version = ledger.stamp(...(state?.records ?? []));
   const decision = "renew" in plan.decision ? plan.decision : undefined;
   const former = decision?.from;
   const copies: Record<StoreId, CopyMark> = {};
   const content = contentOf(plan);
   for (const member of ledger.members) {
-    if (member.id === undefined) continue;
-    if (content === undefined) copies[member.id] = { state: "delete", rev: version };
-    else if (plan.good.includes(member)) copies[member.id] = { state: "holds", rev: version };
-    else if (core.modeFor(name) === "stripe" && !plan.copyTo.some((one) => one.member === member)) {
-      copies[member.id] = { state: "delete", rev: version };
-    } else copies[member.id] = { state: "copy", rev: version };
+    const id = member.owingId;
+    if (id === undefined) continue;
+    const isOwed = plan.copyTo.some((one) => one.member === member);
+    // Repair names what it is about to change in its claim: these marks only say how things stand.
+    if (content === undefined) copies[id] = { state: "delete", rev, reason: "settled" };
+    else if (plan.good.includes(member)) copies[id] = { state: "holds", rev };
+    else if (core.modeFor(name) === "stripe" && !isOwed) copies[id] = { state: "delete", rev, reason: "settled" };
+    else copies[id] = { state: "copy", rev };
   }
   for (const { member } of plan.deleteFrom)
-    if (member.id !== undefined) copies[member.id] = { state: "delete", rev: version };
-  const settles = state?.records.filter((record) => record.kind === "intent").map((record) => record.version) ?? [];
+    if (member.owingId !== undefined) copies[member.owingId] = { state: "delete", rev, reason: "settled" };
+  const settles = state?.records.filter((record) => record.version !== version).map((record) => record.version) ?? [];
   const metadata = former?.metadata;
   const shared = {
     name,
@@ -175,28 +296,4 @@ function renewed(core: PoolStore, name: string, plan: ObjectPlan, state: NameSta
   };
   if (content === undefined) return { ...shared, kind: "delete" };
   return { ...shared, kind: "put", content, ...(metadata === undefined ? {} : { metadata }) };
-}
-
-/** Writes marks; where the object was changed meanwhile, what was touched is owed anew under the newer record. */
-async function noteMarks(
-  core: PoolStore,
-  name: string,
-  record: ObjectRecord,
-  marks: Readonly<Record<StoreId, CopyMark>>,
-  state: NameState | undefined,
-  touched: readonly Member[],
-): Promise<void> {
-  const { ledger } = core;
-  // Not waited for: until it is written the debt stands, which costs another look and nothing else. So the marks of many
-  // objects share a segment, where otherwise a long repair would leave a segment for every few of them.
-  if (Object.keys(marks).length > 0) ledger.appendLater([{ ...record, copies: marks }]);
-  if (touched.length === 0) return;
-  await ledger.freshen();
-  const now = ledger.index.get(name);
-  if (sameState(now, state)) return;
-  const newer = currentRecord(now);
-  if (newer === undefined || newer.version === record.version) return;
-  const ids = touched.flatMap(({ id }) => id ?? []);
-  const owed = ledger.owedAnew(newer, ids, "changed during repair");
-  await Promise.all(ledger.append({ objects: [owed] }).values());
 }

@@ -10,6 +10,7 @@ import type { Logger } from "../log.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { nestedLabel } from "../nested-label.ts";
 import type {
+  DrainOptions,
   DrainReport,
   Finding,
   Pool,
@@ -54,10 +55,14 @@ export class PoolOfPools extends MaintainedPool {
     const below = await Promise.all(
       this.#below.map(async ({ label, pool }) => [label, await pool.status(options)] as const),
     );
-    const sum = (field: "degraded" | "unsettled"): number =>
+    const sum = (field: "degraded" | "lost" | "unsettled"): number =>
       below.reduce((total, [, status]) => total + status[field], own[field]);
     const stores = withBelow(own.stores, new Map(below.map(([label, status]) => [label, status.stores])));
-    return { ...own, stores, degraded: sum("degraded"), unsettled: sum("unsettled") };
+    const absent = [
+      ...own.absent,
+      ...below.flatMap(([label, status]) => status.absent.map((one) => nestedLabel(label, one))),
+    ];
+    return { ...own, stores, degraded: sum("degraded"), lost: sum("lost"), unsettled: sum("unsettled"), absent };
   }
 
   override async *debts(options?: OperationOptions): AsyncGenerator<Debt> {
@@ -119,7 +124,26 @@ export class PoolOfPools extends MaintainedPool {
     return addReports(own, reports);
   }
 
-  override async drain(store: string, options?: RepairOptions): Promise<DrainReport> {
+  override async create(): Promise<void> {
+    for (const { pool } of this.#below) await pool.create();
+    await super.create();
+  }
+
+  override async cancelDrain(store: string): Promise<void> {
+    const [[below, [inner] = []] = []] = await this.#sortByPool([store]);
+    if (below === undefined || inner === undefined) return super.cancelDrain(store);
+    return below.pool.cancelDrain(inner);
+  }
+
+  override async forget(store: string): Promise<void> {
+    for (const below of this.#below) {
+      const prefix = nestedLabel(below.label, "");
+      if (store.startsWith(prefix)) return below.pool.forget(store.slice(prefix.length));
+    }
+    return super.forget(store);
+  }
+
+  override async drain(store: string, options?: DrainOptions): Promise<DrainReport> {
     const [[below, [inner] = []] = []] = await this.#sortByPool([store]);
     if (below === undefined || inner === undefined) return super.drain(store, options);
     const report = await below.pool.drain(inner, { ...options, ...toldBelow(below.label, options ?? {}) });

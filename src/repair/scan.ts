@@ -2,15 +2,17 @@
 import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, isPut } from "../ledger/record.ts";
-import type { Content, NameState, ObjectRecord } from "../ledger/record.ts";
+import type { Outdated } from "../ledger/outdated.ts";
+import { currentRecord, isPut, writerOf } from "../ledger/record.ts";
+import type { Content, NameState } from "../ledger/record.ts";
 import { listMember, mergeLists } from "../modes/merge-lists.ts";
 import type { Listed } from "../modes/merge-lists.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { compareNames, isReserved } from "../names.ts";
 import { joinChunks } from "../parts.ts";
 import { assess, contentOf, matches } from "./assess.ts";
-import type { Assessment, CopyFact } from "./assess.ts";
+import { sameVersions } from "./claim.ts";
+import type { AssessInput, Assessment, CopyFact } from "./assess.ts";
 
 export interface ScanScope {
   readonly prefix: string;
@@ -21,8 +23,12 @@ export interface ScanScope {
   readonly signal?: AbortSignal | undefined;
   /** Keep the bytes of a small copy, where one is missing, for the copies that are to be made of it. Default false. */
   readonly keep?: boolean | undefined;
+  /** What stores that went back in time cannot be believed of. Default none. */
+  readonly outdated?: Outdated | undefined;
 }
 
+/** How often an object is looked at again because it was changed meanwhile. */
+const ROUNDS = 3;
 /** Bytes of copies up to this size are kept where `keep` says so. */
 const KEPT_BYTES = 1024 * 1024;
 
@@ -73,27 +79,34 @@ export interface Inspected {
 export async function inspect(
   core: PoolStore,
   item: Pick<ScanItem, "name" | "state"> & { readonly listed?: ScanItem["listed"] | undefined },
-  scope: Pick<ScanScope, "quick" | "signal" | "keep">,
+  scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated">,
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<Inspected> {
   let { state, listed } = item;
+  let { quick } = scope;
   for (let round = 0; ; round++) {
-    const facts = await gather(core, item.name, state, listed, scope, unheard);
+    const facts = await gather(core, item.name, state, listed, { ...scope, quick }, unheard);
     const now = core.ledger.index.get(item.name);
-    if (round < 3 && !sameState(state, now)) {
+    if (round < ROUNDS && state !== now && !sameVersions(state, now)) {
       state = now;
       // The listing is of an earlier moment too.
       listed = undefined;
       continue;
     }
-    const assessment = assess({
-      name: item.name,
-      state,
-      facts,
-      mode: core.modeFor(item.name),
-      targets: core.targets(item.name),
-      isDead: (intent) => core.isDead(intent),
-    });
+    const assessment = assess(inputOf(core, item.name, state, facts));
+    // A size is not enough to take the copies elsewhere for good ones.
+    if (quick && (assessment.plan?.deleteFrom.length ?? 0) > 0) {
+      quick = false;
+      continue;
+    }
+    // What this process itself is writing is looked at when it is done. Repair holds the name, and need not wait.
+    const lock = assessment.plan === undefined && isOpen(core, state) ? core.lockOf(item.name) : undefined;
+    if (lock !== undefined && !core.isHeld(item.name) && round < ROUNDS) {
+      await lock;
+      state = core.ledger.index.get(item.name);
+      listed = undefined;
+      continue;
+    }
     let copies = 0;
     let bytes = 0;
     for (const fact of facts.values()) {
@@ -104,8 +117,32 @@ export async function inspect(
   }
 }
 
-function isHeld(record: ObjectRecord | undefined, { id }: Member): boolean {
-  return id !== undefined && record?.copies[id]?.state === "holds";
+/** Whether a change of the name was begun and not finished. */
+function isOpen(core: PoolStore, state: NameState | undefined): boolean {
+  return state?.records.some((record) => record.kind === "intent" && writerOf(record) === core.ledger.writer) ?? false;
+}
+
+function inputOf(
+  core: PoolStore,
+  name: string,
+  state: NameState | undefined,
+  facts: ReadonlyMap<Member, CopyFact>,
+): AssessInput {
+  const { ledger } = core;
+  return {
+    name,
+    state,
+    facts,
+    mode: core.modeFor(name),
+    targets: core.targets(name),
+    isDead: (intent) => core.isDead(intent),
+    markOf: (record, member) => ledger.markOf(record, member),
+    mayChange: (member) => core.mayChange(member, state),
+    hasOwnFiles: (member) => ledger.storeOf(member)?.state === "joining" && !ledger.isCensused(member),
+    isAbsentOne: ledger.absentees.some(({ id }) =>
+      (state?.records ?? []).some((record) => (record.copies[id]?.state ?? "none") !== "none"),
+    ),
+  };
 }
 
 function keptBytes(facts: ReadonlyMap<Member, CopyFact>, { plan }: Assessment): Uint8Array | undefined {
@@ -116,20 +153,12 @@ function keptBytes(facts: ReadonlyMap<Member, CopyFact>, { plan }: Assessment): 
   return undefined;
 }
 
-/** Whether a name's records are the same; marks that only confirm what is owed do not matter to what an object is. */
-export function sameState(a: NameState | undefined, b: NameState | undefined): boolean {
-  if (a === b) return true;
-  const versions = (state: NameState | undefined): string =>
-    state?.records.map((record) => `${record.version}${record.kind}`).join(" ") ?? "";
-  return versions(a) === versions(b);
-}
-
 async function gather(
   core: PoolStore,
   name: string,
   state: NameState | undefined,
   listed: ScanItem["listed"] | undefined,
-  scope: Pick<ScanScope, "quick" | "signal" | "keep">,
+  scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated">,
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<ReadonlyMap<Member, CopyFact>> {
   const present = core.ledger.members.filter((member) => listed === undefined || listed.get(member) !== undefined);
@@ -140,10 +169,11 @@ async function gather(
       if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
       const info = listed?.get(member);
       // A listing may be older than the record: what was put since its folder was read is not in it.
-      const isHere = isHeld(currentRecord(state), member);
+      const isHere = core.ledger.holds(currentRecord(state), member);
       if (listed !== undefined && info === undefined && !isHere) return [member, { kind: "absent" }];
       // What has no record, or more than one, can only be told by its bytes; so can a copy that was owed.
-      const quick = scope.quick && state?.records.length === 1 && isHere;
+      const isUnproven = scope.outdated?.get(member)?.has(name) === true;
+      const quick = scope.quick && state?.records.length === 1 && isHere && !isUnproven;
       return [
         member,
         quick

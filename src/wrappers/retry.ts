@@ -73,9 +73,11 @@ class RetryStore extends ForwardingStore {
       },
     };
     let unsure: HoldfastError | undefined;
+    let mayLand = false;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.inner.put(name, noticed, options);
+        const result = await this.inner.put(name, noticed, options);
+        return mayLand ? { ...result, mayLand } : result;
       } catch (error) {
         if (unsure && options.ifAbsent && isHoldfastError(error, "conflict")) {
           // The object may be our own, from the attempt whose answer was lost: neither success nor conflict is certain.
@@ -87,7 +89,8 @@ class RetryStore extends ForwardingStore {
             retryable: false,
           });
         }
-        const failure = toHoldfastError(error);
+        const failure = landing(toHoldfastError(error), mayLand);
+        mayLand = failure.mayLand;
         if (opened && !body.reopenable) throw failure;
         await this.#pause(failure, attempt, "put", name, options);
         unsure = failure;
@@ -212,13 +215,22 @@ class RetryStore extends ForwardingStore {
 
   override async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
     let attempts = 0;
-    const result = await this.#again("delete", name, options, () => {
+    let mayLand = false;
+    const result = await this.#again("delete", name, options, async () => {
       attempts++;
-      return this.inner.delete(name, options);
+      try {
+        return await this.inner.delete(name, options);
+      } catch (error) {
+        const failure = landing(toHoldfastError(error), mayLand);
+        mayLand = failure.mayLand;
+        throw failure;
+      }
     });
-    if (attempts === 1 || result.existed !== false) return result;
+    const owed = result.owed === undefined ? {} : { owed: result.owed };
+    const landed = mayLand ? { mayLand } : {};
+    if (attempts === 1 || result.existed !== false) return { ...result, ...landed };
     // An attempt whose answer was lost may have been the one that deleted it.
-    return result.owed ? { owed: result.owed } : {};
+    return { ...owed, ...landed };
   }
 
   async #again<T>(operation: Operation, object: string, options: OperationOptions, work: () => Promise<T>): Promise<T> {
@@ -250,6 +262,22 @@ class RetryStore extends ForwardingStore {
       throw toHoldfastError(error).within({ store: this.label, operation, object });
     }
   }
+}
+
+/** The failure of an attempt, which says so where an earlier attempt may still take effect. */
+function landing(failure: HoldfastError, before: boolean): HoldfastError {
+  if (!before || failure.mayLand) return failure;
+  const { store, operation, object, retryable, retryAfterMs, errors } = failure;
+  return new HoldfastError(failure.code, failure.message, {
+    store,
+    operation,
+    object,
+    retryable,
+    retryAfterMs,
+    errors,
+    mayLand: true,
+    cause: failure,
+  });
 }
 
 /** Whether nothing that both know speaks for two versions. */

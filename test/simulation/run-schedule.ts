@@ -27,6 +27,8 @@ import { simRuntime, Violation, World } from "./world.ts";
 import type { Owner, WallClock } from "./world.ts";
 
 const LEASE_MS = 3_600_000;
+/** How long a call that was given up may still take effect: those of a store that hangs never do. */
+const LATE_MS = DEADLINE_MS;
 /** How long a pool waits for a store that does not answer. */
 const HEAR_MS = 10_000;
 /** Steps that wait until nothing is under way. */
@@ -227,12 +229,15 @@ class Simulation {
           cache.indexes.set(pool, index);
           return index;
         },
-        knownPool: cache.pools.get(label),
-        onPool: (pool) => cache.pools.set(label, pool),
+        remembered: (address) => cache.pools.get(address),
+        onPool: (pool, named) => {
+          for (const { fingerprint } of named) cache.pools.set(fingerprint, pool);
+        },
         freshMs: this.#freshMs,
         hearMs: HEAR_MS,
         mergeAt: config.mergeAt,
         laterMs: 20,
+        lateMs: LATE_MS,
         isLiveWriter: (writer) => this.#isLive(machine, writer),
       });
       writers.add(ledger.writer);

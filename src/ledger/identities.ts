@@ -1,0 +1,326 @@
+/**
+ * Who may write, and what must be known of a pool before: the one place that gives stores their identity.
+ *
+ * - A pool is made only when all of its stores answer, are empty of any pool, and are none that this machine remembers;
+ *   or when the user says so.
+ * - A store joins a pool only when, in a hearing of this very moment, every store that the ledger knows said who it is.
+ * - A machine writes only after most of the stores have it in writing that it does: so who hears most of them knows of
+ *   every machine that ever wrote.
+ */
+import { toBody } from "../body.ts";
+import { HoldfastError, toHoldfastError } from "../errors.ts";
+import { isReserved } from "../names.ts";
+import type { Runtime } from "../runtime.ts";
+import { formatIdentity, IDENTITY_NAME } from "./identity.ts";
+import type { Identity } from "./identity.ts";
+import type { Ledger } from "./ledger.ts";
+import { addressId } from "./member.ts";
+import type { Member } from "./member.ts";
+import { rememberedPool } from "./membership.ts";
+import type { Remembered } from "./membership.ts";
+import { currentRecord, isPut } from "./record.ts";
+import type { PoolRecord, StoreId, StoreRecord } from "./record.ts";
+
+export interface IdentitiesOptions {
+  readonly runtime: Runtime;
+  readonly remembered: Remembered;
+  readonly readIdentity: (member: Member) => Promise<Identity | undefined>;
+  readonly adoptPool: (pool: string) => void;
+}
+
+/** Times that another process may be first before this one gives up. */
+const ROUNDS = 4;
+/** So many objects of a pool without a record of what it is are looked at to tell a mirror from a stripe. */
+const SAMPLE = 20;
+const REGISTERED_FACT = "registered";
+
+export class Identities {
+  readonly #ledger: Ledger;
+  readonly #options: IdentitiesOptions;
+  /** What the pool is to be, should this process make it: the same at every attempt, since one may take effect late. */
+  #newPool: string | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(ledger: Ledger, options: IdentitiesOptions) {
+    this.#ledger = ledger;
+    this.#options = options;
+  }
+
+  // ------------------------------------------------------------------------------------------- what the file may say
+
+  /** Throws where it is not sure which pool the stores are, or where the file says otherwise of it than its ledger. */
+  check(declared: Pick<PoolRecord, "mode" | "min">, isSure: boolean): void {
+    const { members, index, pool } = this.#ledger;
+    if (pool === undefined) return;
+    if (!isSure) throw this.#unsure();
+    const recorded = index.pool();
+    const mode = recorded?.mode ?? this.#inferredMode();
+    if (mode !== undefined && mode !== declared.mode) {
+      throw new HoldfastError(
+        "config",
+        `the pool is a ${mode}, and is opened as a ${declared.mode}: give mode=${mode} in its URL or file (to make it a ${declared.mode}: holdfast rebalance --mode ${declared.mode})`,
+      );
+    }
+    if (recorded !== undefined && recorded.mode === "mirror" && recorded.min !== declared.min) {
+      throw new HoldfastError(
+        "config",
+        `the pool has min=${recorded.min}, and is opened with min=${declared.min}: give min=${recorded.min} in its URL or file (to change it: holdfast rebalance --min ${declared.min})`,
+      );
+    }
+    if (mode !== "mirror") return;
+    for (const member of members) {
+      const { prefixes } = (member.ready ? this.#ledger.storeOf(member) : undefined) ?? {};
+      if (prefixes === undefined || sameTexts(prefixes, member.prefixes)) continue;
+      throw new HoldfastError(
+        "config",
+        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in its file: change the file back, or the pool: holdfast rebalance --prefixes`,
+        { store: member.label },
+      );
+    }
+  }
+
+  #unsure(): HoldfastError {
+    const silent = this.#ledger.members.filter((member) => member.state === "unreachable");
+    const others = this.#ledger.members.filter((member) => member.state === "foreign");
+    return new HoldfastError(
+      others.length > 0 && silent.length === 0 ? "config" : "unavailable",
+      `it cannot be told which pool this is: its stores do not agree, or ${labels(silent) || "some"} cannot be heard and nobody here knows them (if they are gone: take them out of the pool's file)`,
+      { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
+    );
+  }
+
+  /** What the records of a pool that says nothing of its mode tell. */
+  #inferredMode(): PoolRecord["mode"] | undefined {
+    if (this.#ledger.members.length < 2) return undefined;
+    let looked = 0;
+    let single = 0;
+    for (const [, state] of this.#ledger.index.iterate("")) {
+      const current = currentRecord(state);
+      if (!isPut(current)) continue;
+      const wanted = Object.values(current.copies).filter((mark) => mark.state === "holds" || mark.state === "copy");
+      if (wanted.length > 1) return "mirror";
+      single++;
+      if (++looked === SAMPLE) break;
+    }
+    // One object alone may have been put while a mirror had a single store.
+    return single > 3 ? "stripe" : undefined;
+  }
+
+  // ------------------------------------------------------------------------------------------------------- initialise
+
+  /**
+   * Makes sure that this machine may write: that every store that answers has an identity, and that the ledger knows the
+   * stores, the pool and this machine. `isTold`: the user wants the pool made although some of its stores are silent.
+   */
+  async initialise(isTold: boolean): Promise<void> {
+    // Another operation may have begun it before stores answered that do so now.
+    if (this.#running !== undefined) await this.#running.catch(() => undefined);
+    if (this.#isDone()) return;
+    this.#running ??= this.#run(isTold).finally(() => {
+      this.#running = undefined;
+    });
+    await this.#running;
+  }
+
+  #isDone(): boolean {
+    const { members, index } = this.#ledger;
+    return (
+      members.every((member) => this.#isKnown(member)) &&
+      index.pool() !== undefined &&
+      index.getFact(REGISTERED_FACT) === this.#ledger.machine
+    );
+  }
+
+  /** Whether the ledger needs to be told nothing of a member. */
+  #isKnown(member: Member): boolean {
+    if (member.state === "new") return false;
+    if (!member.ready) return member.owingId !== undefined || member.state !== "unreachable";
+    const record = this.#ledger.storeOf(member);
+    return record !== undefined && record.prefixes !== undefined && record.addresses.includes(member.fingerprint);
+  }
+
+  async #run(isTold: boolean): Promise<void> {
+    for (let round = 0; round < ROUNDS; round++) {
+      // What is given now hangs on what is so now.
+      await this.#ledger.hear();
+      if (!(await this.#giveIdentities(isTold))) return;
+    }
+  }
+
+  /** True when another process was first somewhere: then the stores are to be heard anew. */
+  async #giveIdentities(isTold: boolean): Promise<boolean> {
+    const ledger = this.#ledger;
+    const records: StoreRecord[] = [];
+    let isNewPool = false;
+    if (ledger.pool === undefined) {
+      if (await this.#makePool(isTold, records)) return true;
+      isNewPool = true;
+    } else {
+      ledger.checkEpoch();
+      isNewPool = ledger.index.stores().length === 0;
+    }
+    const { pool } = ledger;
+    if (pool === undefined) return false;
+    const fresh = ledger.members.filter((member) => member.state === "new");
+    const outrun = await Promise.all(fresh.map((member) => this.#tryJoin(member, pool, isNewPool, records)));
+    if (outrun.includes(true)) return true;
+    for (const member of ledger.members) {
+      if (!this.#isKnown(member) && !records.some(({ id }) => id === member.id)) records.push(...this.#told(member));
+    }
+    await this.#register(records, isTold && isNewPool);
+    return false;
+  }
+
+  /** Makes the pool on the first of its stores, the same one for all that make it at once. True: another was first. */
+  async #makePool(isTold: boolean, records: StoreRecord[]): Promise<boolean> {
+    const { members } = this.#ledger;
+    const fresh = members.filter((member) => member.state === "new");
+    const others = members.filter((member) => member.state !== "new");
+    const known = members.filter((member) => rememberedPool(member, this.#options.remembered) !== undefined);
+    if (fresh.length === 0 || known.length > 0 || (others.length > 0 && !isTold)) {
+      const silent = others.length > 0 ? others : known;
+      throw new HoldfastError(
+        "unavailable",
+        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: it may be one that exists (to make it new all the same: holdfast create)`,
+        { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
+      );
+    }
+    this.#newPool ??= this.#options.runtime.randomHex(16);
+    for (const member of [...fresh].sort((a, b) => (a.fingerprint < b.fingerprint ? -1 : 1))) {
+      if (await this.#tryJoin(member, this.#newPool, true, records)) return true;
+      if (records.length === 0) continue;
+      this.#options.adoptPool(this.#newPool);
+      await this.#ledger.hear();
+      return false;
+    }
+    const [first] = fresh;
+    throw first?.trouble() ?? new HoldfastError("internal", "a pool without stores");
+  }
+
+  /** True when another process gave the store an identity at the same moment. */
+  async #tryJoin(member: Member, pool: string, isNewPool: boolean, records: StoreRecord[]): Promise<boolean> {
+    try {
+      records.push(await this.#join(member, pool, isNewPool ? "member" : "joining"));
+      return false;
+    } catch (error) {
+      const failure = toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" });
+      if (failure.code === "conflict") return true;
+      member.state = "unreachable";
+      member.error = failure;
+      return false;
+    }
+  }
+
+  async #join(member: Member, pool: string, state: StoreRecord["state"]): Promise<StoreRecord> {
+    const censused = await this.#isEmpty(member);
+    member.intended ??= this.#options.runtime.randomHex(8);
+    await this.#identify(member, pool, member.intended, member.store.capabilities.conditionalPut);
+    return this.#record(member, member.intended, state, censused);
+  }
+
+  /** Writes an identity and reads it back: what stands there decides, whoever wrote it. */
+  async #identify(member: Member, pool: string, store: StoreId, ifAbsent: boolean): Promise<void> {
+    await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool, store })), ifAbsent ? { ifAbsent } : {});
+    const identity = await this.#options.readIdentity(member);
+    if (identity?.pool !== pool || identity.store !== store) {
+      throw new HoldfastError("conflict", `${member.label} was given an identity by another process at this moment`, {
+        store: member.label,
+      });
+    }
+    member.id = store;
+    member.state = "ready";
+    member.isNamed = true;
+    member.identified++;
+    member.error = undefined;
+  }
+
+  async #isEmpty(member: Member): Promise<boolean> {
+    for await (const { name } of member.store.list("")) if (!isReserved(name)) return false;
+    return true;
+  }
+
+  #record(member: Member, id: StoreId, state: StoreRecord["state"], censused: boolean): StoreRecord {
+    const { fingerprint, label, prefixes } = member;
+    return { id, rev: this.#ledger.clock.next(), addresses: [fingerprint], label, state, censused, prefixes };
+  }
+
+  /** What the ledger is to be told of a member that it does not know well enough. */
+  #told(member: Member): readonly StoreRecord[] {
+    if (member.ready && member.id !== undefined) {
+      const known = this.#ledger.storeOf(member);
+      // Whoever gave it its identity died before saying so.
+      if (known === undefined) return [this.#record(member, member.id, "joining", false)];
+      const addresses = [...new Set([...known.addresses, member.fingerprint])].sort();
+      const rev = this.#ledger.nextRev(known);
+      return [{ ...known, rev, addresses, prefixes: known.prefixes ?? member.prefixes }];
+    }
+    if (member.state !== "unreachable") return [];
+    const id = addressId(member.fingerprint);
+    return [this.#record(member, id, "expected", false)];
+  }
+
+  /** Tells the stores what they do not know: stores, the pool, and that this machine writes from now on. */
+  async #register(stores: readonly StoreRecord[], isTold: boolean): Promise<void> {
+    const ledger = this.#ledger;
+    const { index, machine, members } = ledger;
+    const { mode, min, sure } = ledger.epoch;
+    const isKnown = index.pool() !== undefined;
+    const isRegistered = index.getFact(REGISTERED_FACT) === machine;
+    const pools = isKnown ? [] : [{ rev: ledger.clock.next(), mode, min, sure: index.counts().objects > 0 ? sure : min }];
+    const writers = isRegistered ? [] : [{ machine, rev: ledger.clock.next() }];
+    if (stores.length + pools.length + writers.length === 0) return;
+    const outcomes = await Promise.all(ledger.append({ objects: [], stores, pools, writers }).values());
+    const told = outcomes.filter((error) => error === undefined).length;
+    const all = members.length + ledger.absentees.length;
+    if (!isRegistered && told * 2 <= all && !isTold) {
+      const silent = members.filter((member) => !member.ready);
+      throw new HoldfastError(
+        "unavailable",
+        `this machine has not written to the pool before, and may begin to only while most of its stores answer: ${labels(silent)} did not`,
+        { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
+      );
+    }
+    if (!isRegistered) {
+      index.setFact(REGISTERED_FACT, machine);
+      // Who was alone so far uses what it heard for a while: it hears of this machine before this one writes.
+      if (index.writers().length === 2) await this.#options.runtime.sleep(ledger.staleMs);
+    }
+    // What was just said of the stores counts for this operation.
+    const known = index.stores();
+    for (const member of members) {
+      if (member.id === undefined && known.some(({ id }) => id === addressId(member.fingerprint)))
+        member.aliases = [addressId(member.fingerprint)];
+    }
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- refill
+
+  /**
+   * Gives a store that lost everything, a stranger that was a store of this pool, or a copy of another store an identity
+   * of its own: the former one is given up, so that a disk that comes back with it is known to be a stranger.
+   */
+  async refill(member: Member): Promise<void> {
+    const { pool, index } = this.#ledger;
+    if (pool === undefined || !["missing", "removed", "twin", "new"].includes(member.state)) return;
+    const former = member.id === undefined ? undefined : index.store(member.id);
+    member.intended ??= this.#options.runtime.randomHex(8);
+    member.segments = new Set();
+    await this.#identify(member, pool, member.intended, false);
+    const joined = this.#record(member, member.intended, "joining", true);
+    const given = former === undefined ? [] : [{ ...former, rev: this.#ledger.nextRev(former), state: "removed" as const }];
+    await Promise.all(this.#ledger.append({ objects: [], stores: [...given, joined] }).values());
+    member.intended = undefined;
+  }
+}
+
+function labels(members: readonly Member[]): string {
+  return members.map((member) => member.label).join(", ");
+}
+
+function describePrefixes(prefixes: readonly string[]): string {
+  return prefixes.length === 0 ? "no prefixes" : `the prefixes ${prefixes.join(", ")}`;
+}
+
+function sameTexts(a: readonly string[], b: readonly string[]): boolean {
+  return [...a].sort().join("\0") === [...b].sort().join("\0");
+}

@@ -1,0 +1,57 @@
+/**
+ * Which stores have gone back in time: put back from an image or a snapshot, or replaced by an older disk.
+ *
+ * A store that holds a version has its record in its own ledger: a put that was not recorded there does not count. So what
+ * the other stores' ledgers say that it holds, or has not, and its own does not say, is what it has lost or got back. That
+ * is told by the segments alone, without a look at an object.
+ */
+import type { Version } from "./hybrid-clock.ts";
+import type { Ledger } from "./ledger.ts";
+import type { Member } from "./member.ts";
+import { currentRecord } from "./record.ts";
+import type { CopyMark, ObjectRecord } from "./record.ts";
+
+/** Names that members are recorded to hold, or to have nothing of, without knowing it themselves. */
+export type Outdated = ReadonlyMap<Member, ReadonlySet<string>>;
+
+/** Reads the segments in which the stores differ; nothing where they do not. Needs what the last hearing brought. */
+export async function findOutdated(ledger: Ledger): Promise<Outdated> {
+  const outdated = new Map<Member, Set<string>>();
+  for (const { member, missing, surplus } of ledger.ledgerGaps()) {
+    if (missing.length === 0) continue;
+    const said = new Map<string, Version>();
+    for (const name of missing) {
+      for (const record of await recordsOf(ledger, name, member)) noteSaid(ledger, member, record, said);
+    }
+    if (said.size === 0) continue;
+    // Of what was merged since, it may have the segments from before.
+    for (const name of surplus) {
+      const segment = await ledger.fetchSegment(member, name).catch(() => undefined);
+      for (const record of segment?.objects ?? []) {
+        if (said.get(record.name) === ledger.markOf(record, member)?.rev) said.delete(record.name);
+      }
+    }
+    if (said.size > 0) outdated.set(member, new Set(said.keys()));
+  }
+  return outdated;
+}
+
+/** The records of a segment, from a store that has it; none where it cannot be read: then nothing is known of them. */
+async function recordsOf(ledger: Ledger, name: string, lacking: Member): Promise<readonly ObjectRecord[]> {
+  for (const member of ledger.members) {
+    if (member === lacking || !member.ready || !member.segments.has(name)) continue;
+    const segment = await ledger.fetchSegment(member, name).catch(() => undefined);
+    if (segment !== undefined) return segment.objects;
+  }
+  return [];
+}
+
+/** Notes what a record says that a store has done, where that is still how things stand. */
+function noteSaid(ledger: Ledger, member: Member, record: ObjectRecord, said: Map<string, Version>): void {
+  const current = currentRecord(ledger.index.get(record.name));
+  if (current === undefined || current.version !== record.version) return;
+  const mark = ledger.markOf(record, member);
+  const now: CopyMark | undefined = ledger.markOf(current, member);
+  const isDone = mark?.state === "holds" || mark?.state === "none";
+  if (isDone && mark.rev === now?.rev) said.set(record.name, mark.rev);
+}

@@ -1,0 +1,59 @@
+/**
+ * The way in which repair changes what stands on stores: it says so first, and then looks whether somebody else is at it.
+ *
+ * The claim, an intent of repair, is durable on each store that is to be changed before the stores are heard. Whoever
+ * writes the name hears either of the claim, and does not count those stores as holding what it wrote until the claim is
+ * released; or it has made itself heard before, and repair leaves the object to it.
+ */
+import type { Version } from "../ledger/hybrid-clock.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import type { Member } from "../ledger/member.ts";
+import { currentRecord, highestVersion } from "../ledger/record.ts";
+import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
+
+export interface Claim {
+  readonly version: Version;
+  /** The stores that have it in writing: only these may be changed. */
+  readonly members: ReadonlySet<Member>;
+}
+
+/**
+ * Claims a name as it was `seen`. Undefined: somebody else changes it, or no store took the claim. `changes`: the stores
+ * that are to be changed, and how.
+ */
+export async function claimName(
+  ledger: Ledger,
+  name: string,
+  seen: NameState | undefined,
+  changes: ReadonlyMap<Member, "copy" | "delete">,
+): Promise<Claim | undefined> {
+  const version = ledger.stamp(...(seen?.records ?? []));
+  const copies: Record<StoreId, CopyMark> = {};
+  for (const [{ owingId }, state] of changes) if (owingId !== undefined) copies[owingId] = { state, rev: version };
+  const record: ObjectRecord = { name, version, base: highestVersion(seen), kind: "intent", repair: true, copies };
+  const appended = ledger.append({ objects: [record] });
+  const outcomes = await Promise.all([...appended].map(async ([member, outcome]) => [member, await outcome] as const));
+  const told = new Set(outcomes.filter(([, error]) => error === undefined).map(([member]) => member));
+  if (told.size === 0) return undefined;
+  await ledger.hear();
+  const claim = { version, members: told };
+  if (sameVersions(ledger.index.get(name), seen, version)) return claim;
+  releaseClaim(ledger, name, claim);
+  return undefined;
+}
+
+/** Says that nothing is done by a claim any more. */
+export function releaseClaim(ledger: Ledger, name: string, { version }: Claim): void {
+  const current = currentRecord(ledger.index.get(name));
+  if (current !== undefined) ledger.appendLater([{ ...current, copies: {}, settles: [version] }]);
+}
+
+/** Whether a name has the records that it was seen with, and none but those and the claim. */
+export function sameVersions(now: NameState | undefined, seen: NameState | undefined, claim?: Version): boolean {
+  const versions = (state: NameState | undefined): string =>
+    (state?.records ?? [])
+      .filter((record) => record.version !== claim)
+      .map((record) => `${record.version}${record.kind}`)
+      .join(" ");
+  return versions(now) === versions(seen);
+}

@@ -1,0 +1,150 @@
+/**
+ * How a pool stands, by its ledger and by what is known of its stores. Reads no object.
+ *
+ * Every object is judged by where it should be. A store that answers with something else than the pool's, or that has gone
+ * back in time, does not have what the ledger says that it holds; one that is silent has it until more is known.
+ */
+import { throwIfAborted } from "../errors.ts";
+import { versionMs } from "../ledger/hybrid-clock.ts";
+import type { Member } from "../ledger/member.ts";
+import { findOutdated } from "../ledger/outdated.ts";
+import type { Outdated } from "../ledger/outdated.ts";
+import { currentRecord, isPut } from "../ledger/record.ts";
+import type { NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
+import type { PoolStore } from "../modes/pool-store.ts";
+import type { PoolStatus, StoreReport, StoreStatus } from "../pool.ts";
+import type { OperationOptions } from "../store.ts";
+
+interface Tally {
+  copies: number;
+  bytes: number;
+  deletes: number;
+  sinceMs: number | undefined;
+}
+
+/** What is wrong with one object. */
+type Standing = "whole" | "degraded" | "lost";
+
+export async function statusOf(core: PoolStore, options: OperationOptions): Promise<PoolStatus> {
+  await core.listen();
+  // What was done a moment ago may not be noted yet.
+  await core.ledger.flushed();
+  const outdated = await findOutdated(core.ledger);
+  return new Judge(core, outdated).judge(options);
+}
+
+class Judge {
+  readonly #core: PoolStore;
+  readonly #outdated: Outdated;
+  readonly #tally = new Map<Member, Tally>();
+
+  constructor(core: PoolStore, outdated: Outdated) {
+    this.#core = core;
+    this.#outdated = outdated;
+  }
+
+  judge({ signal }: OperationOptions): PoolStatus {
+    const { ledger } = this.#core;
+    let degraded = 0;
+    let lost = 0;
+    let unsettled = 0;
+    const states = this.#isPlain() ? ledger.index.unsettled("") : ledger.index.iterate("");
+    for (const [name, state] of states) {
+      throwIfAborted(signal);
+      const current = currentRecord(state);
+      if (state.records.length > 1 || current === undefined) unsettled++;
+      const standing = this.#standing(name, state, current);
+      if (standing === "lost") lost++;
+      if (standing === "degraded") degraded++;
+    }
+    const stores = ledger.members.map((member) => this.#storeStatus(member));
+    const { mode } = this.#core;
+    const absent = ledger.absentees.map(({ label }) => label);
+    return { mode, stores, objects: ledger.index.counts().objects, degraded, lost, unsettled, absent };
+  }
+
+  /** Whether every store has what the ledger says that it holds, so that only what is unsettled needs a look. */
+  #isPlain(): boolean {
+    const { ledger } = this.#core;
+    return (
+      this.#outdated.size === 0 &&
+      ledger.absentees.length === 0 &&
+      ledger.members.every((member) => !isGone(member) && ledger.storeOf(member) !== undefined && !this.#isJoining(member))
+    );
+  }
+
+  #isJoining(member: Member): boolean {
+    const state = this.#core.ledger.storeOf(member)?.state;
+    return state === "joining" || state === "expected";
+  }
+
+  #standing(name: string, state: NameState, current: ObjectRecord | undefined): Standing {
+    if (current === undefined) return "whole";
+    let isOwing = false;
+    let holders = 0;
+    const targets = this.#core.modeFor(name) === "mirror" ? this.#core.targets(name) : [];
+    for (const member of this.#core.ledger.members) {
+      const mark = this.#core.ledger.markOf(current, member);
+      const isUntrue = isGone(member) || this.#outdated.get(member)?.has(name) === true;
+      if (isPut(current)) {
+        const has = mark?.state === "holds" && !isUntrue;
+        if (has) holders++;
+        const isMissed = !has && (targets.includes(member) || mark?.state === "holds" || mark?.state === "copy");
+        if (isMissed) this.#owesCopy(member, current, mark?.rev);
+        isOwing ||= isMissed;
+      }
+      const isStray = mark?.state === "delete" || (mark?.state === "none" && isUntrue && !isGone(member));
+      if (isStray) this.#owes(member, mark?.rev).deletes++;
+      isOwing ||= isStray;
+    }
+    if (isPut(current) && holders === 0 && state.records.length === 1 && !this.#mayBeElsewhere(current)) return "lost";
+    return isOwing ? "degraded" : "whole";
+  }
+
+  /** Whether a store that the pool's file does not name holds a copy. */
+  #mayBeElsewhere(record: PutRecord): boolean {
+    return this.#core.ledger.absentees.some(({ id }) => record.copies[id]?.state === "holds");
+  }
+
+  #owesCopy(member: Member, record: PutRecord, since: string | undefined): void {
+    const sum = this.#owes(member, since ?? record.version);
+    sum.copies++;
+    sum.bytes += record.content.size;
+  }
+
+  #owes(member: Member, since: string | undefined): Tally {
+    const sum = this.#tally.get(member) ?? { copies: 0, bytes: 0, deletes: 0, sinceMs: undefined };
+    if (since !== undefined) sum.sinceMs = Math.min(sum.sinceMs ?? Infinity, versionMs(since));
+    this.#tally.set(member, sum);
+    return sum;
+  }
+
+  #storeStatus(member: Member): StoreStatus {
+    const sum = this.#tally.get(member);
+    const outdated = this.#outdated.get(member)?.size ?? 0;
+    return {
+      ...describeMember(member),
+      owedCopies: sum?.copies ?? 0,
+      owedBytes: sum?.bytes ?? 0,
+      owedDeletes: sum?.deletes ?? 0,
+      ...(sum?.sinceMs === undefined ? {} : { owesSinceMs: sum.sinceMs }),
+      ...(outdated > 0 ? { outdated } : {}),
+      draining: this.#core.ledger.isDraining(member),
+    };
+  }
+}
+
+/** Whether a store answers with something else than what the pool put there. */
+function isGone({ state }: Member): boolean {
+  return state === "missing" || state === "foreign" || state === "removed" || state === "twin";
+}
+
+export function describeMember(member: Member): Omit<StoreReport, "latencyMs" | "draining"> {
+  const isTrouble = isGone(member) || member.state === "unreachable";
+  return {
+    label: member.label,
+    ...(member.id === undefined ? {} : { id: member.id }),
+    reachable: member.readable,
+    ...(isTrouble ? { trouble: member.state as NonNullable<StoreReport["trouble"]>, reason: member.trouble().message } : {}),
+  };
+}
