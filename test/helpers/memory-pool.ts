@@ -27,21 +27,30 @@ export interface Switched {
   readonly calls: string[];
 }
 
-export function switched(label: string, objects = new MemoryObjects()): Switched {
-  const inner = new MemoryStore({ label, objects });
-  const self: Switched = { store: inner, objects, down: false, onCall: undefined, calls: [] };
-  const before = async (operation: Operation, name: string): Promise<void> => {
-    self.calls.push(`${operation} ${name}`);
-    if (self.down)
-      throw new HoldfastError("unavailable", "connection refused", { store: label, operation, object: name });
-    await self.onCall?.(operation, name);
-  };
-  const store: Store = {
-    label,
+/** A store as one machine sees it: others may reach it while this one does not. */
+export interface View {
+  readonly store: Store;
+  down: boolean;
+  /** Called before each call of this machine; may throw. */
+  onCall: ((operation: Operation, name: string) => void | Promise<void>) | undefined;
+  /** Called when a put or a delete of this machine has taken effect, before the machine is told; may throw. */
+  afterCall: ((operation: Operation, name: string) => void | Promise<void>) | undefined;
+}
+
+interface Hooks {
+  readonly before: (operation: Operation, name: string) => Promise<void>;
+  readonly after?: (operation: Operation, name: string) => Promise<void>;
+}
+
+function hooked(inner: Store, { before, after }: Hooks): Store {
+  return {
+    label: inner.label,
     capabilities: inner.capabilities,
     async put(name, body, options) {
       await before("put", name);
-      return inner.put(name, body, options);
+      const result = await inner.put(name, body, options);
+      await after?.("put", name);
+      return result;
     },
     async get(name, options) {
       await before("get", name);
@@ -57,15 +66,45 @@ export function switched(label: string, objects = new MemoryObjects()): Switched
     },
     async *listNames(prefix, options) {
       await before("list", prefix);
+      if (inner.listNames === undefined) throw new Error("a store in memory gives names alone");
       yield* inner.listNames(prefix, options);
     },
     async delete(name, options) {
       await before("delete", name);
-      return inner.delete(name, options);
+      const result = await inner.delete(name, options);
+      await after?.("delete", name);
+      return result;
     },
     // Several pools share the members, as machines do: one that closes does not take them from the others.
     close: () => Promise.resolve(),
   };
+}
+
+function refused(store: string, operation: Operation, object: string): HoldfastError {
+  return new HoldfastError("unavailable", "connection refused", { store, operation, object });
+}
+
+export function switched(label: string, objects = new MemoryObjects()): Switched {
+  const self: Omit<Switched, "store"> = { objects, down: false, onCall: undefined, calls: [] };
+  const store = hooked(new MemoryStore({ label, objects }), {
+    before: async (operation, name) => {
+      self.calls.push(`${operation} ${name}`);
+      if (self.down) throw refused(label, operation, name);
+      await self.onCall?.(operation, name);
+    },
+  });
+  return Object.assign(self, { store });
+}
+
+export function viewOf({ store: seen }: Switched): View {
+  const self: Omit<View, "store"> = { down: false, onCall: undefined, afterCall: undefined };
+  const store = hooked(seen, {
+    before: async (operation, name) => {
+      if (self.down) throw refused(seen.label, operation, name);
+      await self.onCall?.(operation, name);
+    },
+    after: async (operation, name) => self.afterCall?.(operation, name),
+  });
   return Object.assign(self, { store });
 }
 
@@ -80,6 +119,12 @@ export interface MemoryPoolOptions extends Partial<
   readonly mergeAt?: number;
   /** Default 0: every operation asks the stores anew. */
   readonly freshMs?: number;
+  /** How long a request that ended without an answer may still take effect. Default 60,000. */
+  readonly lateMs?: number;
+  /** Whether a process of this machine still runs, by its writer. Default: unknown. */
+  readonly isLiveWriter?: (writer: string) => boolean | undefined;
+  /** The pool that this machine saw at an address before. Default none. */
+  readonly remembered?: (address: string) => string | undefined;
   /** How long records that may follow later wait. Infinity: until the pool is closed. */
   readonly laterMs?: number;
   /** Default the system's. */
@@ -89,6 +134,7 @@ export interface MemoryPoolOptions extends Partial<
 export interface MemoryPool {
   readonly pool: MaintainedPool;
   readonly core: PoolStore;
+  readonly ledger: Ledger;
   readonly index: LedgerIndex;
 }
 
@@ -129,6 +175,9 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
     hearMs: 1000,
     ...(options.mergeAt === undefined ? {} : { mergeAt: options.mergeAt }),
     ...(options.laterMs === undefined ? {} : { laterMs: options.laterMs }),
+    ...(options.lateMs === undefined ? {} : { lateMs: options.lateMs }),
+    ...(options.isLiveWriter === undefined ? {} : { isLiveWriter: options.isLiveWriter }),
+    ...(options.remembered === undefined ? {} : { remembered: options.remembered }),
   });
   const core = new PoolStore({
     label: "pool",
@@ -145,7 +194,7 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
     nested: options.nested,
     leaseMs: options.leaseMs,
   });
-  return { pool: new MaintainedPool(core, { runtime, logger: silentLogger }), core, index };
+  return { pool: new MaintainedPool(core, { runtime, logger: silentLogger }), core, ledger, index };
 }
 
 /** What a member holds under a name, as text; undefined where it has nothing. */

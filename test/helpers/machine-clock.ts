@@ -1,0 +1,30 @@
+/** The clocks of machines: apart from each other by what a test says, moved on by hand, and all at once. */
+import { abortError } from "../../src/errors.ts";
+import { systemRuntime } from "../../src/runtime.ts";
+import type { Runtime } from "../../src/runtime.ts";
+
+/** Who sleeps as long, in milliseconds, does not sleep for real: the time passes for all machines at once. */
+const LONG_MS = 1000;
+
+export class MachineClock {
+  #passedMs = 0;
+
+  /** Lets time pass. */
+  pass(ms: number): void {
+    this.#passedMs += ms;
+  }
+
+  /** A machine whose wall clock is `aheadMs` ahead of the others'; negative: behind. */
+  runtime(aheadMs = 0): Runtime {
+    return {
+      ...systemRuntime,
+      now: () => systemRuntime.now() + this.#passedMs + aheadMs,
+      monotonicMs: () => systemRuntime.monotonicMs() + this.#passedMs,
+      sleep: async (ms, signal) => {
+        if (ms < LONG_MS) return systemRuntime.sleep(ms, signal);
+        if (signal?.aborted === true) throw abortError(signal);
+        this.pass(ms);
+      },
+    };
+  }
+}

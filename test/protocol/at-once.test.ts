@@ -1,0 +1,46 @@
+/** Two machines write one name at once: each is told what became of its own, and one version stands, whole. */
+import { describe, expect, it } from "vitest";
+import { toBody } from "../../src/body.ts";
+import { gate } from "../helpers/gate.ts";
+import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
+import { bodyThrough, textOrCode } from "../helpers/pool-answers.ts";
+
+describe("an acknowledged put", () => {
+  it("is read with any one store silent although another put came over one of its copies", async () => {
+    const stores = [switched("A"), switched("B"), switched("C")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1]), viewOf(stores[2])] as const;
+    const first = memoryPool(views, { machine: "00000001", min: 2 });
+    const second = memoryPool(stores, { machine: "00000002", min: 2 });
+    await first.pool.put("x", toBody("v1"));
+    await second.pool.put("of the second", toBody("2"));
+    // The second's put begins before the first's, and its bytes come after those of the first on B and C, before on A.
+    const [through, begun, toA, landed] = [gate(), gate(), gate(), gate()];
+    let waiting = 2;
+    views[0].onCall = async (operation, name) => {
+      if (operation === "put" && name === "x") await toA.opened;
+    };
+    for (const view of [views[1], views[2]]) {
+      view.afterCall = (operation, name) => {
+        if (operation === "put" && name === "x" && --waiting === 0) landed.open();
+      };
+    }
+    const acknowledged = second.pool.put("x", bodyThrough("acknowledged", through, begun));
+    await begun.opened;
+    const other = first.pool.put("x", toBody("the other"));
+    await landed.opened;
+    through.open();
+    expect(await acknowledged).toMatchObject({ owed: [] });
+    toA.open();
+    // Both began before either had ended: one of them is the later one, whatever the other one is told.
+    expect(await other).toMatchObject({ owed: [{ store: "A", owes: "copy" }] });
+    for (const silent of stores) {
+      silent.down = true;
+      for (const { pool } of [first, second]) {
+        expect([silent.store.label, await textOrCode(pool, "x")]).toEqual([silent.store.label, "acknowledged"]);
+      }
+      silent.down = false;
+    }
+    expect(await second.pool.repair()).toMatchObject({ whole: true });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["acknowledged", "acknowledged", "acknowledged"]);
+  });
+});

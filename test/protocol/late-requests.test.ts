@@ -1,0 +1,278 @@
+/** A request that ended without an answer may take effect later: until it can no more, nothing is said of what it could change. */
+import { describe, expect, it } from "vitest";
+import { toBody } from "../../src/body.ts";
+import { HoldfastError } from "../../src/errors.ts";
+import { retry } from "../../src/wrappers/retry.ts";
+import { gate } from "../helpers/gate.ts";
+import { MachineClock } from "../helpers/machine-clock.ts";
+import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
+import type { MemoryPool, Switched, View } from "../helpers/memory-pool.ts";
+import { codeOf, textOf, textOrCode } from "../helpers/pool-answers.ts";
+
+/** How long a request may take effect, by default, and a little longer. */
+const LATE_MS = 61_000;
+
+/** From now on the machine's puts or deletes of x get no answer from this store, and have not taken effect yet. */
+function silence(view: View, silenced: "put" | "delete", times = Infinity): void {
+  let left = times;
+  view.onCall = (operation, name) => {
+    if (operation !== silenced || name !== "x" || left-- <= 0) return;
+    throw new HoldfastError("timeout", "no answer", { operation, object: name });
+  };
+}
+
+const debtsOf = async ({ pool }: MemoryPool): Promise<string[]> => {
+  const found: string[] = [];
+  for await (const { object, store, owes } of pool.debts()) found.push(`${object} on ${store}: ${owes}`);
+  return found;
+};
+
+const owingOf = async (put: Promise<{ owed: readonly { store: string }[] }>): Promise<readonly string[]> =>
+  (await put).owed.map(({ store }) => store);
+
+describe("p15: a copy that nobody waited for", () => {
+  it("is known to be owed where it lands on top of what another machine put meanwhile", async () => {
+    const stores = [switched("A"), switched("C")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const clock = new MachineClock();
+    const options = { freshMs: 20_000, runtime: clock.runtime() };
+    const first = memoryPool(views, { ...options, machine: "00000001", wait: "min" });
+    const second = memoryPool(stores, { ...options, machine: "00000002" });
+    await first.pool.put("x", toBody("v0"));
+    await second.pool.put("of the second", toBody("2"));
+    await first.ledger.flushed();
+    clock.pass(40_000);
+    const through = gate();
+    views[1].onCall = async (operation, name) => {
+      if (operation === "put" && name === "x") await through.opened;
+    };
+    expect(await owingOf(first.pool.put("x", toBody("v1")))).toEqual(["C"]);
+    expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["C"]);
+    through.open();
+    await first.pool.close();
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v1"]);
+    await second.ledger.hear();
+    expect(await debtsOf(second)).toEqual(["x on C: copy"]);
+    expect(await second.pool.status()).toMatchObject({ degraded: 1, lost: 0 });
+    stores[0].down = true;
+    expect(await textOrCode(second.pool, "x")).toBe("error: unavailable");
+    stores[0].down = false;
+    clock.pass(LATE_MS);
+    expect(await second.pool.repair()).toMatchObject({ whole: true });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+  });
+});
+
+describe("p17: a put that got no answer from one store", () => {
+  interface Late {
+    readonly stores: readonly [Switched, Switched];
+    readonly clock: MachineClock;
+    readonly first: MemoryPool;
+    readonly second: MemoryPool;
+    /** The put takes effect. */
+    readonly land: () => void;
+  }
+
+  /** v1 is on B; A has v0, and may have v1 any moment. */
+  async function lateOnA(): Promise<Late> {
+    const stores = [switched("A"), switched("B")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const clock = new MachineClock();
+    const first = memoryPool(views, { machine: "00000001", runtime: clock.runtime() });
+    const second = memoryPool(stores, { machine: "00000002", runtime: clock.runtime() });
+    await first.pool.put("x", toBody("v0"));
+    await second.pool.put("of the second", toBody("2"));
+    await second.ledger.flushed();
+    silence(views[0], "put");
+    expect(await owingOf(first.pool.put("x", toBody("v1")))).toEqual(["A"]);
+    views[0].onCall = undefined;
+    return { stores, clock, first, second, land: () => plant(stores[0], "x", "v1") };
+  }
+
+  for (const who of ["first", "second"] as const) {
+    it(`leaves the store owing what is put next, so that nothing is lost when it lands (by the ${who} machine)`, async () => {
+      const machines = await lateOnA();
+      const { stores, clock, first, second } = machines;
+      expect(await owingOf(machines[who].pool.put("x", toBody("v2")))).toEqual(["A"]);
+      machines.land();
+      expect(stores.map((store) => textOn(store, "x"))).toEqual(["v1", "v2"]);
+      for (const machine of [first, second]) {
+        expect(await debtsOf(machine)).toEqual(["x on A: copy"]);
+        expect(await machine.pool.status()).toMatchObject({ degraded: 1 });
+        expect(await textOf(machine.pool, "x")).toBe("v2");
+      }
+      clock.pass(LATE_MS);
+      expect(await second.pool.repair()).toMatchObject({ whole: true });
+      expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+      expect(await first.pool.repair()).toMatchObject({ whole: true, planned: 0 });
+    });
+  }
+
+  it("is not made whole by a repair as long as it may land: what was found in place is not confirmed", async () => {
+    const { stores, clock, first, second, land } = await lateOnA();
+    for (const { pool } of [first, second, first]) {
+      const report = await pool.repair();
+      expect(report.whole).toBe(false);
+      expect(report.left).toContainEqual({
+        kind: "unsettled",
+        object: "x",
+        store: "A",
+        detail: "an earlier request to it may still take effect",
+      });
+      expect(await debtsOf(first)).toEqual(["x on A: copy"]);
+    }
+    expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["A"]);
+    land();
+    expect(await debtsOf(second)).toEqual(["x on A: copy"]);
+    clock.pass(LATE_MS);
+    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+  });
+
+  it("is still waited for by a repair that settles another write of the name", async () => {
+    const { stores, clock, second, land } = await lateOnA();
+    // A third machine announces a put, and dies; nothing of it was sent.
+    const dying = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const announced = gate();
+    for (const view of dying) {
+      view.onCall = (operation, name) => {
+        if (operation !== "put" || name !== "x") return;
+        announced.open();
+        return new Promise(() => undefined);
+      };
+    }
+    void memoryPool(dying, { machine: "00000003", runtime: clock.runtime() }).pool.put("x", toBody("never"));
+    await announced.opened;
+    const repairing = memoryPool(stores, { machine: "00000004", leaseMs: -1, runtime: clock.runtime() });
+    for (let round = 0; round < 3; round++) {
+      await repairing.pool.repair();
+      expect(await debtsOf(repairing)).toEqual(["x on A: copy"]);
+    }
+    expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["A"]);
+    land();
+    expect(await debtsOf(second)).toEqual(["x on A: copy"]);
+    clock.pass(LATE_MS);
+    expect(await repairing.pool.repair()).toMatchObject({ whole: true });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+  });
+
+  it("counts as one that may land where a later attempt of the same put was answered", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const clock = new MachineClock();
+    const runtime = clock.runtime();
+    const first = memoryPool(
+      views.map(({ store }) => ({ store: retry(store, { runtime, attempts: 2, baseMs: 0 }) })),
+      { machine: "00000001", runtime },
+    );
+    await first.pool.put("x", toBody("v0"));
+    silence(views[0], "put", 1);
+    expect(await owingOf(first.pool.put("x", toBody("v1")))).toEqual([]);
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v1", "v1"]);
+    expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual(["A"]);
+    plant(stores[0], "x", "v1");
+    expect(await debtsOf(first)).toEqual(["x on A: copy"]);
+    clock.pass(LATE_MS);
+    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+  });
+});
+
+describe("a put that its caller called off, or whose process died, while a store had not answered", () => {
+  for (const how of ["called off", "killed"] as const) {
+    for (const existed of [true, false]) {
+      it(`may still land, and what is put next is owed there (${how}, ${existed ? "an overwrite" : "a new name"})`, async () => {
+        const stores = [switched("A"), switched("B")] as const;
+        const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+        const clock = new MachineClock();
+        const options = { machine: "00000001", runtime: clock.runtime(), isLiveWriter: () => false };
+        const first = memoryPool(views, options);
+        await first.pool.put("founded", toBody("1"));
+        if (existed) await first.pool.put("x", toBody("v0"));
+        const [sent, both] = [gate(), gate()];
+        let calls = 0;
+        for (const view of views) {
+          view.onCall = (operation, name) => {
+            if (operation !== "put" || name !== "x") return;
+            if (++calls === 2) both.open();
+            return view === views[0] ? sent.opened : undefined;
+          };
+        }
+        const caller = new AbortController();
+        const put = first.pool.put("x", toBody("v1"), { signal: caller.signal });
+        const outcome = codeOf(put);
+        await both.opened;
+        // The store in memory does not take what was called off; the server that a store stands for may.
+        if (how === "called off") caller.abort();
+        for (const view of views) view.onCall = undefined;
+        const next = how === "killed" ? memoryPool(stores, { ...options, index: first.index }) : first;
+        if (how === "called off") sent.open();
+        expect(how === "killed" || (await outcome) === "error: aborted").toBe(true);
+        expect(await owingOf(next.pool.put("x", toBody("v2")))).toEqual(["A"]);
+        plant(stores[0], "x", "v1");
+        expect(await debtsOf(next)).toEqual(["x on A: copy"]);
+        expect(await textOf(next.pool, "x")).toBe("v2");
+        clock.pass(LATE_MS);
+        expect(await next.pool.repair()).toMatchObject({ whole: true });
+        expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+      });
+    }
+  }
+
+  it("may still land where the pool itself called it off, because another store had failed", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const clock = new MachineClock();
+    const { pool } = memoryPool(views, { onfail: "abort", runtime: clock.runtime() });
+    await pool.put("x", toBody("v0"));
+    const [sent, answered] = [gate(), gate()];
+    views[0].onCall = async (operation, name) => {
+      if (operation !== "put" || name !== "x") return;
+      sent.open();
+      await answered.opened;
+    };
+    views[1].onCall = async (operation, name) => {
+      if (operation !== "put" || name !== "x") return;
+      await sent.opened;
+      // The pool calls the other one off a moment later.
+      setImmediate(answered.open);
+      throw new HoldfastError("full", "no space is left", { operation, object: name });
+    };
+    await expect(pool.put("x", toBody("v1"))).rejects.toMatchObject({ code: "full", store: "B" });
+    for (const view of views) view.onCall = undefined;
+    await expect(pool.put("x", toBody("v2"))).rejects.toMatchObject({ code: "conflict", retryable: true });
+    // The request takes effect.
+    plant(stores[0], "x", "v1");
+    clock.pass(LATE_MS);
+    expect(await pool.put("x", toBody("v3"))).toMatchObject({ owed: [] });
+    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v3", "v3"]);
+  });
+});
+
+describe("p38: a delete that got no answer from one store", () => {
+  for (const mode of ["stripe", "mirror"] as const) {
+    it(`takes nothing with it that is put afterwards (${mode})`, async () => {
+      const stores = [switched("A"), switched("B")] as const;
+      const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+      const clock = new MachineClock();
+      const { pool, index, ledger } = memoryPool(views, { machine: "00000001", mode, runtime: clock.runtime() });
+      await pool.put("founded", toBody("1"));
+      index.setFact("turn", "0");
+      await pool.put("x", toBody("v1"));
+      expect(textOn(stores[0], "x")).toBe("v1");
+      silence(views[0], "delete");
+      expect((await pool.delete("x")).owed).toMatchObject([{ store: "A", owes: "delete" }]);
+      views[0].onCall = undefined;
+      await ledger.flushed();
+      index.setFact("turn", "0");
+      await pool.put("x", toBody("v2"));
+      // The delete takes effect.
+      stores[0].objects.delete("x");
+      expect(await textOrCode(pool, "x")).toBe("v2");
+      clock.pass(LATE_MS);
+      expect(await pool.repair()).toMatchObject({ whole: true });
+      expect(stores.map((store) => textOn(store, "x"))).toEqual(mode === "mirror" ? ["v2", "v2"] : [undefined, "v2"]);
+    });
+  }
+});
