@@ -165,7 +165,7 @@ export class Identities {
     const outrun = await Promise.all(fresh.map((member) => this.#tryJoin(member, pool, isNewPool, records)));
     if (outrun.includes(true)) return true;
     for (const member of ledger.members) {
-      if (!this.#isKnown(member) && !records.some(({ id }) => id === member.id)) records.push(...this.#told(member));
+      if (!this.#isKnown(member) && !records.some(({ id }) => id === member.id)) records.push(...this.#told(member, isNewPool));
     }
     await this.#register(records, isTold && isNewPool);
     return false;
@@ -245,11 +245,11 @@ export class Identities {
   }
 
   /** What the ledger is to be told of a member that it does not know well enough. */
-  #told(member: Member): readonly StoreRecord[] {
+  #told(member: Member, isNewPool: boolean): readonly StoreRecord[] {
     if (member.ready && member.id !== undefined) {
       const known = this.#ledger.storeOf(member);
       // Whoever gave it its identity died before saying so.
-      if (known === undefined) return [this.#record(member, member.id, "joining", false)];
+      if (known === undefined) return [this.#record(member, member.id, isNewPool ? "member" : "joining", false)];
       const addresses = [...new Set([...known.addresses, member.fingerprint])].sort();
       const rev = this.#ledger.nextRev(known);
       return [{ ...known, rev, addresses, prefixes: known.prefixes ?? member.prefixes }];

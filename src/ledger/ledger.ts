@@ -124,7 +124,10 @@ export class Ledger {
       runtime: options.runtime,
       remembered: options.remembered ?? (() => undefined),
       readIdentity: (member) => this.#readIdentity(member),
-      adoptPool: (pool) => this.#adoptPool(pool),
+      adoptPool: (pool) => {
+        this.#adoptPool(pool);
+        this.#isSure = true;
+      },
     });
     this.#reader = new SegmentReader({
       members: options.members,
@@ -460,11 +463,16 @@ export class Ledger {
     this.#lookAgain();
   }
 
-  /** Takes note of what is under way, and tells those who follow the name. */
-  #see(record: ObjectRecord): void {
+  /** Takes note of since when something is known to be under way. */
+  #sight(record: ObjectRecord): void {
     if (record.kind === "intent") this.sightings.note(renewedAt(record));
     for (const mark of Object.values(record.copies))
       if (isOpenAttempt(record, mark)) this.sightings.note(mark.late ?? mark.rev);
+  }
+
+  /** The same of what another process wrote, which those who follow the name are told. */
+  #see(record: ObjectRecord): void {
+    this.#sight(record);
     for (const following of this.#following.get(record.name) ?? []) following.hear(record);
   }
 
@@ -493,7 +501,10 @@ export class Ledger {
   /** A segment that this process wrote says nothing new to it. */
   noteWritten(name: string, objects: readonly ObjectRecord[]): void {
     this.#seen.add(name);
-    for (const record of objects) for (const following of this.#following.get(record.name) ?? []) following.note(record);
+    for (const record of objects) {
+      this.#sight(record);
+      for (const following of this.#following.get(record.name) ?? []) following.note(record);
+    }
   }
 
   /** A version above all those in the records, and above every other that this process has seen or given. */

@@ -1,4 +1,5 @@
 /** A member: one store of a pool, with what is known of its identity and of the ledger on it. */
+import { createHash } from "node:crypto";
 import { HoldfastError } from "../errors.ts";
 import type { StoreTrouble } from "../pool.ts";
 import type { Store } from "../store.ts";
@@ -111,7 +112,7 @@ const TROUBLES: Readonly<Record<string, (label: string) => string>> = {
 
 /** The id by which the ledger names an address of which no store has ever said who it is. */
 export function addressId(address: string): StoreId {
-  return /^[0-9a-f]{16}/u.test(address) ? address.slice(0, 16) : Buffer.from(address).toString("hex").slice(0, 16).padEnd(16, "0");
+  return createHash("sha256").update(address).digest("hex").slice(0, 16);
 }
 
 /** Notes that a segment stands on a member. */

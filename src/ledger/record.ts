@@ -89,7 +89,7 @@ export interface StoreRecord {
   readonly rev: Version;
   /**
    * Digests of the addresses under which machines know it, without credentials: how a store that is down, or empty when
-   * it should not be, is recognised. Of an `expected` store the id is the beginning of its one address.
+   * it should not be, is recognised. Of an `expected` store the id is made of its one address.
    */
   readonly addresses: readonly string[];
   /** What people call it: description or URL without credentials. */

@@ -14,7 +14,7 @@ import { HoldfastError } from "../errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, isPut } from "../ledger/record.ts";
+import { currentRecord, isOpenAttempt, isPut, openIntents } from "../ledger/record.ts";
 import type { Content, CopyMark, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { PoolPutResult } from "../pool.ts";
 import type { Debt, ObjectMetadata } from "../store.ts";
@@ -79,7 +79,7 @@ export class Commit {
       ledger.checkEpoch();
       const heldBefore = this.#holders.length;
       this.#dropThoseThatMoved();
-      this.#dropThoseThatMayChange();
+      await this.#dropThoseThatMayChange();
       const news = this.#put.following.take();
       if (news.length > 0) {
         if (round === MAX_ROUNDS) throw this.#outrun();
@@ -153,6 +153,8 @@ export class Commit {
     const { sentTo, landing, following } = this.#put;
     const isOpen = sentTo.has(member) && (error?.mayLand === true || landing.has(member));
     if (isOpen) return { late: rev };
+    // What counts as holding it was looked at after everything else that could change it had ended.
+    if (this.#holders.includes(member)) return {};
     let late: Version | undefined;
     for (const record of following.foreign?.records ?? []) {
       const mark = this.#pool.ledger.markOf(record, member);
@@ -197,13 +199,18 @@ export class Commit {
     this.#holders = this.#holders.filter((one) => one !== member);
   }
 
-  /** What somebody else may be changing at this moment is owed. Who knows of the put leaves its stores alone. */
-  #dropThoseThatMayChange(): void {
-    const { following } = this.#put;
-    const open = this.#holders.filter((member) => this.#pool.mayChange(member, following.foreign));
-    if (open.length === 0) return;
-    if (this.#holders.length - open.length < this.#pool.min) throw this.#outrun();
-    for (const member of open) this.#drop(member, mayStillChange(member));
+  /**
+   * What somebody else may be changing at this moment is owed. Who began after the intent of this put was there to be seen
+   * leaves its stores alone, and who began before was waited for.
+   */
+  async #dropThoseThatMayChange(): Promise<void> {
+    const { following, hasIntent } = this.#put;
+    if (hasIntent) return;
+    const open = (soonOver: boolean): readonly Member[] =>
+      this.#holders.filter((member) => this.#pool.mayChange(member, following.foreign, soonOver));
+    await this.#pool.outwait(() => open(true).length > 0);
+    if (this.#holders.length - open(false).length < this.#pool.min) throw this.#outrun();
+    for (const member of open(false)) this.#drop(member, mayStillChange(member));
   }
 
   /**
@@ -217,8 +224,13 @@ export class Commit {
     const others = records.filter((one) => one.kind !== "intent" && one.version !== this.#version && !this.#settles.has(one.version));
     const above = others.find((one) => one.version > this.#version);
     const standing = await this.#standing();
-    const mine = this.#holders.filter((member) => standing.get(member) === this.#content.sha256);
-    if (above !== undefined && (round > 0 || mine.length < min) && this.#stands(above, standing)) return above;
+    // Bytes of a write that is still under way may stand on top of this one's: then that one is what came after it.
+    const mine = this.#holders.filter(
+      (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
+    );
+    const rivals = mine.length < min ? others : above !== undefined && round > 0 ? [above] : [];
+    const winner = rivals.find((other) => this.#stands(other, standing));
+    if (winner !== undefined) return winner;
     if (mine.length < min) throw this.#outrun();
     for (const member of this.#holders) {
       if (!mine.includes(member)) this.#drop(member, new HoldfastError("conflict", "somebody else wrote it at the same moment"));
@@ -234,12 +246,16 @@ export class Commit {
     return undefined;
   }
 
-  /** The SHA-256 of what each store that took the put has now; undefined where it has nothing, or cannot say. */
+  #isBeingWritten(member: Member): boolean {
+    return openIntents(this.#put.following.foreign).some((intent) => this.#pool.ledger.markOf(intent, member) !== undefined);
+  }
+
+  /** The SHA-256 of what each store has now; undefined where it has nothing, or cannot say. */
   async #standing(): Promise<ReadonlyMap<Member, string | undefined>> {
     const { name } = this.#put;
     return new Map(
       await Promise.all(
-        this.#holders.map(async (member) => {
+        this.#pool.ledger.members.filter((member) => member.ready).map(async (member) => {
           const digest = await readDigest(member, name, this.#content.size, undefined).catch(() => undefined);
           return [member, digest] as const;
         }),
@@ -254,18 +270,37 @@ export class Commit {
     return [...standing.values()].includes(other.content.sha256);
   }
 
-  /** The put is done, and another one came after it: what stands in that one's way is owed to it. */
+  /** The put is done, and another write came after it: what stands in that one's way is owed to it. */
   async #yieldTo(winner: ObjectRecord, own: PutRecord): Promise<Committed> {
     const { ledger } = this.#pool;
     const standing = await this.#standing();
     const wanted = isPut(winner) ? winner.content.sha256 : undefined;
     const wrong = this.#holders.filter((member) => standing.get(member) !== wanted);
-    const ids = wrong.flatMap((member) => member.owingId ?? []);
-    const owing = { ...ledger.owedAnew(winner, ids, "written at the same moment"), settles: [...this.#settles, this.#version] };
-    const outcomes = await Promise.all(ledger.append({ objects: [owing] }).values());
+    const settles = [...this.#settles, this.#version].filter((version) => version !== winner.version);
+    const owing = { ...ledger.owedAnew(winner, wrong.flatMap((member) => member.owingId ?? []), "written at the same moment"), settles };
+    const record = winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles);
+    const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
     if (outcomes.every((error) => error !== undefined)) throw this.#outrun();
-    const owed = this.#pool.debtsOf(owing);
-    return { answer: { size: this.#content.size, sha256: this.#content.sha256, owed }, record: own, holders: this.#holders };
+    const { size, sha256 } = this.#content;
+    const owed = this.#pool.debtsOf(record);
+    if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
+    return { answer: { size, sha256, owed }, record: own, holders: this.#holders };
+  }
+
+  /** The record of a write that came after this one, although its version is lower: under one that is above. */
+  #overtaking(winner: ObjectRecord, wrong: readonly Member[], settles: readonly Version[]): ObjectRecord {
+    const { ledger } = this.#pool;
+    const version = ledger.stamp(winner, ...(ledger.index.get(winner.name)?.records ?? []));
+    const state = isPut(winner) ? "copy" : "delete";
+    const copies: Record<StoreId, CopyMark> = {};
+    // The end of a delete that is under way would be noted under the version that it had.
+    for (const [id, mark] of Object.entries(winner.copies))
+      copies[id] = isOpenAttempt(winner, mark) && mark.late === undefined ? { ...mark, reason: "settled" } : mark;
+    for (const member of wrong) {
+      if (member.owingId !== undefined) copies[member.owingId] = { state, rev: version, reason: "written at the same moment" };
+    }
+    const base = winner.base > this.#base ? winner.base : this.#base;
+    return { ...winner, version, base, copies, settles: [...settles, winner.version].sort() };
   }
 
   #outrun(): HoldfastError {

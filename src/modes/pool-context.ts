@@ -4,6 +4,7 @@
  */
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import { versionMs, versionWriter } from "../ledger/hybrid-clock.ts";
+import type { Version } from "../ledger/hybrid-clock.ts";
 import { renewedAt } from "../ledger/ledger.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
@@ -45,6 +46,9 @@ export interface PoolStoreOptions {
 /** Where a pool keeps the reserved names of a pool above it. */
 export const ABOVE_PREFIX = ".holdfast/above/";
 export const DEFAULT_LEASE_MS = 3_600_000;
+/** How often, and how long at first, somebody else's change of a name is waited for, in milliseconds. */
+const WAITS = 5;
+const WAIT_MS = 40;
 
 export class PoolContext {
   readonly label: string;
@@ -156,6 +160,25 @@ export class PoolContext {
   }
 
   /**
+   * What a change of a name is made over: `base` and `settles` of its record. Everything that is finished, or was begun
+   * and will not be; what others are writing at this moment stays open, since it may yet take effect.
+   */
+  groundOf(state: NameState | undefined): { readonly base: Version; readonly settles: readonly Version[] } {
+    const records = state?.records ?? [];
+    const isOpen = (record: ObjectRecord): boolean =>
+      record.kind === "intent" && record.repair !== true && !this.isDead(record);
+    const lowest = records.reduce<Version>((low, one) => (isOpen(one) && (low === "" || one.version < low) ? one.version : low), "");
+    const isBelow = (version: Version): boolean => lowest === "" || version < lowest;
+    let base: Version = "";
+    for (const record of records) {
+      const ground = isBelow(record.version) ? record.version : record.kind === "intent" ? "" : record.base;
+      if (ground > base) base = ground;
+    }
+    const settles = records.filter((record) => record.version > base && !isOpen(record)).map(({ version }) => version);
+    return { base, settles };
+  }
+
+  /**
    * Whether somebody else, or a request of which nobody knows the end, may change what a store has of a name just now.
    * `soonOver`: only what somebody does whose end will be heard of.
    */
@@ -165,6 +188,14 @@ export class PoolContext {
       if (mark === undefined || (soonOver && mark.late !== undefined)) return false;
       return this.ledger.mayChange(record, mark);
     });
+  }
+
+  /** Hears the stores until somebody else's changes of a name have ended, or long enough. */
+  async outwait(isOpen: () => boolean): Promise<void> {
+    for (let wait = 0; wait < WAITS && isOpen(); wait++) {
+      await this.runtime.sleep(WAIT_MS * 2 ** wait);
+      await this.ledger.hear();
+    }
   }
 
   absent(name: string, operation: "get" | "stat"): HoldfastError {

@@ -50,6 +50,9 @@ export class PoolDeletes {
         if (!existed && certain && ledger.members.every((member) => member.readable))
           return { existed: false, owed: [] };
       } else if (current?.kind === "delete" && state.records.length === 1) {
+        // Whoever deleted it may have told too few stores, and failed.
+        const { told, failed } = await this.#tell({ ...current, copies: {} });
+        if (!this.#isEnough(told)) throw tooFew(this.#pool, ledger.members, failed);
         return { existed: false, owed: this.#pool.debtsOf(current) };
       }
       const { record, failed } = await this.#bury(name, state, following);
@@ -69,23 +72,15 @@ export class PoolDeletes {
     state: NameState | undefined,
     following: Following,
   ): Promise<{ readonly record: ObjectRecord; readonly failed: ReadonlyMap<Member, HoldfastError> }> {
-    const { ledger, min } = this.#pool;
+    const { ledger } = this.#pool;
     const settles = new Set<Version>();
     let base = highestVersion(state);
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const known = ledger.index.get(name);
       const record = this.#tombstone(name, [state, known], base, settles);
-      const appended = ledger.append({ objects: [record] });
-      const failed = new Map<Member, HoldfastError>();
-      await Promise.all(
-        ledger.members.map(async (member) => {
-          const error = await appended.get(member);
-          if (error !== undefined) failed.set(member, error);
-        }),
-      );
-      const told = ledger.members.filter((member) => !failed.has(member));
-      if (told.length < Math.max(1, Math.min(min, ledger.members.length))) {
-        if (told.length > 0) this.#undo(known, record);
+      const { told, failed } = await this.#tell(record);
+      if (!this.#isEnough(told)) {
+        if (told > 0) await this.#undo(known, record);
         throw tooFew(this.#pool, ledger.members, failed);
       }
       await ledger.hear();
@@ -95,6 +90,8 @@ export class PoolDeletes {
         (one) => one.kind !== "intent" && one.version !== record.version,
       );
       if (finished.length === 0 || others.length === 0) return { record, failed };
+      // Of two that delete it at once, the higher version stays, and both go on by it.
+      if (others.every((one) => one.kind === "delete")) return { record: await this.#highest(record, others), failed };
       settles.add(record.version);
       for (const other of others) {
         settles.add(other.version);
@@ -105,6 +102,32 @@ export class PoolDeletes {
       object: name,
       retryable: true,
     });
+  }
+
+  /** The highest of several tombstones, which from now on makes the others history. */
+  async #highest(own: ObjectRecord, others: readonly ObjectRecord[]): Promise<ObjectRecord> {
+    const all = [own, ...others].sort((a, b) => (a.version < b.version ? 1 : -1));
+    const [highest = own, ...lower] = all;
+    const base = all.reduce((most, one) => (one.base > most ? one.base : most), "");
+    const settles = [...new Set([...(highest.settles ?? []), ...lower.map(({ version }) => version)])].sort();
+    const record = { ...highest, base, settles };
+    await this.#tell(record);
+    return record;
+  }
+
+  /** Writes a record on every store: how many have it, and why the others do not. */
+  async #tell(record: ObjectRecord): Promise<{ readonly told: number; readonly failed: Map<Member, HoldfastError> }> {
+    const failed = new Map<Member, HoldfastError>();
+    const appended = this.#pool.ledger.append({ objects: [record] });
+    for (const [member, outcome] of appended) {
+      const error = await outcome;
+      if (error !== undefined) failed.set(member, error);
+    }
+    return { told: appended.size - failed.size, failed };
+  }
+
+  #isEnough(told: number): boolean {
+    return told >= Math.max(1, Math.min(this.#pool.min, this.#pool.ledger.members.length));
   }
 
   /** Says first that every store owes the delete: what is not confirmed afterwards stays owed. */
@@ -135,14 +158,19 @@ export class PoolDeletes {
   }
 
   /** A delete that failed must not have happened for those who read the few stores that were told: nothing is gone yet. */
-  #undo(known: NameState | undefined, tombstone: ObjectRecord): void {
+  async #undo(known: NameState | undefined, tombstone: ObjectRecord): Promise<void> {
+    const { ledger } = this.#pool;
     const current = currentRecord(known);
-    if (!isPut(current)) return;
-    const version = this.#pool.ledger.stamp(tombstone);
-    const copies = Object.fromEntries(
-      Object.entries(current.copies).map(([id, mark]) => [id, { ...mark, rev: version }] as const),
+    const rev = ledger.stamp(tombstone);
+    const marked = (marks: ObjectRecord["copies"], reason?: string): ObjectRecord["copies"] =>
+      Object.fromEntries(
+        Object.entries(marks).map(([id, mark]) => [id, { ...mark, rev, ...(reason === undefined ? {} : { reason }) }]),
+      );
+    await this.#tell(
+      isPut(current)
+        ? { ...current, version: rev, base: tombstone.version, copies: marked(current.copies) }
+        : { ...tombstone, copies: marked(tombstone.copies, "not begun") },
     );
-    this.#pool.ledger.append({ objects: [{ ...current, version, base: tombstone.version, copies }] });
   }
 
   /**

@@ -7,7 +7,7 @@ import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
+import { currentRecord, isPut } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { PoolPutResult } from "../pool.ts";
 import type { Body, ObjectMetadata, PutOptions } from "../store.ts";
@@ -29,9 +29,6 @@ const MAX_METADATA_BYTES = 8192;
 const GRACE_MS = 10;
 /** How long a store may hold up the reading of the source when others need not wait for it, in milliseconds. */
 const PATIENCE_MS = 1000;
-/** How often, and how long at first, somebody else's change of a store is waited for, in milliseconds. */
-const WAITS = 5;
-const WAIT_MS = 40;
 /** How long what was said of a store's free space is used, in milliseconds. */
 const FREE_SPACE_MS = 10_000;
 
@@ -391,8 +388,7 @@ export class PoolPuts {
     const put: PutInProgress = {
       name,
       version,
-      settles: [],
-      base: highestVersion(state),
+      ...this.#pool.groundOf(state),
       state,
       following,
       hasIntent: !this.#isNew(name, state),
@@ -447,24 +443,20 @@ export class PoolPuts {
     targets: readonly Member[],
     failed: Map<Member, HoldfastError>,
   ): Promise<PutInProgress> {
-    const { ledger, runtime } = this.#pool;
+    const { ledger } = this.#pool;
     const { following } = put;
     const open = (isWorthWaiting: boolean): readonly Member[] =>
       targets.filter((member) => !failed.has(member) && this.#pool.mayChange(member, following.foreign, isWorthWaiting));
     await ledger.hear();
-    for (let wait = 0; wait < WAITS && open(true).length > 0; wait++) {
-      await runtime.sleep(WAIT_MS * 2 ** wait);
-      await ledger.hear();
-    }
+    await this.#pool.outwait(() => open(true).length > 0);
     ledger.checkEpoch();
     for (const member of open(false)) failed.set(member, mayStillChange(member));
     if (following.take().length === 0) return put;
-    // What was written before the intent was there is known now: this put comes after it. What was only begun is not over.
-    const records = following.foreign?.records ?? [];
-    const finished = records.filter((record) => record.kind !== "intent" && record.version > put.base);
-    const settles = [put.version, ...finished.map((record) => record.version)];
-    const base = finished.reduce((highest, record) => (record.base > highest ? record.base : highest), put.base);
-    return { ...put, state: following.foreign, version: ledger.stamp(...records), base, settles };
+    // What was written before the intent was there is known now: this put comes after it.
+    const state = following.foreign;
+    const ground = this.#pool.groundOf(state);
+    const version = ledger.stamp(...(state?.records ?? []));
+    return { ...put, ...ground, state, version, settles: [put.version, ...ground.settles] };
   }
 
   /** Whether nobody can know of the name, so that nobody need be told that a put of it has begun. */

@@ -214,12 +214,12 @@ class Mending {
   }
 
   /**
-   * Notes that stores owe the delete of what the record says they hold, should this be cut short before it says that they
-   * have none. False: the note could not be written.
+   * Notes which stores hold it now, and that others owe the delete of what the record says they hold, should this be cut
+   * short before it says that they have none. False: the note could not be written where it is needed.
    */
   async #owe(record: ObjectRecord): Promise<boolean> {
     const { ledger } = this.#core;
-    const copies: Record<StoreId, CopyMark> = {};
+    const copies: Record<StoreId, CopyMark> = { ...this.#marks };
     for (const { member } of this.#plan.deleteFrom) {
       const id = member.owingId;
       if (id !== undefined && ledger.holds(record, member)) {
@@ -227,8 +227,11 @@ class Mending {
       }
     }
     if (Object.keys(copies).length === 0) return true;
-    const outcomes = await Promise.all(ledger.append({ objects: [{ ...record, copies }] }).values());
-    return outcomes.includes(undefined);
+    const appended = ledger.append({ objects: [{ ...record, copies }] });
+    const outcomes = await Promise.all([...appended].map(async ([member, outcome]) => [member, await outcome] as const));
+    // A store counts as holding a copy only when it has that in writing.
+    const missed = outcomes.filter(([, error]) => error !== undefined).map(([member]) => member);
+    return missed.length < outcomes.length && !this.#copied.some((member) => missed.includes(member));
   }
 
   #isOwedCopy(record: ObjectRecord, member: Member): boolean {
