@@ -6,8 +6,8 @@
  */
 import { open, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import type { Readable } from "node:stream";
-import type { ReadableStream } from "node:stream/web";
+import { Readable } from "node:stream";
+import { ReadableStream } from "node:stream/web";
 import { HoldfastError, abortError, throwIfAborted } from "./errors.ts";
 import type { Body } from "./store.ts";
 
@@ -86,9 +86,11 @@ function onceBody(input: () => AsyncIterable<unknown> | Iterable<unknown>, size:
 }
 
 async function* chunksOf(input: AsyncIterable<unknown> | Iterable<unknown>): AsyncGenerator<Uint8Array> {
+  // A generator may fill one buffer again and again, while stores still wait for what it gave before. Node's streams do not.
+  const isOwned = input instanceof Readable || input instanceof ReadableStream;
   for await (const chunk of input) {
     const bytes = toChunk(chunk);
-    if (bytes.length > 0) yield bytes;
+    if (bytes.length > 0) yield isOwned ? bytes : Buffer.from(bytes);
   }
 }
 

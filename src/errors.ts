@@ -41,7 +41,7 @@ export type ErrorCode =
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["unavailable", "timeout", "throttled"]);
 
 /** Codes of calls that were given up before the store said how they ended: they may still take effect. */
-const MAY_LAND: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["timeout", "aborted"]);
+const MAY_LAND: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["timeout"]);
 
 /** The operations of a store, as named in errors, logs and metrics. */
 export type Operation = "open" | "put" | "get" | "stat" | "list" | "delete" | "close";

@@ -16,7 +16,7 @@ import type { Identity } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";
 import { addressId } from "./member.ts";
 import type { Member } from "./member.ts";
-import { rememberedPool } from "./membership.ts";
+import { knownStores, rememberedPool } from "./membership.ts";
 import type { Remembered } from "./membership.ts";
 import { currentRecord, isPut } from "./record.ts";
 import type { PoolRecord, StoreId, StoreRecord } from "./record.ts";
@@ -214,8 +214,10 @@ export class Identities {
   async #join(member: Member, pool: string, state: StoreRecord["state"]): Promise<StoreRecord> {
     const censused = await this.#isEmpty(member);
     member.intended ??= this.#options.runtime.randomHex(8);
-    await this.#identify(member, pool, member.intended, member.store.capabilities.conditionalPut);
-    return this.#record(member, member.intended, state, censused);
+    const { intended } = member;
+    await this.#identify(member, pool, intended, member.store.capabilities.conditionalPut);
+    member.intended = undefined;
+    return this.#record(member, intended, state, censused);
   }
 
   /** Writes an identity and reads it back: what stands there decides, whoever wrote it. */
@@ -249,7 +251,7 @@ export class Identities {
     if (member.ready && member.id !== undefined) {
       const known = this.#ledger.storeOf(member);
       // Whoever gave it its identity died before saying so.
-      if (known === undefined) return [this.#record(member, member.id, isNewPool ? "member" : "joining", false)];
+      if (known === undefined) return this.#adopted(member, member.id, isNewPool);
       const addresses = [...new Set([...known.addresses, member.fingerprint])].sort();
       const rev = this.#ledger.nextRev(known);
       return [{ ...known, rev, addresses, prefixes: known.prefixes ?? member.prefixes }];
@@ -257,6 +259,19 @@ export class Identities {
     if (member.state !== "unreachable") return [];
     const id = addressId(member.fingerprint);
     return [this.#record(member, id, "expected", false)];
+  }
+
+  /** A store whose identity nobody knows: whoever gave it that died before saying so. */
+  #adopted(member: Member, id: StoreId, isNewPool: boolean): readonly StoreRecord[] {
+    const { index, members } = this.#ledger;
+    if (isNewPool) return [this.#record(member, id, "member", false)];
+    // Where another store is known to be, only a refill gives an identity.
+    const former = knownStores(index.stores()).filter(
+      (record) =>
+        record.addresses.includes(member.fingerprint) && !members.some((other) => other.ready && other.id === record.id),
+    );
+    const removed = former.map((record) => ({ ...record, rev: this.#ledger.nextRev(record), state: "removed" as const }));
+    return [...removed, this.#record(member, id, "joining", former.length > 0)];
   }
 
   /** Tells the stores what they do not know: stores, the pool, and that this machine writes from now on. */
@@ -271,12 +286,14 @@ export class Identities {
     if (stores.length + pools.length + writers.length === 0) return;
     const outcomes = await Promise.all(ledger.append({ objects: [], stores, pools, writers }).values());
     const told = outcomes.filter((error) => error === undefined).length;
-    const all = members.length + ledger.absentees.length;
+    const counting = members.filter((member) => !ledger.isGivenUp(member));
+    const all = counting.length + ledger.absentees.length;
     if (!isRegistered && told * 2 <= all && !isTold) {
-      const silent = members.filter((member) => !member.ready);
+      const silent = counting.filter((member) => !member.ready);
+      const who = [...silent, ...ledger.absentees].map(({ label }) => label).join(", ");
       throw new HoldfastError(
         "unavailable",
-        `this machine has not written to the pool before, and may begin to only while most of its stores answer: ${labels(silent)} did not`,
+        `this machine has not written to the pool before, and may begin to only while most of its stores answer: ${who} did not (if it is gone for good: holdfast forget)`,
         { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
       );
     }

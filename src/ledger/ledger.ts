@@ -22,7 +22,7 @@ import type { Identity } from "./identity.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
-import { decideMembers, electPool, knownStores } from "./membership.ts";
+import { decideMembers, electPool, isForgotten, knownStores } from "./membership.ts";
 import type { Answer, Remembered } from "./membership.ts";
 import { isOpenAttempt, isPut, markOf } from "./record.ts";
 import type { CopyMark, ObjectRecord, PoolRecord, StoreId, StoreRecord } from "./record.ts";
@@ -192,6 +192,12 @@ export class Ledger {
   vouches(member: Member): boolean {
     const state = this.storeOf(member)?.state;
     return member.ready && (state === "member" || state === "draining" || state === "drained");
+  }
+
+  /** Whether a member is none of the pool's stores any more, or none yet: nothing of the pool can be on it alone. */
+  isGivenUp(member: Member): boolean {
+    if (member.readable || member.id !== undefined) return false;
+    return member.state !== "unreachable" || isForgotten(member, this.#index.stores());
   }
 
   /** What is known of a member, looked up once for each time the stores are asked: every write needs it. */

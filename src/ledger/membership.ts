@@ -71,6 +71,12 @@ function isAt({ addresses }: StoreRecord, member: Member): boolean {
   return addresses.some((address) => member.addresses.includes(address));
 }
 
+/** Whether the store at a member's address was given up, and none is known to have come in its place. */
+export function isForgotten(member: Member, stores: readonly StoreRecord[]): boolean {
+  const here = stores.filter((record) => isAt(record, member));
+  return here.length > 0 && here.every(({ state }) => state === "removed" || state === "expected");
+}
+
 /** Stores of the ledger that have been reached and not been given up. */
 export function knownStores(stores: readonly StoreRecord[]): readonly StoreRecord[] {
   return stores.filter(({ state }) => state !== "expected" && state !== "removed");
@@ -101,7 +107,8 @@ export function decideMembers(
   const missed = knownStores(stores).filter(({ id }) => !taken.has(id));
   for (const member of members) {
     if (member.state === "new" && isSuspect(member, pool, missed, remembered)) member.state = "missing";
-    if (!member.ready && member.state !== "foreign") recognise(member, stores, taken);
+    // A stranger in a store's place is known by what should stand there.
+    if (!member.ready) recognise(member, stores, taken);
     member.aliases = aliasesOf(member, stores);
   }
 }

@@ -8,20 +8,26 @@
 import type { Version } from "./hybrid-clock.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Member } from "./member.ts";
-import { currentRecord } from "./record.ts";
+import { currentRecord, isPut } from "./record.ts";
 import type { CopyMark, ObjectRecord } from "./record.ts";
 
 /** Names that members are recorded to hold, or to have nothing of, without knowing it themselves. */
 export type Outdated = ReadonlyMap<Member, ReadonlySet<string>>;
 
-/** Reads the segments in which the stores differ; nothing where they do not. Needs what the last hearing brought. */
-export async function findOutdated(ledger: Ledger): Promise<Outdated> {
+/**
+ * Reads the segments in which the stores differ; nothing where they do not. Needs what the last hearing brought.
+ * `isWanted`: whether an object should be on a store, whatever its record says of it.
+ */
+export async function findOutdated(
+  ledger: Ledger,
+  isWanted: (name: string, member: Member) => boolean,
+): Promise<Outdated> {
   const outdated = new Map<Member, Set<string>>();
   for (const { member, missing, surplus } of ledger.ledgerGaps()) {
     if (missing.length === 0) continue;
     const said = new Map<string, Version>();
     for (const name of missing) {
-      for (const record of await recordsOf(ledger, name, member)) noteSaid(ledger, member, record, said);
+      for (const record of await recordsOf(ledger, name, member)) noteSaid(ledger, member, record, isWanted, said);
     }
     if (said.size === 0) continue;
     // Of what was merged since, it may have the segments from before.
@@ -46,12 +52,20 @@ async function recordsOf(ledger: Ledger, name: string, lacking: Member): Promise
   return [];
 }
 
-/** Notes what a record says that a store has done, where that is still how things stand. */
-function noteSaid(ledger: Ledger, member: Member, record: ObjectRecord, said: Map<string, Version>): void {
+/** Notes what a record says that a store has done, or should have been told, where that is still how things stand. */
+function noteSaid(
+  ledger: Ledger,
+  member: Member,
+  record: ObjectRecord,
+  isWanted: (name: string, member: Member) => boolean,
+  said: Map<string, Version>,
+): void {
   const current = currentRecord(ledger.index.get(record.name));
   if (current === undefined || current.version !== record.version) return;
   const mark = ledger.markOf(record, member);
   const now: CopyMark | undefined = ledger.markOf(current, member);
   const isDone = mark?.state === "holds" || mark?.state === "none";
   if (isDone && mark.rev === now?.rev) said.set(record.name, mark.rev);
+  // It was no store of the pool's file when the object was put.
+  if (now === undefined && isPut(current) && isWanted(record.name, member)) said.set(record.name, current.version);
 }

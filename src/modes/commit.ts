@@ -158,10 +158,9 @@ export class Commit {
     let late: Version | undefined;
     for (const record of following.foreign?.records ?? []) {
       const mark = this.#pool.ledger.markOf(record, member);
-      if (mark !== undefined && this.#pool.ledger.mayChange(record, mark)) {
-        const since = mark.late ?? mark.rev;
-        if (late === undefined || since > late) late = since;
-      }
+      const since = mark?.late;
+      if (mark === undefined || since === undefined || !this.#pool.ledger.mayChange(record, mark)) continue;
+      if (late === undefined || since > late) late = since;
     }
     return late === undefined ? {} : { late };
   }
@@ -209,6 +208,7 @@ export class Commit {
     const open = (soonOver: boolean): readonly Member[] =>
       this.#holders.filter((member) => this.#pool.mayChange(member, following.foreign, soonOver));
     await this.#pool.outwait(() => open(true).length > 0);
+    if (open(false).length === 0) return;
     if (this.#holders.length - open(false).length < this.#pool.min) throw this.#outrun();
     for (const member of open(false)) this.#drop(member, mayStillChange(member));
   }
@@ -247,7 +247,8 @@ export class Commit {
   }
 
   #isBeingWritten(member: Member): boolean {
-    return openIntents(this.#put.following.foreign).some((intent) => this.#pool.ledger.markOf(intent, member) !== undefined);
+    const { ledger } = this.#pool;
+    return openIntents(ledger.index.get(this.#put.name)).some((intent) => ledger.markOf(intent, member) !== undefined);
   }
 
   /** The SHA-256 of what each store has now; undefined where it has nothing, or cannot say. */

@@ -8,6 +8,7 @@ import type { Version } from "../ledger/hybrid-clock.ts";
 import { renewedAt } from "../ledger/ledger.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
+import { currentRecord } from "../ledger/record.ts";
 import type { NameState, ObjectRecord } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
 import { isReserved, RESERVED_PREFIX } from "../names.ts";
@@ -131,7 +132,7 @@ export class PoolContext {
    */
   mayHide(name?: string): readonly Silent[] {
     const { ledger } = this;
-    const silent = ledger.members.filter((member) => !member.readable);
+    const silent = ledger.members.filter((member) => !member.readable && !ledger.isGivenUp(member));
     const absent = ledger.absentees;
     if (silent.length + absent.length === 0) return [];
     const all: readonly Silent[] = [
@@ -141,7 +142,7 @@ export class PoolContext {
     if (ledger.unreadableSegments.size > 0) return all;
     const isCensused = silent.every((member) => ledger.isCensused(member)) && absent.every((record) => record.censused);
     if (!isCensused) return all;
-    const count = ledger.members.length + absent.length;
+    const count = ledger.members.filter((member) => !ledger.isGivenUp(member)).length + absent.length;
     const vouching = ledger.members.filter((member) => ledger.vouches(member)).length;
     // Every acknowledged put is known to at least `sure` stores: fewer than that, silent or not knowing all, hide none.
     if (this.mode === "mirror" && count - vouching < ledger.epoch.sure) return [];
@@ -188,6 +189,14 @@ export class PoolContext {
       if (mark === undefined || (soonOver && mark.late !== undefined)) return false;
       return this.ledger.mayChange(record, mark);
     });
+  }
+
+  /** Whether what a store has under a name of the pool may be one of the files that it came with: it keeps these. */
+  hasOwnFiles(member: Member, state: NameState | undefined): boolean {
+    const record = this.ledger.storeOf(member);
+    const current = currentRecord(state);
+    if (current === undefined || record?.state !== "joining" || record.censused) return false;
+    return !this.ledger.holds(current, member);
   }
 
   /** Hears the stores until somebody else's changes of a name have ended, or long enough. */
@@ -310,12 +319,22 @@ export interface Silent {
   readonly trouble: () => HoldfastError;
 }
 
-function notNamed(label: string): HoldfastError {
+export function notNamed(label: string): HoldfastError {
   return new HoldfastError(
     "unavailable",
     `${label} is a store of this pool, and its file does not name it (if it is gone for good: holdfast forget ${label})`,
     { store: label, retryable: false },
   );
+}
+
+/** Why a store that came with files of its own is left alone. */
+export function ownFile(member: Member, object: string, operation: "put" | "delete"): HoldfastError {
+  return new HoldfastError("conflict", `${member.label} came with files of its own: repair has to look at them first`, {
+    store: member.label,
+    operation,
+    object,
+    retryable: false,
+  });
 }
 
 /** Key of the mark, in the local index, of a put of a new name that has not ended. */

@@ -9,13 +9,13 @@ import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
+import { currentRecord, highestVersion, isPut, openIntents } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
 import { compareNames } from "../names.ts";
 import type { PoolDeleteResult } from "../pool.ts";
 import type { Debt, OperationOptions } from "../store.ts";
 import { checkHeld } from "./capabilities.ts";
-import { pendingKey } from "./pool-context.ts";
+import { ownFile, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import { debtsBelow, formerStores, tooFew } from "./pool-answers.ts";
 
@@ -55,7 +55,9 @@ export class PoolDeletes {
         if (!this.#isEnough(told)) throw tooFew(this.#pool, ledger.members, failed);
         return { existed: false, owed: this.#pool.debtsOf(current) };
       }
+      const own = ledger.members.filter((member) => this.#pool.hasOwnFiles(member, state));
       const { record, failed } = await this.#bury(name, state, following);
+      for (const member of own) if (!failed.has(member)) failed.set(member, ownFile(member, name, "delete"));
       ledger.index.setFact(pendingKey(name), undefined);
       const owed = await this.deleteFrom(record, ledger.members, failed);
       if (owed.length > 0) this.#pool.logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
@@ -71,7 +73,7 @@ export class PoolDeletes {
     name: string,
     state: NameState | undefined,
     following: Following,
-  ): Promise<{ readonly record: ObjectRecord; readonly failed: ReadonlyMap<Member, HoldfastError> }> {
+  ): Promise<{ readonly record: ObjectRecord; readonly failed: Map<Member, HoldfastError> }> {
     const { ledger } = this.#pool;
     const settles = new Set<Version>();
     let base = highestVersion(state);
@@ -116,9 +118,12 @@ export class PoolDeletes {
   }
 
   /** Writes a record on every store: how many have it, and why the others do not. */
-  async #tell(record: ObjectRecord): Promise<{ readonly told: number; readonly failed: Map<Member, HoldfastError> }> {
+  async #tell(
+    record: ObjectRecord,
+    others: readonly ObjectRecord[] = [],
+  ): Promise<{ readonly told: number; readonly failed: Map<Member, HoldfastError> }> {
     const failed = new Map<Member, HoldfastError>();
-    const appended = this.#pool.ledger.append({ objects: [record] });
+    const appended = this.#pool.ledger.append({ objects: [record, ...others] });
     for (const [member, outcome] of appended) {
       const error = await outcome;
       if (error !== undefined) failed.set(member, error);
@@ -162,15 +167,21 @@ export class PoolDeletes {
     const { ledger } = this.#pool;
     const current = currentRecord(known);
     const rev = ledger.stamp(tombstone);
-    const marked = (marks: ObjectRecord["copies"], reason?: string): ObjectRecord["copies"] =>
+    const marked = (marks: ObjectRecord["copies"], since: Version, reason?: string): ObjectRecord["copies"] =>
       Object.fromEntries(
-        Object.entries(marks).map(([id, mark]) => [id, { ...mark, rev, ...(reason === undefined ? {} : { reason }) }]),
+        Object.entries(marks).map(([id, mark]) => [id, { ...mark, rev: since, ...(reason === undefined ? {} : { reason }) }]),
       );
-    await this.#tell(
-      isPut(current)
-        ? { ...current, version: rev, base: tombstone.version, copies: marked(current.copies) }
-        : { ...tombstone, copies: marked(tombstone.copies, "not begun") },
-    );
+    if (!isPut(current)) {
+      await this.#tell({ ...tombstone, copies: marked(tombstone.copies, rev, "not begun") });
+      return;
+    }
+    const before = { ...current, version: rev, base: tombstone.version, copies: marked(current.copies, rev) };
+    // What was begun and not finished is history by the tombstone, and what it left may be all that stands there.
+    const begun = openIntents(known).map((intent) => {
+      const version = ledger.clock.next();
+      return { ...intent, version, copies: marked(intent.copies, version) };
+    });
+    await this.#tell(before, begun);
   }
 
   /**

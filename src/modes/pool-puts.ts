@@ -19,7 +19,7 @@ import { fanOut } from "./fan-out.ts";
 import type { FanOutBranch } from "./fan-out.ts";
 import { compareNumbers, turnOrder, weightedOrder } from "./placement.ts";
 import { tooFew } from "./pool-answers.ts";
-import { DEFAULT_LEASE_MS, pendingKey } from "./pool-context.ts";
+import { DEFAULT_LEASE_MS, ownFile, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import type { PoolDeletes } from "./pool-deletes.ts";
 import type { PutInProgress } from "./put-in-progress.ts";
@@ -186,6 +186,7 @@ export class PoolPuts {
     // No store can have the whole of what never ended, so there is nothing left to settle.
     const delivered = content !== undefined || (body.size !== undefined && digest.size >= body.size);
     if (!delivered) this.#cancel(begun);
+    if (signal?.aborted === true) await this.#noteLanding(begun, failed);
     throwIfAborted(signal);
     if (sourceError !== undefined) throw sourceError;
     return content;
@@ -273,6 +274,18 @@ export class PoolPuts {
       return;
     }
     ledger.appendLater([ledger.owedAnew(newer, [id], "an older copy came late")]);
+  }
+
+  /** A put is called off, and stores that did not let go of it in time may yet carry it out: others have to know. */
+  async #noteLanding(begun: PutInProgress, failed: ReadonlyMap<Member, HoldfastError>): Promise<void> {
+    const { ledger } = this.#pool;
+    const { name, version, base, sentTo } = begun;
+    const landing = [...sentTo].filter((member) => failed.get(member)?.mayLand === true);
+    if (landing.length === 0) return;
+    const rev = ledger.clock.next();
+    const copies: Record<StoreId, CopyMark> = {};
+    for (const { owingId } of landing) if (owingId !== undefined) copies[owingId] = { state: "copy", rev, late: rev };
+    await Promise.all(ledger.append({ objects: [{ name, version, base, kind: "intent", copies }] }).values());
   }
 
   /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
@@ -412,7 +425,7 @@ export class PoolPuts {
     failed: Map<Member, HoldfastError>,
   ): Promise<void> {
     const { ledger } = this.#pool;
-    for (const member of targets) if (this.#hasOwnFiles(member, state)) failed.set(member, ownFile(member, name));
+    for (const member of targets) if (this.#pool.hasOwnFiles(member, state)) failed.set(member, ownFile(member, name, "put"));
     const copies: Record<StoreId, CopyMark> = {};
     // Only stores that may get bytes: what stands on another one is certainly not this write's.
     for (const member of targets) {
@@ -471,14 +484,6 @@ export class PoolPuts {
     );
   }
 
-  /** A store that came with files of its own keeps them: what it has under a name of the pool may be one of these. */
-  #hasOwnFiles(member: Member, state: NameState | undefined): boolean {
-    const { ledger } = this.#pool;
-    const record = ledger.storeOf(member);
-    if (currentRecord(state) === undefined || record?.state !== "joining" || record.censused) return false;
-    return !ledger.holds(currentRecord(state), member);
-  }
-
   /** An intent says that its writer is alive; while a long put runs, it says so again. */
   #renew(intent: ObjectRecord): void {
     const { name } = intent;
@@ -525,15 +530,6 @@ export class PoolPuts {
       });
     }
   }
-}
-
-function ownFile(member: Member, name: string): HoldfastError {
-  return new HoldfastError("conflict", `${member.label} came with files of its own: repair has to look at them first`, {
-    store: member.label,
-    operation: "put",
-    object: name,
-    retryable: false,
-  });
 }
 
 function branchBody(branch: FanOutBranch, body: Body, agree: (read: Content) => void): Body {

@@ -11,6 +11,7 @@ import { linkSignals } from "../signals.ts";
 import type { GetOptions, GetResult, OperationOptions } from "../store.ts";
 import { compareNumbers } from "./placement.ts";
 import { infoOf } from "./pool-answers.ts";
+import { notNamed } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import { unrecordedRead } from "./unrecorded-read.ts";
 import { noGoodCopy, verifiedRead } from "./verified-read.ts";
@@ -191,7 +192,12 @@ export class PoolReads {
             if (rank(member) === 0) void this.#noteWrong(record, member, error);
           },
         })),
-      silent: possible.filter((member) => !member.readable).map((member) => member.trouble()),
+      silent: [
+        ...possible.filter((member) => !member.readable).map((member) => member.trouble()),
+        ...this.#pool.ledger.absentees
+          .filter(({ id }) => ["holds", "copy"].includes(record.copies[id]?.state ?? "none"))
+          .map(({ label }) => notNamed(label)),
+      ],
     };
   }
 

@@ -8,6 +8,8 @@ import { loadDigests } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
+import { findOutdated } from "../ledger/outdated.ts";
+import type { Outdated } from "../ledger/outdated.ts";
 import { currentRecord, isContested, isPut } from "../ledger/record.ts";
 import type { NameState, ObjectRecord } from "../ledger/record.ts";
 import { checkName, compareNames, isReserved, RESERVED_PREFIX } from "../names.ts";
@@ -119,6 +121,13 @@ export class PoolStore implements Store {
   /** Resolves when the change of a name that is under way in this process has ended; undefined when there is none. */
   lockOf(name: string): Promise<void> | undefined {
     return this.#pool.lockOf(name);
+  }
+
+  /** What stores that went back in time, or were not in the pool's file, do not have although they should. */
+  findOutdated(): Promise<Outdated> {
+    const isWanted = (name: string, member: Member): boolean =>
+      this.#pool.modeFor(name) === "mirror" && this.#pool.targets(name).includes(member);
+    return findOutdated(this.ledger, isWanted);
   }
 
   /** Whether repair holds the name. */

@@ -4,7 +4,6 @@ import type { Bound } from "../bounded.ts";
 import { HoldfastError, throwIfAborted } from "../errors.ts";
 import { versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
-import { findOutdated } from "../ledger/outdated.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { NameState, PutRecord } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
@@ -143,7 +142,7 @@ export class MaintainedPool implements Pool {
   async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
     const { ledger } = this.#core;
     await this.#core.listen();
-    const outdated = await findOutdated(ledger);
+    const outdated = await this.#core.findOutdated();
     const prefix = options.prefix ?? "";
     const mark = `verify:${options.quick === true ? "quick" : "full"}:${prefix}`;
     const sampling = options.samplePercent !== undefined && options.samplePercent < 100;
@@ -241,12 +240,13 @@ export class MaintainedPool implements Pool {
     const { ledger } = this.#core;
     await this.#core.listen();
     const dryRun = options.dryRun ?? false;
-    if (!dryRun) await ledger.initialise();
+    // A store that is filled again counts among those that a new machine needs to hear.
     await this.#refill(options, dryRun);
+    if (!dryRun) await ledger.initialise();
     const sum = { planned: 0, done: 0, failed: 0, bytes: 0 };
     const left: Finding[] = [];
     const unheard = new Map<Member, HoldfastError>();
-    const outdated = await findOutdated(ledger);
+    const outdated = await this.#core.findOutdated();
     await this.#repairLedger(options, dryRun, sum, left);
     const scope = {
       prefix: options.prefix ?? "",
@@ -515,7 +515,6 @@ export class MaintainedPool implements Pool {
       });
     }
     if (id === undefined) throw new HoldfastError("invalid", `the pool never knew ${store}: take it out of its file`);
-    await ledger.initialise();
     await ledger.recordStore(id, { state: "removed" });
   }
 

@@ -235,11 +235,7 @@ class Mending {
   }
 
   #isOwedCopy(record: ObjectRecord, member: Member): boolean {
-    return (
-      record.kind === "put" &&
-      this.#core.modeFor(record.name) === "mirror" &&
-      this.#core.targets(record.name).includes(member)
-    );
+    return record.kind === "put" && isOwedHere(this.#core, record.name, member);
   }
 
   /** Writes marks; where the object was changed meanwhile, what was touched is owed anew under the newer record. */
@@ -262,6 +258,17 @@ class Mending {
   }
 }
 
+/** The request of which nobody knows the end, by the mark that noted it. */
+function lateOf(core: PoolStore, member: Member, state: NameState | undefined): Version | undefined {
+  const marks = (state?.records ?? []).map((record) => core.ledger.markOf(record, member)?.late ?? "");
+  const latest = marks.sort().at(-1);
+  return latest === "" ? undefined : latest;
+}
+
+function isOwedHere(core: PoolStore, name: string, member: Member): boolean {
+  return core.modeFor(name) === "mirror" && core.targets(name).includes(member);
+}
+
 /** The record that settles what was open, with marks of revision `rev`. */
 function renewed(
   core: PoolStore,
@@ -280,8 +287,11 @@ function renewed(
     const id = member.owingId;
     if (id === undefined) continue;
     const isOwed = plan.copyTo.some((one) => one.member === member);
+    const late = core.mayChange(member, state) ? lateOf(core, member, state) : undefined;
     // Repair names what it is about to change in its claim: these marks only say how things stand.
-    if (content === undefined) copies[id] = { state: "delete", rev, reason: "settled" };
+    if (late !== undefined) {
+      copies[id] = { state: content === undefined || !isOwedHere(core, name, member) ? "delete" : "copy", rev, reason: "late", late };
+    } else if (content === undefined) copies[id] = { state: "delete", rev, reason: "settled" };
     else if (plan.good.includes(member)) copies[id] = { state: "holds", rev };
     else if (core.modeFor(name) === "stripe" && !isOwed) copies[id] = { state: "delete", rev, reason: "settled" };
     else copies[id] = { state: "copy", rev };

@@ -7,7 +7,6 @@
 import { throwIfAborted } from "../errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
-import { findOutdated } from "../ledger/outdated.ts";
 import type { Outdated } from "../ledger/outdated.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
@@ -29,7 +28,7 @@ export async function statusOf(core: PoolStore, options: OperationOptions): Prom
   await core.listen();
   // What was done a moment ago may not be noted yet.
   await core.ledger.flushed();
-  const outdated = await findOutdated(core.ledger);
+  const outdated = await core.findOutdated();
   return new Judge(core, outdated).judge(options);
 }
 

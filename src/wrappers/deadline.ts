@@ -276,7 +276,8 @@ class DeadlineStore extends ForwardingStore {
       const context = { store: this.label, operation, object };
       const linked = linkSignals(outer);
       let settled = false;
-      const grace = new Watch(this.#runtime, () => fail(abortError(linked.signal).within(context)));
+      // The store did not let go of it in time, and may yet carry it out.
+      const grace = new Watch(this.#runtime, () => fail(abandoned(abortError(linked.signal)).within(context)));
       const watch = new Watch(this.#runtime, (ms) => {
         const error = new HoldfastError("timeout", `the store made no progress for ${ms} ms`, context);
         fail(error);
@@ -319,4 +320,9 @@ class DeadlineStore extends ForwardingStore {
       );
     });
   }
+}
+
+/** The error of a call that was given up while the store was still at it. */
+function abandoned({ code, message, cause }: HoldfastError): HoldfastError {
+  return new HoldfastError(code, message, { cause, mayLand: true });
 }

@@ -161,8 +161,8 @@ describe("p33: a store that the pool's file does not name", () => {
     await second.pool.close();
     const third = memoryPool([a, b, c], { machine: "00000003" });
     expect((await third.pool.stores()).map((store) => store.trouble)).toEqual(["removed", undefined, undefined]);
-    expect(await textOrCode(third.pool, "founded")).toBe("error: unavailable");
-    expect(await namesOn(third.pool)).toEqual(["error: incomplete"]);
+    expect(await textOrCode(third.pool, "founded")).toBe("error: not-found");
+    expect(await namesOn(third.pool)).toEqual([]);
     expect(await third.pool.repair()).toMatchObject({ whole: false, unheard: ["A"] });
     expect([a, b, c].map((store) => textOn(store, "founded"))).toEqual(["1", undefined, undefined]);
   });

@@ -1,12 +1,15 @@
 /** A request that ended without an answer may take effect later: until it can no more, nothing is said of what it could change. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { collect, toBody } from "../../src/body.ts";
 import { HoldfastError } from "../../src/errors.ts";
+import type { Store } from "../../src/store.ts";
+import { deadline } from "../../src/wrappers/deadline.ts";
 import { retry } from "../../src/wrappers/retry.ts";
 import { gate } from "../helpers/gate.ts";
+import type { Gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
-import type { MemoryPool, Switched, View } from "../helpers/memory-pool.ts";
+import type { MemoryPool, MemoryPoolOptions, Switched, View } from "../helpers/memory-pool.ts";
 import { codeOf, textOf, textOrCode } from "../helpers/pool-answers.ts";
 
 /** How long a request may take effect, by default, and a little longer. */
@@ -29,6 +32,35 @@ const debtsOf = async ({ pool }: MemoryPool): Promise<string[]> => {
 
 const owingOf = async (put: Promise<{ owed: readonly { store: string }[] }>): Promise<readonly string[]> =>
   (await put).owed.map(({ store }) => store);
+
+interface Hearers {
+  readonly stores: readonly [Switched, Switched];
+  readonly clock: MachineClock;
+  /** What happens, in place of a put of x, once a store has read all that it is given. */
+  readonly taking: (((size: number) => Promise<never>) | undefined)[];
+  readonly members: readonly { readonly store: Store }[];
+}
+
+/** Stores A and B whose puts of x may end otherwise than they should when they have all of the bytes. */
+function hearers(): Hearers {
+  const stores = [switched("A"), switched("B")] as const;
+  const clock = new MachineClock();
+  const taking: Hearers["taking"] = [undefined, undefined];
+  const members = stores.map(({ store }, place) => ({
+    store: deadline(
+      {
+        ...store,
+        put: async (name, body, options) => {
+          const instead = name === "x" ? taking[place] : undefined;
+          if (instead === undefined) return store.put(name, body, options);
+          return instead((await collect(body.open())).byteLength);
+        },
+      },
+      { runtime: clock.runtime(), graceMs: 5 },
+    ),
+  }));
+  return { stores, clock, taking, members };
+}
 
 describe("p15: a copy that nobody waited for", () => {
   it("is known to be owed where it lands on top of what another machine put meanwhile", async () => {
@@ -178,68 +210,96 @@ describe("p17: a put that got no answer from one store", () => {
   });
 });
 
-describe("a put that its caller called off, or whose process died, while a store had not answered", () => {
-  for (const how of ["called off", "killed"] as const) {
-    for (const existed of [true, false]) {
-      it(`may still land, and what is put next is owed there (${how}, ${existed ? "an overwrite" : "a new name"})`, async () => {
-        const stores = [switched("A"), switched("B")] as const;
-        const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
-        const clock = new MachineClock();
-        const options = { machine: "00000001", runtime: clock.runtime(), isLiveWriter: () => false };
-        const first = memoryPool(views, options);
-        await first.pool.put("founded", toBody("1"));
-        if (existed) await first.pool.put("x", toBody("v0"));
-        const [sent, both] = [gate(), gate()];
-        let calls = 0;
-        for (const view of views) {
-          view.onCall = (operation, name) => {
-            if (operation !== "put" || name !== "x") return;
-            if (++calls === 2) both.open();
-            return view === views[0] ? sent.opened : undefined;
-          };
-        }
-        const caller = new AbortController();
-        const put = first.pool.put("x", toBody("v1"), { signal: caller.signal });
-        const outcome = codeOf(put);
-        await both.opened;
-        // The store in memory does not take what was called off; the server that a store stands for may.
-        if (how === "called off") caller.abort();
-        for (const view of views) view.onCall = undefined;
-        const next = how === "killed" ? memoryPool(stores, { ...options, index: first.index }) : first;
-        if (how === "called off") sent.open();
-        expect(how === "killed" || (await outcome) === "error: aborted").toBe(true);
-        expect(await owingOf(next.pool.put("x", toBody("v2")))).toEqual(["A"]);
-        plant(stores[0], "x", "v1");
-        expect(await debtsOf(next)).toEqual(["x on A: copy"]);
-        expect(await textOf(next.pool, "x")).toBe("v2");
-        clock.pass(LATE_MS);
-        expect(await next.pool.repair()).toMatchObject({ whole: true });
-        expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
-      });
-    }
+describe("a put that did not end as it should while a store had not answered", () => {
+  interface Stuck {
+    readonly stores: readonly [Switched, Switched];
+    readonly clock: MachineClock;
+    /** The machine whose put of x hangs on A, in a call that the store never ends. */
+    readonly first: MemoryPool;
+    readonly put: Promise<string>;
+    /** Calls the put off. */
+    readonly abort: () => void;
+    readonly options: MemoryPoolOptions;
   }
 
-  it("may still land where the pool itself called it off, because another store had failed", async () => {
+  /** v1 was taken by B, and sent to A, whose call ends when `ends` is opened. x had v0 where it `existed`. */
+  async function stuckOnA(existed: boolean, ends: Gate, more: Partial<MemoryPoolOptions> = {}): Promise<Stuck> {
     const stores = [switched("A"), switched("B")] as const;
     const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
     const clock = new MachineClock();
-    const { pool } = memoryPool(views, { onfail: "abort", runtime: clock.runtime() });
-    await pool.put("x", toBody("v0"));
-    const [sent, answered] = [gate(), gate()];
-    views[0].onCall = async (operation, name) => {
-      if (operation !== "put" || name !== "x") return;
+    const runtime = clock.runtime();
+    const options = { machine: "00000001", runtime, isLiveWriter: () => false, ...more };
+    const given = views.map(({ store }) => ({ store: deadline(store, { runtime, graceMs: 5 }) }));
+    const first = memoryPool(given, options);
+    await first.pool.put("founded", toBody("1"));
+    if (existed) await first.pool.put("x", toBody("v0"));
+    const [sent, taken] = [gate(), gate()];
+    views[0].onCall = (operation, name) => {
+      if (operation !== "put" || name !== "x") return undefined;
       sent.open();
-      await answered.opened;
+      return ends.opened;
     };
-    views[1].onCall = async (operation, name) => {
-      if (operation !== "put" || name !== "x") return;
+    views[1].afterCall = (operation, name) => {
+      if (operation === "put" && name === "x") taken.open();
+    };
+    const caller = new AbortController();
+    const put = codeOf(first.pool.put("x", toBody("v1"), { signal: caller.signal }));
+    await Promise.all([sent.opened, taken.opened]);
+    views[0].onCall = undefined;
+    return { stores, clock, first, put, abort: () => caller.abort(), options };
+  }
+
+  for (const existed of [true, false]) {
+    const what = existed ? "an overwrite" : "a new name";
+
+    it(`may still land where its caller called it off and the store did not let go: what is put next is owed (${what})`, async () => {
+      const { stores, clock, first, put, abort } = await stuckOnA(existed, gate());
+      abort();
+      expect(await put).toBe("error: aborted");
+      expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual(["A"]);
+      plant(stores[0], "x", "v1");
+      expect(await debtsOf(first)).toEqual(["x on A: copy"]);
+      expect(await textOf(first.pool, "x")).toBe("v2");
+      clock.pass(LATE_MS);
+      expect(await first.pool.repair()).toMatchObject({ whole: true });
+      expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+    });
+
+    it(`is over where the store ended its call when it was called off: nothing is owed afterwards (${what})`, async () => {
+      const ends = gate();
+      const { stores, first, put, abort } = await stuckOnA(existed, ends);
+      abort();
+      ends.open();
+      expect(await put).toBe("error: aborted");
+      expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual([]);
+      expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+      expect(await first.pool.repair()).toMatchObject({ whole: true });
+    });
+
+    it(`is over where its process was killed: its requests ended with its connections (${what})`, async () => {
+      const { stores, first, options } = await stuckOnA(existed, gate());
+      const next = memoryPool(stores, { ...options, index: first.index });
+      expect(await owingOf(next.pool.put("x", toBody("v2")))).toEqual([]);
+      expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+      expect(await next.pool.repair()).toMatchObject({ whole: true });
+    });
+  }
+
+  it("may still land where the pool itself called it off, because another store had failed", async () => {
+    const { stores, clock, taking, members } = hearers();
+    const { pool } = memoryPool(members, { onfail: "abort", runtime: clock.runtime() });
+    await pool.put("x", toBody("v0"));
+    const sent = gate();
+    taking[0] = () => {
+      sent.open();
+      return new Promise(() => undefined);
+    };
+    taking[1] = async () => {
       await sent.opened;
-      // The pool calls the other one off a moment later.
-      setImmediate(answered.open);
-      throw new HoldfastError("full", "no space is left", { operation, object: name });
+      throw new HoldfastError("full", "no space is left", { operation: "put", object: "x" });
     };
     await expect(pool.put("x", toBody("v1"))).rejects.toMatchObject({ code: "full", store: "B" });
-    for (const view of views) view.onCall = undefined;
+    taking.fill(undefined);
     await expect(pool.put("x", toBody("v2"))).rejects.toMatchObject({ code: "conflict", retryable: true });
     // The request takes effect.
     plant(stores[0], "x", "v1");
@@ -248,6 +308,33 @@ describe("a put that its caller called off, or whose process died, while a store
     expect(await pool.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v3", "v3"]);
   });
+
+  for (const mode of ["mirror", "stripe"] as const) {
+    for (const existed of [true, false]) {
+      it(`may still land where it failed on every store (${mode}, ${existed ? "an overwrite" : "a new name"})`, async () => {
+        const { stores, clock, taking, members } = hearers();
+        const { pool, index } = memoryPool(members, { machine: "00000001", mode, runtime: clock.runtime() });
+        await pool.put("founded", toBody("1"));
+        index.setFact("turn", "0");
+        if (existed) await pool.put("x", toBody("v0"));
+        taking[0] = () => Promise.reject(new HoldfastError("timeout", "no answer", { operation: "put", object: "x" }));
+        taking[1] = () =>
+          Promise.reject(new HoldfastError("full", "no space is left", { operation: "put", object: "x" }));
+        expect(await codeOf(pool.put("x", toBody("v1")))).not.toBe("no error");
+        taking.fill(undefined);
+        index.setFact("turn", "0");
+        const owing = await owingOf(pool.put("x", toBody("v2")));
+        // The request takes effect.
+        plant(stores[0], "x", "v1");
+        expect(await textOrCode(pool, "x")).toBe("v2");
+        expect(textOn(stores[1], "x")).toBe("v2");
+        if (mode === "mirror") expect(owing).toEqual(["A"]);
+        clock.pass(LATE_MS);
+        expect(await pool.repair()).toMatchObject({ whole: true });
+        expect(stores.map((store) => textOn(store, "x"))).toEqual(mode === "mirror" ? ["v2", "v2"] : [undefined, "v2"]);
+      });
+    }
+  }
 });
 
 describe("p38: a delete that got no answer from one store", () => {

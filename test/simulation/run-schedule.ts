@@ -144,6 +144,10 @@ class Simulation {
 
   async run(): Promise<void> {
     this.world.onStep = () => this.#onStep();
+    if (this.#traced) {
+      for (const disk of this.#disks)
+        disk.onWrite = (name) => this.#note(() => `${disk.label} writes ${name}: ${describeBytes(disk.objects.get(name))}`);
+    }
     if (this.#config.founded) {
       await this.#alone(async () => {
         await this.#process(this.#random.below(this.#slots.length)).core.delete("a");
@@ -1116,7 +1120,10 @@ class Simulation {
         const id = ids.get(disk.label);
         if (id === undefined || record.copies[id]?.state !== "holds" || model.damaged.has(disk.label)) continue;
         if (disk.isWiped || this.#hasCopy(disk.label, model.name, record.content?.sha256 ?? "")) continue;
-        throw new Violation(`the ledger says that ${disk.label} holds ${model.name}, and it does not`);
+        const has = String(disk.objects.get(model.name));
+        throw new Violation(
+          `the ledger says that ${disk.label} holds ${model.name}, and it has ${has}: ${JSON.stringify(record)}`,
+        );
       }
     }
   }
@@ -1156,8 +1163,6 @@ class Simulation {
     const writes = this.#writes();
     // Where things are has nothing to do with the order in which the stores are named.
     this.#order = this.#random.shuffled(this.#order);
-    if (this.#traced)
-      for (const disk of this.#disks) disk.onWrite = (name) => this.#note(() => `${disk.label} writes ${name}`);
     const again = await this.#repairAlone(machine);
     if (this.#writes() !== writes) {
       throw new Violation(`another repair wrote ${this.#writes() - writes} times: ${JSON.stringify(again)}`);
@@ -1385,6 +1390,11 @@ function unwritten(cache: Cache): readonly string[] {
   return [...cache.indexes.values()].flatMap((index) =>
     [...index.facts("later:")].map(([, text]) => parseRecord(text).name),
   );
+}
+
+function describeBytes(bytes: Buffer | undefined): string {
+  if (bytes === undefined) return "nothing";
+  return bytes.length > 4096 || bytes[0] === 0x1f ? `${bytes.length} bytes` : bytes.toString().trim();
 }
 
 function asError(error: unknown): Error {
