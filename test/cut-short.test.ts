@@ -1,12 +1,14 @@
 /** Writes that were cut short, or overtaken by another machine's: what an object is then, and that all answers agree. */
 import { describe, expect, it } from "vitest";
 import { collect, toBody } from "../src/body.ts";
+import { HoldfastError } from "../src/errors.ts";
 import { MemoryIndex } from "../src/ledger/ledger-index.ts";
 import { currentRecord } from "../src/ledger/record.ts";
 import { systemRuntime } from "../src/runtime.ts";
 import type { Body, Store } from "../src/store.ts";
-import { memoryPool, switched, textOn } from "./helpers/memory-pool.ts";
-import type { Switched } from "./helpers/memory-pool.ts";
+import { memoryPool, switched, takingOf, textOn } from "./helpers/memory-pool.ts";
+import type { MemoryPool, Switched } from "./helpers/memory-pool.ts";
+import { codeOf, debtsOf } from "./helpers/pool-answers.ts";
 
 /** Who has this lease takes what is not finished for dead. */
 const NO_LEASE = { leaseMs: -1 };
@@ -157,13 +159,13 @@ describe("two versions of which neither knew of the other", () => {
   });
 });
 
-describe("a new name whose record comes after another machine's write", () => {
-  /** Machine 1's clock is an hour ahead, and its record of "x" follows only when its pool is closed. */
+describe("a new name that another machine writes after one whose clock is ahead", () => {
+  /** Machine 1's clock is an hour ahead, and it goes on to run while machine 2 changes "x". */
   async function overtaken(change: (pool: Store) => Promise<unknown>): Promise<readonly Store[]> {
     const [a, b] = [switched("A"), switched("B")];
     const index = new MemoryIndex();
     const ahead = { ...systemRuntime, now: () => systemRuntime.now() + 3_600_000 };
-    const one = memoryPool([a, b], { machine: "00000001", index, runtime: ahead, laterMs: 3_600_000 });
+    const one = memoryPool([a, b], { machine: "00000001", index, runtime: ahead });
     await one.pool.put("founded", toBody("first"));
     await one.pool.put("x", toBody("first, and longer"));
     const two = memoryPool([a, b], { machine: "00000002" });
@@ -189,25 +191,60 @@ describe("a new name whose record comes after another machine's write", () => {
 });
 
 describe("a delete beside another machine's put of the name", () => {
-  it("leaves the stores that it reached last owing the copy, and repair brings it", async () => {
+  /** Machine 1 deletes x, and has not begun to on A while machine 2 puts it; what `during` does, the delete waits for. */
+  async function deletedBeside(
+    during: (put: Promise<string>) => unknown,
+  ): Promise<{ readonly outcome: string; readonly stores: readonly Switched[]; readonly two: MemoryPool }> {
     const [a, b] = [switched("A"), switched("B")];
     const one = memoryPool([a, b], { machine: "00000001" });
     const two = memoryPool([a, b], { machine: "00000002" });
     await one.pool.put("x", toBody("first"));
     await two.pool.put("y", toBody("known to be there"));
-    let isPut = false;
+    let put: Promise<string> | undefined;
     a.onCall = async (operation, name) => {
-      if (operation !== "delete" || name !== "x" || isPut) return;
-      isPut = true;
-      await two.pool.put("x", toBody("second"));
+      if (operation !== "delete" || name !== "x" || put !== undefined) return;
+      put = codeOf(two.pool.put("x", toBody("second")));
+      await during(put);
     };
-    await one.pool.delete("x");
-    expect([isPut, textOn(a, "x"), textOn(b, "x")]).toEqual([true, undefined, "second"]);
-    const owed = [];
-    for await (const { object, store, owes } of two.pool.debts()) owed.push({ object, store, owes });
-    expect(owed).toContainEqual({ object: "x", store: "A", owes: "copy" });
+    expect(await one.pool.delete("x")).toMatchObject({ existed: true });
+    if (put === undefined) throw new Error("nothing was deleted on A");
+    return { outcome: await put, stores: [a, b], two };
+  }
+
+  it("is waited for by the put: then it is on both stores, and nothing is owed", async () => {
+    const { outcome, stores, two } = await deletedBeside(() => undefined);
+    expect(outcome).toBe("no error");
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["second", "second"]);
+    expect(await debtsOf(two.pool)).toEqual([]);
     expect(await read(two.pool, "x")).toBe("second");
-    expect(await two.pool.repair()).toMatchObject({ whole: true });
-    expect([textOn(a, "x"), textOn(b, "x")]).toEqual(["second", "second"]);
+    expect(await two.pool.repair()).toMatchObject({ whole: true, planned: 0 });
   });
+
+  it("that does not end keeps the put from being acknowledged, which may be tried again", async () => {
+    const { outcome, stores, two } = await deletedBeside((put) => put);
+    expect(outcome).toBe("error: conflict");
+    expect(stores.map((store) => textOn(store, "x"))).toEqual([undefined, undefined]);
+    await expect(read(two.pool, "x")).rejects.toMatchObject({ code: "not-found" });
+    expect(await two.pool.put("x", toBody("second"))).toMatchObject({ owed: [] });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["second", "second"]);
+    expect(await two.pool.repair()).toMatchObject({ whole: true });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["second", "second"]);
+  });
+});
+
+describe("a put that failed on every store", () => {
+  for (const mode of ["mirror", "stripe"] as const) {
+    it(`is history once the same process has put the name again (${mode})`, async () => {
+      const takings = ["A", "B"].map((label) => takingOf(switched(label), "x"));
+      const { pool } = memoryPool(takings, { mode });
+      await pool.put("x", toBody("before"));
+      for (const taking of takings)
+        taking.instead = () => Promise.reject(new HoldfastError("full", "no space is left"));
+      expect(await codeOf(pool.put("x", toBody("failed")))).toBe("error: full");
+      for (const taking of takings) taking.instead = undefined;
+      expect(await pool.put("x", toBody("after"))).toMatchObject({ owed: [] });
+      expect(await pool.status()).toMatchObject({ unsettled: 0, degraded: 0 });
+      expect(await pool.repair()).toMatchObject({ planned: 0, whole: true });
+    });
+  }
 });

@@ -123,13 +123,37 @@ describe("identity", () => {
     await mixed.pool.close();
   });
 
-  it("refuses two entries that lead to one store", async () => {
+  it("of one store, said by two entries, counts once: the other is in trouble, owed copies, and never written", async () => {
     const [a, b] = three();
     const first = memoryPool([a, b]);
     await first.pool.put("x", toBody("y"));
     await first.pool.close();
     const twin = switched("A again", a.objects);
-    expect(await codeOf(memoryPool([a, b, twin]).pool.put("z", toBody("w")))).toBe("config");
+    twin.onCall = (operation) => {
+      if (operation === "put" || operation === "delete") throw new Error("it is not to be changed");
+    };
+    const { pool } = memoryPool([a, b, twin]);
+    expect((await pool.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "twin"]);
+    expect((await pool.put("z", toBody("w"))).owed).toMatchObject([{ store: "A again", owes: "copy" }]);
+    expect(await pool.status()).toMatchObject({
+      lost: 0,
+      stores: [{ owedCopies: 0 }, { owedCopies: 0 }, { owedCopies: 2 }],
+    });
+    expect((await pool.repair()).unheard).toEqual(["A again"]);
+    expect(await pool.repair()).toMatchObject({ whole: false });
+    b.down = true;
+    expect(await read(pool, "z")).toBe("w");
+    expect(twin.calls.filter((call) => /^(put|delete) /u.test(call))).toEqual([]);
+  });
+
+  it("stays with the entry whose address the ledger knows, wherever it stands in the file", async () => {
+    const [a, b] = three();
+    const first = memoryPool([a, b], { fingerprints: ["place of A", "place of B"] });
+    await first.pool.put("x", toBody("y"));
+    await first.pool.close();
+    const twin = switched("A again", a.objects);
+    const { pool } = memoryPool([twin, b, a]);
+    expect((await pool.stores()).map((store) => store.trouble)).toEqual(["twin", undefined, undefined]);
   });
 
   it("that is damaged makes the store unreachable, and nobody overwrites it", async () => {
@@ -383,7 +407,8 @@ describe("a folder without a description", () => {
     await pool.put("x", toBody("bytes"));
     expect((await pool.drill({ store: "/mnt/b" })).store).toBe("file:///mnt/b");
     expect(await codeOf(pool.drain("/mnt/c"))).toBe("config");
-    expect((await pool.drain("/mnt/a")).removable).toBe(true);
+    expect(await codeOf(pool.drain("/mnt/a"))).toBe("conflict");
+    expect((await pool.drain("/mnt/a", { leaveCopies: 1 })).removable).toBe(true);
     expect([textOn(members[0] as Switched, "x"), textOn(members[1] as Switched, "x")]).toEqual([undefined, "bytes"]);
   });
 });
@@ -475,19 +500,20 @@ describe("damage to the ledger", () => {
 
   it("on all stores is discarded when the user says so, and not while a store is silent", async () => {
     const members = three();
-    const first = memoryPool(members);
+    const machine = "00000001";
+    const first = memoryPool(members, { machine });
     await first.pool.put("x", toBody("bytes"));
     await first.pool.put("y", toBody("bytes"));
     await first.pool.close();
     for (const name of segmentsOn(members[0])) for (const member of members) damage(member, name);
-    const { pool } = memoryPool(members);
+    const { pool } = memoryPool(members, { machine });
     expect(await pool.repair()).toMatchObject({ whole: false });
     members[1].down = true;
     expect(await pool.repair({ discardDamaged: true })).toMatchObject({ whole: false });
     expect(await codeOf(read(pool, "never"))).toBe("unavailable");
     members[1].down = false;
     expect(await pool.repair({ discardDamaged: true })).toMatchObject({ whole: true, left: [] });
-    for (const one of [pool, memoryPool(members).pool]) {
+    for (const one of [pool, memoryPool(members, { machine }).pool]) {
       expect(await codeOf(read(one, "never"))).toBe("not-found");
       expect(await list(one)).toEqual(["x", "y"]);
       expect((await one.verify()).findings).toBe(0);

@@ -1,6 +1,8 @@
 /** Pools whose stores are pools: what is degraded or wrong below is told, and put right, from above. */
 import { describe, expect, it } from "vitest";
 import { collect, toBody } from "../src/body.ts";
+import { MemoryIndex } from "../src/ledger/ledger-index.ts";
+import type { LedgerIndex } from "../src/ledger/ledger-index.ts";
 import { silentLogger } from "../src/log.ts";
 import type { Finding } from "../src/pool.ts";
 import { PoolOfPools } from "../src/repair/pool-of-pools.ts";
@@ -13,16 +15,21 @@ interface Nested {
   readonly a: Switched;
   readonly b: Switched;
   readonly c: Switched;
+  /** What the machine knows of the two pools. */
+  readonly indexes: readonly [LedgerIndex, LedgerIndex];
 }
 
-/** A mirror of a mirror of A and B, called `inner`, and of C. */
-function nested(members = { a: switched("A"), b: switched("B"), c: switched("C") }): Nested {
-  const inner = memoryPool([members.a, members.b], { nested: true });
+/** A mirror of a mirror of A and B, called `inner`, and of C; on one machine. */
+function nested(
+  members = { a: switched("A"), b: switched("B"), c: switched("C") },
+  indexes: Nested["indexes"] = [new MemoryIndex(), new MemoryIndex()],
+): Nested {
+  const inner = memoryPool([members.a, members.b], { nested: true, machine: "00000001", index: indexes[0] });
   const store = Object.assign(inner.pool, {});
   Object.defineProperty(store, "label", { value: "inner" });
-  const { core } = memoryPool([{ store }, members.c]);
+  const { core } = memoryPool([{ store }, members.c], { machine: "00000001", index: indexes[1] });
   const below = [{ label: "inner", pool: inner.pool }];
-  return { pool: new PoolOfPools(core, { runtime: systemRuntime, logger: silentLogger, below }), ...members };
+  return { pool: new PoolOfPools(core, { runtime: systemRuntime, logger: silentLogger, below }), ...members, indexes };
 }
 
 async function read(pool: PoolOfPools, name: string): Promise<string> {
@@ -100,15 +107,16 @@ describe("a mirror of a mirror", () => {
   });
 
   it("fills a store below that was replaced, by the name it is known by from above", async () => {
-    const { pool, a, c } = nested();
+    const { pool, a, c, indexes } = nested();
     await pool.put("x", toBody("right"));
     await pool.close();
-    const again = nested({ a, b: switched("B"), c });
+    const again = nested({ a, b: switched("B"), c }, indexes);
     await expect(again.pool.repair({ refill: ["inner > Z"] })).rejects.toMatchObject({
       code: "config",
       message: expect.stringContaining("inner > A, ") as string,
     });
-    expect(await again.pool.repair()).toMatchObject({ whole: false });
+    expect(await again.pool.repair()).toMatchObject({ whole: false, unheard: ["inner > B"] });
+    expect(textOn(again.b, "x")).toBeUndefined();
     expect(await again.pool.repair({ refill: ["inner > B"] })).toMatchObject({ whole: true });
     expect(textOn(again.b, "x")).toBe("right");
     await again.pool.close();

@@ -1,5 +1,6 @@
 /** Pools over stores in memory, whose members tests can take down, look into and change by hand. */
 import { randomBytes } from "node:crypto";
+import { collect } from "../../src/body.ts";
 import { abortError, HoldfastError } from "../../src/errors.ts";
 import { Ledger } from "../../src/ledger/ledger.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
@@ -105,6 +106,26 @@ export function viewOf({ store: seen }: Switched): View {
     },
     after: async (operation, name) => self.afterCall?.(operation, name),
   });
+  return Object.assign(self, { store });
+}
+
+/** A store whose puts of one name may end otherwise than they should. */
+export interface Taking {
+  readonly store: Store;
+  /** Where set: how a put ends once the store has read all of the bytes, in place of taking effect. */
+  instead: (() => Promise<never>) | undefined;
+}
+
+export function takingOf({ store: inner }: { readonly store: Store }, taken: string): Taking {
+  const self: Omit<Taking, "store"> = { instead: undefined };
+  const store: Store = {
+    ...inner,
+    async put(name, body, options) {
+      if (name !== taken || self.instead === undefined) return inner.put(name, body, options);
+      await collect(body.open());
+      return self.instead();
+    },
+  };
   return Object.assign(self, { store });
 }
 

@@ -1,6 +1,7 @@
 /** What a pool answers, in a form to compare. */
 import { collect } from "../../src/body.ts";
 import { HoldfastError } from "../../src/errors.ts";
+import type { Pool } from "../../src/pool.ts";
 import type { Body, Store } from "../../src/store.ts";
 import type { Gate } from "./gate.ts";
 
@@ -24,6 +25,13 @@ export async function namesOn(store: Store, prefix = ""): Promise<string[]> {
   } catch (error) {
     found.push(codeOfError(error));
   }
+  return found;
+}
+
+/** What is owed, object by object. */
+export async function debtsOf(pool: Pick<Pool, "debts">): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { object, store, owes } of pool.debts()) found.push(`${object} on ${store}: ${owes}`);
   return found;
 }
 

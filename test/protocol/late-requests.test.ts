@@ -1,16 +1,15 @@
 /** A request that ended without an answer may take effect later: until it can no more, nothing is said of what it could change. */
 import { describe, expect, it } from "vitest";
-import { collect, toBody } from "../../src/body.ts";
+import { toBody } from "../../src/body.ts";
 import { HoldfastError } from "../../src/errors.ts";
-import type { Store } from "../../src/store.ts";
 import { deadline } from "../../src/wrappers/deadline.ts";
 import { retry } from "../../src/wrappers/retry.ts";
 import { gate } from "../helpers/gate.ts";
 import type { Gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
-import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
+import { memoryPool, plant, switched, takingOf, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, MemoryPoolOptions, Switched, View } from "../helpers/memory-pool.ts";
-import { codeOf, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf, debtsOf, textOf, textOrCode } from "../helpers/pool-answers.ts";
 
 /** How long a request may take effect, by default, and a little longer. */
 const LATE_MS = 61_000;
@@ -24,43 +23,8 @@ function silence(view: View, silenced: "put" | "delete", times = Infinity): void
   };
 }
 
-const debtsOf = async ({ pool }: MemoryPool): Promise<string[]> => {
-  const found: string[] = [];
-  for await (const { object, store, owes } of pool.debts()) found.push(`${object} on ${store}: ${owes}`);
-  return found;
-};
-
 const owingOf = async (put: Promise<{ owed: readonly { store: string }[] }>): Promise<readonly string[]> =>
   (await put).owed.map(({ store }) => store);
-
-interface Hearers {
-  readonly stores: readonly [Switched, Switched];
-  readonly clock: MachineClock;
-  /** What happens, in place of a put of x, once a store has read all that it is given. */
-  readonly taking: (((size: number) => Promise<never>) | undefined)[];
-  readonly members: readonly { readonly store: Store }[];
-}
-
-/** Stores A and B whose puts of x may end otherwise than they should when they have all of the bytes. */
-function hearers(): Hearers {
-  const stores = [switched("A"), switched("B")] as const;
-  const clock = new MachineClock();
-  const taking: Hearers["taking"] = [undefined, undefined];
-  const members = stores.map(({ store }, place) => ({
-    store: deadline(
-      {
-        ...store,
-        put: async (name, body, options) => {
-          const instead = name === "x" ? taking[place] : undefined;
-          if (instead === undefined) return store.put(name, body, options);
-          return instead((await collect(body.open())).byteLength);
-        },
-      },
-      { runtime: clock.runtime(), graceMs: 5 },
-    ),
-  }));
-  return { stores, clock, taking, members };
-}
 
 describe("p15: a copy that nobody waited for", () => {
   it("is known to be owed where it lands on top of what another machine put meanwhile", async () => {
@@ -84,7 +48,7 @@ describe("p15: a copy that nobody waited for", () => {
     await first.pool.close();
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v1"]);
     await second.ledger.hear();
-    expect(await debtsOf(second)).toEqual(["x on C: copy"]);
+    expect(await debtsOf(second.pool)).toEqual(["x on C: copy"]);
     expect(await second.pool.status()).toMatchObject({ degraded: 1, lost: 0 });
     stores[0].down = true;
     expect(await textOrCode(second.pool, "x")).toBe("error: unavailable");
@@ -129,7 +93,7 @@ describe("p17: a put that got no answer from one store", () => {
       machines.land();
       expect(stores.map((store) => textOn(store, "x"))).toEqual(["v1", "v2"]);
       for (const machine of [first, second]) {
-        expect(await debtsOf(machine)).toEqual(["x on A: copy"]);
+        expect(await debtsOf(machine.pool)).toEqual(["x on A: copy"]);
         expect(await machine.pool.status()).toMatchObject({ degraded: 1 });
         expect(await textOf(machine.pool, "x")).toBe("v2");
       }
@@ -151,11 +115,11 @@ describe("p17: a put that got no answer from one store", () => {
         store: "A",
         detail: "an earlier request to it may still take effect",
       });
-      expect(await debtsOf(first)).toEqual(["x on A: copy"]);
+      expect(await debtsOf(first.pool)).toEqual(["x on A: copy"]);
     }
     expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["A"]);
     land();
-    expect(await debtsOf(second)).toEqual(["x on A: copy"]);
+    expect(await debtsOf(second.pool)).toEqual(["x on A: copy"]);
     clock.pass(LATE_MS);
     expect(await first.pool.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
@@ -178,11 +142,11 @@ describe("p17: a put that got no answer from one store", () => {
     const repairing = memoryPool(stores, { machine: "00000004", leaseMs: -1, runtime: clock.runtime() });
     for (let round = 0; round < 3; round++) {
       await repairing.pool.repair();
-      expect(await debtsOf(repairing)).toEqual(["x on A: copy"]);
+      expect(await debtsOf(repairing.pool)).toEqual(["x on A: copy"]);
     }
     expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["A"]);
     land();
-    expect(await debtsOf(second)).toEqual(["x on A: copy"]);
+    expect(await debtsOf(second.pool)).toEqual(["x on A: copy"]);
     clock.pass(LATE_MS);
     expect(await repairing.pool.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
@@ -203,7 +167,7 @@ describe("p17: a put that got no answer from one store", () => {
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v1", "v1"]);
     expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual(["A"]);
     plant(stores[0], "x", "v1");
-    expect(await debtsOf(first)).toEqual(["x on A: copy"]);
+    expect(await debtsOf(first.pool)).toEqual(["x on A: copy"]);
     clock.pass(LATE_MS);
     expect(await first.pool.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
@@ -258,7 +222,7 @@ describe("a put that did not end as it should while a store had not answered", (
       expect(await put).toBe("error: aborted");
       expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual(["A"]);
       plant(stores[0], "x", "v1");
-      expect(await debtsOf(first)).toEqual(["x on A: copy"]);
+      expect(await debtsOf(first.pool)).toEqual(["x on A: copy"]);
       expect(await textOf(first.pool, "x")).toBe("v2");
       clock.pass(LATE_MS);
       expect(await first.pool.repair()).toMatchObject({ whole: true });
@@ -286,20 +250,21 @@ describe("a put that did not end as it should while a store had not answered", (
   }
 
   it("may still land where the pool itself called it off, because another store had failed", async () => {
-    const { stores, clock, taking, members } = hearers();
-    const { pool } = memoryPool(members, { onfail: "abort", runtime: clock.runtime() });
+    const stores = [switched("A"), switched("B")] as const;
+    const takings = [takingOf(stores[0], "x"), takingOf(stores[1], "x")] as const;
+    const clock = new MachineClock();
+    const runtime = clock.runtime();
+    const given = takings.map(({ store }) => ({ store: deadline(store, { runtime, graceMs: 5 }) }));
+    const { pool } = memoryPool(given, { onfail: "abort", runtime });
     await pool.put("x", toBody("v0"));
     const sent = gate();
-    taking[0] = () => {
+    takings[0].instead = () => {
       sent.open();
       return new Promise(() => undefined);
     };
-    taking[1] = async () => {
-      await sent.opened;
-      throw new HoldfastError("full", "no space is left", { operation: "put", object: "x" });
-    };
+    takings[1].instead = () => sent.opened.then(() => Promise.reject(new HoldfastError("full", "no space is left")));
     await expect(pool.put("x", toBody("v1"))).rejects.toMatchObject({ code: "full", store: "B" });
-    taking.fill(undefined);
+    for (const taking of takings) taking.instead = undefined;
     await expect(pool.put("x", toBody("v2"))).rejects.toMatchObject({ code: "conflict", retryable: true });
     // The request takes effect.
     plant(stores[0], "x", "v1");
@@ -312,16 +277,17 @@ describe("a put that did not end as it should while a store had not answered", (
   for (const mode of ["mirror", "stripe"] as const) {
     for (const existed of [true, false]) {
       it(`may still land where it failed on every store (${mode}, ${existed ? "an overwrite" : "a new name"})`, async () => {
-        const { stores, clock, taking, members } = hearers();
-        const { pool, index } = memoryPool(members, { machine: "00000001", mode, runtime: clock.runtime() });
+        const stores = [switched("A"), switched("B")] as const;
+        const takings = [takingOf(stores[0], "x"), takingOf(stores[1], "x")] as const;
+        const clock = new MachineClock();
+        const { pool, index } = memoryPool(takings, { machine: "00000001", mode, runtime: clock.runtime() });
         await pool.put("founded", toBody("1"));
         index.setFact("turn", "0");
         if (existed) await pool.put("x", toBody("v0"));
-        taking[0] = () => Promise.reject(new HoldfastError("timeout", "no answer", { operation: "put", object: "x" }));
-        taking[1] = () =>
-          Promise.reject(new HoldfastError("full", "no space is left", { operation: "put", object: "x" }));
+        takings[0].instead = () => Promise.reject(new HoldfastError("timeout", "no answer"));
+        takings[1].instead = () => Promise.reject(new HoldfastError("full", "no space is left"));
         expect(await codeOf(pool.put("x", toBody("v1")))).not.toBe("no error");
-        taking.fill(undefined);
+        for (const taking of takings) taking.instead = undefined;
         index.setFact("turn", "0");
         const owing = await owingOf(pool.put("x", toBody("v2")));
         // The request takes effect.
