@@ -242,9 +242,10 @@ for (const mode of ["mirror", "stripe"] as const) {
             const reachable = (places.get(name) ?? []).some((one) => !down.some((gone) => gone === one));
             expect(await readFrom(pool, name)).toBe(reachable ? `${name} ${OLD} ${i}` : "error: unavailable");
           }
-          // This machine wrote all there is, and one store that answers says that nobody else did meanwhile.
-          expect(await listOf(pool)).toBe(down.length === 3 ? "error: incomplete after p,q,r" : "p,q,r");
-          expect(await readFrom(pool, "never put")).toBe(`error: ${down.length === 3 ? "unavailable" : "not-found"}`);
+          // This machine wrote all there is, and most of the stores say that nobody else did meanwhile.
+          const isSure = down.length < 2;
+          expect(await listOf(pool)).toBe(isSure ? "p,q,r" : "error: incomplete after p,q,r");
+          expect(await readFrom(pool, "never put")).toBe(`error: ${isSure ? "not-found" : "unavailable"}`);
 
           // A machine that knows nothing: absence is said only when every store has answered.
           const stranger = memoryPool(t.members, { mode, onfail }).pool;
