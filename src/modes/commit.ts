@@ -200,17 +200,17 @@ export class Commit {
 
   /**
    * What somebody else may be changing at this moment is owed. Who began after the intent of this put was there to be seen
-   * leaves its stores alone, and who began before was waited for.
+   * leaves its stores alone, and who began before was waited for; but for copies that come late.
    */
   async #dropThoseThatMayChange(): Promise<void> {
     const { following, hasIntent } = this.#put;
-    if (hasIntent) return;
-    const open = (soonOver: boolean): readonly Member[] =>
-      this.#holders.filter((member) => this.#pool.mayChange(member, following.foreign, soonOver));
-    await this.#pool.outwait(() => open(true).length > 0);
-    if (open(false).length === 0) return;
-    if (this.#holders.length - open(false).length < this.#pool.min) throw this.#outrun();
-    for (const member of open(false)) this.#drop(member, mayStillChange(member));
+    const open = (which: "any" | "soon-over" | "late"): readonly Member[] =>
+      this.#holders.filter((member) => this.#pool.mayChange(member, following.foreign, which));
+    if (!hasIntent) await this.#pool.outwait(() => open("soon-over").length > 0);
+    const changing = open(hasIntent ? "late" : "any");
+    if (changing.length === 0) return;
+    if (this.#holders.length - changing.length < this.#pool.min) throw this.#outrun();
+    for (const member of changing) this.#drop(member, mayStillChange(member));
   }
 
   /**

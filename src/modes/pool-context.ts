@@ -181,12 +181,12 @@ export class PoolContext {
 
   /**
    * Whether somebody else, or a request of which nobody knows the end, may change what a store has of a name just now.
-   * `soonOver`: only what somebody does whose end will be heard of.
+   * `which`: only what somebody does whose end will be heard of (`soon-over`), or only such requests (`late`).
    */
-  mayChange(member: Member, state: NameState | undefined, soonOver = false): boolean {
+  mayChange(member: Member, state: NameState | undefined, which: "any" | "soon-over" | "late" = "any"): boolean {
     return (state?.records ?? []).some((record) => {
       const mark = this.ledger.markOf(record, member);
-      if (mark === undefined || (soonOver && mark.late !== undefined)) return false;
+      if (mark === undefined || (which !== "any" && (which === "late") !== (mark.late !== undefined))) return false;
       return this.ledger.mayChange(record, mark);
     });
   }

@@ -14,7 +14,7 @@ import type { Body, ObjectMetadata, PutOptions } from "../store.ts";
 import { checkHeld } from "./capabilities.ts";
 import { Commit, mayStillChange } from "./commit.ts";
 import type { Committed } from "./commit.ts";
-import { copyTo } from "./copy.ts";
+import { copyTo, readDigest } from "./copy.ts";
 import { fanOut } from "./fan-out.ts";
 import type { FanOutBranch } from "./fan-out.ts";
 import { compareNumbers, turnOrder, weightedOrder } from "./placement.ts";
@@ -264,12 +264,15 @@ export class PoolPuts {
   }
 
   /** A copy that came late is noted; where another process changed the name meanwhile, it may stand on top of the newer one. */
-  async #noteLate(record: PutRecord, { owingId: id }: Member): Promise<void> {
+  async #noteLate(record: PutRecord, member: Member): Promise<void> {
     const { ledger } = this.#pool;
+    const id = member.owingId;
     if (id === undefined) return;
+    // What came in between may stand there as well.
+    const digest = await readDigest(member, record.name, record.content.size, undefined);
     await ledger.hear();
-    const newer = currentRecord(ledger.index.get(record.name));
-    if (newer === undefined || newer.version === record.version) {
+    const newer = currentRecord(ledger.index.get(record.name)) ?? record;
+    if (newer.version === record.version && digest === record.content.sha256) {
       ledger.appendLater([{ ...record, copies: { [id]: { state: "holds", rev: ledger.stamp(record) } } }]);
       return;
     }
@@ -458,12 +461,12 @@ export class PoolPuts {
   ): Promise<PutInProgress> {
     const { ledger } = this.#pool;
     const { following } = put;
-    const open = (isWorthWaiting: boolean): readonly Member[] =>
-      targets.filter((member) => !failed.has(member) && this.#pool.mayChange(member, following.foreign, isWorthWaiting));
+    const open = (which: "any" | "soon-over"): readonly Member[] =>
+      targets.filter((member) => !failed.has(member) && this.#pool.mayChange(member, following.foreign, which));
     await ledger.hear();
-    await this.#pool.outwait(() => open(true).length > 0);
+    await this.#pool.outwait(() => open("soon-over").length > 0);
     ledger.checkEpoch();
-    for (const member of open(false)) failed.set(member, mayStillChange(member));
+    for (const member of open("any")) failed.set(member, mayStillChange(member));
     if (following.take().length === 0) return put;
     // What was written before the intent was there is known now: this put comes after it.
     const state = following.foreign;

@@ -116,7 +116,7 @@ class Simulation {
   #events = 0;
   #inFlight = 0;
   #violation: Error | undefined;
-  /** When a process died last. */
+  /** When a process died last, or a change failed of which others cannot know whether it is over. */
   #diedMs = -Infinity;
   #draining = false;
   #freshMs: number;
@@ -726,6 +726,7 @@ class Simulation {
   }
 
   #failed(model: NameModel, write: Write): void {
+    this.#diedMs = this.world.nowMs;
     write.end = ++this.#events;
     // Its bytes may stand on top of those of another process's put at the same moment: see docs/guarantees.md.
     const beside = model.writes.filter(({ by, end }) => by !== write.by && (end === undefined || end > write.start));
