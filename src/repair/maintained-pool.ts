@@ -45,7 +45,7 @@ import type { ObjectFinding, ObjectPlan } from "./assess.ts";
 import { describePlan, mend } from "./mend.ts";
 import { inspect, scanNames } from "./scan.ts";
 import type { Inspected, ScanItem } from "./scan.ts";
-import { storeNames } from "./store-names.ts";
+import { storeCalled } from "./store-names.ts";
 
 /** Objects looked at, at once; of small ones more. */
 const WIDTH = 8;
@@ -386,12 +386,7 @@ export class MaintainedPool implements Pool {
   }
 
   #member(wanted: string): Member {
-    const member = this.#core.ledger.members.find((one) => storeNames(one).includes(wanted));
-    if (member === undefined) {
-      const known = this.#core.ledger.members.map((one) => one.label).join(", ");
-      throw new HoldfastError("config", `the pool has no store ${wanted} (its stores: ${known})`);
-    }
-    return member;
+    return storeCalled(wanted, this.#core.ledger.members);
   }
 
   async #repairLedger(options: RepairOptions, dryRun: boolean, sum: Sum, left: Finding[]): Promise<void> {
