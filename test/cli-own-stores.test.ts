@@ -44,14 +44,14 @@ async function given(name: string): Promise<void> {
 }
 
 describe("push", () => {
-  it("leaves a store in the folder out, each time, and names it", async () => {
+  it("leaves a store in the folder out, each time, names it and exits 3", async () => {
     for (const put of [1, 0]) {
       const result = await holdfast("push", "dir", "bk");
       expect([result.code, result.stderr]).toEqual([
-        0,
+        3,
         "warning: left out: disk belongs to the pool's own store DISK\n",
       ]);
-      expect(result.stdout).toContain(`put ${put} file`);
+      expect(result.stdout).toContain(`${1 - put} unchanged, 1 skipped`);
       expect(await listed()).toEqual(["bk/a"]);
     }
     expect((await holdfast("--json", "push", "dir", "bk")).json()[0]).toMatchObject({
@@ -69,7 +69,7 @@ describe("push", () => {
     await symlink("../other/x/y", join(home, "dir/to-file"));
     const result = await holdfast("push", "--links", "follow", "dir", "bk");
     expect([result.code, result.stderr.split("\n").sort()]).toEqual([
-      0,
+      3,
       [
         "",
         "warning: left out: disk belongs to the pool's own store DISK",
@@ -90,7 +90,7 @@ describe("push", () => {
   it("--delete judges nothing by what is left out, and deletes what is superfluous elsewhere", async () => {
     for (const name of ["disk/kept", "disk-gone", "gone"]) await given(name);
     const result = await holdfast("push", "--delete", "dir");
-    expect(result.code).toBe(0);
+    expect([result.code, result.stderr]).toEqual([3, expect.stringMatching(/^warning: left out: disk .*\n$/u)]);
     expect(await listed()).toEqual(["a", "disk/kept"]);
   });
 

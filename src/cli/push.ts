@@ -67,6 +67,8 @@ export async function push(
       } else if (entry.kind === "store") {
         const { name, store } = entry;
         leftOut.push(`${prefix}${name}`);
+        sum.skipped++;
+        outcome.degraded();
         await printer.warning(`left out: ${name} belongs to the pool's own store ${store}`, {
           code: "skipped",
           file: name,
@@ -163,8 +165,8 @@ export async function push(
       ? "the pool's listing is incomplete"
       : sum.failed > 0
         ? `${count(sum.failed, "file")} could not be stored`
-        : sum.skipped > 0
-          ? `${count(sum.skipped, "entry", "entries")} of the folder can not be stored (see --links)`
+        : sum.skipped > leftOut.length
+          ? `${count(sum.skipped - leftOut.length, "entry", "entries")} of the folder can not be stored (see --links)`
           : files === 0 && superfluous.length > 0 && options.force !== true
             ? "the folder has no file at all, so that everything would go (--force does it)"
             : undefined;
