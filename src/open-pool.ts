@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { toBody } from "./body.ts";
 import type { BodyInput } from "./body.ts";
 import { cacheFolderPath } from "./cache-folder.ts";
@@ -17,7 +17,7 @@ import type { Logger } from "./log.ts";
 import { PoolStore } from "./modes/pool-store.ts";
 import { openStore } from "./open-store.ts";
 import type { OpenStoreOptions } from "./open-store.ts";
-import { parsePool } from "./pool-config.ts";
+import { parsePool, poolOfOne } from "./pool-config.ts";
 import type { PoolDescription, StoreDescription } from "./pool-config.ts";
 import type { Pool, RepairOptions, RepairReport } from "./pool.ts";
 import { MaintainedPool } from "./repair/maintained-pool.ts";
@@ -26,6 +26,8 @@ import type { PoolBelow } from "./repair/pool-of-pools.ts";
 import { replayable } from "./replayable.ts";
 import { systemRuntime } from "./runtime.ts";
 import type { Runtime } from "./runtime.ts";
+import { addressOf, formerAddressOf, placesOf, refuseStoresInStores } from "./store-address.ts";
+import type { Places } from "./store-address.ts";
 import type { PutOptions, Store } from "./store.ts";
 import { sharedBandwidth } from "./wrappers/bandwidth.ts";
 import { breaker } from "./wrappers/breaker.ts";
@@ -61,27 +63,10 @@ export async function openPool(source: string | PoolDescription, options: OpenPo
   const parsed = typeof source === "string" ? await parsePool(source) : source;
   const logger = options.logger ?? silentLogger;
   for (const warning of parsed.warnings) logger.warn(warning);
-  if (parsed.kind === "pool") return openDescribed(parsed, options);
-  const single: StoreDescription = {
-    url: parsed.url,
-    parsed: parsed.parsed,
-    label: parsed.parsed.redacted,
-    env: {},
-    prefixes: [],
-    weight: 1,
-  };
-  const description: PoolDescription = {
-    kind: "pool",
-    mode: "mirror",
-    onfail: "continue",
-    min: 1,
-    read: "first",
-    place: "round-robin",
-    wait: "all",
-    stores: [single],
-    warnings: [],
-  };
-  return openDescribed(description, options);
+  const description = parsed.kind === "pool" ? parsed : poolOfOne(parsed);
+  const places = await placesOf(description);
+  refuseStoresInStores(description, places);
+  return openDescribed(description, places, options);
 }
 
 /** A pool as the library's users get it: bodies may be anything that `toBody` takes. */
@@ -92,6 +77,7 @@ export interface OpenedPool extends Pool {
 /** `nestedAs`: what the pool above calls this one, where there is one. */
 async function openDescribed(
   description: PoolDescription,
+  places: Places,
   options: OpenPoolOptions,
   nestedAs?: string,
 ): Promise<OpenedPool> {
@@ -109,14 +95,15 @@ async function openDescribed(
       if (store.pool === undefined) {
         opened = guarded(await openMember(store, options), description, share, runtime, logger);
       } else {
-        const pool = await openDescribed(store.pool, options, store.label);
+        const pool = await openDescribed(store.pool, places, options, store.label);
         below.push({ label: store.label, pool });
         opened = pool;
       }
       return new Member(
         {
           store: opened,
-          fingerprint: fingerprint(store),
+          fingerprint: addressOf(store, places),
+          formerFingerprints: formerOf(store, description),
           prefixes: store.prefixes,
           weight: store.weight,
         },
@@ -226,18 +213,10 @@ function guarded(
   return breaker(limit(tried, { max: CALLS_AT_ONCE }), { runtime, logger, failures: FAILURES_IN_A_ROW });
 }
 
-/** Recognises a store by its URL, however its password may change. Folders by their absolute path. */
-function fingerprint(store: StoreDescription): string {
-  const { parsed } = store;
-  // The query may say where the store is (an endpoint); what in it looks like a credential does not count.
-  const query = (parsed.query ?? "")
-    .split("&")
-    .filter((part) => !/^[^=]*(?:key|secret|token|pass|sig|auth)/iu.test(part));
-  const place =
-    parsed.scheme === "file"
-      ? resolve(parsed.path)
-      : `${parsed.host}:${parsed.port ?? ""}${parsed.path}?${query.sort().join("&")}`;
-  return createHash("sha256").update(`${parsed.scheme} ${place}`).digest("hex").slice(0, 32);
+/** The address that earlier versions knew a store by, where it is no other store's of the pool. */
+function formerOf(store: StoreDescription, { stores }: PoolDescription): readonly string[] {
+  const former = formerAddressOf(store);
+  return stores.filter((other) => formerAddressOf(other) === former).length > 1 ? [] : [former];
 }
 
 function cacheFolder(cache: string | false | undefined): string | undefined {

@@ -1,5 +1,5 @@
 /** Opens one store by its URL: the one list of schemes and the kinds behind them. */
-import { HoldfastError, toHoldfastError } from "./errors.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { silentLogger } from "./log.ts";
 import { systemRuntime } from "./runtime.ts";
@@ -23,8 +23,31 @@ export interface StoreContext {
   readonly signal?: AbortSignal | undefined;
 }
 
+/**
+ * Where a store keeps its objects, as its kind reads it from the URL and the environment, without reaching out. Only `login`
+ * may hold secrets.
+ */
+export interface StorePlace {
+  /**
+   * All that must be the same before one store can stand in another: the protocol, the server or service with its port, the
+   * user or account, the bucket, share or module. User names are fine here; passwords, keys and tokens are not.
+   */
+  readonly server: readonly string[];
+  /** Where on it, part by part. A store holds everything below its own path. */
+  readonly path: readonly string[];
+  /** For a folder of this machine: its path, absolute and without symbolic links. */
+  readonly folder?: string | undefined;
+  /**
+   * For kinds whose account is told by a secret alone, such as a token: what it was told by. It is compared with another
+   * store's, and goes nowhere.
+   */
+  readonly login?: string | undefined;
+}
+
 export interface StoreKind {
   open(url: StoreUrl, context: StoreContext): Promise<Store>;
+  /** Throws `config` for what cannot be opened either. */
+  place(url: StoreUrl, env: StoreContext["env"]): StorePlace | Promise<StorePlace>;
 }
 
 /** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
@@ -71,6 +94,23 @@ export interface OpenStoreOptions {
   readonly runtime?: Runtime | undefined;
   readonly logger?: Logger | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Where the store of a URL is, without reaching out to it. `env` is laid over the process's environment. Undefined for a
+ * scheme that is not known, and for a URL that no store can be opened by.
+ */
+export async function placeOf(
+  url: StoreUrl,
+  env: Readonly<Record<string, string>> = {},
+): Promise<StorePlace | undefined> {
+  const kind = await kinds[url.scheme]?.();
+  try {
+    return await kind?.place(url, { ...process.env, ...env });
+  } catch (error) {
+    if (isHoldfastError(error, "config")) return undefined;
+    throw error;
+  }
 }
 
 /**

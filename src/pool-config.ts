@@ -278,6 +278,21 @@ export async function parsePool(
   });
 }
 
+/** A single store as a pool: a mirror of that one. */
+export function poolOfOne({ url, parsed, warnings }: SingleDescription): PoolDescription {
+  return {
+    kind: "pool",
+    mode: "mirror",
+    onfail: "continue",
+    min: 1,
+    read: "first",
+    place: "round-robin",
+    wait: "all",
+    stores: [{ url, parsed, label: parsed.redacted, env: {}, prefixes: [], weight: 1 }],
+    warnings,
+  };
+}
+
 interface Context {
   readonly cwd: string;
   readonly readFile: (path: string) => Promise<PoolFile | "folder">;
@@ -683,12 +698,20 @@ function labelOf(description: string | undefined, parsed: StoreUrl): string {
   return text.length > 0 ? text.toWellFormed() : parsed.redacted;
 }
 
+/**
+ * Stores that would be called the same: each gets its URL behind its description or, where that does not tell them apart
+ * either, a number in the order of the file. None keeps the name that several have, so that it is nobody's.
+ */
 function uniqueLabels(stores: readonly StoreDescription[]): StoreDescription[] {
-  const taken = new Set<string>();
+  const urls = new Map<string, string[]>();
+  for (const { label, parsed } of stores) urls.set(label, [...(urls.get(label) ?? []), parsed.redacted]);
+  const taken = new Set(urls.keys());
   return stores.map((store) => {
-    let label = store.label;
-    if (taken.has(label)) label = `${store.label} (${store.parsed.redacted})`;
-    for (let n = 2; taken.has(label); n++) label = `${store.label} #${n}`;
+    const same = urls.get(store.label) ?? [];
+    if (same.length === 1) return store;
+    const isUrlEnough = new Set(same).size === same.length;
+    let label = `${store.label} (${isUrlEnough ? store.parsed.redacted : 1})`;
+    for (let n = 2; taken.has(label); n++) label = `${store.label} (${n})`;
     taken.add(label);
     return { ...store, label };
   });

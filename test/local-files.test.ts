@@ -1,7 +1,7 @@
 /** The walk of a folder, and the thread that looks at many files. */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmod, mkdir, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, realpath, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -47,6 +47,7 @@ async function walked(options: Partial<WalkOptions> = {}): Promise<string[]> {
   for await (const entry of walk(folder, { links: "report", thread, ...options })) {
     if (entry.kind === "file") found.push(`${entry.name} ${entry.stats.size}`);
     else if (entry.kind === "gone") found.push(`${entry.name}: gone`);
+    else if (entry.kind === "store") found.push(`${entry.name}: of ${entry.store}`);
     else found.push(entry.kind === "error" ? `${entry.name}! ${entry.message}` : `${entry.name}: ${entry.what}`);
   }
   return found;
@@ -82,6 +83,24 @@ describe("a walk", () => {
     expect(followed).toEqual(expect.arrayContaining(["to-a 1", "to-d/x 3", "d/x 3", bad]));
     expect(followed).toContain("d/up! the link leads back to a folder that it stands in");
     expect(followed.some((line) => line.startsWith("dangling! ENOENT"))).toBe(true);
+  });
+
+  it("looks at nothing of a store, whatever link leads to it or into it", async () => {
+    await make(["a", "disk/x/y", "z"]);
+    for (const [link, target] of [
+      ["to-disk", "disk"],
+      ["to-x", "disk/x"],
+      ["to-y", "disk/x/y"],
+      ["to-a", "a"],
+    ] as const) {
+      await symlink(target, join(folder, link));
+    }
+    const disk = join(await realpath(folder), "disk");
+    const storeAt = (real: string): string | undefined => (`${real}/`.startsWith(`${disk}/`) ? "D" : undefined);
+    expect(await walked({ links: "ignore", storeAt })).toEqual(["a 1", "disk: of D", "z 1"]);
+    expect((await walked({ links: "follow", storeAt })).sort()).toEqual(
+      ["a 1", "disk: of D", "to-a 1", "to-disk: of D", "to-x: of D", "to-y: of D", "z 1"].sort(),
+    );
   });
 
   it("says what was there when its folder was read, and is no more", async () => {

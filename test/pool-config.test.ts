@@ -178,15 +178,38 @@ describe("the pool's file", () => {
     expect(stores.map((store) => store.weight)).toEqual([2.5, 1]);
   });
 
-  it("gives every store a label of its own, without control characters", async () => {
-    const file = JSON.stringify([
-      { url: "file:///a", description: "disk" },
-      { url: "file:///b", description: "disk" },
+  const labelsOf = async (...stores: unknown[]): Promise<string[]> =>
+    (await pool("multi:///p", files({ "/p": JSON.stringify(stores) }))).stores.map((store) => store.label);
+
+  it("calls a store by its description, or else its URL, without control characters", async () => {
+    const labels = await labelsOf(
       { url: "file:///c", description: "\u001b[31mred\n" },
       { url: "sftp://u:pw@h/d", description: "  " },
+    );
+    expect(labels).toEqual(["[31mred", "sftp://u:***@h/d"]);
+  });
+
+  it("tells stores of one description apart by their URLs, the first one too", async () => {
+    const disk = { description: "disk" };
+    const labels = await labelsOf({ url: "file:///a", ...disk }, { url: "file:///b", ...disk }, { url: "file:///c" });
+    expect(labels).toEqual(["disk (file:///a)", "disk (file:///b)", "file:///c"]);
+  });
+
+  it("numbers stores of one description and one URL, and gives no label twice for that", async () => {
+    const account = (value: string, description?: string): unknown => ({
+      url: "azure://backup",
+      description,
+      env: [{ name: "AZURE_ACCOUNT_NAME", value }],
+    });
+    expect(await labelsOf(account("1"), account("2"))).toEqual(["azure://backup (1)", "azure://backup (2)"]);
+    const taken = { url: "file:///a", description: "old (2)" };
+    expect(await labelsOf(account("1", "old"), taken, account("2", "old"), { ...taken, url: "file:///b" })).toEqual([
+      "old (1)",
+      "old (2) (file:///a)",
+      "old (3)",
+      "old (2) (file:///b)",
     ]);
-    const labels = (await pool("multi:///p", files({ "/p": file }))).stores.map((store) => store.label);
-    expect(labels).toEqual(["disk", "disk (file:///b)", "[31mred", "sftp://u:***@h/d"]);
+    expect(await labelsOf(account("1", "old"), taken, account("2", "old"))).toEqual(["old (1)", "old (2)", "old (3)"]);
   });
 
   it("nests: the outer pool's env and subpath reach the inner stores", async () => {

@@ -16,6 +16,8 @@ export type LocalEntry =
   | { readonly kind: "file"; readonly name: string; readonly path: string; readonly stats: FileStats }
   /** Not to be stored: a link, a socket, a device. */
   | { readonly kind: "skipped"; readonly name: string; readonly path: string; readonly what: string }
+  /** A store's own: nothing of it is looked at. */
+  | { readonly kind: "store"; readonly name: string; readonly store: string }
   /** Was there when its folder was read, and is no more: moved, perhaps, to where the walk has been already. */
   | { readonly kind: "gone"; readonly name: string }
   /** Could not be read. */
@@ -24,6 +26,8 @@ export type LocalEntry =
 export interface WalkOptions {
   /** What becomes of symbolic links: given as "skipped", followed, or left out. */
   readonly links: "report" | "follow" | "ignore";
+  /** What the store is called whose folder a path is or lies in; the path has no symbolic links. Default: none's. */
+  readonly storeAt?: ((real: string) => string | undefined) | undefined;
   /** Finds out what files are; it stays the caller's to close. */
   readonly thread: LocalThread;
 }
@@ -87,10 +91,13 @@ async function* walkFolders(root: string, options: WalkOptions): AsyncGenerator<
       frame.at++;
       const name = first.slice(0, -1);
       const path = join(folder, name);
-      const real = options.links === "follow" ? await realpath(path).catch(() => path) : path;
-      yield options.links === "follow" && above.includes(real)
-        ? [errorOf(`${prefix}${name}`, "the link leads back to a folder that it stands in")]
-        : await enter(path, `${prefix}${first}`, [...above, real]);
+      const own = join(above.at(-1) ?? folder, name);
+      const real = options.links === "follow" ? await realpath(path).catch(() => own) : own;
+      const store = options.storeAt?.(real);
+      if (store !== undefined) yield [{ kind: "store", name: `${prefix}${name}`, store }];
+      else if (options.links === "follow" && above.includes(real)) {
+        yield [errorOf(`${prefix}${name}`, "the link leads back to a folder that it stands in")];
+      } else yield await enter(path, `${prefix}${first}`, [...above, real]);
     } else {
       const names: string[] = [];
       for (let next: string | undefined = first; next !== undefined && !next.endsWith("/") && names.length < BATCH;) {
@@ -170,6 +177,8 @@ async function specialAt(
       if (options.links === "ignore") return undefined;
       if (options.links === "report") return { kind: "skipped", name, path, what: "a symbolic link" };
       stats = await stat(path);
+      const store = stats.isFile() ? options.storeAt?.(await realpath(path)) : undefined;
+      if (store !== undefined) return { kind: "store", name, store };
     }
     if (stats.isFile()) return "file";
     if (stats.isDirectory()) return "folder";

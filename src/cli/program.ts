@@ -144,7 +144,7 @@ Examples:
   add(
     "push",
     "put a folder's files into the pool",
-    "Puts the files of a folder, with those in its folders, into the pool. Files that are there already, by their digest, are skipped.",
+    "Puts the files of a folder, with those in its folders, into the pool. Files that are there already, by their digest, are skipped. The pool's own stores in it are named and left out, with exit code 3; a folder that lies in one is refused.",
   )
     .argument("<DIR>", "the folder")
     .argument("[PREFIX]", "a folder in the pool to put them in", "")
@@ -159,7 +159,7 @@ Examples:
   add(
     "pull",
     "get the pool's objects into a folder",
-    "Gets objects into the files of a folder. Files that are the same already, by their digest, are skipped.",
+    "Gets objects into the files of a folder. Files that are the same already, by their digest, are skipped. Nothing is written or deleted in the pool's own stores; a folder that lies in one is refused.",
   )
     .argument("<DIR>", "the folder")
     .argument("[PREFIX]", "the folder in the pool to get", "")

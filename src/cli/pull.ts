@@ -21,6 +21,7 @@ import { LocalThread } from "./local-thread.ts";
 import { folderPrefix, pathParts } from "./names.ts";
 import type { PullFlags } from "./program.ts";
 import type { Progress } from "./progress.ts";
+import { StoreFolders } from "./store-folders.ts";
 import { writeFile } from "./write-file.ts";
 
 // That of fs/promises gathers a stack for each "nothing there".
@@ -42,7 +43,9 @@ export async function pull(
   const { printer, outcome, signal } = context;
   const root = resolve(context.cwd, directory);
   const prefix = folderPrefix(prefixArgument);
-  const { pool, labels } = await context.openTarget();
+  const { pool, description, labels } = await context.openTarget();
+  const stores = await StoreFolders.of(description);
+  const realRoot = await stores.outside(root, "pulled into");
   await prepareRoot(root, options.dryRun === true);
   const isEmpty = await isEmptyFolder(root);
   const progress = await context.startProgress(options.dryRun ? "compare" : "pull", labels);
@@ -77,7 +80,7 @@ export async function pull(
   }
   async function* localFiles(): AsyncGenerator<LocalEntry> {
     if ((await lstatOrNothing(root)) === undefined) return;
-    for await (const entry of walk(root, { links: "report", thread })) {
+    for await (const entry of walk(root, { links: "report", thread, storeAt: stores.holding })) {
       if (entry.kind === "error") {
         await failed(entry.name, new HoldfastError("invalid", entry.message));
       } else if (entry.kind === "file") {
@@ -112,6 +115,10 @@ export async function pull(
     const parts = pathParts(object.name.slice(prefix.length));
     if (typeof parts === "string") throw new HoldfastError("invalid", `it cannot be a file in the folder: ${parts}`);
     const path = joinPath(root, ...parts);
+    const store = stores.holding(joinPath(realRoot, ...parts));
+    if (store !== undefined) {
+      throw new HoldfastError("invalid", `it would be written into the folder of the pool's own store ${store}`);
+    }
     // Into an empty folder there is nothing to look at for each object.
     const there = isEmpty ? undefined : await lstatOrNothing(path);
     if (

@@ -17,6 +17,7 @@ import { folderPrefix } from "./names.ts";
 import { OwedCounter } from "./owed.ts";
 import { debtRecord } from "./printer.ts";
 import type { PushFlags } from "./program.ts";
+import { StoreFolders } from "./store-folders.ts";
 
 type LocalFile = Extract<LocalEntry, { kind: "file" }>;
 
@@ -30,18 +31,22 @@ export async function push(
   const root = resolve(context.cwd, directory);
   await checkFolder(root);
   const prefix = folderPrefix(prefixArgument);
-  const { pool, labels } = await context.openTarget();
+  const { pool, description, labels } = await context.openTarget();
+  const stores = await StoreFolders.of(description);
+  await stores.outside(root, "pushed");
   const degradedBefore = (await pool.status({ signal })).degraded;
   const progress = await context.startProgress(options.dryRun ? "compare" : "push", labels);
   const thread = new LocalThread();
   context.closeLater(() => thread.close());
-  const walked = { links: options.links, thread };
+  const walked = { links: options.links, thread, storeAt: stores.holding };
   if (progress.visible) void measure(root, walked, signal, (bytes, files) => progress.total(bytes, files));
   const owed = new OwedCounter(context, progress);
   const sum = { put: 0, bytes: 0, same: 0, deleted: 0, skipped: 0, failed: 0 };
   const superfluous: string[] = [];
   /** What was removed while the folder was read. Where it was moved to may not have been seen, so its object stays this time. */
   const gone = new Set<string>();
+  /** Stores in the folder. Objects that are called like something in one are not judged by what is, or is not, in it. */
+  const leftOut: string[] = [];
   let files = 0;
   let complete = true;
 
@@ -59,6 +64,16 @@ export async function push(
         yield entry;
       } else if (entry.kind === "gone") {
         gone.add(`${prefix}${entry.name}`);
+      } else if (entry.kind === "store") {
+        const { name, store } = entry;
+        leftOut.push(`${prefix}${name}`);
+        sum.skipped++;
+        outcome.degraded();
+        await printer.warning(`left out: ${name} belongs to the pool's own store ${store}`, {
+          code: "skipped",
+          file: name,
+          store,
+        });
       } else if (entry.kind === "skipped") {
         sum.skipped++;
         outcome.degraded();
@@ -150,8 +165,8 @@ export async function push(
       ? "the pool's listing is incomplete"
       : sum.failed > 0
         ? `${count(sum.failed, "file")} could not be stored`
-        : sum.skipped > 0
-          ? `${count(sum.skipped, "entry", "entries")} of the folder can not be stored (see --links)`
+        : sum.skipped > leftOut.length
+          ? `${count(sum.skipped - leftOut.length, "entry", "entries")} of the folder can not be stored (see --links)`
           : files === 0 && superfluous.length > 0 && options.force !== true
             ? "the folder has no file at all, so that everything would go (--force does it)"
             : undefined;
@@ -161,8 +176,9 @@ export async function push(
       await printer.error(error);
       return;
     }
+    const isLeftOut = (name: string): boolean => leftOut.some((one) => name === one || name.startsWith(`${one}/`));
     await forEachBounded(
-      superfluous,
+      superfluous.filter((name) => !isLeftOut(name)),
       options.jobs,
       async (name) => {
         if (options.dryRun) {

@@ -3,13 +3,14 @@ import { HoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { openPool } from "../open-pool.ts";
 import type { OpenPoolOptions } from "../open-pool.ts";
-import { parsePool } from "../pool-config.ts";
+import { parsePool, poolOfOne } from "../pool-config.ts";
 import type { PoolDescription } from "../pool-config.ts";
 import type { Pool } from "../pool.ts";
 import { secretsOf } from "../redact.ts";
 
 export interface Target {
   readonly pool: Pool;
+  readonly description: PoolDescription;
   /** Labels of the stores, in order. */
   readonly labels: readonly string[];
 }
@@ -41,13 +42,11 @@ export async function openTarget(text: string | undefined, options: OpenTargetOp
   if (text === undefined || text.length === 0) {
     throw new HoldfastError("config", "no pool is given: use -p POOL, or set HOLDFAST_POOL");
   }
-  const description = await parsePool(text, { cwd: options.cwd });
-  for (const warning of description.warnings) await options.onWarning(warning);
-  const open = { logger: options.logger, signal: options.signal, openStore: options.openStore };
-  if (description.kind === "single") {
-    options.onSecrets(secretsOf(description.parsed));
-    return { pool: await openPool(text, open), labels: [description.parsed.redacted] };
-  }
+  const parsed = await parsePool(text, { cwd: options.cwd });
+  for (const warning of parsed.warnings) await options.onWarning(warning);
+  const description = parsed.kind === "pool" ? parsed : poolOfOne(parsed);
   options.onSecrets(secretsOfPool(description));
-  return { pool: await openPool(description, open), labels: description.stores.map((store) => store.label) };
+  const { logger, signal, openStore } = options;
+  const pool = await openPool(description, { logger, signal, openStore });
+  return { pool, description, labels: description.stores.map((store) => store.label) };
 }

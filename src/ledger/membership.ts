@@ -55,12 +55,8 @@ export function electPool(
   return { pool, isSure: count !== undefined && count * 2 > cast };
 }
 
-export function rememberedPool(member: Member, remembered: Remembered): string | undefined {
-  for (const address of member.addresses) {
-    const pool = remembered(address);
-    if (pool !== undefined) return pool;
-  }
-  return undefined;
+export function rememberedPool({ fingerprint }: Member, remembered: Remembered): string | undefined {
+  return remembered(fingerprint);
 }
 
 function isKnown(member: Member, stores: readonly StoreRecord[]): boolean {

@@ -46,7 +46,7 @@ import { describePlan, mend } from "./mend.ts";
 import { inspect, scanNames } from "./scan.ts";
 import type { Inspected, ScanItem } from "./scan.ts";
 import { describeMember, statusOf } from "./status.ts";
-import { storeNames } from "./store-names.ts";
+import { storeCalled, storeNames } from "./store-names.ts";
 
 /** Objects looked at, at once; of small ones more. */
 const WIDTH = 8;
@@ -328,12 +328,7 @@ export class MaintainedPool implements Pool {
   }
 
   #member(wanted: string): Member {
-    const member = this.#core.ledger.members.find((one) => storeNames(one).includes(wanted));
-    if (member === undefined) {
-      const known = this.#core.ledger.members.map((one) => one.label).join(", ");
-      throw new HoldfastError("config", `the pool has no store ${wanted} (its stores: ${known})`);
-    }
-    return member;
+    return storeCalled(wanted, this.#core.ledger.members);
   }
 
   async #repairLedger(options: RepairOptions, dryRun: boolean, sum: Sum, left: Finding[]): Promise<void> {

@@ -5,7 +5,6 @@
  * and its copies may be wrong while it gives the right bytes. So what is asked of a pool as a whole (its state, verify,
  * repair) is asked of the pools below as well. Their stores are called `pool > store`.
  */
-import { HoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { nestedLabel } from "../nested-label.ts";
@@ -25,7 +24,7 @@ import type {
 import type { Runtime } from "../runtime.ts";
 import type { Debt, OperationOptions } from "../store.ts";
 import { MaintainedPool } from "./maintained-pool.ts";
-import { storeNames } from "./store-names.ts";
+import { storeCalled, storeNames } from "./store-names.ts";
 
 /** A store of a pool that is a pool itself. */
 export interface PoolBelow {
@@ -154,32 +153,33 @@ export class PoolOfPools extends MaintainedPool {
   async #sortByPool(stores: readonly string[]): Promise<ReadonlyMap<PoolBelow | undefined, readonly string[]>> {
     const sorted = new Map<PoolBelow | undefined, string[]>();
     if (stores.length === 0) return sorted;
-    const known: { readonly below: PoolBelow | undefined; readonly name: string; readonly inner: string }[] = [];
-    for (const report of await super.stores()) known.push(...namesOf(undefined, report));
+    const known = (await super.stores()).map((report) => knownStore(undefined, report));
     for (const below of this.#below) {
-      for (const report of await below.pool.stores()) known.push(...namesOf(below, report));
+      for (const report of await below.pool.stores()) known.push(knownStore(below, report));
     }
     for (const store of stores) {
-      const found = known.find(({ name }) => name === store);
-      if (found === undefined) {
-        const names = known.map(({ name }) => name).join(", ");
-        throw new HoldfastError("config", `the pool has no store ${store} (its stores: ${names})`);
-      }
-      sorted.set(found.below, [...(sorted.get(found.below) ?? []), found.inner]);
+      const { below, inner } = storeCalled(store, known, ({ names }) => names);
+      sorted.set(below, [...(sorted.get(below) ?? []), inner]);
     }
     return sorted;
   }
 }
 
-function namesOf(
-  below: PoolBelow | undefined,
-  report: StoreReport,
-): { readonly below: PoolBelow | undefined; readonly name: string; readonly inner: string }[] {
-  return storeNames(report).map((inner) => ({
-    below,
-    name: below === undefined || inner === report.id ? inner : nestedLabel(below.label, inner),
-    inner,
-  }));
+interface KnownStore {
+  /** The pool that it belongs to; undefined: this one. */
+  readonly below: PoolBelow | undefined;
+  readonly label: string;
+  readonly id: string | undefined;
+  readonly names: readonly string[];
+  /** What its own pool knows it by. */
+  readonly inner: string;
+}
+
+function knownStore(below: PoolBelow | undefined, report: StoreReport): KnownStore {
+  const named = (name: string): string =>
+    below === undefined || name === report.id ? name : nestedLabel(below.label, name);
+  const { label, id } = report;
+  return { below, label: named(label), id, names: storeNames(report).map(named), inner: id ?? label };
 }
 
 /** Each store, and behind one that is a pool the stores of that. */

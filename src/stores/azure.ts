@@ -23,7 +23,7 @@ import { HoldfastError, isHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES, checkName } from "../names.ts";
 import { httpError, networkError } from "../network-errors.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
+import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
 import { MIB, cutParts, forEachParallel, joinChunks, releasePart } from "../parts.ts";
 import type { Part } from "../parts.ts";
 import { checkRange, resolveRange } from "../ranges.ts";
@@ -49,6 +49,7 @@ import { inNameOrder } from "./name-order.ts";
 import { HttpService, textOf } from "./http-service.ts";
 import type { ServiceRequest } from "./http-service.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
+import { serviceUrl } from "./shared/place.ts";
 
 /** 50,000 blocks of 4,000 MiB. */
 const MAX_OBJECT_BYTES = 50_000 * 4000 * MIB;
@@ -71,6 +72,34 @@ export interface AzureSettings {
 
 /** Reads a URL and the credentials that go with it. Throws `config`. */
 export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSettings {
+  const { container, prefix, endpoint, caFile } = readAzureUrl(url);
+  const settings = { container, prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`, caFile };
+  const connectionString = connectionStringOf(env);
+  if (connectionString) return { ...settings, connectionString };
+  const account = accountOf(env);
+  const key = env["AZURE_ACCOUNT_KEY"] || env["AZURE_STORAGE_KEY"];
+  const sas = env["AZURE_SHARED_ACCESS_SIGNATURE"] || env["AZURE_STORAGE_SAS_TOKEN"];
+  if (!account || !(key || sas)) {
+    throw new HoldfastError(
+      "config",
+      "no credentials for Azure: set AZURE_CONNECTION_STRING, or AZURE_ACCOUNT_NAME with AZURE_ACCOUNT_KEY or AZURE_SHARED_ACCESS_SIGNATURE",
+    );
+  }
+  const accountUrl = (endpoint ?? urlOfAccount(account, env)).replace(/\/+$/u, "");
+  if (!/^https?:\/\/[^@?#]+$/u.test(accountUrl)) {
+    throw new HoldfastError("config", "endpoint= must be the http:// or https:// URL of the account");
+  }
+  if (key) return { ...settings, accountUrl, key: { account, key } };
+  return { ...settings, accountUrl: `${accountUrl}?${(sas ?? "").replace(/^\?/u, "")}` };
+}
+
+/** A URL's own parts, as far as they need no credentials. Throws `config`. */
+function readAzureUrl(url: StoreUrl): {
+  readonly container: string;
+  readonly prefix: readonly string[];
+  readonly endpoint: string | undefined;
+  readonly caFile: string | undefined;
+} {
   const { endpoint, ca } = urlParameters(url, ["endpoint", "ca"]);
   if (url.username !== undefined) {
     throw new HoldfastError("config", "credentials do not stand in an azure URL: set AZURE_CONNECTION_STRING in env");
@@ -80,25 +109,43 @@ export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSet
   if (container === undefined || !/^(?:\$root|\$web|[a-z0-9](?:-?[a-z0-9]){2,62})$/u.test(container)) {
     throw new HoldfastError("config", `the URL ${url.redacted} names no container: write azure://CONTAINER[/PREFIX]`);
   }
-  const settings = { container, prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`, caFile: ca };
-  const connectionString = env["AZURE_CONNECTION_STRING"] || env["AZURE_STORAGE_CONNECTION_STRING"];
-  if (connectionString) return { ...settings, connectionString };
-  const account = env["AZURE_ACCOUNT_NAME"] || env["AZURE_STORAGE_ACCOUNT"];
-  const key = env["AZURE_ACCOUNT_KEY"] || env["AZURE_STORAGE_KEY"];
-  const sas = env["AZURE_SHARED_ACCESS_SIGNATURE"] || env["AZURE_STORAGE_SAS_TOKEN"];
-  if (!account || !(key || sas)) {
-    throw new HoldfastError(
-      "config",
-      "no credentials for Azure: set AZURE_CONNECTION_STRING, or AZURE_ACCOUNT_NAME with AZURE_ACCOUNT_KEY or AZURE_SHARED_ACCESS_SIGNATURE",
-    );
-  }
-  const suffix = env["AZURE_ENDPOINT_SUFFIX"] || "core.windows.net";
-  const accountUrl = (endpoint ?? `https://${account}.blob.${suffix}`).replace(/\/+$/u, "");
-  if (!/^https?:\/\/[^@?#]+$/u.test(accountUrl)) {
-    throw new HoldfastError("config", "endpoint= must be the http:// or https:// URL of the account");
-  }
-  if (key) return { ...settings, accountUrl, key: { account, key } };
-  return { ...settings, accountUrl: `${accountUrl}?${(sas ?? "").replace(/^\?/u, "")}` };
+  return { container, prefix, endpoint, caFile: ca };
+}
+
+function connectionStringOf(env: StoreContext["env"]): string | undefined {
+  return env["AZURE_CONNECTION_STRING"] || env["AZURE_STORAGE_CONNECTION_STRING"] || undefined;
+}
+
+function accountOf(env: StoreContext["env"]): string | undefined {
+  return env["AZURE_ACCOUNT_NAME"] || env["AZURE_STORAGE_ACCOUNT"] || undefined;
+}
+
+function urlOfAccount(account: string, env: StoreContext["env"]): string {
+  return `https://${account}.blob.${env["AZURE_ENDPOINT_SUFFIX"] || "core.windows.net"}`;
+}
+
+/** The URL of the account in a connection string, as the SDK reads it. */
+function urlInConnectionString(text: string): string {
+  const parts = new Map(
+    text.split(";").map((part) => {
+      const equals = part.indexOf("=");
+      return [part.slice(0, equals).trim(), part.slice(equals + 1).trim()];
+    }),
+  );
+  if (parts.get("UseDevelopmentStorage") === "true") return "http://127.0.0.1:10000/devstoreaccount1";
+  const account = parts.get("AccountName") ?? "";
+  const suffix = parts.get("EndpointSuffix") ?? "core.windows.net";
+  return parts.get("BlobEndpoint") || `${parts.get("DefaultEndpointsProtocol") ?? "https"}://${account}.blob.${suffix}`;
+}
+
+function azurePlace(url: StoreUrl, env: StoreContext["env"]): StorePlace {
+  const { container, prefix, endpoint } = readAzureUrl(url);
+  const connectionString = connectionStringOf(env);
+  const account =
+    connectionString === undefined
+      ? (endpoint ?? urlOfAccount(accountOf(env) ?? "", env))
+      : urlInConnectionString(connectionString);
+  return { server: ["azure", serviceUrl(account) ?? "", container], path: prefix };
 }
 
 /**
@@ -563,4 +610,5 @@ export const azureKind: StoreKind = {
     const sdk = await loadPeer("@azure/storage-blob", "Azure Blob Storage", () => import("@azure/storage-blob"));
     return new AzureStore(sdk, url, context);
   },
+  place: azurePlace,
 };

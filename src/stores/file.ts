@@ -29,9 +29,11 @@ import { resolveRange } from "../ranges.ts";
 import { systemRuntime } from "../runtime.ts";
 import type { Runtime } from "../runtime.ts";
 import { looksLikeUrl } from "../store-url.ts";
+import type { StoreUrl } from "../store-url.ts";
 import { GroupReader } from "./shared/group-reader.ts";
 import type { FileFacts, ReadFailure } from "./shared/group-reader.ts";
 import { GroupWriter } from "./shared/group-writer.ts";
+import { placeOfFolder } from "./shared/place.ts";
 import type {
   Body,
   Capabilities,
@@ -1234,12 +1236,15 @@ function fsError(error: unknown): HoldfastError {
 }
 
 export const fileKind: StoreKind = {
-  open: async (url, context) => {
-    const path = looksLikeUrl(url.text) ? decodePath(url.path) : url.path;
-    if (path === "") throw new HoldfastError("config", "the URL names no folder", { store: context.label });
-    return new FileStore(path, context);
-  },
+  open: async (url, context) => new FileStore(folderOf(url), context),
+  place: async (url) => placeOfFolder(folderOf(url)),
 };
+
+function folderOf(url: StoreUrl): string {
+  const path = looksLikeUrl(url.text) ? decodePath(url.path) : url.path;
+  if (path === "") throw new HoldfastError("config", "the URL names no folder");
+  return path;
+}
 
 /** Percent-decoded as duplicity does it: what is no encoding stays as it is. */
 function decodePath(path: string): string {

@@ -19,6 +19,7 @@ import { resolveRange } from "../ranges.ts";
 import type { ByteRange, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { netrcLogin } from "./shared/netrc.ts";
+import { serverPath } from "./shared/place.ts";
 import { decodePath, readNumber, readQuery } from "./shared/query.ts";
 import { serverName, tlsOptions } from "./shared/tls.ts";
 import { TreeStore, notFound } from "./shared/tree-store.ts";
@@ -54,7 +55,7 @@ export const ftpKind: StoreKind = {
     const tree = new FtpTree(
       {
         host: url.host,
-        port: url.port ?? (secure === "implicit" ? 990 : 21),
+        port: portOf(url),
         ...(await loginOf(url, context.env)),
         secure,
         ...(secure === false ? {} : { secureOptions: { ...tls, host: url.host, ...serverName(url.host) } }),
@@ -70,7 +71,16 @@ export const ftpKind: StoreKind = {
       refusePart: (part) => tree.refusePart(part),
     });
   },
+  place: async (url, env) => {
+    const { user } = await loginOf(url, env);
+    const path = decodePath(url.path).slice(1);
+    return { server: ["ftp", `${user}@${url.host.toLowerCase()}:${portOf(url)}`], path: serverPath(path) };
+  },
 };
+
+function portOf(url: StoreUrl): number {
+  return url.port ?? (url.scheme === "ftps" ? 990 : 21);
+}
 
 async function loginOf(url: StoreUrl, env: StoreContext["env"]): Promise<{ user: string; password: string }> {
   const password = url.password ?? env["FTP_PASSWORD"];

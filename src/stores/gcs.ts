@@ -47,6 +47,7 @@ import type { ServiceAnswer, ServiceRequest } from "./http-service.ts";
 import { loadPeer } from "./load-peer.ts";
 import { inNameOrder } from "./name-order.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
+import { prefixParts } from "./shared/place.ts";
 
 const SERVICE = "https://storage.googleapis.com";
 const SCOPE = "https://www.googleapis.com/auth/devstorage.read_write";
@@ -568,5 +569,10 @@ export const gcsKind: StoreKind = {
     }
     const authorize = settings.anonymous ? async () => ({}) : await googleAuth(context);
     return new GcsStore(url, context, authorize);
+  },
+  // One name of a bucket is one bucket, whoever asks for it.
+  place: (url, env) => {
+    const { origin, bucket, prefix } = parseGcsUrl(url, env);
+    return { server: ["gs", origin, bucket], path: prefixParts(prefix) };
   },
 };

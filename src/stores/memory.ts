@@ -247,4 +247,5 @@ export const memoryKind: StoreKind = {
     if (!objects) shared.set(url.rest, (objects = new MemoryObjects()));
     return new MemoryStore({ label: context.label, objects, runtime: context.runtime });
   },
+  place: (url) => ({ server: ["memory", url.rest], path: [] }),
 };

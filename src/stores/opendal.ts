@@ -16,7 +16,7 @@ import { CHUNK_BYTES, checkedBytes } from "../body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES } from "../names.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
+import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import { isSecretName, secretsOf } from "../redact.ts";
 import type { GetResult, ObjectInfo, Store } from "../store.ts";
@@ -30,11 +30,13 @@ import {
   raceSignal,
   refuseUnsupported,
 } from "./shared/guard.ts";
+import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./shared/place.ts";
 import { decodePath } from "./shared/query.ts";
 import { isTempName, tempName } from "./shared/tree-store.ts";
 
 export const opendalKind: StoreKind = {
   open: async (url, context) => openOpendalStore(url, context),
+  place: opendalPlace,
 };
 
 interface Service {
@@ -77,6 +79,9 @@ const NAMED: Readonly<Record<string, Omit<Service, "name">>> = {
   dropbox: { folders: true, caseFolding: true },
 };
 
+/** Services where one name of a bucket is one bucket, whoever asks for it. */
+const ONE_NAMESPACE: ReadonlySet<string> = new Set(["b2", "oss", "cos", "obs"]);
+
 /** A put up to this size, in bytes, is gathered in memory. */
 const MEMORY_BYTES = 8 * 1024 * 1024;
 
@@ -87,16 +92,8 @@ const PART_BYTES = 8 * 1024 * 1024;
 
 /** Opens a store through OpenDAL. Throws `config` where it is not installed, or the service's settings are wrong. */
 export async function openOpendalStore(url: StoreUrl, context: StoreContext): Promise<Store> {
-  if (url.query !== undefined) {
-    throw new HoldfastError("config", `a ${url.scheme}:// URL takes no parameters: settings stand in the store's env`);
-  }
-  const named = url.scheme === "opendal" ? url.host.replaceAll("-", "_") : undefined;
-  const service: Service | undefined =
-    named === undefined ? SERVICES[url.scheme] : { name: named, ...(NAMED[named] ?? { folders: true }) };
-  if (!service || service.name === "") {
-    throw new HoldfastError("config", "an opendal:// URL has the form opendal://service/path");
-  }
-  const settings = readSettings(service, url, context);
+  const service = serviceOf(url);
+  const settings = readSettings(service, url, context.env);
   const secrets = [
     ...secretsOf(url, context.env),
     ...Object.entries(settings).flatMap(([name, value]) => (isSecretName(name) || name.endsWith("key") ? [value] : [])),
@@ -365,7 +362,33 @@ async function load(): Promise<typeof import("opendal")> {
   }
 }
 
-function readSettings(service: Service, url: StoreUrl, { env }: StoreContext): Record<string, string> {
+function serviceOf(url: StoreUrl): Service {
+  if (url.query !== undefined) {
+    throw new HoldfastError("config", `a ${url.scheme}:// URL takes no parameters: settings stand in the store's env`);
+  }
+  const named = url.scheme === "opendal" ? url.host.replaceAll("-", "_") : undefined;
+  const service: Service | undefined =
+    named === undefined ? SERVICES[url.scheme] : { name: named, ...(NAMED[named] ?? { folders: true }) };
+  if (!service || service.name === "") {
+    throw new HoldfastError("config", "an opendal:// URL has the form opendal://service/path");
+  }
+  return service;
+}
+
+/** Most of these services tell accounts by a token alone. */
+async function opendalPlace(url: StoreUrl, env: StoreContext["env"]): Promise<StorePlace> {
+  const service = serviceOf(url);
+  const { root = "/", ...settings } = readSettings(service, url, env);
+  if (service.name === "fs") return placeOfFolder(root);
+  const { root: _, ...own } = readSettings(service, url, ownVariables(env));
+  return {
+    server: ["opendal", service.name, ...publicSettings(Object.entries(settings))],
+    path: serverPath(service.caseFolding ? root.toLowerCase() : root),
+    login: ONE_NAMESPACE.has(service.name) ? undefined : otherSettings(Object.entries(own)),
+  };
+}
+
+function readSettings(service: Service, url: StoreUrl, env: StoreContext["env"]): Record<string, string> {
   const settings: Record<string, string> = {};
   const prefix = `OPENDAL_${service.name.toUpperCase()}_`;
   for (const [name, value] of Object.entries(env)) {

@@ -14,7 +14,7 @@ import type { Dispatcher } from "undici";
 import { checkedBytes } from "../body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import { MAX_NAME_BYTES, compareNames } from "../names.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
+import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import { isSecretName, secretsOf } from "../redact.ts";
 import type { Capabilities, GetResult, ObjectInfo, Store } from "../store.ts";
@@ -31,10 +31,12 @@ import {
   raceSignal,
   refuseUnsupported,
 } from "./shared/guard.ts";
+import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./shared/place.ts";
 import { isTempName, tempName } from "./shared/tree-store.ts";
 
 export const rcloneKind: StoreKind = {
   open: async (url, context) => openRcloneStore(url, context),
+  place: rclonePlace,
 };
 
 /** How long opening waits to learn what the remote can do, in milliseconds. A remote that is down opens all the same. */
@@ -83,6 +85,35 @@ function wantedByRclone(name: string): boolean {
   );
 }
 
+/** Where a remote is stands in its name, its options, the environment, and rclone's own configuration, which is not read. */
+async function rclonePlace(url: StoreUrl, env: StoreContext["env"]): Promise<StorePlace> {
+  const remote = remoteOf(url);
+  const colon = remote.indexOf(":", 1);
+  const [name = "", ...options] = remote.slice(0, colon).split(",");
+  const path = remote.slice(colon + 1);
+  if (name === ":local") return placeOfFolder(path);
+  const config = env["RCLONE_CONFIG"] ?? "";
+  // Quotes may hold colons and commas, so that it cannot be seen which part is secret.
+  if (/["']/u.test(remote)) return { server: ["rclone", config], path: [], login: remote };
+  const given = options.map((option): [string, string] => [
+    option.replace(/=.*/su, ""),
+    option.replace(/^[^=]*=?/su, ""),
+  ]);
+  const settings = (from: StoreContext["env"]): [string, string][] => [
+    ...given,
+    ...Object.entries(from).flatMap(([variable, value]): [string, string][] =>
+      value !== undefined && (wantedByRclone(variable) || /^(?:XDG_CONFIG_)?HOME$/u.test(variable))
+        ? [[variable, value]]
+        : [],
+    ),
+  ];
+  return {
+    server: ["rclone", config, name, ...publicSettings(settings(env))],
+    path: serverPath(path),
+    login: otherSettings(settings(ownVariables(env))),
+  };
+}
+
 interface RcloneItem {
   readonly Path: string;
   readonly Name: string;
@@ -107,15 +138,20 @@ export interface RcloneStore extends Store {
   readonly pid: number | undefined;
 }
 
+function remoteOf(url: StoreUrl): string {
+  const remote = url.query === undefined ? url.rest : `${url.rest}?${url.query}`;
+  if (!remote.includes(":")) {
+    throw new HoldfastError("config", "an rclone URL has the form rclone://remote:path, with the remote's colon");
+  }
+  return remote;
+}
+
 /**
  * Opens a store on an rclone remote: starts rclone, and asks it (not yet the service) what the remote can do. Throws
  * `config` where rclone is not installed, does not know the remote, or the URL holds a secret option.
  */
 export async function openRcloneStore(url: StoreUrl, context: StoreContext): Promise<RcloneStore> {
-  const remote = url.query === undefined ? url.rest : `${url.rest}?${url.query}`;
-  if (!remote.includes(":")) {
-    throw new HoldfastError("config", "an rclone URL has the form rclone://remote:path, with the remote's colon");
-  }
+  const remote = remoteOf(url);
   for (const [, name] of remote.slice(0, remote.indexOf(":", 1)).matchAll(/,([^=,]+)=/gu)) {
     if (name !== undefined && isSecretName(name)) {
       throw new HoldfastError(

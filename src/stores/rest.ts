@@ -28,9 +28,15 @@ import { secretsOf } from "../redact.ts";
 import type { Body, GetResult, ObjectInfo, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { Guard, raceSignal, refuseUnsupported } from "./shared/guard.ts";
+import { serviceUrl } from "./shared/place.ts";
 
 export const restKind: StoreKind = {
   open: async (url, context) => openRestStore(url, context),
+  // A repository below another's path is none of its blobs.
+  place: (url, env) => ({
+    server: ["rest", serviceUrl(baseOf(url)) ?? "", url.username ?? env["RESTIC_REST_USERNAME"] ?? ""],
+    path: [],
+  }),
 };
 
 /** Bytes of an object in one piece. A put holds three in memory, a read two. */
@@ -595,6 +601,15 @@ class Index {
   }
 }
 
+/** The server's URL, with the path of the store; ends with a slash. */
+function baseOf(url: StoreUrl): string {
+  if (url.host === "") throw new HoldfastError("config", "a rest: URL has the form rest:http://host:port/path");
+  if (url.query !== undefined) throw new HoldfastError("config", "a rest: URL takes no parameters");
+  const protocol = /^rest:https:/iu.test(url.text) ? "https" : "http";
+  const host = url.host.includes(":") ? `[${url.host}]` : url.host;
+  return `${protocol}://${host}${url.port === undefined ? "" : `:${url.port}`}${url.path.replace(/\/+$/u, "")}/`;
+}
+
 /** The protocol: https://restic.readthedocs.io/en/stable/100_references.html#rest-backend, in its second version. */
 class Client {
   readonly #base: string;
@@ -616,11 +631,7 @@ class Client {
 
   static async open(url: StoreUrl, context: StoreContext): Promise<Client> {
     const { env } = context;
-    if (url.host === "") throw new HoldfastError("config", "a rest: URL has the form rest:http://host:port/path");
-    if (url.query !== undefined) throw new HoldfastError("config", "a rest: URL takes no parameters");
-    const protocol = /^rest:https:/iu.test(url.text) ? "https" : "http";
-    const host = url.host.includes(":") ? `[${url.host}]` : url.host;
-    const path = `${url.path.replace(/\/+$/u, "")}/`;
+    const base = baseOf(url);
     let ca: Buffer | undefined;
     if (env["RESTIC_CACERT"]) {
       try {
@@ -643,7 +654,7 @@ class Client {
       bodyTimeout: 0,
     });
     return new Client(
-      `${protocol}://${host}${url.port === undefined ? "" : `:${url.port}`}${path}`,
+      base,
       agent,
       context,
       url.username ?? env["RESTIC_REST_USERNAME"] ?? "",

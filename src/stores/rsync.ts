@@ -17,7 +17,7 @@ import { checkedBytes } from "../body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES } from "../names.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
+import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
 import { secretsOf } from "../redact.ts";
 import type { ByteRange, GetResult, ObjectInfo, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
@@ -33,12 +33,18 @@ import {
   foldersAbove,
   refuseUnsupported,
 } from "./shared/guard.ts";
+import { ownVariables, serverPath } from "./shared/place.ts";
 import { decodePath } from "./shared/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./shared/signs-of-life.ts";
 import { isTempName } from "./shared/tree-store.ts";
 
 export const rsyncKind: StoreKind = {
   open: async (url, context) => openRsyncStore(url, context),
+  place: (url, env) => {
+    const { server, path } = readPlace(url, env);
+    // One name may be another host behind another proxy, whose address may hold a password.
+    return { server: ["rsync", ...server], path, login: ownVariables(env)["RSYNC_PROXY"] };
+  },
 };
 
 /** Processes at the same time; the others wait. Daemons and sshd limit their connections. */
@@ -49,7 +55,7 @@ const MAX_PART_BYTES = 255;
 /** The folder, at the root of the store, in which the far rsync writes what is not complete. Its form is a temporary name. */
 const TEMP_FOLDER = ".holdfast-7273796e63000000.tmp";
 
-interface Place {
+interface Place extends Pick<StorePlace, "server" | "path"> {
   /** The store's folder, where files are sent and deleted; ends with `/`. */
   readonly remote: string;
   /**
@@ -66,7 +72,7 @@ interface Place {
 
 /** Opens a store behind rsync. Starts nothing. Throws `config` for a URL that is none of the forms. */
 export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
-  const place = readPlace(url, context);
+  const place = readPlace(url, context.env);
   const rsync = new Rsync(place, context);
   const guard = new Guard({ label: context.label, secrets: place.secrets });
   const checkNameHere = (name: string): void => {
@@ -127,8 +133,7 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
 }
 
 /** The URL's forms, as duplicity reads them: with `::` it is a daemon, without it is SSH. */
-function readPlace(url: StoreUrl, context: StoreContext): Place {
-  const { env } = context;
+function readPlace(url: StoreUrl, env: StoreContext["env"]): Place {
   if (url.query !== undefined) throw new HoldfastError("config", "an rsync:// URL takes no parameters");
   const daemon = /^(?:([^@/]*)@)?(\[[^\]]*\]|[^:/@]+)(?::(\d+))?::\/*([^/]+)(\/.*)?$/su.exec(url.rest);
   const ssh = /^(?:([^@/]*)@)?(\[[^\]]*\]|[^:/@]+)(?::(\d+))?\/(.*)$/su.exec(url.rest);
@@ -154,6 +159,7 @@ function readPlace(url: StoreUrl, context: StoreContext): Place {
   // The names of times and errors are read, and names are not to be converted.
   const more: Record<string, string> = { LC_ALL: "C", TZ: "UTC" };
   const secrets = secretsOf(url, env);
+  const server = [`${username ?? ""}@${host.toLowerCase()}:${match[3] ?? ""}`, module];
   if (daemon) {
     const given = password ?? env["RSYNC_PASSWORD"];
     if (given !== undefined) {
@@ -161,6 +167,8 @@ function readPlace(url: StoreUrl, context: StoreContext): Place {
       secrets.push(given);
     }
     return {
+      server,
+      path: serverPath(`/${base}`),
       remote: `${at}::${module}${base}/`,
       source: `${at}::${module}/`,
       inside: base === "" ? "" : `${base.replace(/^\/+/u, "")}/`,
@@ -177,6 +185,8 @@ function readPlace(url: StoreUrl, context: StoreContext): Place {
   more["RSYNC_RSH"] = match[3] === undefined ? shell : `${shell} -p ${match[3]}`;
   const folder = base === "" && !(match[4] ?? "").startsWith("/") ? "." : base;
   return {
+    server,
+    path: serverPath(folder === "" ? "/" : folder),
     remote: `${at}:${folder}/`,
     source: `${at}:${folder}/`,
     inside: "",

@@ -62,7 +62,8 @@ import type {
 } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
-import { S3Failure, S3Service } from "./shared/s3-service.ts";
+import { prefixParts } from "./shared/place.ts";
+import { S3Failure, S3Service, namespaceOf } from "./shared/s3-service.ts";
 import type { S3Request } from "./shared/s3-service.ts";
 import { oneOf, pathParts, urlParameters } from "../url-parameters.ts";
 import { escapeXml } from "../xml.ts";
@@ -825,4 +826,9 @@ function rangeSize(header: string | undefined, offset: number): number {
 
 export const s3Kind: StoreKind = {
   open: async (url, context) => new S3Store(url, context),
+  place: (url, env) => {
+    const settings = parseS3Url(url, env);
+    const { bucket, prefix } = settings;
+    return { server: ["s3", ...namespaceOf(settings, env), bucket], path: prefixParts(prefix) };
+  },
 };

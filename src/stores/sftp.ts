@@ -12,6 +12,7 @@ import type { StoreContext, StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import type { ByteRange, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
+import { serverPath } from "./shared/place.ts";
 import { decodePath, readNumber, readQuery } from "./shared/query.ts";
 import { connectSsh } from "./shared/ssh-connect.ts";
 import type { SshConnection } from "./shared/ssh-connect.ts";
@@ -49,18 +50,8 @@ const parameters = ["identity", "known-hosts", "ssh-config", "connections"] as c
 export const sftpKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
     if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
-    const query = readQuery(url, parameters);
-    const settings = await resolveSsh({
-      host: url.host,
-      port: url.port,
-      user: url.username,
-      password: url.password ?? context.env["FTP_PASSWORD"] ?? context.env["SSHPASS"],
-      identity: query.identity,
-      knownHosts: query["known-hosts"],
-      configFile: query["ssh-config"],
-      env: context.env,
-    });
-    const connections = readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 64);
+    const settings = await settingsOf(url, context.env);
+    const connections = readNumber("connections", readQuery(url, parameters).connections, DEFAULT_CONNECTIONS, 1, 64);
     return new TreeStore({
       label: context.label,
       tree: new SftpTree(settings, rootOf(url), connections),
@@ -68,7 +59,30 @@ export const sftpKind: StoreKind = {
       logger: context.logger,
     });
   },
+  place: async (url, env) => ({
+    server: ["sftp", ...hopsTo(await settingsOf(url, env))],
+    path: serverPath(rootOf(url)),
+  }),
 };
+
+function settingsOf(url: StoreUrl, env: StoreContext["env"]): Promise<SshSettings> {
+  const query = readQuery(url, parameters);
+  return resolveSsh({
+    host: url.host,
+    port: url.port,
+    user: url.username,
+    password: url.password ?? env["FTP_PASSWORD"] ?? env["SSHPASS"],
+    identity: query.identity,
+    knownHosts: query["known-hosts"],
+    configFile: query["ssh-config"],
+    env,
+  });
+}
+
+/** The hosts on the way: one address may be another host behind another jump. */
+function hopsTo({ jump, user, host, port }: SshSettings): readonly string[] {
+  return [...(jump === undefined ? [] : hopsTo(jump)), `${user}@${host.toLowerCase()}:${port}`];
+}
 
 /** The root as the server is to be told it: relative to the login's folder, or absolute. */
 function rootOf(url: StoreUrl): string {

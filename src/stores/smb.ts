@@ -24,6 +24,7 @@ import type { StoreUrl } from "../store-url.ts";
 import { childEnv, startChild } from "./shared/child.ts";
 import type { Child } from "./shared/child.ts";
 import { openFetched } from "./shared/fetched-file.ts";
+import { ownVariables } from "./shared/place.ts";
 import { decodePath } from "./shared/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./shared/signs-of-life.ts";
 import { TreeStore } from "./shared/tree-store.ts";
@@ -31,6 +32,18 @@ import type { Tree, TreeEntry, TreePath, TreeRead } from "./shared/tree-store.ts
 
 export const smbKind: StoreKind = {
   open: async (url, context) => openSmbStore(url, context),
+  place: (url, env) => {
+    const { share, base, domain, user } = readSmbUrl(url);
+    // Windows tells no upper from lower case.
+    const lower = (text: string): string => text.toLowerCase();
+    const server = [domain ?? "", user ?? "", url.host, String(url.port ?? 445), share].map(lower);
+    // Without a user's name it is Kerberos that tells who it is, and a share such as `homes` is another folder for each.
+    return {
+      server: ["smb", ...server],
+      path: base.map(lower),
+      login: user === undefined ? ownVariables(env)["KRB5CCNAME"] : undefined,
+    };
+  },
 };
 
 const MAX_SESSIONS = 4;
@@ -51,8 +64,15 @@ function refusePart(part: string): string | undefined {
   return undefined;
 }
 
-/** Opens a store on an SMB share. Starts nothing. Throws `config` for a wrong URL. */
-export function openSmbStore(url: StoreUrl, context: StoreContext): Store {
+interface SmbUrl {
+  readonly share: string;
+  /** Parts of the store's folder on the share. */
+  readonly base: TreePath;
+  readonly domain: string | undefined;
+  readonly user: string | undefined;
+}
+
+function readSmbUrl(url: StoreUrl): SmbUrl {
   if (url.query !== undefined) throw new HoldfastError("config", "an smb:// URL takes no parameters");
   const [share = "", ...base] = decodePath(url.path)
     .split("/")
@@ -65,14 +85,20 @@ export function openSmbStore(url: StoreUrl, context: StoreContext): Store {
     if (reason !== undefined)
       throw new HoldfastError("config", `the path of the smb:// URL is not possible: ${reason}`);
   }
-  const { env } = context;
   const [domain, user] = url.username?.includes(";") ? url.username.split(/;(.*)/su) : [undefined, url.username];
-  const password = url.password ?? env["PASSWD"];
   for (const text of [domain, user]) {
     if (text !== undefined && /^-|[%\r\n]/u.test(text)) {
       throw new HoldfastError("config", "the user name of an smb:// URL holds a character that smbclient cannot take");
     }
   }
+  return { share, base, domain, user };
+}
+
+/** Opens a store on an SMB share. Starts nothing. Throws `config` for a wrong URL. */
+export function openSmbStore(url: StoreUrl, context: StoreContext): Store {
+  const { share, base, domain, user } = readSmbUrl(url);
+  const { env } = context;
+  const password = url.password ?? env["PASSWD"];
   const local = path.join(env["TMPDIR"] ?? tmpdir());
   if (/["\r\n]/u.test(local))
     throw new HoldfastError("config", "the folder for temporary files cannot have such a name");

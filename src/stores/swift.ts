@@ -46,6 +46,7 @@ import { HttpService, drain, encodePath, jsonOf, textOf } from "./http-service.t
 import type { ServiceAnswer, ServiceRequest } from "./http-service.ts";
 import { inNameOrder } from "./name-order.ts";
 import { StoreOperations, refuseMetadata } from "./operations.ts";
+import { prefixParts } from "./shared/place.ts";
 
 /** What segments in flight may hold together, in bytes. One segment is always allowed. */
 const IN_FLIGHT_BYTES = 32 * MIB;
@@ -766,4 +767,15 @@ function infoOf(name: string, size: number, answer: ServiceAnswer): ObjectInfo {
 
 export const swiftKind: StoreKind = {
   open: async (url, context) => new SwiftStore(url, context),
+  place: (url, env) => {
+    const { access, container, prefix } = parseSwiftUrl(url, env);
+    return { server: ["swift", ...accountParts(access), container], path: prefixParts(prefix) };
+  },
 };
+
+/** What leads to one account, without what only lets one into it. */
+function accountParts(access: SwiftAccess): readonly string[] {
+  if (access.kind === "token") return [access.storageUrl];
+  const { authUrl, username, userId, projectName, projectId, userDomain, projectDomain, region } = access;
+  return [authUrl, JSON.stringify({ username, userId, projectName, projectId, userDomain, projectDomain, region })];
+}

@@ -46,22 +46,9 @@ export const webdavKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
     if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
     const query = readQuery(url, ["ca", "connections"]);
-    const secure = url.scheme === "webdavs";
-    const host = url.host.includes(":") ? `[${url.host}]` : url.host;
-    let origin: string;
-    try {
-      origin = new URL(`${secure ? "https" : "http"}://${host}${url.port === undefined ? "" : `:${url.port}`}`).origin;
-    } catch (error) {
-      throw new HoldfastError("config", `${JSON.stringify(url.host)} is no host name`, { cause: error });
-    }
-    const root = decodePath(url.path)
-      .split("/")
-      .filter((part) => part !== "");
-    if (root.includes(".") || root.includes("..")) {
-      throw new HoldfastError("config", `the path of a ${url.scheme}:// URL cannot have "." or ".." in it`);
-    }
+    const root = rootOf(url);
     const http = new HttpClient({
-      origin,
+      origin: originOf(url),
       tls: await tlsOptions(query.ca),
       connections: readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 256),
       env: context.env,
@@ -76,7 +63,31 @@ export const webdavKind: StoreKind = {
       pruneFolders: false,
     });
   },
+  place: async (url, env) => ({
+    server: ["webdav", originOf(url), (await loginOf(url, env))?.user ?? ""],
+    path: rootOf(url),
+  }),
 };
+
+function originOf(url: StoreUrl): string {
+  const protocol = url.scheme === "webdavs" ? "https" : "http";
+  const host = url.host.includes(":") ? `[${url.host}]` : url.host;
+  try {
+    return new URL(`${protocol}://${host}${url.port === undefined ? "" : `:${url.port}`}`).origin;
+  } catch (error) {
+    throw new HoldfastError("config", `${JSON.stringify(url.host)} is no host name`, { cause: error });
+  }
+}
+
+function rootOf(url: StoreUrl): string[] {
+  const root = decodePath(url.path)
+    .split("/")
+    .filter((part) => part !== "");
+  if (root.includes(".") || root.includes("..")) {
+    throw new HoldfastError("config", `the path of a ${url.scheme}:// URL cannot have "." or ".." in it`);
+  }
+  return root;
+}
 
 async function loginOf(url: StoreUrl, env: StoreContext["env"]): Promise<HttpLogin | undefined> {
   const password = url.password ?? env["FTP_PASSWORD"];

@@ -17,6 +17,7 @@ import { parseXmlDocument } from "../../xml.ts";
 import type { XmlElement } from "../../xml.ts";
 import { HttpService, drain, textOf } from "../http-service.ts";
 import type { ServiceAnswer, ServiceRequest } from "../http-service.ts";
+import { serviceUrl } from "./place.ts";
 
 /** Keys to sign with, as the SDK's chain gives them. */
 interface Keys {
@@ -298,8 +299,13 @@ export function placeOf(settings: S3ServiceSettings, region: string, env: StoreC
   };
 }
 
+/** AWS's partition that a region is in, as the end of its hosts' names. */
+function partitionOf(region: string): string {
+  return partitions.find(([regions]) => regions.test(region))?.[1] ?? "amazonaws.com";
+}
+
 function awsEndpoint(region: string, directoryBucket: string | undefined, env: StoreContext["env"]): string {
-  const suffix = partitions.find(([regions]) => regions.test(region))?.[1] ?? "amazonaws.com";
+  const suffix = partitionOf(region);
   if (directoryBucket !== undefined) {
     const zone = /--([^-]+(?:-[^-]+)*)--x-s3$/u.exec(directoryBucket)?.[1] ?? "";
     return `https://s3express-${zone}.${region}.${suffix}`;
@@ -324,6 +330,20 @@ function payloadOf({ body, md5Comes }: S3Request, origin: string): string {
 
 function profileOf(settings: S3ServiceSettings, env: StoreContext["env"]): string | undefined {
   return settings.profile ?? (env["AWS_PROFILE"] || undefined);
+}
+
+/**
+ * Where a bucket's name means one bucket: a whole partition of AWS, whatever the region and whoever asks; of another service
+ * what one user sees, since some keep buckets of one name for several tenants. The name of an access key is its user's.
+ */
+export function namespaceOf(settings: S3ServiceSettings, env: StoreContext["env"]): readonly string[] {
+  if (settings.endpoint === undefined) return [partitionOf(settings.region ?? "")];
+  const keys = staticKeys(settings, env);
+  const user =
+    keys === undefined
+      ? ["profile", profileOf(settings, env) ?? "default", ...Object.values(filesOf(env))]
+      : ["key", keys.accessKeyId];
+  return [serviceUrl(settings.endpoint) ?? "", ...user];
 }
 
 function filesOf(env: StoreContext["env"]): { filepath?: string; configFilepath?: string } {
