@@ -59,7 +59,7 @@ export class PoolContext {
   readonly #locks = new Map<string, Promise<void>>();
   /** Work for a name that goes on after its caller was answered. */
   readonly #tails = new Map<string, Promise<void>>();
-  /** Names held by repair rather than by a write. */
+  /** Names held by who looks at them (repair, a condition) rather than by a write. */
   readonly #holding = new Set<string>();
 
   constructor(options: PoolStoreOptions) {
@@ -106,10 +106,14 @@ export class PoolContext {
     return this.#locks.has(name);
   }
 
+  #isBeingWritten(name: string): boolean {
+    return this.isBusy(name) && !this.#holding.has(name);
+  }
+
   /** Whether the writer of an open intent is certainly gone. To be asked while holding the name (`exclusive`). */
   isDead(intent: ObjectRecord): boolean {
     const writer = intent.version.slice(17);
-    if (writer === this.ledger.writer) return !this.isBusy(intent.name) || this.#holding.has(intent.name);
+    if (writer === this.ledger.writer) return !this.#isBeingWritten(intent.name);
     const isLive = this.ledger.isLiveWriter(writer);
     if (isLive !== undefined) return !isLive;
     const renewed = Object.values(intent.copies).reduce(
@@ -149,7 +153,7 @@ export class PoolContext {
       const writer = by.slice(17);
       const isLive =
         writer === this.ledger.writer
-          ? this.isBusy(pending.slice(pendingKey("").length))
+          ? this.#isBeingWritten(pending.slice(pendingKey("").length))
           : (this.ledger.isLiveWriter(writer) ?? false);
       if (!isLive) return true;
     }
@@ -210,14 +214,17 @@ export class PoolContext {
 
   /** For repair: nobody else in this process changes the name while `work` runs. */
   hold<T>(name: string, work: () => Promise<T>): Promise<T> {
-    return this.exclusive(name, async () => {
-      this.#holding.add(name);
-      try {
-        return await work();
-      } finally {
-        this.#holding.delete(name);
-      }
-    });
+    return this.exclusive(name, () => this.asHolder(name, work));
+  }
+
+  /** For who holds the name (`exclusive`): while `work` runs, the name is not busy with a write of this process. */
+  async asHolder<T>(name: string, work: () => Promise<T>): Promise<T> {
+    this.#holding.add(name);
+    try {
+      return await work();
+    } finally {
+      this.#holding.delete(name);
+    }
   }
 
   /** One change of a name at a time in this process; other processes are told apart by their versions. */
