@@ -4,7 +4,7 @@ import type { Logger } from "./log.ts";
 import { silentLogger } from "./log.ts";
 import { systemRuntime } from "./runtime.ts";
 import type { Runtime } from "./runtime.ts";
-import type { Store } from "./store.ts";
+import type { Body, DeleteOptions, PutOptions, Store } from "./store.ts";
 import { parseStoreUrl } from "./store-url.ts";
 import type { StoreUrl } from "./store-url.ts";
 
@@ -130,15 +130,41 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
   const kind = await load();
   const label = options.label ?? parsed.redacted;
   try {
-    return await kind.open(parsed, {
-      label,
-      env: { ...process.env, ...options.env },
-      runtime: options.runtime ?? systemRuntime,
-      logger: options.logger ?? silentLogger,
-      signal: options.signal,
-    });
+    return refusingOnlyIf(
+      await kind.open(parsed, {
+        label,
+        env: { ...process.env, ...options.env },
+        runtime: options.runtime ?? systemRuntime,
+        logger: options.logger ?? silentLogger,
+        signal: options.signal,
+      }),
+    );
   } catch (error) {
     // Which of a pool's stores is wrong, the kind need not say.
     throw toHoldfastError(error).within({ store: label, operation: "open" });
   }
+}
+
+/** The store itself, which now refuses `onlyIf` for every kind alike: only a pool keeps others from a name meanwhile. */
+function refusingOnlyIf(store: Store): Store {
+  const put = store.put.bind(store);
+  const remove = store.delete.bind(store);
+  const refuse = (operation: "put" | "delete", object: string, options: DeleteOptions | undefined): void => {
+    if (options?.onlyIf === undefined) return;
+    throw new HoldfastError("unsupported", "only a pool can change an object under a condition (onlyIf)", {
+      store: store.label,
+      operation,
+      object,
+    });
+  };
+  return Object.assign(store, {
+    put: async (name: string, body: Body, options?: PutOptions) => {
+      refuse("put", name, options);
+      return put(name, body, options);
+    },
+    delete: async (name: string, options?: DeleteOptions) => {
+      refuse("delete", name, options);
+      return remove(name, options);
+    },
+  });
 }

@@ -2,6 +2,7 @@
 import type {
   Body,
   Debt,
+  DeleteOptions,
   DeleteResult,
   ListOptions,
   ObjectInfo,
@@ -233,7 +234,7 @@ export interface Pool extends Store {
   put(name: string, body: Body, options?: PutOptions): Promise<PoolPutResult>;
   stat(name: string, options?: OperationOptions): Promise<PoolObjectInfo>;
   list(prefix: string, options?: ListOptions): AsyncIterable<PoolObjectInfo>;
-  delete(name: string, options?: OperationOptions): Promise<PoolDeleteResult>;
+  delete(name: string, options?: DeleteOptions): Promise<PoolDeleteResult>;
   /** Probes each store. */
   stores(options?: OperationOptions): Promise<readonly StoreReport[]>;
   /** What the ledger says is missing. Reads no object. */

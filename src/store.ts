@@ -95,6 +95,9 @@ export type HashOperation = (name: string, options?: OperationOptions) => Promis
 /** Names, a non-empty batch of them at a time. */
 export type NamesOperation = (prefix: string, options?: ListOptions) => AsyncIterable<readonly string[]>;
 
+/** Throws to refuse a change of an object, which is `current` now; undefined: there is none, and that is certain. */
+export type ChangeCondition = (current: ObjectInfo | undefined) => void;
+
 export interface PutOptions extends OperationOptions {
   /** Reject with `conflict` when the object exists; needs `capabilities.conditionalPut`. Default false. */
   readonly ifAbsent?: boolean | undefined;
@@ -103,6 +106,18 @@ export interface PutOptions extends OperationOptions {
    * has been read to its end: for what is only known then, such as an MD5 that the caller computes on the way.
    */
   readonly metadata?: ObjectMetadata | (() => ObjectMetadata) | undefined;
+  /**
+   * Asked by a pool before the body is opened and the first byte changes: while nobody else in this process changes the
+   * name, and after the stores were heard anew. What it throws rejects the put as it is, and nothing was changed. Where the
+   * pool cannot tell what the object is now, the put is refused with the error that `stat` would give. Another process may
+   * still put in between. A store that is no pool rejects with `unsupported`.
+   */
+  readonly onlyIf?: ChangeCondition | undefined;
+}
+
+export interface DeleteOptions extends OperationOptions {
+  /** As for a put. Also asked where there is no such object. */
+  readonly onlyIf?: ChangeCondition | undefined;
 }
 
 export interface ListOptions extends OperationOptions {
@@ -182,7 +197,7 @@ export interface Store {
    * than that. Rejects as `list` does.
    */
   readonly listNames?: NamesOperation | undefined;
-  delete(name: string, options?: OperationOptions): Promise<DeleteResult>;
+  delete(name: string, options?: DeleteOptions): Promise<DeleteResult>;
   /** Bytes that can still be stored, where the store can tell; undefined where it cannot. */
   freeBytes?(options?: OperationOptions): Promise<number | undefined>;
   /**

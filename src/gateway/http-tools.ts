@@ -182,8 +182,8 @@ export function parseRange(header: string | undefined, size: number): ServedRang
 
 /** An object as conditions see it; `undefined` stands for one that does not exist. */
 export interface Validators {
-  /** With its quotes. */
-  readonly etag: string;
+  /** With its quotes; undefined for what has none, such as a folder. */
+  readonly etag?: string | undefined;
   readonly modifiedMs?: number | undefined;
 }
 
@@ -229,8 +229,9 @@ export function checkConditions(
   return "go";
 }
 
-function matches(header: string, etag: string): boolean {
+function matches(header: string, etag: string | undefined): boolean {
   if (header.trim() === "*") return true;
+  if (etag === undefined) return false;
   const bare = etag.replaceAll('"', "");
   return header.split(",").some((one) => one.trim().replace(/^W\//u, "").replaceAll('"', "") === bare);
 }

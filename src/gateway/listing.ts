@@ -9,7 +9,7 @@
 import { compareNames } from "../names.ts";
 import type { PoolObjectInfo } from "../pool.ts";
 import type { Runtime } from "../runtime.ts";
-import type { Body, DeleteResult, OperationOptions, PutOptions, PutResult, Store } from "../store.ts";
+import type { Body, DeleteOptions, DeleteResult, OperationOptions, PutOptions, PutResult, Store } from "../store.ts";
 
 /** A listing's rest may be used for this long, in milliseconds. */
 const KEPT_MS = 10 * 60_000;
@@ -53,7 +53,7 @@ export class Listings {
           this.#note(name);
         }
       },
-      delete: async (name: string, options?: OperationOptions): Promise<DeleteResult> => {
+      delete: async (name: string, options?: DeleteOptions): Promise<DeleteResult> => {
         try {
           return await store.delete(name, options);
         } finally {

@@ -1,6 +1,14 @@
-/** Makes operations on one name take turns within this process: a condition is checked and acted on in one go. */
+/**
+ * Makes operations on one name take turns within this process: what the pool knows nothing of (WebDAV's locks, buckets) is
+ * checked and acted on in one go. What an object is now is for the pool to check (`onlyIf`), which others write to as well.
+ */
 export class NameLocks {
   readonly #tails = new Map<string, Promise<void>>();
+
+  /** Resolves when everything that has asked for one of these names is over. */
+  async settled(isMeant: (name: string) => boolean): Promise<void> {
+    await Promise.all([...this.#tails].filter(([name]) => isMeant(name)).map(([, tail]) => tail));
+  }
 
   /** Runs `work` when everything that asked for `name` before is over. */
   async run<T>(name: string, work: () => Promise<T>): Promise<T> {

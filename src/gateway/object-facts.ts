@@ -12,6 +12,7 @@
  * shows it as the key that ends with a slash.
  */
 import { createHash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { HoldfastError, isHoldfastError } from "../errors.ts";
 import { isReserved } from "../names.ts";
 import type { PoolObjectInfo } from "../pool.ts";
@@ -22,6 +23,12 @@ export const FOLDER_MARKER = ".holdfast-folder";
 /** Whether an object stands for a folder. */
 export function isFolderMarker(name: string): boolean {
   return name === FOLDER_MARKER || name.endsWith(`/${FOLDER_MARKER}`);
+}
+
+/** The file or folder that an object stands for, without slashes at its ends; "" is the root. */
+export function resourceOf(name: string): { readonly path: string; readonly isFolder: boolean } {
+  if (!isFolderMarker(name)) return { path: name, isFolder: false };
+  return { path: name.slice(0, -FOLDER_MARKER.length).replace(/\/$/u, ""), isFolder: true };
 }
 
 /** Throws `invalid` for names that clients of a gateway cannot use. */
@@ -41,6 +48,16 @@ export function etagOf(info: PoolObjectInfo): string {
   if (sha256 !== undefined) return `${sha256.slice(0, 32)}-1`;
   const facts = `${info.name}\0${info.size}\0${info.modifiedMs ?? 0}`;
   return `${createHash("md5").update(facts).digest("hex")}-1`;
+}
+
+/**
+ * Whether two looks at a name saw one version. What has no record on either look was put by no pool in between, which
+ * would have made one; and stores tell its time in listings and elsewhere differently.
+ */
+export function isSameVersion(a: PoolObjectInfo | undefined, b: PoolObjectInfo): boolean {
+  if (a === undefined || a.size !== b.size || a.sha256 !== b.sha256) return false;
+  if (a.sha256 === undefined) return true;
+  return a.modifiedMs === b.modifiedMs && isDeepStrictEqual(a.metadata, b.metadata);
 }
 
 /** Names of headers that are kept as they are given. */

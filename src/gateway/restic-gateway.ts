@@ -8,7 +8,9 @@ import { createHash } from "node:crypto";
 import type { OutgoingHttpHeaders } from "node:http";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { toBody } from "../body.ts";
-import type { ObjectInfo } from "../store.ts";
+import { forEachBounded } from "../bounded.ts";
+import type { PoolObjectInfo } from "../pool.ts";
+import type { ChangeCondition, ObjectInfo, PutResult } from "../store.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { noteWrite } from "./gateway-context.ts";
 import type { Exchange, Gateway } from "./http-server.ts";
@@ -23,7 +25,8 @@ import {
   sendStream,
   statusOf,
 } from "./http-tools.ts";
-import { checkClientName, isFolderMarker } from "./object-facts.ts";
+import { checkClientName, isFolderMarker, isSameVersion } from "./object-facts.ts";
+import { putIfAbsent } from "./put-if-absent.ts";
 
 const fileTypes = new Set(["data", "keys", "locks", "snapshots", "index"]);
 const V1 = "application/vnd.x.restic.rest.v1";
@@ -43,7 +46,7 @@ type Target =
   | { readonly kind: "file"; readonly type: string; readonly id: string; readonly name: string };
 
 export function createResticGateway(context: GatewayContext, options: ResticGatewayOptions = {}): Gateway {
-  const { store, listings, locks, credentials } = context;
+  const { store, listings, credentials } = context;
   const { appendOnly = false } = options;
 
   const handle = async (exchange: Exchange): Promise<void> => {
@@ -97,18 +100,26 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
   const deleteRepository = async (exchange: Exchange, folder: string): Promise<void> => {
     if (appendOnly) return forbidden(exchange);
     // Only what is the repository's: other repositories and files may stand in folders below.
-    const names: string[] = [];
+    const files: PoolObjectInfo[] = [];
     for (const info of await listings.entries(folder, false, { signal: exchange.signal })) {
       const rest = info.name.slice(folder.length);
-      if (rest === "config" || fileTypes.has(rest.split("/", 1)[0] ?? "")) names.push(info.name);
+      if (rest === "config" || fileTypes.has(rest.split("/", 1)[0] ?? "")) files.push(info);
     }
-    let next = 0;
-    const worker = async (): Promise<void> => {
-      for (let name = names[next++]; name !== undefined; name = names[next++]) {
-        noteWrite(context, exchange, name, await store.delete(name, { signal: exchange.signal }));
+    const changed = new HoldfastError("conflict", "a part of the repository was written anew meanwhile, and stays");
+    let kept = 0;
+    const remove = async (file: PoolObjectInfo): Promise<void> => {
+      const onlyIf: ChangeCondition = (current) => {
+        if (current !== undefined && !isSameVersion(current, file)) throw changed;
+      };
+      try {
+        noteWrite(context, exchange, file.name, await store.delete(file.name, { signal: exchange.signal, onlyIf }));
+      } catch (error) {
+        if (error !== changed) throw error;
+        kept++;
       }
     };
-    await Promise.all(Array.from({ length: DELETES_AT_ONCE }, worker));
+    await forEachBounded(files, DELETES_AT_ONCE, remove, exchange.signal);
+    if (kept > 0) throw changed;
     send(exchange, 200);
   };
 
@@ -153,34 +164,35 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
 
   const write = async (exchange: Exchange, target: Target & { name: string }): Promise<void> => {
     checkClientName(target.name);
-    await locks.run(target.name, async () => {
-      if (appendOnly || target.kind === "config") {
-        if (await find(exchange, target.name)) return forbidden(exchange);
+    // Names of files are the SHA-256 of their content, but for the configuration.
+    const id = target.kind === "file" ? target.id : undefined;
+    const hash = createHash("sha256");
+    let problem: HoldfastError | undefined;
+    const checked = async function* (): AsyncGenerator<Uint8Array> {
+      for await (const chunk of incomingBytes(exchange)) {
+        hash.update(chunk);
+        yield chunk;
       }
-      // Names of files are the SHA-256 of their content, but for the configuration.
-      const id = target.kind === "file" ? target.id : undefined;
-      const hash = createHash("sha256");
-      let problem: HoldfastError | undefined;
-      const checked = async function* (): AsyncGenerator<Uint8Array> {
-        for await (const chunk of incomingBytes(exchange)) {
-          hash.update(chunk);
-          yield chunk;
-        }
-        if (id !== undefined && hash.digest("hex") !== id) {
-          problem = new HoldfastError("invalid", "the content's SHA-256 is not the name of the file");
-          throw problem;
-        }
-      };
-      try {
-        const body = toBody(checked(), { size: contentLength(exchange) });
-        const result = await store.put(target.name, body, { signal: exchange.signal });
-        noteWrite(context, exchange, target.name, result);
-        exchange.fields["bytes"] = result.size;
-      } catch (error) {
-        throw problem ?? error;
+      if (id !== undefined && hash.digest("hex") !== id) {
+        problem = new HoldfastError("invalid", "the content's SHA-256 is not the name of the file");
+        throw problem;
       }
-      send(exchange, 200);
-    });
+    };
+    const { signal } = exchange;
+    const body = toBody(checked(), { size: contentLength(exchange) });
+    const isNewOnly = appendOnly || target.kind === "config";
+    let result: PutResult | undefined;
+    try {
+      result = await (isNewOnly
+        ? putIfAbsent(store, target.name, { signal }, body)
+        : store.put(target.name, body, { signal }));
+    } catch (error) {
+      throw problem ?? error;
+    }
+    if (result === undefined) return forbidden(exchange);
+    noteWrite(context, exchange, target.name, result);
+    exchange.fields["bytes"] = result.size;
+    send(exchange, 200);
   };
 
   const remove = async (exchange: Exchange, target: Target & { name: string }): Promise<void> => {

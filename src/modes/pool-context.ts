@@ -62,7 +62,7 @@ export class PoolContext {
   readonly #locks = new Map<string, Promise<void>>();
   /** Work for a name that goes on after its caller was answered. */
   readonly #tails = new Map<string, Promise<void>>();
-  /** Names held by repair rather than by a write. */
+  /** Names held by who looks at them (repair, a condition) rather than by a write. */
   readonly #holding = new Set<string>();
 
   constructor(options: PoolStoreOptions) {
@@ -117,10 +117,14 @@ export class PoolContext {
     return this.#locks.has(name);
   }
 
+  #isBeingWritten(name: string): boolean {
+    return this.isBusy(name) && !this.#holding.has(name);
+  }
+
   /** Whether the writer of an open intent is certainly gone. To be asked while holding the name (`exclusive`). */
   isDead(intent: ObjectRecord): boolean {
     const writer = versionWriter(intent.version);
-    if (writer === this.ledger.writer) return !this.isBusy(intent.name) || this.#holding.has(intent.name);
+    if (writer === this.ledger.writer) return !this.#isBeingWritten(intent.name);
     const isLive = this.ledger.isLiveWriter(writer);
     if (isLive !== undefined) return !isLive;
     return this.ledger.sightings.ageMs(renewedAt(intent)) > (this.options.leaseMs ?? DEFAULT_LEASE_MS);
@@ -157,7 +161,7 @@ export class PoolContext {
     if (name === undefined || version === undefined) return false;
     const writer = versionWriter(version);
     // One that is still under way may count as not begun yet.
-    return !(writer === this.ledger.writer ? this.isBusy(name) : (this.ledger.isLiveWriter(writer) ?? false));
+    return !(writer === this.ledger.writer ? this.#isBeingWritten(name) : (this.ledger.isLiveWriter(writer) ?? false));
   }
 
   /**
@@ -167,7 +171,7 @@ export class PoolContext {
   groundOf(state: NameState | undefined): { readonly base: Version; readonly settles: readonly Version[] } {
     const records = state?.records ?? [];
     const isOpen = (record: ObjectRecord): boolean =>
-      record.kind === "intent" && record.repair !== true && !this.isDead(record);
+      record.kind === "intent" && record.repair !== true && !this.#isOwn(record) && !this.isDead(record);
     const lowest = records.reduce<Version>((low, one) => (isOpen(one) && (low === "" || one.version < low) ? one.version : low), "");
     const isBelow = (version: Version): boolean => lowest === "" || version < lowest;
     let base: Version = "";
@@ -177,6 +181,11 @@ export class PoolContext {
     }
     const settles = records.filter((record) => record.version > base && !isOpen(record)).map(({ version }) => version);
     return { base, settles };
+  }
+
+  /** Whether this process wrote it: whoever changes a name holds it, so what this process began before is over. */
+  #isOwn(record: ObjectRecord): boolean {
+    return versionWriter(record.version) === this.ledger.writer;
   }
 
   /**
@@ -261,14 +270,17 @@ export class PoolContext {
 
   /** For repair: nobody else in this process changes the name while `work` runs. */
   hold<T>(name: string, work: () => Promise<T>): Promise<T> {
-    return this.exclusive(name, async () => {
-      this.#holding.add(name);
-      try {
-        return await work();
-      } finally {
-        this.#holding.delete(name);
-      }
-    });
+    return this.exclusive(name, () => this.asHolder(name, work));
+  }
+
+  /** For who holds the name (`exclusive`): while `work` runs, the name is not busy with a write of this process. */
+  async asHolder<T>(name: string, work: () => Promise<T>): Promise<T> {
+    this.#holding.add(name);
+    try {
+      return await work();
+    } finally {
+      this.#holding.delete(name);
+    }
   }
 
   isHeld(name: string): boolean {

@@ -319,6 +319,18 @@ export class PoolReads {
     return this.#askingAgain(inner, options, ["invalid"], (state) => this.#stat(state, inner, options));
   }
 
+  /**
+   * What `stat` gives, for who holds the name and has just heard the stores: it neither hears them again nor waits for a
+   * change of the name to end, which would be the caller's own.
+   */
+  async statHeld(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
+    const state = this.#pool.ledger.index.get(inner);
+    if (!isContested(state)) return this.#stat(state, inner, options);
+    const found = await this.#getFrom(state, inner, inner, options);
+    await found.close();
+    return found.info;
+  }
+
   async #stat(state: NameState | undefined, inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
     const current = currentRecord(state);
     if (isContested(state)) return this.statByCopies(inner, options);

@@ -6,6 +6,7 @@
  */
 import { loadDigests } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import type { Operation } from "../errors.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
 import { findOutdated } from "../ledger/outdated.ts";
@@ -18,6 +19,7 @@ import type {
   Body,
   Capabilities,
   Debt,
+  DeleteOptions,
   GetOptions,
   GetResult,
   ListOptions,
@@ -155,11 +157,34 @@ export class PoolStore implements Store {
     }
     if (typeof options.metadata !== "function") checkMetadata(options.metadata);
     await this.#enter(options.signal);
+    return this.#pool.exclusive(inner, async () => {
+      await this.#askOnlyIf(inner, { store: this.label, operation: "put", object: name }, options);
+      try {
+        return await this.#puts.put(inner, body, options);
+      } catch (error) {
+        throw toHoldfastError(error).within({ store: this.label, operation: "put", object: name });
+      }
+    });
+  }
+
+  /** To be called while nobody else in this process changes the name. What `onlyIf` throws passes as it is. */
+  async #askOnlyIf(
+    inner: string,
+    context: { readonly store: string; readonly operation: Operation; readonly object: string },
+    { onlyIf, signal }: DeleteOptions,
+  ): Promise<void> {
+    if (onlyIf === undefined) return;
+    let current: PoolObjectInfo | undefined;
     try {
-      return await this.#pool.exclusive(inner, () => this.#puts.put(inner, body, options));
+      await this.ledger.hear();
+      const info = await this.#pool.asHolder(inner, () => this.#reads.statHeld(inner, { signal }));
+      current = { ...info, name: context.object };
+      throwIfAborted(signal);
     } catch (error) {
-      throw toHoldfastError(error).within({ store: this.label, operation: "put", object: name });
+      const failure = toHoldfastError(error).within(context);
+      if (failure.code !== "not-found") throw failure;
     }
+    onlyIf(current);
   }
 
   async get(name: string, options: GetOptions = {}): Promise<GetResult> {
@@ -268,15 +293,18 @@ export class PoolStore implements Store {
     return found;
   }
 
-  async delete(name: string, options: OperationOptions = {}): Promise<PoolDeleteResult> {
+  async delete(name: string, options: DeleteOptions = {}): Promise<PoolDeleteResult> {
     checkName(name);
     const inner = this.#pool.innerName(name);
     await this.#enter(options.signal);
-    return this.#pool
-      .exclusive(inner, () => this.#deletes.delete(inner, options))
-      .catch((error: unknown) => {
+    return this.#pool.exclusive(inner, async () => {
+      await this.#askOnlyIf(inner, { store: this.label, operation: "delete", object: name }, options);
+      try {
+        return await this.#deletes.delete(inner, options);
+      } catch (error) {
         throw toHoldfastError(error).within({ store: this.label, operation: "delete", object: name });
-      });
+      }
+    });
   }
 
   /** The debts of all names, in name order. */

@@ -35,6 +35,7 @@ import type {
   Body,
   Capabilities,
   Debt,
+  DeleteOptions,
   GetOptions,
   GetResult,
   ListOptions,
@@ -106,7 +107,7 @@ export class MaintainedPool implements Pool {
     return this.#core.list(prefix, options);
   }
 
-  delete(name: string, options?: OperationOptions): Promise<PoolDeleteResult> {
+  delete(name: string, options?: DeleteOptions): Promise<PoolDeleteResult> {
     return this.#core.delete(name, options);
   }
 

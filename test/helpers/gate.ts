@@ -1,5 +1,6 @@
 /** A gate: who waits for it goes on once it is open. */
 export interface Gate {
+  /** Resolves when the gate is opened. */
   readonly opened: Promise<void>;
   readonly open: () => void;
 }

@@ -1,11 +1,11 @@
 /** Buckets of the S3 gateway: first parts of names, or the one bucket that is the whole pool. */
-import { toBody } from "../../body.ts";
 import { compareNames, isReserved } from "../../names.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import { percentEncode } from "../../signature-v4.ts";
 import { send } from "../http-tools.ts";
 import { FOLDER_MARKER } from "../object-facts.ts";
+import { putIfAbsent } from "../put-if-absent.ts";
 import { OWNER, isoDate, sendXml } from "./answers.ts";
 import { notAllowed, takeWhole } from "./call.ts";
 import type { Call } from "./call.ts";
@@ -98,8 +98,9 @@ export class Buckets {
           if (region === undefined || region === "" || region === "us-east-1") return;
           throw new S3Error("BucketAlreadyOwnedByYou", `the bucket ${bucket} is there already`);
         }
-        const result = await this.#context.store.put(name, toBody(""), { signal: exchange.signal });
-        noteWrite(this.#context, exchange, name, result);
+        // A folder that was made meanwhile by another protocol is the bucket as well.
+        const made = await putIfAbsent(this.#context.store, name, { signal: exchange.signal });
+        if (made) noteWrite(this.#context, exchange, name, made);
       });
     }
     send(exchange, 200, { Location: `/${percentEncode(bucket)}` });
@@ -110,14 +111,17 @@ export class Buckets {
     await this.require(call);
     if (this.fixed !== undefined) throw new S3Error("AccessDenied", "the bucket is the pool itself");
     const marker = `${bucket}/${FOLDER_MARKER}`;
-    await this.#context.locks.run(marker, async () => {
+    const uploads = await this.#context.locks.run(marker, async () => {
+      // Those that a new bucket of this name will have are not this one's.
+      const begun = await this.#uploads.list(bucket);
       for (const info of await this.#context.listings.entries(`${bucket}/`, false, { signal: exchange.signal })) {
         if (info.name !== marker) throw new S3Error("BucketNotEmpty", `the bucket ${bucket} is not empty`);
       }
       this.#known.delete(bucket);
       noteWrite(this.#context, exchange, marker, await this.#context.store.delete(marker, { signal: exchange.signal }));
+      return begun;
     });
-    for (const upload of await this.#uploads.list(bucket)) await this.#uploads.abort(upload);
+    for (const upload of uploads) await this.#uploads.abort(upload);
     send(exchange, 204);
   }
 

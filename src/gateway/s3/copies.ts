@@ -3,12 +3,12 @@ import { createHash } from "node:crypto";
 import { toBody } from "../../body.ts";
 import { HoldfastError } from "../../errors.ts";
 import type { PoolObjectInfo } from "../../pool.ts";
-import type { Body } from "../../store.ts";
+import type { Body, ChangeCondition } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
 import { checkConditions, conditionsOf, parseRange, percentDecode } from "../http-tools.ts";
-import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
+import { checkClientName, etagOf, isSameVersion, isUnknown } from "../object-facts.ts";
 import { spooled } from "../spooled.ts";
 import { isoDate, withKeepAlive } from "./answers.ts";
 import type { Buckets } from "./buckets.ts";
@@ -16,6 +16,7 @@ import { takeWhole } from "./call.ts";
 import type { Call } from "./call.ts";
 import { createChecksum } from "./checksums.ts";
 import { checkAcl, requestMetadata, utf8 } from "./object-headers.ts";
+import { changeCondition } from "./objects.ts";
 import type { Objects } from "./objects.ts";
 import { S3Error } from "./s3-error.ts";
 import type { PartFacts, Upload, Uploads } from "./uploads.ts";
@@ -36,6 +37,7 @@ export class Copies {
 
   async copy(call: Call): Promise<void> {
     const { exchange, bucket, key } = call;
+    const onlyIf = changeCondition(exchange);
     await takeWhole(call);
     await this.#buckets.require(call);
     checkAcl(exchange);
@@ -52,41 +54,38 @@ export class Copies {
       ([name]) => !replace || name === "md5" || name === "etag" || name.startsWith("x-amz-checksum-"),
     );
     const metadata = replace ? { ...Object.fromEntries(kept), ...own } : Object.fromEntries(kept);
-    await this.#objects.whileConditionsHold(call, to, async () => {
-      const result = await this.#context.store.get(from, { signal: exchange.signal });
-      let etag = "";
-      await withKeepAlive(exchange, "CopyObjectResult", async () => {
-        try {
-          if (etagOf(result.info) !== etagOf(info)) {
-            throw new HoldfastError("unavailable", "the source was replaced while it was being copied; try again");
+    const result = await this.#context.store.get(from, { signal: exchange.signal });
+    let etag = "";
+    await withKeepAlive(exchange, "CopyObjectResult", async () => {
+      try {
+        if (!isSameVersion(result.info, info)) throw replaced();
+        const hash = createHash("md5");
+        const known = metadata["md5"] ?? metadata["etag"];
+        const hashed = async function* (): AsyncGenerator<Uint8Array> {
+          for await (const chunk of result.body) {
+            if (known === undefined) hash.update(chunk);
+            yield chunk;
           }
-          const hash = createHash("md5");
-          const known = metadata["md5"] ?? metadata["etag"];
-          const hashed = async function* (): AsyncGenerator<Uint8Array> {
-            for await (const chunk of result.body) {
-              if (known === undefined) hash.update(chunk);
-              yield chunk;
-            }
-          };
-          const put = async (body: Body): Promise<void> => {
-            const done = await this.#context.store.put(to, body, {
-              signal: exchange.signal,
-              metadata: () => {
-                etag = known ?? hash.digest("hex");
-                return known === undefined ? { ...metadata, md5: etag } : metadata;
-              },
-            });
-            noteWrite(this.#context, exchange, to, done);
-          };
-          const body = toBody(hashed(), { size: result.info.size });
-          // An object must not be read while it is being replaced.
-          if (from === to) await spooled(body, exchange.signal, put);
-          else await put(body);
-        } finally {
-          await result.close();
-        }
-        return tag("LastModified", isoDate(await this.#modifiedMs(call))) + tag("ETag", `"${etag}"`);
-      });
+        };
+        const put = async (body: Body): Promise<void> => {
+          const done = await this.#context.store.put(to, body, {
+            signal: exchange.signal,
+            metadata: () => {
+              etag = known ?? hash.digest("hex");
+              return known === undefined ? { ...metadata, md5: etag } : metadata;
+            },
+            onlyIf: from === to ? unchanged(info, onlyIf) : onlyIf,
+          });
+          noteWrite(this.#context, exchange, to, done);
+        };
+        const body = toBody(hashed(), { size: result.info.size });
+        // An object must not be read while it is being replaced.
+        if (from === to) await spooled(body, exchange.signal, put);
+        else await put(body);
+      } finally {
+        await result.close();
+      }
+      return tag("LastModified", isoDate(await this.#modifiedMs(call))) + tag("ETag", `"${etag}"`);
     });
   }
 
@@ -121,9 +120,7 @@ export class Copies {
     });
     await withKeepAlive(exchange, "CopyPartResult", async () => {
       try {
-        if (etagOf(result.info) !== etagOf(info)) {
-          throw new HoldfastError("unavailable", "the source was replaced while it was being copied; try again");
-        }
+        if (etagOf(result.info) !== etagOf(info)) throw replaced();
         const md5 = createHash("md5");
         const sum = upload.algorithm ? createChecksum(upload.algorithm) : undefined;
         const hashed = async function* (): AsyncGenerator<Uint8Array> {
@@ -156,6 +153,18 @@ export class Copies {
     }
     return info;
   }
+}
+
+/** An object copied onto itself is what it was, with other metadata: what was put meanwhile must not be undone by it. */
+function unchanged(copied: PoolObjectInfo, onlyIf: ChangeCondition | undefined): ChangeCondition {
+  return (current) => {
+    onlyIf?.(current);
+    if (!isSameVersion(current, copied)) throw replaced();
+  };
+}
+
+function replaced(): HoldfastError {
+  return new HoldfastError("unavailable", "the source was replaced while it was being copied; try again");
 }
 
 function replacesMetadata(exchange: Exchange): boolean {

@@ -17,8 +17,7 @@ import { checksumAlgorithm, checksumAlgorithms, createChecksum } from "./checksu
 import type { Copies } from "./copies.ts";
 import { takeObject } from "./incoming-object.ts";
 import { checkAcl, checksumMetadata, requestMetadata } from "./object-headers.ts";
-import { MAX_PUT_BYTES } from "./objects.ts";
-import type { Objects } from "./objects.ts";
+import { MAX_PUT_BYTES, changeCondition } from "./objects.ts";
 import { encoder, maxKeys, prefixesXml } from "./paging.ts";
 import { S3Error } from "./s3-error.ts";
 import { MAX_PART_NUMBER } from "./uploads.ts";
@@ -31,16 +30,14 @@ const MIN_PART_BYTES = 5 * 1024 ** 2;
 export class Multipart {
   readonly #context: GatewayContext;
   readonly #buckets: Buckets;
-  readonly #objects: Objects;
   readonly #copies: Copies;
   readonly #uploads: Uploads;
   /** Uploads completed a short while ago, for clients that lost the answer. */
   readonly #completed = new Map<string, { readonly etag: string; readonly bucket: string; readonly key: string }>();
 
-  constructor(context: GatewayContext, buckets: Buckets, objects: Objects, copies: Copies, uploads: Uploads) {
+  constructor(context: GatewayContext, buckets: Buckets, copies: Copies, uploads: Uploads) {
     this.#context = context;
     this.#buckets = buckets;
-    this.#objects = objects;
     this.#copies = copies;
     this.#uploads = uploads;
   }
@@ -101,6 +98,7 @@ export class Multipart {
 
   async complete(call: Call, uploadId: string): Promise<void> {
     const { exchange, bucket, key } = call;
+    const onlyIf = changeCondition(exchange);
     const text = await takeWhole(call, true);
     await this.#buckets.require(call);
     const document = parseXml(text, "CompleteMultipartUpload");
@@ -122,25 +120,24 @@ export class Multipart {
     }));
     if (listed.length === 0) throw new S3Error("MalformedXML", "an upload is completed with at least one part");
     const name = this.#buckets.nameOf(bucket, key);
-    await this.#objects.whileConditionsHold(call, name, () =>
-      withKeepAlive(exchange, "CompleteMultipartUploadResult", () =>
-        this.#uploads.complete(upload, async (stored, bodyOf) => {
-          const parts = chooseParts(listed, stored);
-          const md5s = Buffer.concat(parts.map((part) => Buffer.from(part.md5, "hex")));
-          const etag = `${createHash("md5").update(md5s).digest("hex")}-${parts.length}`;
-          const body = bodyOf(parts);
-          const checksums = await wholeChecksum(exchange, upload, parts, body);
-          const result = await this.#context.store.put(name, body, {
-            signal: exchange.signal,
-            metadata: { ...upload.metadata, etag, ...checksums },
-          });
-          noteWrite(this.#context, exchange, name, result);
-          if (this.#completed.size > 1000) this.#completed.clear();
-          this.#completed.set(uploadId, { etag, bucket, key });
-          exchange.fields["bytes"] = result.size;
-          return answer(etag);
-        }),
-      ),
+    await withKeepAlive(exchange, "CompleteMultipartUploadResult", () =>
+      this.#uploads.complete(upload, async (stored, bodyOf) => {
+        const parts = chooseParts(listed, stored);
+        const md5s = Buffer.concat(parts.map((part) => Buffer.from(part.md5, "hex")));
+        const etag = `${createHash("md5").update(md5s).digest("hex")}-${parts.length}`;
+        const body = bodyOf(parts);
+        const checksums = await wholeChecksum(exchange, upload, parts, body);
+        const result = await this.#context.store.put(name, body, {
+          signal: exchange.signal,
+          metadata: { ...upload.metadata, etag, ...checksums },
+          onlyIf,
+        });
+        noteWrite(this.#context, exchange, name, result);
+        if (this.#completed.size > 1000) this.#completed.clear();
+        this.#completed.set(uploadId, { etag, bucket, key });
+        exchange.fields["bytes"] = result.size;
+        return answer(etag);
+      }),
     );
   }
 

@@ -2,12 +2,12 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import { HoldfastError, isHoldfastError } from "../../errors.ts";
 import type { PoolObjectInfo } from "../../pool.ts";
-import type { ObjectMetadata, PutResult } from "../../store.ts";
+import type { ChangeCondition, PutOptions, PutResult } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
 import { checkConditions, conditionsOf, parseRange, send, sendStream } from "../http-tools.ts";
-import type { Validators } from "../http-tools.ts";
+import type { ConditionHeaders } from "../http-tools.ts";
 import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
 import { errorTags, sendXml } from "./answers.ts";
 import type { Buckets } from "./buckets.ts";
@@ -101,32 +101,27 @@ export class Objects {
       if (!isUnknown(error)) throw error;
     });
     checkAcl(exchange);
-    for (const name of ["if-modified-since", "if-unmodified-since"]) {
-      if (name in exchange.request.headers) throw new S3Error("NotImplemented", `a put takes no ${name}`);
-    }
+    const onlyIf = changeCondition(exchange);
     const metadata = requestMetadata(exchange);
     const name = this.#buckets.nameOf(bucket, key);
-    await this.whileConditionsHold(call, name, async () => {
-      const incoming = await takeObject(exchange, call.auth.payload, MAX_PUT_BYTES);
-      const result = await this.#store(exchange, name, incoming, () => ({
-        ...metadata,
-        md5: incoming.md5(),
-        ...checksumMetadata(incoming),
-      }));
-      const headers: OutgoingHttpHeaders = { ETag: `"${incoming.md5()}"`, ...checksumMetadata(incoming) };
-      exchange.fields["bytes"] = result.size;
-      send(exchange, 200, headers);
+    const incoming = await takeObject(exchange, call.auth.payload, MAX_PUT_BYTES);
+    const result = await this.#store(exchange, name, incoming, {
+      onlyIf,
+      metadata: () => ({ ...metadata, md5: incoming.md5(), ...checksumMetadata(incoming) }),
     });
+    const headers: OutgoingHttpHeaders = { ETag: `"${incoming.md5()}"`, ...checksumMetadata(incoming) };
+    exchange.fields["bytes"] = result.size;
+    send(exchange, 200, headers);
   }
 
   async delete(call: Call): Promise<void> {
     const { exchange, bucket, key } = call;
+    const onlyIf = changeCondition(exchange);
     await this.#buckets.require(call);
     const name = this.#buckets.nameOf(bucket, key);
-    await this.whileConditionsHold(call, name, async () => {
-      noteWrite(this.#context, exchange, name, await this.#context.store.delete(name, { signal: exchange.signal }));
-      send(exchange, 204);
-    });
+    const result = await this.#context.store.delete(name, { signal: exchange.signal, onlyIf });
+    noteWrite(this.#context, exchange, name, result);
+    send(exchange, 204);
   }
 
   async deleteMany(call: Call): Promise<void> {
@@ -144,17 +139,23 @@ export class Objects {
       const version = object.text("VersionId");
       if (key === undefined) throw new S3Error("MalformedXML", "an object without a key");
       if (key === "") throw new S3Error("UserKeyMustBeSpecified", "a key of no characters");
-      return { key, version };
+      for (const condition of ["LastModifiedTime", "Size"]) {
+        if (object.text(condition) !== undefined)
+          throw new S3Error("NotImplemented", `a delete takes no ${condition}; it takes an ETag`);
+      }
+      return { key, version, ifMatch: object.text("ETag") };
     });
     const results: string[] = keys.map(() => "");
     const one = async (index: number): Promise<void> => {
-      const { key, version } = keys[index] ?? { key: "" };
+      const { key, version, ifMatch } = keys[index] ?? { key: "" };
       try {
         if (version !== undefined && version !== "null")
           throw new S3Error("NoSuchVersion", "objects have one version, null");
         checkClientName(this.#buckets.prefixOf(bucket) + key);
         const name = this.#buckets.nameOf(bucket, key);
-        noteWrite(this.#context, exchange, name, await this.#context.store.delete(name, { signal: exchange.signal }));
+        const onlyIf = ifMatch === undefined ? undefined : holding({ ifMatch });
+        const result = await this.#context.store.delete(name, { signal: exchange.signal, onlyIf });
+        noteWrite(this.#context, exchange, name, result);
         const versionTag = tag("VersionId", version);
         results[index] = quiet ? "" : `<Deleted>${tag("Key", key)}${versionTag}</Deleted>`;
       } catch (error) {
@@ -169,45 +170,20 @@ export class Objects {
     sendXml(exchange, "DeleteResult", results.join(""));
   }
 
-  /** Runs `work` if If-Match and If-None-Match hold; with a condition nobody else writes the object meanwhile. */
-  async whileConditionsHold(call: Call, name: string, work: () => Promise<void>): Promise<void> {
-    const { exchange } = call;
-    const { ifMatch, ifNoneMatch } = conditionsOf(exchange);
-    if (ifMatch === undefined && ifNoneMatch === undefined) return work();
-    await this.#context.locks.run(name, async () => {
-      const target = await this.#validators(name, exchange.signal);
-      if (ifMatch !== undefined && target === undefined) throw new S3Error("NoSuchKey", "the key does not exist");
-      if (checkConditions({ ifMatch, ifNoneMatch }, target, false) !== "go") {
-        throw new S3Error("PreconditionFailed", "a condition of the request does not hold");
-      }
-      await work();
-    });
-  }
-
   /** Puts what a client sends; where its body is at fault, that is the error. */
   async #store(
     exchange: Exchange,
     name: string,
     incoming: IncomingObject,
-    metadata: () => ObjectMetadata,
+    options: Pick<PutOptions, "metadata" | "onlyIf">,
   ): Promise<PutResult> {
     try {
-      const result = await this.#context.store.put(name, incoming.body, { signal: exchange.signal, metadata });
+      const result = await this.#context.store.put(name, incoming.body, { signal: exchange.signal, ...options });
       noteWrite(this.#context, exchange, name, result);
       return result;
     } catch (error) {
       const problem = incoming.problem();
       throw problem === undefined ? error : problem;
-    }
-  }
-
-  async #validators(name: string, signal: AbortSignal): Promise<Validators | undefined> {
-    try {
-      const info = await this.#context.store.stat(name, { signal });
-      return { etag: `"${etagOf(info)}"`, modifiedMs: info.modifiedMs };
-    } catch (error) {
-      if (isHoldfastError(error, "not-found")) return undefined;
-      throw error;
     }
   }
 
@@ -224,4 +200,25 @@ export class Objects {
       throw new S3Error("NoSuchKey", "the key does not exist", error);
     }
   }
+}
+
+/** What a request's conditions ask of the object that it changes; undefined where it has none. */
+export function changeCondition(exchange: Exchange): ChangeCondition | undefined {
+  for (const name of Object.keys(exchange.request.headers)) {
+    if (/^if-(?:un)?modified-since$|^x-amz-if-match-/u.test(name))
+      throw new S3Error("NotImplemented", `a change takes no ${name}`);
+  }
+  const { ifMatch, ifNoneMatch } = conditionsOf(exchange);
+  return ifMatch === undefined && ifNoneMatch === undefined ? undefined : holding({ ifMatch, ifNoneMatch });
+}
+
+function holding(conditions: ConditionHeaders): ChangeCondition {
+  return (current) => {
+    if (conditions.ifMatch !== undefined && current === undefined)
+      throw new S3Error("NoSuchKey", "the key does not exist");
+    const target = current && { etag: `"${etagOf(current)}"`, modifiedMs: current.modifiedMs };
+    if (checkConditions(conditions, target, false) !== "go") {
+      throw new S3Error("PreconditionFailed", "a condition of the request does not hold");
+    }
+  };
 }

@@ -65,7 +65,7 @@ class S3Gateway implements Gateway {
     this.#listings = new ObjectListings(context, this.#buckets);
     this.#objects = new Objects(context, this.#buckets);
     this.#copies = new Copies(context, this.#buckets, this.#objects, uploads);
-    this.#multipart = new Multipart(context, this.#buckets, this.#objects, this.#copies, uploads);
+    this.#multipart = new Multipart(context, this.#buckets, this.#copies, uploads);
   }
 
   async handle(exchange: Exchange): Promise<void> {

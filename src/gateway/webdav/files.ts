@@ -2,6 +2,7 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import { toBody } from "../../body.ts";
 import { HoldfastError } from "../../errors.ts";
+import type { ChangeCondition, ObjectInfo } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
@@ -20,6 +21,7 @@ import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
 import type { Call } from "./call.ts";
 import { DavStatus } from "./dav-status.ts";
 import type { LockRequests } from "./lock-requests.ts";
+import { changeCondition } from "./preconditions.ts";
 import { deadMetadata } from "./properties.ts";
 import { hrefOf, modifiedOf } from "./resources.ts";
 import type { Resources } from "./resources.ts";
@@ -91,7 +93,8 @@ export class Files {
     if (exchange.rawPath.endsWith("/")) throw new DavStatus(409, "a file's address has no slash at its end");
     if (request.headers["content-range"] !== undefined) throw new DavStatus(400, "a file is put whole, not in ranges");
     await this.#context.locks.run(path, async () => {
-      await this.#locks.checkIf(call);
+      const ifHeader = await this.#locks.checkIf(call);
+      const condition = changeCondition(call, ifHeader);
       const conditional = ["if", "if-match", "if-none-match", "if-unmodified-since"].some(
         (name) => name in request.headers,
       );
@@ -102,12 +105,16 @@ export class Files {
       });
       if (found?.kind === "folder") throw new DavStatus(405, "there is a folder at this address");
       this.#locks.checkLocks(call, path, { member: !found });
-      const target = found ? { etag: `"${etagOf(found.info)}"`, modifiedMs: modifiedOf(found.info) } : undefined;
-      if (checkConditions(conditionsOf(exchange), target, false) !== "go") {
-        throw new DavStatus(412, "a condition of the request does not hold");
-      }
+      condition?.(found?.info);
       if (!found) await this.#resources.requireParent(path, signal);
-      const metadata: Record<string, string> = deadMetadata(found?.info.metadata);
+      let former: ObjectInfo | undefined = found?.info;
+      const onlyIf: ChangeCondition | undefined =
+        condition &&
+        ((current) => {
+          condition(current);
+          former = current;
+        });
+      const metadata: Record<string, string> = {};
       const type = request.headers["content-type"];
       if (type !== undefined) metadata["content-type"] = type;
       const mtime = /^(\d{1,12})(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
@@ -117,11 +124,15 @@ export class Files {
       }
       const size = contentLength(exchange) ?? (hasBody(exchange) ? undefined : 0);
       const body = size === 0 ? toBody("") : toBody(incomingBytes(exchange), { size });
-      const result = await this.#context.store.put(path, body, { signal, metadata });
+      const result = await this.#context.store.put(path, body, {
+        signal,
+        metadata: () => ({ ...deadMetadata(former?.metadata), ...metadata }),
+        onlyIf,
+      });
       noteWrite(this.#context, exchange, path, result);
       exchange.fields["bytes"] = result.size;
       const stored = await this.#resources.stat(path, signal);
-      send(exchange, found ? 204 : 201, stored ? { ETag: `"${etagOf(stored)}"` } : {});
+      send(exchange, former ? 204 : 201, stored ? { ETag: `"${etagOf(stored)}"` } : {});
     });
   }
 

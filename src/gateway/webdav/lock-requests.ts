@@ -1,6 +1,6 @@
 /** LOCK and UNLOCK, the If header, and which changes the locks admit. */
-import { toBody } from "../../body.ts";
-import { isHoldfastError } from "../../errors.ts";
+import { isHoldfastError, throwIfAborted } from "../../errors.ts";
+import type { ObjectInfo, PutResult } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
@@ -8,11 +8,14 @@ import { encodePath } from "../../signature-v4.ts";
 import { readSmall, send } from "../http-tools.ts";
 import { escapeXml } from "../../xml.ts";
 import { checkClientName, etagOf } from "../object-facts.ts";
+import { putIfAbsent } from "../put-if-absent.ts";
 import { MAX_XML_BYTES, localPath } from "./call.ts";
 import type { Call } from "./call.ts";
 import { DavStatus } from "./dav-status.ts";
-import { Locks, parseIf, parseTimeout } from "./locks.ts";
+import { Locks, isBelow, parseIf, parseTimeout } from "./locks.ts";
 import type { IfList, Lock } from "./locks.ts";
+import { checkResource } from "./preconditions.ts";
+import type { IfHeader } from "./preconditions.ts";
 import { parentOf } from "./resources.ts";
 import type { Resources } from "./resources.ts";
 import { PROLOG, davChild, innerXml, parseDocument } from "./xml.ts";
@@ -56,6 +59,7 @@ export class LockRequests {
     await this.#context.locks.run(path, async () => {
       await this.checkIf(call);
       const found = await this.#resources.find(path, signal);
+      checkResource(exchange, found);
       if (!found) {
         this.checkLocks(call, path, { member: true });
         await this.#resources.requireParent(path, signal);
@@ -68,18 +72,27 @@ export class LockRequests {
         if (!isHoldfastError(error, "conflict")) throw error;
         throw new DavStatus(423, "the resource is locked", "no-conflicting-lock");
       }
-      if (!found) {
-        try {
-          // A name that is locked is there, empty, until its owner writes to it.
-          const result = await this.#context.store.put(path, toBody(""), { signal, ifAbsent: false });
-          noteWrite(this.#context, exchange, path, result);
-        } catch (error) {
-          this.#locks.remove(lock.token);
-          throw error;
-        }
+      let made: PutResult | undefined;
+      try {
+        await this.#untilCoveredIsStill(lock, signal);
+        // A name that is locked is there, empty, until its owner writes to it.
+        if (!found) made = await putIfAbsent(this.#context.store, path, { signal });
+      } catch (error) {
+        this.#locks.remove(lock.token);
+        throw error;
       }
-      this.#sendLock(exchange, found ? 200 : 201, lock, true);
+      if (made) noteWrite(this.#context, exchange, path, made);
+      this.#sendLock(exchange, made ? 201 : 200, lock, true);
     });
+  }
+
+  /** Changes that began before a lock was there end before its owner is told that nobody else makes any. */
+  async #untilCoveredIsStill({ path, deep }: Lock, signal: AbortSignal): Promise<void> {
+    const isCovered = deep
+      ? (name: string): boolean => isBelow(name, path)
+      : (name: string): boolean => name !== path && parentOf(name) === path;
+    await this.#context.locks.settled(isCovered);
+    throwIfAborted(signal);
   }
 
   async unlock(call: Call): Promise<void> {
@@ -94,16 +107,33 @@ export class LockRequests {
     send(exchange, 204);
   }
 
-  /** Evaluates the If header, and notes the tokens that it submits. */
-  async checkIf(call: Call): Promise<void> {
-    const header = call.exchange.request.headers["if"]?.toString();
-    if (header === undefined) return;
-    const lists = parseIf(header);
-    for (const list of lists) {
-      for (const { token } of list.conditions) if (token !== undefined) call.tokens.add(token);
+  /** Evaluates the If header, and notes the tokens that it submits. Undefined where there is none. */
+  async checkIf(call: Call): Promise<IfHeader | undefined> {
+    const { exchange } = call;
+    const header = exchange.request.headers["if"]?.toString();
+    if (header === undefined) return undefined;
+    const files = new Map<string, ObjectInfo | undefined>();
+    const lists: (IfList & { readonly path: string | undefined })[] = [];
+    for (const list of parseIf(header)) {
+      const path = list.resource === undefined ? call.path : localPath(exchange, list.resource);
+      lists.push({ ...list, path });
+      for (const { token, etag } of list.conditions) {
+        if (token !== undefined) call.tokens.add(token);
+        if (etag !== undefined && path) files.set(path, await this.#resources.stat(path, exchange.signal));
+      }
     }
-    for (const list of lists) if (await this.#holds(call, list)) return;
-    throw new DavStatus(412, "the conditions of the If header do not hold");
+    const checkAll = (): void => {
+      if (lists.some(({ path, conditions }) => path !== undefined && this.#holds(path, conditions, files))) return;
+      throw new DavStatus(412, "the conditions of the If header do not hold");
+    };
+    checkAll();
+    return {
+      namesEtagOf: (path) => files.has(path),
+      check: (path, current) => {
+        if (files.has(path)) files.set(path, current);
+        checkAll();
+      },
+    };
   }
 
   /** Throws 423 unless the request has a token for each lock that guards what it changes. */
@@ -122,26 +152,25 @@ export class LockRequests {
     return this.#locks.covering(path).map(activeLock).join("");
   }
 
-  /** Ends the locks of what has been removed. */
-  forget(path: string): void {
-    this.#locks.forget(path);
+  /** Locks on a path and below it, for when what they are on is removed. */
+  held(path: string): readonly Lock[] {
+    return this.#locks.at(path);
   }
 
-  async #holds(call: Call, list: IfList): Promise<boolean> {
-    let path: string | undefined = call.path;
-    if (list.resource !== undefined) path = localPath(call.exchange, list.resource);
-    if (path === undefined) return false;
-    const tokens = new Set(this.#locks.covering(path).map((lock) => lock.token));
-    for (const { not, token, etag } of list.conditions) {
-      let holds: boolean;
-      if (token !== undefined) holds = tokens.has(token);
-      else {
-        const info = path === "" ? undefined : await this.#resources.stat(path, call.exchange.signal);
-        holds = info !== undefined && etag === `"${etagOf(info)}"`;
-      }
-      if (holds === not) return false;
+  /** Ends these locks, but for those on names that are left and on folders around them. */
+  release(locks: readonly Lock[], left: readonly string[]): void {
+    for (const { path, token } of locks) {
+      if (!left.some((name) => name === path || isBelow(name, path))) this.#locks.remove(token);
     }
-    return true;
+  }
+
+  #holds(path: string, conditions: IfList["conditions"], files: ReadonlyMap<string, ObjectInfo | undefined>): boolean {
+    const tokens = new Set(this.#locks.covering(path).map((lock) => lock.token));
+    const info = files.get(path);
+    return conditions.every(({ not, token, etag }) => {
+      const holds = token === undefined ? info !== undefined && etag === `"${etagOf(info)}"` : tokens.has(token);
+      return holds !== not;
+    });
   }
 
   #sendLock(exchange: Exchange, status: number, lock: Lock, fresh = false): void {

@@ -44,6 +44,11 @@ export class Locks {
     return this.#alive().filter((lock) => isBelow(lock.path, path));
   }
 
+  /** Locks on a path and on what is below it. */
+  at(path: string): Lock[] {
+    return this.#alive().filter((lock) => lock.path === path || isBelow(lock.path, path));
+  }
+
   get(token: string): Lock | undefined {
     return this.#alive().find((lock) => lock.token === token);
   }
@@ -75,13 +80,6 @@ export class Locks {
     this.#locks.delete(token);
   }
 
-  /** Ends the locks on a path that is gone and on everything below it. */
-  forget(path: string): void {
-    for (const lock of this.#locks.values()) {
-      if (lock.path === path || isBelow(lock.path, path)) this.#locks.delete(lock.token);
-    }
-  }
-
   #alive(): Lock[] {
     const now = this.#now();
     for (const lock of this.#locks.values()) if (lock.expiresMs <= now) this.#locks.delete(lock.token);
@@ -89,7 +87,8 @@ export class Locks {
   }
 }
 
-function isBelow(path: string, above: string): boolean {
+/** Whether a path is below another one; nothing is below itself. */
+export function isBelow(path: string, above: string): boolean {
   return path !== above && (above === "" || path.startsWith(`${above}/`));
 }
 

@@ -1,21 +1,22 @@
 /** PROPFIND and PROPPATCH: properties that the gateway knows, and those that clients set. */
 import { toBody } from "../../body.ts";
-import { HoldfastError } from "../../errors.ts";
-import type { Body, ObjectMetadata } from "../../store.ts";
+import type { Body, ChangeCondition, ObjectMetadata } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
-import { readSmall, send } from "../http-tools.ts";
+import { readSmall } from "../http-tools.ts";
 import { escapeXml } from "../../xml.ts";
-import { checkClientName, etagOf } from "../object-facts.ts";
+import { checkClientName, etagOf, isSameVersion } from "../object-facts.ts";
 import { spooled } from "../spooled.ts";
 import { MAX_XML_BYTES } from "./call.ts";
 import type { Call } from "./call.ts";
 import { DavStatus } from "./dav-status.ts";
 import type { LockRequests } from "./lock-requests.ts";
-import { hrefOf, modifiedOf } from "./resources.ts";
+import { checkResource } from "./preconditions.ts";
+import { sendMultistatus, statusLine } from "./multistatus.ts";
+import { hrefOf, markerOf, modifiedOf } from "./resources.ts";
 import type { Resource, Resources } from "./resources.ts";
-import { PROLOG, davChild, element, elements, outerXml, parseDocument } from "./xml.ts";
+import { davChild, element, elements, outerXml, parseDocument } from "./xml.ts";
 import type { XmlNode } from "./xml.ts";
 
 const RESOURCE_NAMES = [
@@ -77,9 +78,12 @@ export class Properties {
     }
     checkClientName(path);
     await this.#context.locks.run(path, async () => {
-      await this.#locks.checkIf(call);
+      const ifHeader = await this.#locks.checkIf(call);
       const found = await this.#resources.require(path, signal);
       this.#locks.checkLocks(call, path, {});
+      // What holds for the version found holds for the change, which no other version gets.
+      checkResource(exchange, found);
+      if (found.kind === "file") ifHeader?.check(path, found.info);
       const before = (found.kind === "file" ? found.info.metadata : found.marker?.metadata) ?? {};
       const metadata: Record<string, string> = { ...before };
       const named: XmlNode[] = [];
@@ -116,17 +120,26 @@ export class Properties {
 
   /** Metadata stands in the record of a version, so a change of it is a new version with the same bytes. */
   async #setMetadata(exchange: Exchange, found: Resource, metadata: ObjectMetadata): Promise<void> {
-    if (found.kind === "folder") return this.#resources.putMarker(exchange, found.path, metadata);
     const { signal } = exchange;
-    const source = await this.#context.store.get(found.path, { signal });
+    const name = found.kind === "file" ? found.path : markerOf(found.path);
+    const before = found.kind === "file" ? found.info : found.marker;
+    // What was put meanwhile must not be undone, nor get properties that were not meant for it.
+    const onlyIf: ChangeCondition = (current) => {
+      if (current === before || (before && isSameVersion(current, before))) return;
+      throw new DavStatus(409, "it was put while its properties were changed");
+    };
+    if (!before) return this.#resources.putMarker(exchange, found.path, metadata, onlyIf);
+    const source = await this.#context.store.get(name, { signal });
     // A file is not put back dated later because somebody put a label on it.
-    const kept = { ...metadata, mtime: metadata["mtime"] ?? (modifiedOf(found.info) / 1000).toFixed(3) };
+    const kept =
+      found.kind === "file"
+        ? { ...metadata, mtime: metadata["mtime"] ?? (modifiedOf(before) / 1000).toFixed(3) }
+        : metadata;
     try {
-      if (etagOf(source.info) !== etagOf(found.info))
-        throw new HoldfastError("conflict", "the file was replaced meanwhile");
+      onlyIf(source.info);
       await spooled(toBody(source.body, { size: source.info.size }), signal, async (body: Body) => {
-        const result = await this.#context.store.put(found.path, body, { signal, metadata: kept });
-        noteWrite(this.#context, exchange, found.path, result);
+        const result = await this.#context.store.put(name, body, { signal, metadata: kept, onlyIf });
+        noteWrite(this.#context, exchange, name, result);
       });
     } finally {
       await source.close();
@@ -222,24 +235,8 @@ export function deadMetadata(metadata: ObjectMetadata | undefined): Record<strin
 }
 
 function propstat(properties: string, status: number, condition?: string): string {
-  const words: Record<number, string> = {
-    200: "OK",
-    403: "Forbidden",
-    404: "Not Found",
-    424: "Failed Dependency",
-    507: "Insufficient Storage",
-  };
   return (
-    `<D:propstat><D:prop>${properties}</D:prop><D:status>HTTP/1.1 ${status} ${words[status] ?? ""}</D:status>` +
+    `<D:propstat><D:prop>${properties}</D:prop>${statusLine(status)}` +
     `${condition === undefined ? "" : `<D:error><D:${condition}/></D:error>`}</D:propstat>`
-  );
-}
-
-function sendMultistatus(exchange: Exchange, responses: readonly string[]): void {
-  send(
-    exchange,
-    207,
-    { "Content-Type": 'application/xml; charset="utf-8"' },
-    `${PROLOG}<D:multistatus xmlns:D="DAV:">${responses.join("")}</D:multistatus>`,
   );
 }

@@ -3,7 +3,7 @@ import { toBody } from "../../body.ts";
 import { isHoldfastError } from "../../errors.ts";
 import { isReserved } from "../../names.ts";
 import type { PoolObjectInfo } from "../../pool.ts";
-import type { ObjectMetadata } from "../../store.ts";
+import type { ChangeCondition, ObjectMetadata } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
@@ -89,10 +89,15 @@ export class Resources {
     return [...[...folders].map(([name, facts]): Resource => ({ kind: "folder", path: name, ...facts })), ...files];
   }
 
-  /** Makes the object that stands for a folder. */
-  async putMarker(exchange: Exchange, path: string, metadata: ObjectMetadata): Promise<void> {
+  /** Makes the object that stands for a folder, if `onlyIf` lets it. */
+  async putMarker(
+    exchange: Exchange,
+    path: string,
+    metadata: ObjectMetadata,
+    onlyIf: ChangeCondition | undefined,
+  ): Promise<void> {
     const name = markerOf(path);
-    const result = await this.#context.store.put(name, toBody(""), { signal: exchange.signal, metadata });
+    const result = await this.#context.store.put(name, toBody(""), { signal: exchange.signal, metadata, onlyIf });
     noteWrite(this.#context, exchange, name, result);
   }
 }

@@ -1,31 +1,48 @@
 /** MKCOL, DELETE, COPY and MOVE: folders made, and files and folders removed, copied and moved. */
 import { toBody } from "../../body.ts";
-import { toHoldfastError } from "../../errors.ts";
+import { forEachBounded } from "../../bounded.ts";
+import { isHoldfastError } from "../../errors.ts";
+import type { PoolObjectInfo } from "../../pool.ts";
+import type { ChangeCondition, ObjectInfo } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
 import { encodePath } from "../../signature-v4.ts";
-import { checkConditions, conditionsOf, hasBody, send } from "../http-tools.ts";
-import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
+import { hasBody, send } from "../http-tools.ts";
+import { checkClientName, resourceOf } from "../object-facts.ts";
+import { putIfAbsent } from "../put-if-absent.ts";
 import { destinationOf } from "./call.ts";
 import type { Call } from "./call.ts";
 import { DavStatus } from "./dav-status.ts";
 import type { LockRequests } from "./lock-requests.ts";
-import { modifiedOf, parentOf } from "./resources.ts";
+import { problemResponse, sendMultistatus } from "./multistatus.ts";
+import { changeCondition, checkResource } from "./preconditions.ts";
+import type { IfHeader } from "./preconditions.ts";
+import { AT_ONCE, Removals, whileItIs } from "./removals.ts";
+import type { Problems } from "./removals.ts";
+import { markerOf } from "./resources.ts";
 import type { Resource, Resources } from "./resources.ts";
 
-/** Objects copied or deleted at once when a folder is. */
-const AT_ONCE = 8;
+/** A COPY or MOVE that has begun. */
+interface Transfer {
+  readonly call: Call;
+  readonly ifHeader: IfHeader | undefined;
+  readonly found: Resource;
+  readonly target: string;
+  /** Overwrite: F. Nothing that is at the destination is put over. */
+  readonly onlyNew: boolean;
+}
 
 export class TreeChanges {
   readonly #context: GatewayContext;
   readonly #resources: Resources;
   readonly #locks: LockRequests;
+  readonly #removals: Removals;
 
   constructor(context: GatewayContext, resources: Resources, locks: LockRequests) {
     this.#context = context;
     this.#resources = resources;
     this.#locks = locks;
+    this.#removals = new Removals(context, locks);
   }
 
   async mkcol(call: Call): Promise<void> {
@@ -36,10 +53,14 @@ export class TreeChanges {
     checkClientName(path);
     await this.#context.locks.run(path, async () => {
       await this.#locks.checkIf(call);
-      if (await this.#resources.find(path, signal)) throw new DavStatus(405, "there is something at this address");
+      if (await this.#resources.find(path, signal)) throw isThere();
       this.#locks.checkLocks(call, path, { member: true });
+      checkResource(exchange, undefined);
       await this.#resources.requireParent(path, signal);
-      await this.#resources.putMarker(exchange, path, {});
+      const name = markerOf(path);
+      const made = await putIfAbsent(this.#context.store, name, { signal, metadata: {} });
+      if (!made) throw isThere();
+      noteWrite(this.#context, exchange, name, made);
       send(exchange, 201);
     });
   }
@@ -50,16 +71,15 @@ export class TreeChanges {
     checkClientName(path);
     // A fragment is no part of an address; a client that sends one means something else.
     if (exchange.rawPath.includes("#")) throw new DavStatus(400, "the address has a fragment");
-    await this.#locks.checkIf(call);
+    const ifHeader = await this.#locks.checkIf(call);
     const found = await this.#resources.require(path, exchange.signal);
     this.#locks.checkLocks(call, path, { member: true, deep: true });
-    if (found.kind === "file") {
-      const target = { etag: `"${etagOf(found.info)}"`, modifiedMs: modifiedOf(found.info) };
-      if (checkConditions(conditionsOf(exchange), target, false) !== "go") {
-        throw new DavStatus(412, "a condition of the request does not hold");
-      }
+    checkResource(exchange, found);
+    if (found.kind === "file") await this.#removals.removeFile(call, path, changeCondition(call, ifHeader));
+    else {
+      const left = await this.#removeFolder(call, path);
+      if (left.size > 0) return sendProblems(call, left);
     }
-    await this.#remove(exchange, found);
     send(exchange, 204);
   }
 
@@ -73,89 +93,146 @@ export class TreeChanges {
     checkClientName(path);
     checkClientName(target);
     if (target === path) throw new DavStatus(403, "the destination is the source");
-    await this.#locks.checkIf(call);
+    const ifHeader = await this.#locks.checkIf(call);
     const found = await this.#resources.require(path, signal);
     if (found.kind === "folder" && target.startsWith(`${path}/`) && (move || depth !== "0")) {
       throw new DavStatus(403, "a folder cannot be put into itself");
     }
     if (path.startsWith(`${target}/`)) throw new DavStatus(403, "a folder cannot be replaced by what is in it");
+    checkResource(exchange, found);
     const former = await this.#resources.find(target, signal);
-    if (former && request.headers["overwrite"]?.toString().toUpperCase() === "F") {
-      throw new DavStatus(412, "there is something at the destination");
-    }
+    const onlyNew = request.headers["overwrite"]?.toString().toUpperCase() === "F";
+    if (former && onlyNew) throw atDestination();
     if (move) this.#locks.checkLocks(call, path, { member: true, deep: true });
     this.#locks.checkLocks(call, target, { member: true, deep: true });
     await this.#resources.requireParent(target, signal);
-    // A file over a file is one put, and never absent in between; anything else is cleared away first.
-    if (former && !(former.kind === "file" && found.kind === "file")) {
-      await this.#remove(exchange, former);
-    } else if (former) this.#locks.forget(target);
-    if (found.kind === "file") await this.#copyObject(exchange, path, target);
-    else if (depth === "0") await this.#resources.putMarker(exchange, target, found.marker?.metadata ?? {});
-    else {
-      const infos = await this.#context.listings.entries(`${path}/`, false, { signal });
-      if (!found.marker) await this.#resources.putMarker(exchange, target, {});
-      await eachOf(infos, (info) => this.#copyObject(exchange, info.name, target + info.name.slice(path.length)));
-    }
-    if (move) await this.#remove(exchange, found);
+    const transfer: Transfer = { call, ifHeader, found, target, onlyNew };
+    const problems = await this.#transfer(transfer, former, { move, deep: depth !== "0" });
+    if (problems.size > 0) return sendProblems(call, problems);
     send(exchange, former ? 204 : 201, { Location: encodePath(`/${target}`) });
   }
 
-  /** Deletes a file, or a folder with all that is in it. */
-  async #remove(exchange: Exchange, found: Resource): Promise<void> {
-    const { path } = found;
-    await this.#keepParent(exchange, path);
-    const names =
-      found.kind === "file"
-        ? [path]
-        : (await this.#context.listings.entries(`${path}/`, false, { signal: exchange.signal }))
-            .map((info) => info.name)
-            // Folders go after what is in them, so that nothing is orphaned when this is interrupted.
-            .reverse();
-    await eachOf(names, async (name) => {
-      noteWrite(this.#context, exchange, name, await this.#context.store.delete(name, { signal: exchange.signal }));
-    });
-    this.#locks.forget(path);
-  }
-
-  /** A folder stays when the last thing in it goes. */
-  async #keepParent(exchange: Exchange, path: string): Promise<void> {
-    const parent = parentOf(path);
-    if (parent === "") return;
-    try {
-      for await (const info of this.#context.store.list(`${parent}/`, { signal: exchange.signal })) {
-        if (info.name !== path && !info.name.startsWith(`${path}/`)) return;
+  /** Copies or moves, over what was at the destination. Gives what could not be done. */
+  async #transfer(
+    transfer: Transfer,
+    former: Resource | undefined,
+    { move, deep }: { readonly move: boolean; readonly deep: boolean },
+  ): Promise<Problems> {
+    const { call, found, target, ifHeader } = transfer;
+    const replaced = this.#locks.held(target);
+    // A file over a file is one put, and never absent in between; anything else is cleared away first.
+    if (former && !(former.kind === "file" && found.kind === "file")) {
+      if (former.kind === "file") await this.#removals.removeFile(call, target, targetCondition(transfer, target));
+      else {
+        const left = await this.#removeFolder(call, target);
+        if (left.size > 0) return left;
       }
-    } catch (error) {
-      // A marker too many does no harm.
-      if (!isUnknown(error)) throw error;
     }
-    await this.#resources.putMarker(exchange, parent, {});
+    if (found.kind === "folder") return this.#transferFolder(transfer, found, { move, deep });
+    const version = await this.#copyObject(transfer, found.path, target, (info) => {
+      changeCondition(call, ifHeader)?.(info);
+    });
+    if (!version) throw new DavStatus(404, "there is nothing at this address any more");
+    if (former) this.#locks.release(replaced, []);
+    if (move) await this.#removals.removeFile(call, found.path, whileItIs(version));
+    return new Map();
   }
 
-  async #copyObject(exchange: Exchange, from: string, to: string): Promise<void> {
+  async #transferFolder(
+    transfer: Transfer,
+    { path, marker }: Resource & { readonly kind: "folder" },
+    { move, deep }: { readonly move: boolean; readonly deep: boolean },
+  ): Promise<Problems> {
+    const { call, target } = transfer;
+    const { exchange } = call;
+    const problems: Problems = new Map();
+    if (!marker) await this.#resources.putMarker(exchange, target, {}, targetCondition(transfer, markerOf(target)));
+    else if (!deep) await this.#copyObject(transfer, marker.name, markerOf(target));
+    if (!deep) return problems;
+    const copied: PoolObjectInfo[] = [];
+    const staying: Problems = new Map();
+    const copy = async ({ name }: PoolObjectInfo): Promise<void> => {
+      const to = target + name.slice(path.length);
+      try {
+        // What was deleted meanwhile is neither copied nor deleted again.
+        const version = await this.#copyObject(transfer, name, to);
+        if (version) copied.push(version);
+      } catch (error) {
+        if (!(error instanceof DavStatus)) throw error;
+        problems.set(to, error);
+        staying.set(name, undefined);
+      }
+    };
     const { signal } = exchange;
-    const source = await this.#context.store.get(from, { signal });
-    try {
-      const body = toBody(source.body, { size: source.info.size });
-      const metadata = source.info.metadata ?? {};
-      noteWrite(this.#context, exchange, to, await this.#context.store.put(to, body, { signal, metadata }));
-    } finally {
-      await source.close();
-    }
+    await forEachBounded(await this.#below(path, signal), AT_ONCE, copy, signal);
+    if (!move) return problems;
+    const left = await this.#removals.removeFolder(call, path, copied, staying);
+    return new Map([...problems, ...left]);
+  }
+
+  async #removeFolder(call: Call, path: string): Promise<Problems> {
+    return this.#removals.removeFolder(call, path, await this.#below(path, call.exchange.signal));
+  }
+
+  /** What is in a folder now. A copy of the listing, which goes on to follow what is written. */
+  async #below(path: string, signal: AbortSignal): Promise<PoolObjectInfo[]> {
+    return [...(await this.#context.listings.entries(`${path}/`, false, { signal }))];
+  }
+
+  /** Copies one object. Gives the version that was copied; undefined where there is none. */
+  async #copyObject(
+    transfer: Transfer,
+    from: string,
+    to: string,
+    onSource?: (info: ObjectInfo) => void,
+  ): Promise<PoolObjectInfo | undefined> {
+    const { call } = transfer;
+    const { signal } = call.exchange;
+    const { path } = resourceOf(to);
+    return this.#context.locks.run(path, async () => {
+      this.#locks.checkLocks(call, path, { member: true });
+      const source = await this.#context.store.get(from, { signal }).catch((error: unknown) => {
+        if (isHoldfastError(error, "not-found")) return undefined;
+        throw error;
+      });
+      if (!source) return undefined;
+      try {
+        onSource?.(source.info);
+        const body = toBody(source.body, { size: source.info.size });
+        const metadata = source.info.metadata ?? {};
+        const onlyIf = targetCondition(transfer, to);
+        noteWrite(
+          this.#context,
+          call.exchange,
+          to,
+          await this.#context.store.put(to, body, { signal, metadata, onlyIf }),
+        );
+        return source.info;
+      } finally {
+        await source.close();
+      }
+    });
   }
 }
 
-/** Runs `work` on each item, some at a time. Rejects with the first failure, when what had begun is over. */
-async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  let next = 0;
-  const failures: unknown[] = [];
-  const worker = async (): Promise<void> => {
-    while (next < items.length && failures.length === 0) {
-      const item = items[next++] as T;
-      await work(item).catch((error: unknown) => failures.push(error));
-    }
+/** What the request asks of what is at one name of the destination; undefined where it asks nothing. */
+function targetCondition({ onlyNew, ifHeader }: Transfer, name: string): ChangeCondition | undefined {
+  if (!onlyNew && !ifHeader?.namesEtagOf(name)) return undefined;
+  return (current) => {
+    if (current && onlyNew) throw atDestination();
+    ifHeader?.check(name, current);
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  if (failures.length > 0) throw toHoldfastError(failures[0]);
+}
+
+function sendProblems(call: Call, problems: Problems): void {
+  const responses = [...problems].flatMap(([name, problem]) => (problem ? [problemResponse(name, problem)] : []));
+  sendMultistatus(call.exchange, responses);
+}
+
+function isThere(): DavStatus {
+  return new DavStatus(405, "there is something at this address");
+}
+
+function atDestination(): DavStatus {
+  return new DavStatus(412, "there is something at the destination");
 }
