@@ -276,7 +276,10 @@ export class Commit {
     const { ledger } = this.#pool;
     const standing = await this.#standing();
     const wanted = isPut(winner) ? winner.content.sha256 : undefined;
-    const wrong = this.#holders.filter((member) => standing.get(member) !== wanted);
+    const wrong = [...standing.keys()].filter(
+      (member) =>
+        standing.get(member) !== wanted && (this.#holders.includes(member) || ledger.holds(winner, member)),
+    );
     const settles = [...this.#settles, this.#version].filter((version) => version !== winner.version);
     const owing = { ...ledger.owedAnew(winner, wrong.flatMap((member) => member.owingId ?? []), "written at the same moment"), settles };
     const record = winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles);

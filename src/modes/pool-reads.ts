@@ -46,10 +46,11 @@ export class PoolReads {
       throwIfAborted(options.signal);
       const code = error instanceof HoldfastError ? error.code : undefined;
       // Nobody else writes, and this machine knows all that it wrote: asking again would cost a listing for nothing.
-      const isKnown = code === "not-found" && this.#pool.ledger.soleWriter && !this.#pool.isBusy(inner);
+      const isKnown = code === "not-found" && this.#pool.ledger.soleWriter;
       if (isKnown || (code !== undefined && final.includes(code))) throw error;
-      // A write of this process that is under way has changed copies that its record does not yet name.
-      await this.#pool.lockOf(inner);
+      // A write of this process that is under way has changed copies that its record does not yet name. One of a new name
+      // counts as not begun yet.
+      if (code !== "not-found") await this.#pool.lockOf(inner);
       await this.#pool.ledger.hear();
       const fresh = this.#pool.ledger.index.get(inner);
       if (JSON.stringify(fresh) === JSON.stringify(state) && this.#answering() === answering) throw error;
