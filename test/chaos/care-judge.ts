@@ -124,13 +124,15 @@ export class CareJudge {
   // ------------------------------------------------------------------------------------- at the end of an outage
 
   /** What was made in a store's place while it was away. */
-  judgeMade(store: string, made: readonly MadeFile[]): void {
+  judgeMade(site: Site, made: readonly MadeFile[]): void {
+    const store = site.label;
     for (const { name, bytes } of made) {
       if (name === ".holdfast/store.json") {
         this.#say("filled", `${store} identity`, `an empty folder in the place of ${store} was given an identity`);
       }
       const write = this.#options.histories.get(name)?.known(sha256Of(bytes));
       if (write?.outcome !== "acknowledged" || write.owed.includes(store)) continue;
+      if (site.sha256(name) === write.value) continue;
       const text = `${write.token} of ${name} went into a folder in the place of ${store}, and ${store} owes nothing`;
       this.#say("filled", name, text, name);
     }

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { commandAnswer } from "./answers.ts";
@@ -135,7 +135,8 @@ export class Crew {
     worker.isExpected = true;
     worker.child.kill("SIGKILL");
     await worker.exited;
-    if (losesCache) rmSync(this.cacheOf(name), { recursive: true, force: true });
+    if (losesCache && existsSync(this.cacheOf(name)))
+      renameSync(this.cacheOf(name), `${this.cacheOf(name)}-${this.#runs}`);
     await delay(againMs);
     this.start(worker.post);
     return true;

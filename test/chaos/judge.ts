@@ -150,7 +150,8 @@ export class Judge {
 
   #judge(operation: Operation): void {
     const { verb, error } = operation;
-    if (error?.code === "internal" || error?.code === "stray" || error?.code === "usage") {
+    const isUsage = error?.code === "usage" && verb !== "drain" && verb !== "undrain";
+    if (error !== undefined && (error.code === "internal" || error.code === "stray" || isUsage)) {
       this.#violation("defect", `${verb} ${error.code} ${error.text.slice(0, 60)}`, operation, error.text);
     } else if (error !== undefined && this.#mustSucceed(operation)) {
       this.#violation("refused", operation.name, operation, `${error.code}: ${error.text}`);
@@ -225,12 +226,21 @@ export class Judge {
 
   /**
    * A machine that was away cannot know of a write that reached only stores that are silent now (docs/guarantees.md). A get
-   * says which these are; a stat has no word for it, and one store is out at a time.
+   * says which these are; a stat has no word for it: all that know may be silent where there is one that does not.
    */
   #mayBeStale({ verb, answer, startMs }: Operation, history: History, given: Write): boolean {
     const later = history.after(given, startMs);
     if (verb === "stat") {
-      return this.#options.isStripe || this.#options.stores.some((store) => isOnly(later, [store]));
+      const { isStripe, stores } = this.#options;
+      return (
+        isStripe ||
+        stores.some((store) =>
+          isOnly(
+            later,
+            stores.filter((other) => other !== store),
+          ),
+        )
+      );
     }
     const unheard = answer?.unheard ?? [];
     return unheard.length > 0 && isOnly(later, unheard);

@@ -35,7 +35,7 @@ interface Decision {
 }
 
 /** Writes of one name that are kept before the past is cut off. */
-const MANY = 64;
+const MANY = 24;
 
 export class History {
   readonly name: string;

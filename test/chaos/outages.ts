@@ -95,7 +95,7 @@ export class Outages {
     await this.#frozen(() => {
       const made = ending.bring();
       const toMs = nowMs();
-      judge.care.judgeMade(site.label, made);
+      judge.care.judgeMade(site, made);
       if (isOut) {
         weather.ends("outage", site.label, toMs);
         judge.care.judgeDebts(site, fromMs, toMs);

@@ -245,16 +245,31 @@ class RoundRun {
     this.#weather.begins("drain", store, nowMs());
     const leave = kind === "stripe" ? [] : ["--leave-copies", String(STORES.length - 1)];
     await this.#crew.command({ verb: "drain", name: store }, ["drain", ...leave, store], cache);
-    await this.#until(drain.toMs);
-    await this.#undrain(store);
     this.#tally.add("drain");
+    await this.#until(drain.toMs);
+    while (!(await this.#undrain(store)) && !this.#over.signal.aborted) await delay(COMMAND_PAUSE_MS);
   }
 
+  /** Gives whether the store takes part again. */
   async #undrain(store: string): Promise<boolean> {
     const cache = this.#crew.cacheOf("command");
     const { error } = await this.#crew.command({ verb: "undrain", name: store }, ["drain", "--cancel", store], cache);
-    if (error === undefined) this.#weather.ends("drain", store, nowMs());
-    return error === undefined;
+    if (error !== undefined && (await this.#isDraining(store))) return false;
+    this.#weather.ends("drain", store, nowMs());
+    return true;
+  }
+
+  /** The drain may not have come so far that there is anything to call off. */
+  async #isDraining(store: string): Promise<boolean> {
+    const pool = await openPool(this.#sites.pool, { cache: this.#crew.cacheOf("command") });
+    try {
+      const { stores } = await pool.status();
+      return stores.some(({ label, draining }) => label === store && draining);
+    } catch {
+      return true;
+    } finally {
+      await pool.close();
+    }
   }
 
   /** The real command looks after the pool too: as a machine of its own, or as another process of a writer's. */
