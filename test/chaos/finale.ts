@@ -33,6 +33,7 @@ const LATER_MS = 2 * 3600 * 1000;
 /** Findings that are printed, and objects of theirs whose past is. */
 const SHOWN = 12;
 const RECALLED = 3;
+const READS_AT_ONCE = 8;
 
 export class Finale {
   readonly #options: FinaleOptions;
@@ -164,15 +165,14 @@ export class Finale {
   ): Promise<ReadonlyMap<string, string>> {
     const values = new Map<string, string>();
     await this.#with(cache, runtime, async (pool) => {
-      for (const [name, history] of this.#options.judge.histories) {
-        const read = await this.#note(by, { verb: "get", name }, () => getAnswer(pool, name));
-        await this.#note(by, { verb: "stat", name }, async () => statAnswer(pool, name));
-        if (read.answer?.sha256 !== undefined) values.set(name, read.answer.sha256);
-        if (read.error === undefined || read.error.code === "not-found" || history.isContested) continue;
-        const text = `${by} cannot read ${name} in the end: ${read.error.code}: ${read.error.text}`;
-        const legal = history.describe(history.legal(nowMs(), nowMs()));
-        this.#options.violations.add("lost", name, `${text}; it is ${legal}`, this.#options.judge.recall(name));
-      }
+      const names = [...this.#options.judge.histories.keys()];
+      const lane = async (): Promise<void> => {
+        for (let name = names.pop(); name !== undefined; name = names.pop()) {
+          const value = await this.#read(by, pool, name);
+          if (value !== undefined) values.set(name, value);
+        }
+      };
+      await Promise.all(Array.from({ length: READS_AT_ONCE }, lane));
       const list = await this.#note(by, { verb: "list", name: "" }, async () => {
         const names: string[] = [];
         for await (const { name } of pool.list("")) names.push(name);
@@ -183,6 +183,20 @@ export class Finale {
       }
     });
     return values;
+  }
+
+  /** Gives the digest of what the name is. */
+  async #read(by: string, pool: OpenedPool, name: string): Promise<string | undefined> {
+    const { judge, violations } = this.#options;
+    const { answer, error } = await this.#note(by, { verb: "get", name }, () => getAnswer(pool, name));
+    await this.#note(by, { verb: "stat", name }, async () => statAnswer(pool, name));
+    const history = judge.histories.get(name);
+    if (error !== undefined && error.code !== "not-found" && history !== undefined && !history.isContested) {
+      const legal = history.describe(history.legal(nowMs(), nowMs()));
+      const text = `${by} cannot read ${name} in the end: ${error.code}: ${error.text}; it is ${legal}`;
+      violations.add("lost", name, text, judge.recall(name));
+    }
+    return answer?.sha256;
   }
 
   // ------------------------------------------------------------------------------------------------------- copies

@@ -93,6 +93,13 @@ async function run(rounds: readonly Round[], seed: number, minutes: number): Pro
   if (!hasMounts) skip("full disks: mounting is not permitted here");
   if (!drains) skip("drains: this Holdfast cannot call one off");
   const results: RoundResult[] = [];
+  const ending = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => {
+      ending.abort();
+      void stopServers().finally(() => process.exit(1));
+    });
+  }
   for (const round of rounds) {
     violations.beginRound(
       `npm run chaos -- --minutes ${minutes} --seed ${seed} --round ${round.number} (${round.kind})`,
@@ -109,6 +116,7 @@ async function run(rounds: readonly Round[], seed: number, minutes: number): Pro
       violations,
       skip,
       print,
+      signal: ending.signal,
       seconds: () => (nowMs() - beganMs) / 1000,
     });
     if (result === undefined) print(`round ${round.number} (${round.kind}) is left out`);

@@ -34,6 +34,8 @@ interface Image {
 const RECORDED_MS = 2000;
 /** What a server that goes on had been asked is done by then. */
 const SERVED_MS = 300;
+const MOST_TRIES = 12;
+const TRY_AGAIN_MS = 150;
 
 export class Outages {
   readonly #options: OutagesOptions;
@@ -57,8 +59,17 @@ export class Outages {
       return;
     }
     if (event.do === "outage") await this.#outage(site, event.how, event.forMs);
-    else if (event.do === "damage") await this.#frozen(() => this.#damage(site, event.how));
-    else await this.#frozen(() => this.#rollback(site));
+    else if (event.do === "damage") await this.#patiently("damage", () => this.#damage(site, event.how));
+    else await this.#patiently("rollback", () => this.#rollback(site));
+  }
+
+  /** Tries until what is under way leaves room for it: no last good copy is taken. */
+  async #patiently(what: string, act: () => boolean): Promise<void> {
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
+      if (tries > 0) await delay(TRY_AGAIN_MS);
+      if (await this.#frozen(act)) return;
+    }
+    this.#options.tally.add(`left out: ${what} would take a last copy`);
   }
 
   /** Whether a repair has heard the store since, and it holds again what it should. */
@@ -68,11 +79,11 @@ export class Outages {
   }
 
   /** Does something while nothing moves and everything that was noted is known. */
-  async #frozen(act: () => void): Promise<void> {
+  #frozen<T>(act: () => T): Promise<T> {
     const { crew, judge } = this.#options;
-    await crew.frozen(() => {
+    return crew.frozen(() => {
       judge.hear(crew.news());
-      act();
+      return act();
     });
   }
 
@@ -107,7 +118,7 @@ export class Outages {
 
   // ------------------------------------------------------------------------------------------------------- damage
 
-  #damage(site: Site, how: Damage): void {
+  #damage(site: Site, how: Damage): boolean {
     const { judge, random, tally, weather, sites } = this.#options;
     const now = nowMs();
     const isDrained = weather.during("drain", now, now).size > 0;
@@ -116,16 +127,14 @@ export class Outages {
       if (isDrained || only?.value === undefined || mayBeUnrecorded || only.endMs > now - RECORDED_MS) return false;
       return sites.every((one) => one.sha256(name) === only.value);
     });
-    if (names.length === 0) {
-      tally.add("left out: no copy to damage");
-      return;
-    }
+    if (names.length === 0) return false;
     const history = random.pick(names);
     const bytes = damaged(site, history, how, random, names);
     if (bytes === undefined) rmSync(site.path(history.name));
     else writeFileSync(site.path(history.name), bytes);
     tally.add(`damage: ${how}`);
     this.#look(`damage: ${how}`);
+    return true;
   }
 
   // ----------------------------------------------------------------------------------------------------- rollback
@@ -136,18 +145,16 @@ export class Outages {
     this.#images.set(site.label, { folder, atMs: nowMs() });
   }
 
-  #rollback(site: Site): void {
+  #rollback(site: Site): boolean {
     const { judge, weather, tally } = this.#options;
     const image = this.#images.get(site.label);
-    if (image === undefined || !this.#mayRollBack(site, image)) {
-      tally.add("left out: a rollback would take the last copy");
-      return;
-    }
+    if (image === undefined || !this.#mayRollBack(site, image)) return false;
     site.restoreFrom(image.folder);
     for (const history of judge.histories.values()) history.forget(site.label, image.atMs);
     weather.rolledBack(site.label, nowMs());
     tally.add("rollback");
     this.#look("rolled back");
+    return true;
   }
 
   /** Whether other stores hold, and know, all that came after the image. */

@@ -72,7 +72,7 @@ const MINUTE = 60 * SECOND;
 /** A round of a short run is as short as still makes sense, with everything made right at its end. */
 const ROUND_MS = 3 * MINUTE;
 /** What making everything right takes of a round. */
-const FINALE_MS = 9 * SECOND;
+const FINALE_MS = 12 * SECOND;
 const QUIET_MS = 32 * SECOND;
 /** In a round of at least so much there is time for a quiet span. */
 const QUIET_FROM_MS = 2 * MINUTE;
@@ -215,8 +215,17 @@ function processEvents(
 
 /** What a plan can be narrowed to. */
 export const HAPPENINGS = [
-  ...["away", "unmounted", "not-a-folder", "full", "crash", "pause"],
-  ...["damage", "rollback", "kill", "stop", "drain"],
+  "away",
+  "unmounted",
+  "not-a-folder",
+  "full",
+  "crash",
+  "pause",
+  "damage",
+  "rollback",
+  "kill",
+  "stop",
+  "drain",
 ] as const;
 
 /** The round with nothing happening but this, to find what something comes of. */

@@ -1,5 +1,5 @@
 /** One round: a pool, the processes that use it and look after it, what happens to it, and its end. */
-import { cpSync, mkdirSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -38,6 +38,8 @@ export interface RoundOptions {
   /** Once for each thing that cannot be done here. */
   readonly skip: (what: string) => void;
   readonly print: (line: string) => void;
+  /** Ends the round's processes at once. */
+  readonly signal: AbortSignal;
   /** Seconds since the run began. */
   readonly seconds: () => number;
 }
@@ -55,22 +57,30 @@ export async function runRound(options: RoundOptions): Promise<RoundResult | und
   const startMs = nowMs();
   const sites = await makeSites(options.home, options.round, options.canMount);
   for (const what of sites.skipped) options.skip(what);
-  if (sites.all.length < STORES.length) return undefined;
+  if (sites.all.length < STORES.length) {
+    clearUp(options, sites, false);
+    return undefined;
+  }
   const run = new RoundRun(options, sites);
+  const abandon = (): void => run.abandon();
+  options.signal.addEventListener("abort", abandon);
+  let isDone = false;
   try {
     const repairs = await run.run();
+    isDone = true;
     return { ...run.result(), repairs, seconds: (nowMs() - startMs) / 1000 };
   } finally {
-    run.abandon();
-    clearUp(options, sites);
+    options.signal.removeEventListener("abort", abandon);
+    abandon();
+    clearUp(options, sites, !isDone || options.violations.inRound > 0);
   }
 }
 
 /** Keeps what there is where something was wrong, and lets go of the disks. */
-function clearUp({ home, violations, print }: RoundOptions, { all }: Sites): void {
-  const isKept = violations.inRound > 0;
+function clearUp({ home, print }: RoundOptions, { all }: Sites, isKept: boolean): void {
   for (const { label, folder, disk } of all) {
-    if (isKept) cpSync(folder, join(home, `kept-${label}`), { recursive: true, preserveTimestamps: true });
+    const isThere = existsSync(folder);
+    if (isKept && isThere) cpSync(folder, join(home, `kept-${label}`), { recursive: true, preserveTimestamps: true });
     if (disk !== undefined) spawnSync("umount", ["--lazy", disk]);
   }
   if (isKept) print(`what there was is kept in ${home}: journals, caches, and each store as kept-…`);
