@@ -107,7 +107,7 @@ export class CareJudge {
 
   #missed(operation: Operation, { name, store, write, why }: Fault): void {
     const expected = write.value === undefined ? "absent" : write.token;
-    const text = `${operation.verb} does not name ${name} on ${store}, which is not ${expected} (${why})`;
+    const text = `${operation.verb} does not name ${name} on ${store}, which is not ${expected} (seen ${why})`;
     this.#add("called good", `${name} ${store}`, operation, text, name);
   }
 

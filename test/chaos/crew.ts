@@ -51,7 +51,7 @@ export interface News {
   readonly died: readonly Operation[];
 }
 
-const FREEZE_MS = 3000;
+const FREEZE_MS = 30_000;
 const END_MS = 90_000;
 const STDERR_CHARS = 4000;
 

@@ -7,7 +7,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { inspect, parseArgs } from "node:util";
 import { stopServers } from "../helpers/servers.ts";
 import { nowMs } from "./clocks.ts";
 import { describePlan, HAPPENINGS, makePlan, narrowed, PROCESSES } from "./plan.ts";
@@ -27,7 +27,7 @@ const HELP = `usage: npm run chaos -- [option...]
   --plan        print the plan, and do nothing
   --folder DIR  where the stores are made. Default: the system's temporary folder
 
-Exits 1 when something was lost, came back, or was called good and was not. The last line counts the rounds in which
+Exits 1 when something was lost, came back, or was called good and was not; 2 for a wrong option. The last line counts the rounds in which
 all was right, and what went wrong in the others.`;
 
 const { values } = parseArgs({
@@ -48,6 +48,8 @@ const MOUNTS = "HOLDFAST_CHAOS_MOUNTS";
 const repository = join(import.meta.dirname, "../../..");
 const command = join(repository, "dist/cli/main.js");
 
+class UsageError extends Error {}
+
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
@@ -56,7 +58,7 @@ function print(line: string): void {
 function chosen(option: "only" | "processes", all: readonly string[]): readonly string[] {
   const words = values[option].split(",").filter((word) => word.length > 0);
   const unknown = words.find((word) => !all.includes(word));
-  if (unknown !== undefined) throw new Error(`--${option} may be ${all.join(", ")}, not ${unknown}`);
+  if (unknown !== undefined) throw new UsageError(`--${option} may be ${all.join(", ")}, not ${unknown}`);
   return words;
 }
 
@@ -137,8 +139,8 @@ async function main(): Promise<number> {
     print(HELP);
     return 0;
   }
-  if (!Number.isSafeInteger(seed) || seed < 0) throw new Error("--seed is a whole number from 0");
-  if (!(minutes > 0)) throw new Error("--minutes is a number above 0");
+  if (!Number.isSafeInteger(seed) || seed < 0) throw new UsageError("--seed is a whole number from 0");
+  if (!(minutes > 0)) throw new UsageError("--minutes is a number above 0");
   const only = chosen("only", HAPPENINGS);
   const rounds = makePlan(seed, minutes)
     .filter(({ number }) => values.round === undefined || number === Number(values.round))
@@ -156,4 +158,9 @@ async function main(): Promise<number> {
   }
 }
 
-process.exitCode = await main();
+try {
+  process.exitCode = await main();
+} catch (error) {
+  process.stderr.write(`${error instanceof UsageError ? error.message : inspect(error)}\n`);
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+}

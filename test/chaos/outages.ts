@@ -111,7 +111,7 @@ export class Outages {
         weather.ends("outage", site.label, toMs);
         judge.care.judgeDebts(site, fromMs, toMs);
       }
-      this.#look(`since ${how}`);
+      this.#look(`after ${how}`);
     });
     tally.add(`outage: ${how}`);
   }
@@ -133,7 +133,7 @@ export class Outages {
     if (bytes === undefined) rmSync(site.path(history.name));
     else writeFileSync(site.path(history.name), bytes);
     tally.add(`damage: ${how}`);
-    this.#look(`damage: ${how}`);
+    this.#look(`after damage: ${how}`);
     return true;
   }
 
@@ -153,7 +153,7 @@ export class Outages {
     for (const history of judge.histories.values()) history.forget(site.label, image.atMs);
     weather.rolledBack(site.label, nowMs());
     tally.add("rollback");
-    this.#look("rolled back");
+    this.#look("after a rollback");
     return true;
   }
 

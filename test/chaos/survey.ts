@@ -12,6 +12,7 @@ export interface Fault {
   readonly identity: Identity;
   /** What the name is. */
   readonly write: Write;
+  /** After what it was seen first. */
   readonly why: string;
 }
 
