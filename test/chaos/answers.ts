@@ -1,5 +1,5 @@
 /** What the library and the command say of a pool's state, in the words of the journal. */
-import type { Finding, Pool, PoolStatus, RepairReport } from "../../src/pool.ts";
+import type { Finding, Pool, PoolStatus } from "../../src/pool.ts";
 import type { OperationOptions } from "../../src/store.ts";
 import type { Answer, FoundFault } from "./journal.ts";
 
@@ -7,8 +7,23 @@ function faultOf({ kind, object, store }: Finding): FoundFault {
   return { kind, object, ...(store === undefined ? {} : { store }) };
 }
 
-export function repairAnswer(report: RepairReport): Answer {
-  return { whole: report.whole, done: report.done, findings: report.left.map(faultOf), unheard: report.unheard };
+/** Of these steps, the first are noted. */
+const NOTED_STEPS = 20;
+
+export async function repairAnswer(
+  pool: Pool,
+  verb: "repair" | "rebalance" = "repair",
+  options: OperationOptions = {},
+): Promise<Answer> {
+  const steps: string[] = [];
+  const report = await pool[verb]({
+    ...options,
+    onAction: ({ action, object, store = "", why }) => {
+      if (steps.length < NOTED_STEPS) steps.push(`${action} ${object} ${store}: ${why}`);
+    },
+  });
+  const { whole, done, left, unheard } = report;
+  return { whole, done, steps, findings: left.map(faultOf), unheard };
 }
 
 export function statusAnswer(status: PoolStatus): Answer {

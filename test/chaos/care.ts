@@ -16,7 +16,7 @@ async function look({ orders, pool, journal, stop }: Member): Promise<void> {
     const verb = random.weighted(weights);
     await journal.note({ verb, name: "" }, async () => {
       if (verb === "status") return statusAnswer(await pool.status(others));
-      return verb === "verify" ? verifyAnswer(pool, others) : repairAnswer(await pool[verb](others));
+      return verb === "verify" ? verifyAnswer(pool, others) : repairAnswer(pool, verb, others);
     });
   }
 }

@@ -92,9 +92,7 @@ export class Finale {
 
   #ask(by: string, verb: "repair" | "verify", cache: string, runtime?: Runtime): Promise<Operation> {
     return this.#with(cache, runtime, (pool) =>
-      this.#note(by, { verb, name: "" }, async () =>
-        verb === "verify" ? verifyAnswer(pool) : repairAnswer(await pool.repair()),
-      ),
+      this.#note(by, { verb, name: "" }, async () => (verb === "verify" ? verifyAnswer(pool) : repairAnswer(pool))),
     );
   }
 
@@ -118,7 +116,8 @@ export class Finale {
     if (isWhole) {
       const again = await this.#ask("the mender", "repair", cache, laterRuntime(repairs * LATER_MS));
       if (again.answer?.done !== 0) {
-        this.#wrong("not whole", "again", `another repair took ${again.answer?.done ?? "no"} steps`, []);
+        const steps = (again.answer?.steps ?? []).join("; ");
+        this.#wrong("not whole", "again", `another repair took ${again.answer?.done ?? "no"} steps: ${steps}`, []);
       }
     }
     return { repairs, isWhole };

@@ -58,6 +58,8 @@ export interface Answer {
   readonly whole?: boolean;
   /** Steps that a repair took. */
   readonly done?: number;
+  /** The first of these, in words. */
+  readonly steps?: readonly string[];
   readonly stores?: readonly SeenStore[];
   readonly degraded?: number;
   /** Of a command. */
