@@ -1,0 +1,48 @@
+/** What happened to the stores, and when. */
+import type { Span } from "./plan.ts";
+
+export interface Trouble extends Span {
+  readonly store: string;
+}
+
+export class Weather {
+  /** Stores that were out of reach, also for reading. */
+  readonly #outages: { store: string; fromMs: number; toMs: number }[] = [];
+  /** From the start of a drain until it was called off. */
+  readonly #drains: { store: string; fromMs: number; toMs: number }[] = [];
+  readonly #rollbacks: { store: string; atMs: number }[] = [];
+
+  begins(what: "outage" | "drain", store: string, nowMs: number): void {
+    this.#listOf(what).push({ store, fromMs: nowMs, toMs: Number.POSITIVE_INFINITY });
+  }
+
+  ends(what: "outage" | "drain", store: string, nowMs: number): void {
+    for (const one of this.#listOf(what)) {
+      if (one.store === store && one.toMs === Number.POSITIVE_INFINITY) one.toMs = nowMs;
+    }
+  }
+
+  #listOf(what: "outage" | "drain"): { store: string; fromMs: number; toMs: number }[] {
+    return what === "outage" ? this.#outages : this.#drains;
+  }
+
+  rolledBack(store: string, nowMs: number): void {
+    this.#rollbacks.push({ store, atMs: nowMs });
+  }
+
+  /** The last time that a store was rolled back. */
+  get lastRollback(): { readonly store: string; readonly atMs: number } | undefined {
+    return this.#rollbacks.at(-1);
+  }
+
+  /** Stores that were out, or drained, at any time of the span. */
+  during(what: "outage" | "drain", fromMs: number, toMs: number): Set<string> {
+    const stores = this.#listOf(what).filter((one) => one.fromMs <= toMs && one.toMs >= fromMs);
+    return new Set(stores.map(({ store }) => store));
+  }
+
+  /** Stores that were out from before the span to after it. */
+  throughout(fromMs: number, toMs: number): string[] {
+    return this.#outages.filter((one) => one.fromMs < fromMs && one.toMs > toMs).map(({ store }) => store);
+  }
+}
