@@ -5,6 +5,7 @@
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import { HoldfastError } from "../errors.ts";
 import { VERSION } from "../version.ts";
+import type { RebalanceFlags } from "./rebalance.ts";
 import type { CommandContext } from "./context.ts";
 
 /** Options that every command takes, before or behind its name. */
@@ -227,16 +228,50 @@ Examples:
     .action(async (prefix: string, options: RepairFlags, command: Command) =>
       (await import("./repair.ts")).repair(contextFor(command), prefix, options),
     );
-  add("drain", "move everything off a store, so that it can be taken out of the pool")
+  add(
+    "drain",
+    "move everything off a store, so that it can be taken out of the pool",
+    "Moves everything off a store. A mirror is not left with a single copy of its objects, or with fewer than its min, unless --leave-copies says so.",
+  )
     .argument("<STORE>", "the store's description, URL or id, as `holdfast stores` shows it")
     .addOption(dryRun())
-    .action(async (store: string, options: { dryRun?: boolean }, command: Command) =>
+    .addOption(
+      new Option("--leave-copies <N>", "so many copies of each object are enough afterwards").argParser(
+        wholeNumber(1, 1000),
+      ),
+    )
+    .addOption(new Option("--cancel", "call a drain off: the store takes objects again"))
+    .action(async (store: string, options: DrainFlags, command: Command) =>
       (await import("./drain.ts")).drain(contextFor(command), store, options),
     );
-  add("rebalance", "spread objects over the stores again, or fill stores that came late")
+  add(
+    "rebalance",
+    "spread objects over the stores again, or change what the pool is",
+    "Spreads objects over the stores again (stripe), or fills stores that came late (mirror). With --mode, --min or --prefixes the pool becomes another one: its URL or file has to say so from then on.",
+  )
     .addOption(dryRun())
-    .action(async (options: { dryRun?: boolean }, command: Command) =>
+    .addOption(new Option("--mode <MODE>", "make the pool a mirror or a stripe").choices(["mirror", "stripe"]))
+    .addOption(
+      new Option("--min <N>", "mirror: copies that a put needs at least from now on").argParser(wholeNumber(1, 1000)),
+    )
+    .addOption(new Option("--prefixes", "take the prefixes of the stores from the pool's file"))
+    .action(async (options: RebalanceFlags, command: Command) =>
       (await import("./rebalance.ts")).rebalance(contextFor(command), options),
+    );
+  add(
+    "create",
+    "make a new pool although some of its stores do not answer",
+    "Makes a new pool on the stores that answer; the others join it when they do. Without this, a pool is made by the first write, when all of its stores answer: a silent one may belong to a pool that exists.",
+  ).action(async (_options: unknown, command: Command) => (await import("./create.ts")).create(contextFor(command)));
+  add(
+    "forget",
+    "give up a store that is gone for good",
+    "Gives up a store that does not answer and will not come back: nothing is expected of it any more. With --whole-pool, this machine forgets which pool the stores belonged to.",
+  )
+    .argument("[STORE]", "the store's description, URL or id, as `holdfast status` shows it")
+    .addOption(new Option("--whole-pool", "forget, on this machine, which pool these stores are"))
+    .action(async (store: string | undefined, options: { wholePool?: boolean }, command: Command) =>
+      (await import("./forget.ts")).forget(contextFor(command), store, options),
     );
   add(
     "drill",
@@ -313,6 +348,12 @@ Examples:
     for (const option of globalOptions()) command.addOption(option);
   }
   return program;
+}
+
+export interface DrainFlags {
+  readonly dryRun?: boolean;
+  readonly leaveCopies?: number;
+  readonly cancel?: boolean;
 }
 
 export interface ServeFlags {

@@ -9,7 +9,8 @@ export async function status(context: CommandContext, options: { readonly debts?
   const { pool } = await context.openTarget();
   const found = await pool.status({ signal });
   const usable = found.stores.every((store) => store.reachable && store.trouble === undefined);
-  if (found.degraded > 0 || found.unsettled > 0 || !usable) outcome.degraded();
+  const isWhole = found.degraded + found.lost + found.unsettled + found.absent.length === 0;
+  if (!isWhole || !usable) outcome.degraded();
   const rows = table(
     found.stores.map((store) => {
       const owes = [
@@ -22,7 +23,9 @@ export async function status(context: CommandContext, options: { readonly debts?
       return [
         printable(store.label),
         owes.length === 0 ? "owes nothing" : `owes ${owes.join(" and ")}${since}`,
-        troubleWords(store),
+        store.outdated === undefined
+          ? troubleWords(store)
+          : `OUTDATED: it lacks what was done with ${count(store.outdated, "object")} since`,
       ];
     }),
   );
@@ -32,6 +35,12 @@ export async function status(context: CommandContext, options: { readonly debts?
     await printer.data(
       { type: "store-status", ...positionOf(found.stores, index), ...rest, ...since },
       rows[index] ?? "",
+    );
+  }
+  for (const label of found.absent) {
+    await printer.warning(
+      `${printable(label)} is a store of this pool, and its file does not name it (if it is gone for good: holdfast forget ${printable(label)})`,
+      { store: label },
     );
   }
   if (options.debts) {
@@ -47,6 +56,7 @@ export async function status(context: CommandContext, options: { readonly debts?
     `${found.mode} of ${count(found.stores.filter(({ within }) => within === undefined).length, "store")}`,
     count(found.objects, "object"),
     found.degraded === 0 ? "none degraded" : `${found.degraded} DEGRADED`,
+    ...(found.lost === 0 ? [] : [`${found.lost} LOST`]),
     ...(found.unsettled === 0 ? [] : [`${count(found.unsettled, "write")} neither finished nor undone`]),
   ];
   await printer.data(
@@ -55,7 +65,9 @@ export async function status(context: CommandContext, options: { readonly debts?
       mode: found.mode,
       objects: found.objects,
       degraded: found.degraded,
+      lost: found.lost,
       unsettled: found.unsettled,
+      absent: found.absent,
       exitCode: outcome.exitCode,
     },
     `${parts.join(", ")}${found.degraded + found.unsettled > 0 ? "; holdfast repair puts it right" : ""}`,

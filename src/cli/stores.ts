@@ -12,6 +12,10 @@ export function troubleWords(report: Pick<StoreReport, "reachable" | "trouble" |
       return `MISSING${reason || ": it should hold a part of this pool, and is empty"}${draining}`;
     case "foreign":
       return `FOREIGN${reason || ": it belongs to another pool"}${draining}`;
+    case "removed":
+      return `GIVEN UP${reason || ": it was replaced, and came back as it was"}${draining}`;
+    case "twin":
+      return `A COPY${reason || ": it has the identity of another store"}${draining}`;
     default:
       return `${report.reachable ? "ok" : `unreachable${reason}`}${draining}`;
   }

@@ -162,6 +162,11 @@ function poolGauges(registry: Registry, pool: Pool, options: MetricsOptions): ()
     help: "Objects with at least one debt.",
     registers,
   });
+  const lost = new Gauge({
+    name: "holdfast_lost_objects",
+    help: "Objects that no store holds any more, as far as is known.",
+    registers,
+  });
   let askedMs = Number.NEGATIVE_INFINITY;
   return async () => {
     if (runtime.monotonicMs() - askedMs < statusAgeMs) return;
@@ -172,6 +177,7 @@ function poolGauges(registry: Registry, pool: Pool, options: MetricsOptions): ()
       objects.set(status.objects);
       unsettled.set(status.unsettled);
       degraded.set(status.degraded);
+      lost.set(status.lost);
       for (const store of status.stores) {
         owed.set({ store: store.label, owes: "copy" }, store.owedCopies);
         owed.set({ store: store.label, owes: "delete" }, store.owedDeletes);

@@ -181,7 +181,7 @@ export class Identities {
       const silent = others.length > 0 ? others : known;
       throw new HoldfastError(
         "unavailable",
-        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: it may be one that exists (to make it new all the same: holdfast create)`,
+        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: it may be one that exists (to make it new all the same: holdfast ${others.length > 0 ? "create" : "forget --whole-pool"})`,
         { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
       );
     }
