@@ -18,7 +18,7 @@ _holdfast() {
       if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "-V --version -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
       else
-        mapfile -t COMPREPLY < <(compgen -W "put get ls stat rm push pull check-store stores status verify repair drain rebalance drill serve exec completion help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "put get ls stat rm push pull check-store stores status verify repair drain rebalance create forget drill serve exec completion help" -- "$cur")
       fi ;;
     put)
       if [[ $cur == -* ]]; then
@@ -94,13 +94,25 @@ _holdfast() {
       fi ;;
     drain)
       if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "-n --dry-run -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "-n --dry-run --leave-copies --cancel -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
       else
         mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
       fi ;;
     rebalance)
       if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "-n --dry-run -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "-n --dry-run --mode --min --prefixes -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
+      else
+        mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
+      fi ;;
+    create)
+      if [[ $cur == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "-p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
+      else
+        mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
+      fi ;;
+    forget)
+      if [[ $cur == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "--whole-pool -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
       else
         mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
       fi ;;
