@@ -19,7 +19,12 @@ export async function forget(
       ? "this machine has forgotten which pool these stores are: a new one can be made in their places"
       : `${printable(store)} is no store of this pool any more: take it out of the pool's file`;
   await context.printer.data(
-    { type: "summary", command: "forget", ...(store === undefined ? {} : { store }), exitCode: context.outcome.exitCode },
+    {
+      type: "summary",
+      command: "forget",
+      ...(store === undefined ? {} : { store }),
+      exitCode: context.outcome.exitCode,
+    },
     said,
   );
 }

@@ -29,6 +29,8 @@ export async function rebalance(context: CommandContext, options: RebalanceFlags
     ...(options.min === undefined ? [] : [`min=${options.min}`]),
   ];
   if (changed.length > 0 && !dryRun) {
-    await context.printer.warning(`the pool has ${changed.join(" and ")} now: its URL or file has to say so from now on`);
+    await context.printer.warning(
+      `the pool has ${changed.join(" and ")} now: its URL or file has to say so from now on`,
+    );
   }
 }

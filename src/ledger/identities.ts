@@ -165,7 +165,8 @@ export class Identities {
     const outrun = await Promise.all(fresh.map((member) => this.#tryJoin(member, pool, isNewPool, records)));
     if (outrun.includes(true)) return true;
     for (const member of ledger.members) {
-      if (!this.#isKnown(member) && !records.some(({ id }) => id === member.id)) records.push(...this.#told(member, isNewPool));
+      if (!this.#isKnown(member) && !records.some(({ id }) => id === member.id))
+        records.push(...this.#told(member, isNewPool));
     }
     await this.#register(records, isTold && isNewPool);
     return false;
@@ -268,9 +269,14 @@ export class Identities {
     // Where another store is known to be, only a refill gives an identity.
     const former = knownStores(index.stores()).filter(
       (record) =>
-        record.addresses.includes(member.fingerprint) && !members.some((other) => other.ready && other.id === record.id),
+        record.addresses.includes(member.fingerprint) &&
+        !members.some((other) => other.ready && other.id === record.id),
     );
-    const removed = former.map((record) => ({ ...record, rev: this.#ledger.nextRev(record), state: "removed" as const }));
+    const removed = former.map((record) => ({
+      ...record,
+      rev: this.#ledger.nextRev(record),
+      state: "removed" as const,
+    }));
     return [...removed, this.#record(member, id, "joining", former.length > 0)];
   }
 
@@ -281,7 +287,9 @@ export class Identities {
     const { mode, min, sure } = ledger.epoch;
     const isKnown = index.pool() !== undefined;
     const isRegistered = index.getFact(REGISTERED_FACT) === machine;
-    const pools = isKnown ? [] : [{ rev: ledger.clock.next(), mode, min, sure: index.counts().objects > 0 ? sure : min }];
+    const pools = isKnown
+      ? []
+      : [{ rev: ledger.clock.next(), mode, min, sure: index.counts().objects > 0 ? sure : min }];
     const writers = isRegistered ? [] : [{ machine, rev: ledger.clock.next() }];
     if (stores.length + pools.length + writers.length === 0) return;
     const outcomes = await Promise.all(ledger.append({ objects: [], stores, pools, writers }).values());
@@ -324,7 +332,8 @@ export class Identities {
     member.segments = new Set();
     await this.#identify(member, pool, member.intended, false);
     const joined = this.#record(member, member.intended, "joining", true);
-    const given = former === undefined ? [] : [{ ...former, rev: this.#ledger.nextRev(former), state: "removed" as const }];
+    const given =
+      former === undefined ? [] : [{ ...former, rev: this.#ledger.nextRev(former), state: "removed" as const }];
     await Promise.all(this.#ledger.append({ objects: [], stores: [...given, joined] }).values());
     member.intended = undefined;
   }

@@ -64,7 +64,10 @@ const POOL_FACT = "pool";
 const WRITER_FACTS = "writer:";
 
 /** The facts of an index that hold what `changes` says of the pool and its writers, merged with what is known. */
-export function* factsOf(changes: IndexChanges, known: (key: string) => string | undefined): Generator<[string, string]> {
+export function* factsOf(
+  changes: IndexChanges,
+  known: (key: string) => string | undefined,
+): Generator<[string, string]> {
   for (const record of changes.pools ?? []) {
     yield [POOL_FACT, JSON.stringify(mergePoolRecord(parsePoolFact(known(POOL_FACT)), record))];
   }

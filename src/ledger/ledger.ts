@@ -174,7 +174,8 @@ export class Ledger {
 
   /** Whether no other machine has ever written: every one that does says so first, on most of the stores. */
   get soleWriter(): boolean {
-    this.#sole ??= this.#index.pool() !== undefined && this.#index.writers().every((one) => one.machine === this.machine);
+    this.#sole ??=
+      this.#index.pool() !== undefined && this.#index.writers().every((one) => one.machine === this.machine);
     return this.#sole;
   }
 
@@ -353,19 +354,23 @@ export class Ledger {
       const { pool } = electPool(answers, remembered);
       if (pool !== undefined && pool !== this.#pool) this.#adoptPool(pool);
     }
-    const current = new Map([...answers].filter(([member, { asOf }]) => asOf === undefined || asOf === member.identified));
+    const current = new Map(
+      [...answers].filter(([member, { asOf }]) => asOf === undefined || asOf === member.identified),
+    );
     for (const [member, { segments, error }] of current) {
-      if (error !== undefined) this.#logger.debug("store does not answer", { store: member.label, reason: error.message });
+      if (error !== undefined)
+        this.#logger.debug("store does not answer", { store: member.label, reason: error.message });
       for (const name of member.written) segments.add(name);
       member.segments = segments;
     }
     // The ledger of a store that says it is this pool's is read before it is decided what the others are.
-    const decide = (): void =>
-      decideMembers(this.members, current, this.#pool, this.#index.stores(), remembered);
+    const decide = (): void => decideMembers(this.members, current, this.#pool, this.#index.stores(), remembered);
     decide();
     await this.#reader.readAll();
     const unheard = new Map(
-      this.members.filter((member) => current.has(member) && member.state === "unreachable").map((member) => [member, member.error]),
+      this.members
+        .filter((member) => current.has(member) && member.state === "unreachable")
+        .map((member) => [member, member.error]),
     );
     for (const [member, error] of unheard) {
       if (error !== undefined) current.set(member, { ...emptyAnswer(), error });
@@ -626,7 +631,11 @@ export class Ledger {
   ): Promise<void> {
     const known = this.#index.store(id);
     if (known === undefined) return;
-    const next = { ...known, ...change, addresses: [...new Set([...known.addresses, ...(change.addresses ?? [])])].sort() };
+    const next = {
+      ...known,
+      ...change,
+      addresses: [...new Set([...known.addresses, ...(change.addresses ?? [])])].sort(),
+    };
     if (JSON.stringify(next) === JSON.stringify(known)) return;
     await this.#everywhere({ objects: [], stores: [{ ...next, rev: this.nextRev(known) }] });
   }

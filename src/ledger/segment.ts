@@ -11,7 +11,16 @@ import * as z from "zod/mini";
 import { HoldfastError } from "../errors.ts";
 import { isVersion } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
-import type { Content, CopyMark, CopyState, ObjectRecord, PoolRecord, StoreId, StoreRecord, WriterRecord } from "./record.ts";
+import type {
+  Content,
+  CopyMark,
+  CopyState,
+  ObjectRecord,
+  PoolRecord,
+  StoreId,
+  StoreRecord,
+  WriterRecord,
+} from "./record.ts";
 
 export const SEGMENT_PREFIX = ".holdfast/ledger/";
 /** Version of the format, in the head of each segment. A reader refuses a higher one, and reads lower ones. */

@@ -41,7 +41,7 @@ export class Sightings {
 
   /** Forgets what nothing waits for any more. */
   prune(): void {
-    for (const [key, atMs] of [...this.#index().facts(PREFIX)]) {
+    for (const [key, atMs] of this.#index().facts(PREFIX)) {
       if (Math.abs(this.#runtime.now() - Number(atMs)) > FORGOTTEN_MS) this.#index().setFact(key, undefined);
     }
   }

@@ -127,12 +127,17 @@ export class Commit {
       if (this.#holders.includes(member)) copies[id] = { state: "holds", rev, ...late };
       else if (error !== undefined && mirrored) copies[id] = { state: "copy", rev, reason: error.code, ...late };
       else if (error !== undefined || this.#mayHold(member)) {
-        copies[id] = { state: "delete", rev, ...(late.late === undefined ? {} : { reason: error?.code ?? "late", ...late }) };
+        copies[id] = {
+          state: "delete",
+          rev,
+          ...(late.late === undefined ? {} : { reason: error?.code ?? "late", ...late }),
+        };
         owedDeletes.push(member);
       }
     }
     this.#owedDeletes = owedDeletes;
-    for (const id of this.#absentHolders()) copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "absent" };
+    for (const id of this.#absentHolders())
+      copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "absent" };
     const former = currentRecord(state);
     const settles = [...this.#settles].sort();
     return {
@@ -189,7 +194,10 @@ export class Commit {
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
       if (member.ready && member.id === this.#put.ids.get(member)) continue;
-      this.#drop(member, member.ready ? new HoldfastError("unavailable", `${member.label} is another store now`) : member.trouble());
+      this.#drop(
+        member,
+        member.ready ? new HoldfastError("unavailable", `${member.label} is another store now`) : member.trouble(),
+      );
     }
   }
 
@@ -221,7 +229,9 @@ export class Commit {
     const { ledger, min } = this.#pool;
     const { name } = this.#put;
     const records = ledger.index.get(name)?.records ?? [];
-    const others = records.filter((one) => one.kind !== "intent" && one.version !== this.#version && !this.#settles.has(one.version));
+    const others = records.filter(
+      (one) => one.kind !== "intent" && one.version !== this.#version && !this.#settles.has(one.version),
+    );
     const above = others.find((one) => one.version > this.#version);
     const standing = await this.#standing();
     // Bytes of a write that is still under way may stand on top of this one's: then that one is what came after it.
@@ -233,7 +243,8 @@ export class Commit {
     if (winner !== undefined) return winner;
     if (mine.length < min) throw this.#outrun();
     for (const member of this.#holders) {
-      if (!mine.includes(member)) this.#drop(member, new HoldfastError("conflict", "somebody else wrote it at the same moment"));
+      if (!mine.includes(member))
+        this.#drop(member, new HoldfastError("conflict", "somebody else wrote it at the same moment"));
     }
     if (others.length === 0) return undefined;
     this.#settles.add(this.#version);
@@ -256,10 +267,12 @@ export class Commit {
     const { name } = this.#put;
     return new Map(
       await Promise.all(
-        this.#pool.ledger.members.filter((member) => member.ready).map(async (member) => {
-          const digest = await readDigest(member, name, this.#content.size, undefined).catch(() => undefined);
-          return [member, digest] as const;
-        }),
+        this.#pool.ledger.members
+          .filter((member) => member.ready)
+          .map(async (member) => {
+            const digest = await readDigest(member, name, this.#content.size, undefined).catch(() => undefined);
+            return [member, digest] as const;
+          }),
       ),
     );
   }
@@ -277,11 +290,17 @@ export class Commit {
     const standing = await this.#standing();
     const wanted = isPut(winner) ? winner.content.sha256 : undefined;
     const wrong = [...standing.keys()].filter(
-      (member) =>
-        standing.get(member) !== wanted && (this.#holders.includes(member) || ledger.holds(winner, member)),
+      (member) => standing.get(member) !== wanted && (this.#holders.includes(member) || ledger.holds(winner, member)),
     );
     const settles = [...this.#settles, this.#version].filter((version) => version !== winner.version);
-    const owing = { ...ledger.owedAnew(winner, wrong.flatMap((member) => member.owingId ?? []), "written at the same moment"), settles };
+    const owing = {
+      ...ledger.owedAnew(
+        winner,
+        wrong.flatMap((member) => member.owingId ?? []),
+        "written at the same moment",
+      ),
+      settles,
+    };
     const record = winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles);
     const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
     if (outcomes.every((error) => error !== undefined)) throw this.#outrun();
@@ -301,7 +320,8 @@ export class Commit {
     for (const [id, mark] of Object.entries(winner.copies))
       copies[id] = isOpenAttempt(winner, mark) && mark.late === undefined ? { ...mark, reason: "settled" } : mark;
     for (const member of wrong) {
-      if (member.owingId !== undefined) copies[member.owingId] = { state, rev: version, reason: "written at the same moment" };
+      if (member.owingId !== undefined)
+        copies[member.owingId] = { state, rev: version, reason: "written at the same moment" };
     }
     const base = winner.base > this.#base ? winner.base : this.#base;
     return { ...winner, version, base, copies, settles: [...settles, winner.version].sort() };

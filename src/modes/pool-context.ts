@@ -172,7 +172,10 @@ export class PoolContext {
     const records = state?.records ?? [];
     const isOpen = (record: ObjectRecord): boolean =>
       record.kind === "intent" && record.repair !== true && !this.#isOwn(record) && !this.isDead(record);
-    const lowest = records.reduce<Version>((low, one) => (isOpen(one) && (low === "" || one.version < low) ? one.version : low), "");
+    const lowest = records.reduce<Version>(
+      (low, one) => (isOpen(one) && (low === "" || one.version < low) ? one.version : low),
+      "",
+    );
     const isBelow = (version: Version): boolean => lowest === "" || version < lowest;
     let base: Version = "";
     for (const record of records) {

@@ -169,7 +169,10 @@ export class PoolDeletes {
     const rev = ledger.stamp(tombstone);
     const marked = (marks: ObjectRecord["copies"], since: Version, reason?: string): ObjectRecord["copies"] =>
       Object.fromEntries(
-        Object.entries(marks).map(([id, mark]) => [id, { ...mark, rev: since, ...(reason === undefined ? {} : { reason }) }]),
+        Object.entries(marks).map(([id, mark]) => [
+          id,
+          { ...mark, rev: since, ...(reason === undefined ? {} : { reason }) },
+        ]),
       );
     if (!isPut(current)) {
       await this.#tell({ ...tombstone, copies: marked(tombstone.copies, rev, "not begun") });
@@ -220,7 +223,8 @@ export class PoolDeletes {
         const rev = ledger.stamp(record);
         const late = isTried && mayLand ? { late: rev } : {};
         // A delete that has ended is told apart from one that is under way, however it ended.
-        ended[id] = error === undefined ? { state: "none", rev, ...late } : { state: "delete", rev, reason: error.code, ...late };
+        ended[id] =
+          error === undefined ? { state: "none", rev, ...late } : { state: "delete", rev, reason: error.code, ...late };
         if (error === undefined) done.push(id);
       }),
     );

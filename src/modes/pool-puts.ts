@@ -78,12 +78,7 @@ export class PoolPuts {
     for (const [below, state] of index.iterate(`${name}/`)) if (isPut(currentRecord(state))) refuse(below);
   }
 
-  async #putMirror(
-    name: string,
-    body: Body,
-    options: PutOptions,
-    following: Following,
-  ): Promise<PoolPutResult> {
+  async #putMirror(name: string, body: Body, options: PutOptions, following: Following): Promise<PoolPutResult> {
     const targets = this.#pool.targets(name);
     if (targets.length === 0) throw new HoldfastError("unavailable", "every store of the pool is being drained");
     const failed = new Map<Member, HoldfastError>();
@@ -303,12 +298,7 @@ export class PoolPuts {
     }
   }
 
-  async #putStripe(
-    name: string,
-    body: Body,
-    options: PutOptions,
-    following: Following,
-  ): Promise<PoolPutResult> {
+  async #putStripe(name: string, body: Body, options: PutOptions, following: Following): Promise<PoolPutResult> {
     const targets = this.#pool.targets(name);
     const order = await this.#order(name, targets);
     const failed = new Map<Member, HoldfastError>();
@@ -353,9 +343,7 @@ export class PoolPuts {
   async #order(name: string, targets: readonly Member[]): Promise<readonly Member[]> {
     const state = this.#pool.ledger.index.get(name);
     const current = currentRecord(state);
-    const holder = targets.find(
-      (member) => member.ready && this.#pool.ledger.holds(current, member),
-    );
+    const holder = targets.find((member) => member.ready && this.#pool.ledger.holds(current, member));
     const order = await this.#turn(targets);
     const inTurn = holder === undefined ? order : [holder, ...order.filter((member) => member !== holder)];
     // Where an earlier change may still take effect, what is put now is not certain to stay.
@@ -428,7 +416,8 @@ export class PoolPuts {
     failed: Map<Member, HoldfastError>,
   ): Promise<void> {
     const { ledger } = this.#pool;
-    for (const member of targets) if (this.#pool.hasOwnFiles(member, state)) failed.set(member, ownFile(member, name, "put"));
+    for (const member of targets)
+      if (this.#pool.hasOwnFiles(member, state)) failed.set(member, ownFile(member, name, "put"));
     const copies: Record<StoreId, CopyMark> = {};
     // Only stores that may get bytes: what stands on another one is certainly not this write's.
     for (const member of targets) {

@@ -110,10 +110,13 @@ export function assess(input: AssessInput): Assessment {
 
 /** Another process changes the object: what no change of it explains is a fault, and the rest cannot be told yet. */
 function open(input: AssessInput, record: ObjectRecord | undefined): Assessment {
-  const findings: ObjectFinding[] = [{ kind: "unsettled", detail: "a write of another process is under way, or was cut short" }];
+  const findings: ObjectFinding[] = [
+    { kind: "unsettled", detail: "a write of another process is under way, or was cut short" },
+  ];
   if (!isPut(record)) return { findings, plan: undefined };
   for (const [member, fact] of input.facts) {
-    if (fact.kind === "absent" && input.markOf(record, member)?.state === "holds") findings.push({ kind: "missing", member });
+    if (fact.kind === "absent" && input.markOf(record, member)?.state === "holds")
+      findings.push({ kind: "missing", member });
     if (!isPresent(fact) || matches(fact, record.content)) continue;
     const isExplained = mayBeUnfinished(input.state, member.owingId) || !input.targets.includes(member);
     if (!isExplained) findings.push({ kind: wrongness(fact, record, input.state), member });
@@ -149,7 +152,11 @@ export function contentOf(plan: ObjectPlan): Content | undefined {
 function settled(input: AssessInput, record: ObjectRecord, good: readonly Member[]): Assessment {
   const others = (input.state?.records.length ?? 0) > 1;
   const wanted = wantedMembers(input, record, good);
-  const plan: Mutable<Pick<ObjectPlan, "copyTo" | "deleteFrom" | "confirm">> = { copyTo: [], deleteFrom: [], confirm: [] };
+  const plan: Mutable<Pick<ObjectPlan, "copyTo" | "deleteFrom" | "confirm">> = {
+    copyTo: [],
+    deleteFrom: [],
+    confirm: [],
+  };
   const findings: ObjectFinding[] = others ? [unsettledFinding(input)] : [];
   for (const [member, fact] of input.facts) {
     if (good.includes(member)) judgeGood(input, record, member, wanted.has(member), findings, plan);
@@ -157,7 +164,9 @@ function settled(input: AssessInput, record: ObjectRecord, good: readonly Member
     else if (fact.kind !== "unheard") judgeAbsent(input, record, member, others, wanted.has(member), findings, plan);
   }
   // A copy too many is no harm; one too few is, as long as a store that should have it cannot be seen to.
-  const isSure = [...wanted].every((member) => good.includes(member) || plan.copyTo.some((one) => one.member === member));
+  const isSure = [...wanted].every(
+    (member) => good.includes(member) || plan.copyTo.some((one) => one.member === member),
+  );
   if (isPut(record) && !isSure) plan.deleteFrom = plan.deleteFrom.filter(({ member }) => !good.includes(member));
   const { copyTo, deleteFrom, confirm } = plan;
   if (!others && copyTo.length === 0 && deleteFrom.length === 0 && confirm.length === 0)
@@ -181,7 +190,10 @@ type Steps = Mutable<Pick<ObjectPlan, "copyTo" | "deleteFrom" | "confirm">>;
 
 function unsettledFinding(input: AssessInput): ObjectFinding {
   const isBegun = input.state?.records.some((record) => record.kind === "intent") ?? false;
-  return { kind: "unsettled", detail: isBegun ? "a write was begun and not finished" : "several machines wrote it at once" };
+  return {
+    kind: "unsettled",
+    detail: isBegun ? "a write was begun and not finished" : "several machines wrote it at once",
+  };
 }
 
 function judgeGood(
@@ -310,8 +322,7 @@ function lost(input: AssessInput, record: ObjectRecord): Assessment {
   const findings: ObjectFinding[] = [{ kind: "lost", detail: "no store has a good copy" }];
   for (const [member, fact] of input.facts) {
     if (isPresent(fact)) findings.push({ kind: wrongness(fact, record, input.state), member });
-    else if (input.markOf(record, member)?.state === "holds")
-      findings.push({ kind: "missing", member });
+    else if (input.markOf(record, member)?.state === "holds") findings.push({ kind: "missing", member });
   }
   return { findings, plan: undefined };
 }

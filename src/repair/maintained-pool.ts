@@ -312,7 +312,7 @@ export class MaintainedPool implements Pool {
   /** After a census of all stores nothing that was begun here can be hidden any more. */
   #clearPending(): void {
     const { index } = this.#core.ledger;
-    for (const [key, version] of [...index.facts("pending:")]) {
+    for (const [key, version] of index.facts("pending:")) {
       const writer = versionWriter(version);
       const isOther = writer !== this.#core.ledger.writer && this.#core.ledger.isLiveWriter(writer) === true;
       if (!isOther && !this.#core.isBusy(key.slice("pending:".length))) index.setFact(key, undefined);
@@ -431,9 +431,9 @@ export class MaintainedPool implements Pool {
     // A debt of a store that was not heard stands all the same.
     for (const [name, state] of this.#core.ledger.index.unsettled(prefix)) {
       const current = currentRecord(state);
-      for (const [id, mark] of Object.entries(current?.copies ?? {})) {
-        const member = this.#core.ledger.memberById(id);
-        if (member === undefined || (mark.state !== "copy" && mark.state !== "delete")) continue;
+      for (const member of this.#core.ledger.members) {
+        const mark = this.#core.ledger.markOf(current, member);
+        if (mark?.state !== "copy" && mark?.state !== "delete") continue;
         add({
           kind: mark.state === "copy" ? "missing" : "stray",
           object: name,
@@ -557,7 +557,8 @@ export class MaintainedPool implements Pool {
     await ledger.hear();
     ledger.accept({ mode, min });
     const known = prefixes === true ? ledger.members.filter((member) => ledger.storeOf(member) !== undefined) : [];
-    for (const { id, prefixes: wanted } of known) if (id !== undefined) await ledger.recordStore(id, { prefixes: wanted });
+    for (const { id, prefixes: wanted } of known)
+      if (id !== undefined) await ledger.recordStore(id, { prefixes: wanted });
     await ledger.initialise();
     const next = { ...ledger.epoch, ...(mode === undefined ? {} : { mode }), ...(min === undefined ? {} : { min }) };
     if (next.mode === "mirror" && next.min > ledger.members.length) {
@@ -675,9 +676,7 @@ export class MaintainedPool implements Pool {
     const bound = bySize<readonly [string, PutRecord]>(WIDTH, ([, { content }]) => content.size);
     await forEachBounded(chosen(), bound, async ([name, record]) => {
       const sources = ledger.members
-        .filter(
-          (member) => member !== gone && member.readable && ledger.holds(record, member),
-        )
+        .filter((member) => member !== gone && member.readable && ledger.holds(record, member))
         .map((member) => ({ store: member.store }));
       objects++;
       try {

@@ -228,7 +228,9 @@ class Mending {
     }
     if (Object.keys(copies).length === 0) return true;
     const appended = ledger.append({ objects: [{ ...record, copies }] });
-    const outcomes = await Promise.all([...appended].map(async ([member, outcome]) => [member, await outcome] as const));
+    const outcomes = await Promise.all(
+      [...appended].map(async ([member, outcome]) => [member, await outcome] as const),
+    );
     // A store counts as holding a copy only when it has that in writing.
     const missed = outcomes.filter(([, error]) => error !== undefined).map(([member]) => member);
     return missed.length < outcomes.length && !this.#copied.some((member) => missed.includes(member));
@@ -290,7 +292,12 @@ function renewed(
     const late = core.mayChange(member, state) ? lateOf(core, member, state) : undefined;
     // Repair names what it is about to change in its claim: these marks only say how things stand.
     if (late !== undefined) {
-      copies[id] = { state: content === undefined || !isOwedHere(core, name, member) ? "delete" : "copy", rev, reason: "late", late };
+      copies[id] = {
+        state: content === undefined || !isOwedHere(core, name, member) ? "delete" : "copy",
+        rev,
+        reason: "late",
+        late,
+      };
     } else if (content === undefined) copies[id] = { state: "delete", rev, reason: "settled" };
     else if (plan.good.includes(member)) copies[id] = { state: "holds", rev };
     else if (core.modeFor(name) === "stripe" && !isOwed) copies[id] = { state: "delete", rev, reason: "settled" };

@@ -68,7 +68,9 @@ class Judge {
     return (
       this.#outdated.size === 0 &&
       ledger.absentees.length === 0 &&
-      ledger.members.every((member) => !isGone(member) && ledger.storeOf(member) !== undefined && !this.#isJoining(member))
+      ledger.members.every(
+        (member) => !isGone(member) && ledger.storeOf(member) !== undefined && !this.#isJoining(member),
+      )
     );
   }
 
@@ -144,6 +146,8 @@ export function describeMember(member: Member): Omit<StoreReport, "latencyMs" | 
     label: member.label,
     ...(member.id === undefined ? {} : { id: member.id }),
     reachable: member.readable,
-    ...(isTrouble ? { trouble: member.state as NonNullable<StoreReport["trouble"]>, reason: member.trouble().message } : {}),
+    ...(isTrouble
+      ? { trouble: member.state as NonNullable<StoreReport["trouble"]>, reason: member.trouble().message }
+      : {}),
   };
 }

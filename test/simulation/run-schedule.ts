@@ -146,7 +146,8 @@ class Simulation {
     this.world.onStep = () => this.#onStep();
     if (this.#traced) {
       for (const disk of this.#disks)
-        disk.onWrite = (name) => this.#note(() => `${disk.label} writes ${name}: ${describeBytes(disk.objects.get(name))}`);
+        disk.onWrite = (name) =>
+          this.#note(() => `${disk.label} writes ${name}: ${describeBytes(disk.objects.get(name))}`);
     }
     if (this.#config.founded) {
       await this.#alone(async () => {
@@ -425,7 +426,8 @@ class Simulation {
     await work();
     const waits = this.#trouble.hangs - hangs + hanging;
     // Somebody else's change is waited for, and the second machine that ever writes waits for the first one to hear of it.
-    const othersMs = this.#slots.length > 1 || this.#cachesDropped ? OTHERS_MS + this.#config.freshMs * STALE_FACTOR : 0;
+    const othersMs =
+      this.#slots.length > 1 || this.#cachesDropped ? OTHERS_MS + this.#config.freshMs * STALE_FACTOR : 0;
     const allowedMs = waits * DEADLINE_MS + (waits > 0 ? HEAR_MS : 0) + (world.steps - steps) * STEP_MS + othersMs;
     if (world.nowMs - nowMs > allowedMs) {
       throw new Violation(`${step.do} took ${world.nowMs - nowMs} ms, and stores held it up for ${allowedMs} at most`);
