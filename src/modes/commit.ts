@@ -160,13 +160,7 @@ export class Commit {
     if (isOpen) return { late: rev };
     // What counts as holding it was looked at after everything else that could change it had ended.
     if (this.#holders.includes(member)) return {};
-    let late: Version | undefined;
-    for (const record of following.foreign?.records ?? []) {
-      const mark = this.#pool.ledger.markOf(record, member);
-      const since = mark?.late;
-      if (mark === undefined || since === undefined || !this.#pool.ledger.mayChange(record, mark)) continue;
-      if (late === undefined || since > late) late = since;
-    }
+    const late = this.#pool.lateOn(member, following.foreign);
     return late === undefined ? {} : { late };
   }
 
@@ -338,7 +332,10 @@ export class Commit {
     const { name, below } = this.#put;
     const holders = this.#holders;
     // Nothing is deleted on the word of a record that no holder has.
-    const deletes = holders.length === 0 ? [] : await this.#deletes.deleteFrom(record, this.#owedDeletes);
+    const deletes =
+      holders.length === 0
+        ? []
+        : await this.#deletes.deleteFrom(record, this.#owedDeletes, this.#put.following.foreign);
     const owed: Debt[] = [];
     if (this.#pool.modeFor(name) === "mirror") {
       for (const [member, error] of this.#failed) {

@@ -203,6 +203,17 @@ export class PoolContext {
     });
   }
 
+  /** The request of which nobody knows the end that may still change what a store has, by the mark that noted it. */
+  lateOn(member: Member, state: NameState | undefined): Version | undefined {
+    let late: Version | undefined;
+    for (const record of state?.records ?? []) {
+      const mark = this.ledger.markOf(record, member);
+      if (mark?.late === undefined || !this.ledger.mayChange(record, mark)) continue;
+      if (late === undefined || mark.late > late) late = mark.late;
+    }
+    return late;
+  }
+
   /** Whether what a store has under a name of the pool may be one of the files that it came with: it keeps these. */
   hasOwnFiles(member: Member, state: NameState | undefined): boolean {
     const record = this.ledger.storeOf(member);

@@ -59,7 +59,7 @@ export class PoolDeletes {
       const { record, failed } = await this.#bury(name, state, following);
       for (const member of own) if (!failed.has(member)) failed.set(member, ownFile(member, name, "delete"));
       ledger.index.setFact(pendingKey(name), undefined);
-      const owed = await this.deleteFrom(record, ledger.members, failed);
+      const owed = await this.deleteFrom(record, ledger.members, following.foreign, failed);
       if (owed.length > 0) this.#pool.logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
       ledger.maintainSoon();
       return { existed, owed };
@@ -189,11 +189,12 @@ export class PoolDeletes {
 
   /**
    * Deletes what `record` says that `members` owe, and notes what was done. Gives what is still owed. The stores were heard
-   * since the record is on them.
+   * since the record is on them. `before`: what others said of the name, for requests that may still take effect.
    */
   async deleteFrom(
     record: ObjectRecord,
     members: readonly Member[],
+    before: NameState | undefined,
     failed: ReadonlyMap<Member, HoldfastError> = new Map(),
   ): Promise<Debt[]> {
     const owed: Debt[] = [];
@@ -221,10 +222,11 @@ export class PoolDeletes {
         if (error !== undefined) owed.push(this.#debt(record, member, error));
         if (id === undefined) return;
         const rev = ledger.stamp(record);
-        const late = isTried && mayLand ? { late: rev } : {};
+        const since = isTried && mayLand ? rev : this.#pool.lateOn(member, before);
+        const late = since === undefined ? {} : { late: since };
         // A delete that has ended is told apart from one that is under way, however it ended.
-        ended[id] =
-          error === undefined ? { state: "none", rev, ...late } : { state: "delete", rev, reason: error.code, ...late };
+        const reason = error?.code ?? (since === undefined ? undefined : "late");
+        ended[id] = reason === undefined ? { state: "none", rev } : { state: "delete", rev, reason, ...late };
         if (error === undefined) done.push(id);
       }),
     );

@@ -99,6 +99,7 @@ export class PoolPuts {
     const stored = await this.#spread(begun, body, taking, failed, options.signal, late);
     const holders = taking.filter((member) => !failed.has(member));
     if (stored === undefined || holders.length === 0) {
+      await this.#noteLanding(begun, failed);
       this.#refuseOnAbort(failed);
       throw tooFew(this.#pool, targets, failed);
     }
@@ -274,7 +275,7 @@ export class PoolPuts {
     ledger.appendLater([ledger.owedAnew(newer, [id], "an older copy came late")]);
   }
 
-  /** A put is called off, and stores that did not let go of it in time may yet carry it out: others have to know. */
+  /** A put failed or is called off, and stores that did not let go of it in time may yet carry it out: others have to know. */
   async #noteLanding(begun: PutInProgress, failed: ReadonlyMap<Member, HoldfastError>): Promise<void> {
     const { ledger } = this.#pool;
     const { name, version, base, sentTo } = begun;
@@ -336,6 +337,7 @@ export class PoolPuts {
       await replay?.dispose();
     }
     if (begun.sentTo.size === 0) this.#cancel(begun);
+    await this.#noteLanding(begun, failed);
     throw tooFew(this.#pool, targets, failed);
   }
 

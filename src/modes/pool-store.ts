@@ -7,6 +7,7 @@
 import { loadDigests } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Operation } from "../errors.ts";
+import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
 import { findOutdated } from "../ledger/outdated.ts";
@@ -118,6 +119,10 @@ export class PoolStore implements Store {
 
   mayChange(member: Member, state: NameState | undefined): boolean {
     return this.#pool.mayChange(member, state);
+  }
+
+  lateOn(member: Member, state: NameState | undefined): Version | undefined {
+    return this.#pool.lateOn(member, state);
   }
 
   /** Resolves when the change of a name that is under way in this process has ended; undefined when there is none. */

@@ -260,13 +260,6 @@ class Mending {
   }
 }
 
-/** The request of which nobody knows the end, by the mark that noted it. */
-function lateOf(core: PoolStore, member: Member, state: NameState | undefined): Version | undefined {
-  const marks = (state?.records ?? []).map((record) => core.ledger.markOf(record, member)?.late ?? "");
-  const latest = marks.sort().at(-1);
-  return latest === "" ? undefined : latest;
-}
-
 function isOwedHere(core: PoolStore, name: string, member: Member): boolean {
   return core.modeFor(name) === "mirror" && core.targets(name).includes(member);
 }
@@ -289,7 +282,7 @@ function renewed(
     const id = member.owingId;
     if (id === undefined) continue;
     const isOwed = plan.copyTo.some((one) => one.member === member);
-    const late = core.mayChange(member, state) ? lateOf(core, member, state) : undefined;
+    const late = core.lateOn(member, state);
     // Repair names what it is about to change in its claim: these marks only say how things stand.
     if (late !== undefined) {
       copies[id] = {

@@ -215,9 +215,9 @@ class Simulation {
     const writers = new Set<string>();
     const { config } = this.#schedule;
     const runtime = simRuntime(this.world, owner, machine.wall);
-    const { parking, listNames } = config;
+    const { parking, listNames, lands } = config;
     const simStore = (disk: Disk): Store =>
-      new SimStore({ world: this.world, disk, owner, trouble: this.#trouble, parking, listNames });
+      new SimStore({ world: this.world, disk, owner, trouble: this.#trouble, parking, listNames, lands });
     const build = (
       label: string,
       members: readonly { store: Store; prefixes: readonly string[] }[],
@@ -1090,6 +1090,7 @@ class Simulation {
       disk.full = false;
       disk.faults = [];
       this.#mount(disk);
+      for (const land of disk.landing) land();
     }
     if (!this.#config.nested) this.#checkMarks();
     for (const machine of this.#machines) machine.wall.offsetMs = Math.max(machine.wall.offsetMs, EPOCH_MS);

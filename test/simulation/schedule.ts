@@ -25,6 +25,8 @@ export interface Config {
   readonly names: readonly string[];
   /** Stores give names by themselves, too. */
   readonly listNames: boolean;
+  /** How often a change of an object whose answer never comes takes effect later. */
+  readonly lands: number;
   /** The pool was made, by one process and in peace, before the steps begin. */
   readonly founded: boolean;
   /** Whether damage to copies leaves each object a good one. */
@@ -82,6 +84,7 @@ export interface Schedule {
 }
 
 const WAIT_SEED = 0x3a17_0000_0000;
+const LANDS_SEED = 0x3a1c_0000_0000;
 const LIST_NAMES_SEED = 0x3a1b_0000_0000;
 const ALL_NAMES = ["a", "b", "p/x", "p/y", "q"];
 
@@ -110,6 +113,7 @@ export function makeSchedule(seed: number): Schedule {
     // Drawn apart, so that the other choices of a seed are what they were before there was this one.
     wait: mode === "mirror" && onfail === "continue" && new Random(seed + WAIT_SEED).chance(0.2) ? "min" : "all",
     listNames: new Random(seed + LIST_NAMES_SEED).chance(0.5),
+    lands: new Random(seed + LANDS_SEED).chance(0.3) ? 0.7 : 0,
     stores,
     nested,
     prefixes,

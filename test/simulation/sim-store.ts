@@ -64,6 +64,8 @@ export class Disk {
   mayBeFilled = false;
   faults: Fault[] = [];
   readonly trouble = new Trouble();
+  /** Requests that nobody waits for any more, and that have yet to take effect. */
+  readonly landing = new Set<() => void>();
   /** Changes of any kind that took effect. */
   writes = 0;
   /** Told of each change when it takes effect. */
@@ -154,6 +156,9 @@ export class Disk {
   }
 }
 
+/** A store's own work goes on when the process that asked for it dies. */
+const SERVER: Owner = { dead: false };
+
 /** Few, so that the ends of batches are met often. */
 const NAMES_BATCH = 3;
 
@@ -166,6 +171,8 @@ export interface SimStoreOptions {
   readonly parking: number;
   /** Whether it gives names by themselves. */
   readonly listNames: boolean;
+  /** How often a change whose answer never comes takes effect only after nobody waits for it any more. */
+  readonly lands: number;
 }
 
 export class SimStore implements Store {
@@ -183,6 +190,7 @@ export class SimStore implements Store {
   readonly #owner: Owner;
   readonly #trouble: Trouble;
   readonly #parking: number;
+  readonly #lands: number;
   readonly listNames: NamesOperation | undefined;
 
   constructor(options: SimStoreOptions) {
@@ -195,6 +203,7 @@ export class SimStore implements Store {
     this.#owner = options.owner;
     this.#trouble = options.trouble;
     this.#parking = options.parking;
+    this.#lands = options.lands;
   }
 
   async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
@@ -386,6 +395,21 @@ export class SimStore implements Store {
     throw this.#error(fault === "full" || fault === "denied" ? fault : "unavailable", operation, name);
   }
 
+  /** The change takes effect some time after the deadline, whatever has become of the process that asked for it. */
+  #landLater(apply: () => void): void {
+    const land = (): void => {
+      cancel();
+      if (!this.#disk.landing.delete(land)) return;
+      try {
+        apply();
+      } catch {
+        // The store refused it, and nobody is there to be told.
+      }
+    };
+    this.#disk.landing.add(land);
+    const cancel = this.#world.timer(SERVER, DEADLINE_MS + this.#world.random.below(DEADLINE_MS - 1000), land);
+  }
+
   /** The change takes effect, and is acknowledged. What a process that dies had under way may take effect or not. */
   async #effect(
     operation: Operation,
@@ -395,6 +419,10 @@ export class SimStore implements Store {
     apply: () => void,
   ): Promise<void> {
     if (fault === "middle" || fault === "full") await this.#strike(fault, operation, name, signal);
+    if (fault === "hang-after" && this.#lands > 0 && !isReserved(name) && this.#world.random.chance(this.#lands)) {
+      this.#landLater(apply);
+      await this.#strike(fault, operation, name, signal);
+    }
     if (this.#world.random.chance(this.#parking)) {
       await this.#world.park(this.#owner, signal, () => {
         if (!this.#world.random.chance(0.5)) return;
