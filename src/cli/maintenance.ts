@@ -12,7 +12,7 @@ const WORDS: Readonly<Record<Finding["kind"], string>> = {
   corrupt: "the copy's bytes are wrong",
   stray: "a copy that should not be there",
   unrecorded: "the ledger does not know it",
-  conflict: "copies differ, and nothing decides between them",
+  conflict: "copies differ",
   unsettled: "a write was begun and not finished",
   lost: "no good copy is left",
   unreadable: "the copy cannot be read",

@@ -22,7 +22,7 @@ const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ["HOLDFAST_POOL", "The pool, where -p is not given."],
   [
     "HOLDFAST_CACHE",
-    "Folder of the local index and of the command's compiled code, which speed things up and may be deleted at any time.",
+    "Folder of the local index and of the command's compiled code, which speed things up and may be deleted at any time; the machine then counts as another one that writes to the pool.",
   ],
   ["XDG_CACHE_HOME", "They are in its folder holdfast where HOLDFAST_CACHE is not set. Default ~/.cache."],
   ["HOLDFAST_NO_COMPILED_CODE", "When set, the command's code is compiled at each start, and nothing of it is kept."],

@@ -24,7 +24,8 @@ export async function findOutdated(
 ): Promise<Outdated> {
   const outdated = new Map<Member, Set<string>>();
   for (const { member, missing, surplus } of ledger.ledgerGaps()) {
-    if (missing.length === 0) continue;
+    // One that was not filled yet is judged by what it should hold.
+    if (missing.length === 0 || !ledger.vouches(member)) continue;
     const said = new Map<string, Version>();
     for (const name of missing) {
       for (const record of await recordsOf(ledger, name, member)) noteSaid(ledger, member, record, isWanted, said);

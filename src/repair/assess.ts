@@ -376,7 +376,7 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
       findings: present.map((member) => ({
         kind: "conflict",
         member,
-        detail: "copies differ, and nothing decides between them",
+        detail: "nothing decides between them",
       })),
       plan: undefined,
     };

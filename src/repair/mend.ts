@@ -72,6 +72,7 @@ class Mending {
   readonly #errors: HoldfastError[] = [];
   readonly #marks: Record<StoreId, CopyMark> = {};
   readonly #copied: Member[] = [];
+  readonly #ids: ReadonlyMap<Member, StoreId | undefined>;
   #claim: Claim | undefined;
   #done = 0;
   #bytes = 0;
@@ -90,6 +91,7 @@ class Mending {
     this.#seen = seen;
     this.#kept = kept;
     this.#signal = signal;
+    this.#ids = new Map(core.ledger.members.map((member) => [member, member.id]));
   }
 
   async run(): Promise<Mended> {
@@ -243,15 +245,24 @@ class Mending {
   /** Writes marks; where the object was changed meanwhile, what was touched is owed anew under the newer record. */
   async #note(record: ObjectRecord, touched: readonly Member[]): Promise<void> {
     const { ledger } = this.#core;
+    const settles = this.#claim === undefined || this.#renewed !== undefined ? {} : { settles: [this.#claim.version] };
+    if (Object.keys(this.#marks).length === 0 && !("settles" in settles)) return;
+    // What was seen on a store, and done to it, counts only if it is still the store that was meant.
+    await ledger.hear();
+    for (const member of ledger.members) {
+      if (member.ready && member.id === this.#ids.get(member)) continue;
+      const isOwed = touched.includes(member) && isPut(record) && this.#isOwedCopy(record, member);
+      for (const id of member.ids) {
+        if (isOwed && this.#marks[id] !== undefined)
+          this.#marks[id] = { state: "copy", rev: ledger.stamp(record), reason: "moved" };
+        else delete this.#marks[id];
+      }
+    }
     // Not waited for: until it is written the debt stands, which costs another look and nothing else. So the marks of many
     // objects share a segment, where otherwise a long repair would leave a segment for every few of them.
-    const settles = this.#claim === undefined || this.#renewed !== undefined ? {} : { settles: [this.#claim.version] };
-    if (Object.keys(this.#marks).length > 0 || "settles" in settles)
-      ledger.appendLater([{ ...record, copies: this.#marks, ...settles }]);
-    if (touched.length === 0) return;
-    await ledger.hear();
+    ledger.appendLater([{ ...record, copies: this.#marks, ...settles }]);
     const now = ledger.index.get(this.#name);
-    if (sameVersions(now, this.#now(), this.#claim?.version)) return;
+    if (touched.length === 0 || sameVersions(now, this.#now(), this.#claim?.version)) return;
     const newer = currentRecord(now);
     if (newer === undefined || newer.version === record.version) return;
     const ids = touched.flatMap(({ owingId }) => owingId ?? []);

@@ -84,6 +84,7 @@ export async function inspect(
 ): Promise<Inspected> {
   let { state, listed } = item;
   let { quick } = scope;
+  let isHeard = false;
   for (let round = 0; ; round++) {
     const facts = await gather(core, item.name, state, listed, { ...scope, quick }, unheard);
     const now = core.ledger.index.get(item.name);
@@ -98,6 +99,16 @@ export async function inspect(
     if (quick && (assessment.plan?.deleteFrom.length ?? 0) > 0) {
       quick = false;
       continue;
+    }
+    // What another machine wrote since the stores were heard is no fault: nothing is called wrong before they are heard anew.
+    if (assessment.findings.length > 0 && !isHeard) {
+      isHeard = true;
+      await core.ledger.hear();
+      if (!sameVersions(core.ledger.index.get(item.name), state)) {
+        state = core.ledger.index.get(item.name);
+        listed = undefined;
+        continue;
+      }
     }
     // What this process itself is writing is looked at when it is done. Repair holds the name, and need not wait.
     const lock = assessment.plan === undefined && isOpen(core, state) ? core.lockOf(item.name) : undefined;
