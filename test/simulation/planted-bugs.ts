@@ -17,6 +17,7 @@ const PUTS = "src/modes/pool-puts.ts";
 const COMMIT = "src/modes/commit.ts";
 const READS = "src/modes/pool-reads.ts";
 const DELETES = "src/modes/pool-deletes.ts";
+const LEDGER = "src/ledger/ledger.ts";
 const MEMBERSHIP = "src/ledger/membership.ts";
 const IDENTITIES = "src/ledger/identities.ts";
 const WRITER = "src/ledger/segment-writer.ts";
@@ -228,6 +229,20 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "&& isHere && !isUnproven",
     replace: "&& !isUnproven",
     foundBy: 3372803,
+  },
+  {
+    name: "a put does not note that its own request may still take effect",
+    file: COMMIT,
+    find: "if (isOpen) return { late: rev };",
+    replace: "if (isOpen) return {};",
+    foundBy: 5822,
+  },
+  {
+    name: "a request without an answer counts as over",
+    file: LEDGER,
+    find: "if (mark.late !== undefined) return this.sightings.ageMs(mark.late) < this.lateMs;",
+    replace: "if (mark.late !== undefined) return this.sightings.ageMs(mark.late) < 0;",
+    foundBy: 5822,
   },
   {
     name: "a put does not look at what stands after another write",
