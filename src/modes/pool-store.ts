@@ -88,6 +88,12 @@ export class PoolStore implements Store {
     throwIfAborted(signal);
   }
 
+  /** What is read is what stood there when it was asked for: where others write, too, they are heard first. */
+  async #enterToRead(signal: AbortSignal | undefined): Promise<void> {
+    await this.#enter(signal);
+    if (!this.ledger.soleWriter) await this.ledger.hear();
+  }
+
   /** Hears the stores anew, for what is said of the pool as a whole. Throws where its file says otherwise of it. */
   async listen(): Promise<void> {
     await this.open();
@@ -195,7 +201,7 @@ export class PoolStore implements Store {
   async get(name: string, options: GetOptions = {}): Promise<GetResult> {
     checkName(name);
     const inner = this.#pool.innerName(name);
-    await this.#enter(options.signal);
+    await this.#enterToRead(options.signal);
     try {
       return await this.#reads.get(inner, name, options);
     } catch (error) {
@@ -206,7 +212,7 @@ export class PoolStore implements Store {
   async stat(name: string, options: OperationOptions = {}): Promise<PoolObjectInfo> {
     checkName(name);
     const inner = this.#pool.innerName(name);
-    await this.#enter(options.signal);
+    await this.#enterToRead(options.signal);
     try {
       const info = await this.#reads.stat(inner, options);
       return { ...info, name };
@@ -216,9 +222,7 @@ export class PoolStore implements Store {
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<PoolObjectInfo> {
-    await this.#enter(options.signal);
-    // A listing is whole by what was heard after it was asked for.
-    if (!this.ledger.soleWriter) await this.ledger.hear();
+    await this.#enterToRead(options.signal);
     const above = this.#pool.options.nested === true && prefix.startsWith(RESERVED_PREFIX);
     const inner = above ? ABOVE_PREFIX + prefix.slice(RESERVED_PREFIX.length) : prefix;
     const unheard = new Map<string, HoldfastError>();

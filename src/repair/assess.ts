@@ -311,11 +311,17 @@ function undecided(input: AssessInput, record: PutRecord): Assessment {
     if (fact.kind === "content" || fact.kind === "size")
       findings.push({ kind: wrongness(fact, record, input.state), member });
     else if (fact.kind === "unreadable") findings.push({ kind: "unreadable", member, detail: fact.reason });
-    else if (fact.kind === "absent" && input.markOf(record, member)?.state === "holds") {
+    else if (fact.kind === "absent" && isExpected(input, record, member)) {
       findings.push({ kind: "missing", member });
     }
   }
   return { findings, plan: undefined };
+}
+
+/** Whether a store should have a copy, by its record or by where the object is placed. */
+function isExpected(input: AssessInput, record: PutRecord, member: Member): boolean {
+  if (input.markOf(record, member)?.state === "holds") return true;
+  return input.mode === "mirror" && input.targets.includes(member);
 }
 
 function lost(input: AssessInput, record: ObjectRecord): Assessment {
