@@ -331,13 +331,13 @@ export class PoolPuts {
           }
         }
         for (const [store, error] of missed) failed.set(store, error);
+        await this.#noteLanding(begun, missed);
         this.#refuseOnAbort(failed);
       }
     } finally {
       await replay?.dispose();
     }
     if (begun.sentTo.size === 0) this.#cancel(begun);
-    await this.#noteLanding(begun, failed);
     throw tooFew(this.#pool, targets, failed);
   }
 
