@@ -274,6 +274,25 @@ describe("a put that did not end as it should while a store had not answered", (
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v3", "v3"]);
   });
 
+  it("may still land where a stripe goes on to no other store", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const takings = [takingOf(stores[0], "x"), takingOf(stores[1], "x")] as const;
+    const clock = new MachineClock();
+    const options = { mode: "stripe", onfail: "abort", runtime: clock.runtime() } as const;
+    const { pool, index } = memoryPool(takings, options);
+    await pool.put("founded", toBody("1"));
+    index.setFact("turn", "0");
+    takings[0].instead = () => Promise.reject(new HoldfastError("timeout", "no answer"));
+    expect(await codeOf(pool.put("x", toBody("v1")))).toBe("error: timeout");
+    takings[0].instead = undefined;
+    index.setFact("turn", "0");
+    await pool.put("x", toBody("v2"));
+    // The request takes effect.
+    plant(stores[0], "x", "v1");
+    expect(await textOrCode(pool, "x")).toBe("v2");
+    expect(textOn(stores[1], "x")).toBe("v2");
+  });
+
   for (const mode of ["mirror", "stripe"] as const) {
     for (const existed of [true, false]) {
       it(`may still land where it failed on every store (${mode}, ${existed ? "an overwrite" : "a new name"})`, async () => {
