@@ -1,0 +1,314 @@
+/**
+ * Goes through all runs of a scenario, depth first, each time from the beginning.
+ *
+ * A run is given up where it comes to a state that was explored before, and where its next step was explored before in
+ * another order that makes no difference: see docs/decisions/0003-exhaustive-check.md for why nothing is missed.
+ */
+import { performance } from "node:perf_hooks";
+import { conflict } from "./actors.ts";
+import type { Touch } from "./actors.ts";
+import { Execution } from "./execution.ts";
+import type { Step } from "./execution.ts";
+import { layGround } from "./ground.ts";
+import type { Ground } from "./ground.ts";
+import { judge } from "./judge.ts";
+import type { Kind, Wrong } from "./judge.ts";
+import type { Scenario } from "./scenario.ts";
+
+export interface Limits {
+  /** How often, in one run, another machine may go on while the one before it could have. */
+  readonly preemptions?: number | undefined;
+  readonly seconds?: number | undefined;
+  /** Kinds of wrong ends that are looked for. Default all. */
+  readonly kinds?: ReadonlySet<Kind> | undefined;
+  /** End with the first wrong end. */
+  readonly first?: boolean | undefined;
+}
+
+/** What is wrong at the end of a run, and the choices that led there. */
+export interface Found extends Wrong {
+  readonly choices: string;
+  /** States that had been seen when it was found. */
+  readonly afterStates: number;
+}
+
+export interface Summary {
+  readonly scenario: string;
+  readonly states: number;
+  readonly executions: number;
+  /** Steps that were explored: from a state, for the first time. */
+  readonly transitions: number;
+  /** Runs that were given up at a state that was explored before. */
+  readonly met: number;
+  /** Steps that were left out because another order of the same steps was explored. */
+  readonly slept: number;
+  /** Different ends. */
+  readonly ends: number;
+  /** Ends, by what is wrong with them. */
+  readonly wrong: Readonly<Partial<Record<Kind, number>>>;
+  readonly complete: boolean;
+  readonly seconds: number;
+  readonly found: readonly Found[];
+}
+
+/** A step that has been explored from a state, or from one before it since which nothing has happened that matters to it. */
+interface Explored {
+  readonly id: string;
+  readonly agent: number;
+  touches: readonly Touch[];
+  readonly begins: boolean;
+  /** It ended an operation. */
+  ended: boolean;
+}
+
+/** A state on the path that is being explored. */
+interface Node {
+  /** What is yet to be explored, the next one last. */
+  readonly todo: Explored[];
+  current: Explored;
+  readonly asleep: readonly Explored[];
+  readonly done: Explored[];
+  /** Whose step led here, and whether it could go on. */
+  readonly lastAgent: number;
+  readonly isLastAble: boolean;
+  /** How often another one may still go on in its place. */
+  readonly switches: number;
+}
+
+/** A run in which something changed that is taken to be written once: what was left out because of that must be explored. */
+class Distrust extends Error {}
+
+export async function explore(scenario: Scenario, limits: Limits = {}): Promise<Summary> {
+  const ground = await layGround(scenario);
+  try {
+    return await new Search(scenario, ground, limits, true).run();
+  } catch (error) {
+    if (!(error instanceof Distrust)) throw error;
+    return new Search(scenario, ground, limits, false).run();
+  }
+}
+
+/** Runs one list of choices, and gives its trace and what is wrong with its end. */
+export async function replay(
+  scenario: Scenario,
+  choices: string,
+): Promise<{ readonly trace: readonly string[]; readonly wrongs: readonly Wrong[]; readonly execution: Execution }> {
+  const ground = await layGround(scenario);
+  const isTrusting = !choices.startsWith("*");
+  const execution = new Execution(scenario, ground, { traced: true, trusting: isTrusting });
+  await execution.begin();
+  for (const id of choices.replace("*", "").split(".").filter(Boolean)) {
+    const step = execution.options().find((one) => one.id === id);
+    if (step === undefined) throw new Error(`${id} is none of ${execution.options().map((one) => one.id).join(", ")}`);
+    await execution.take(step);
+  }
+  const wrongs = execution.options().length > 0 ? [] : await wrongsOf(execution);
+  return { trace: execution.trace, wrongs, execution };
+}
+
+async function wrongsOf(execution: Execution): Promise<readonly Wrong[]> {
+  const { failure, scenario, deeds } = execution;
+  if (failure !== undefined) return [{ kind: "internal", message: failure.stack ?? failure.message }];
+  if (execution.isStuck) return [{ kind: "ends", message: "an operation waits for what will never happen" }];
+  return judge({ scenario, deeds, disks: execution.disks.map(({ objects }) => objects) });
+}
+
+class Search {
+  readonly #scenario: Scenario;
+  readonly #ground: Ground;
+  readonly #limits: Limits;
+  readonly #trusting: boolean;
+  readonly #path: Node[] = [];
+  /** States that were met, with the steps that have not been explored from them, or how many switches were left. */
+  readonly #seen = new Map<string, readonly string[] | number>();
+  readonly #judged = new Map<string, readonly Wrong[]>();
+  readonly #found = new Map<Kind, Found>();
+  readonly #wrong: Partial<Record<Kind, number>> = {};
+  readonly #started = performance.now();
+  #executions = 0;
+  #transitions = 0;
+  #met = 0;
+  #slept = 0;
+
+  constructor(scenario: Scenario, ground: Ground, limits: Limits, trusting: boolean) {
+    this.#scenario = scenario;
+    this.#ground = ground;
+    this.#limits = limits;
+    this.#trusting = trusting;
+  }
+
+  async run(): Promise<Summary> {
+    let complete = true;
+    do {
+      if (this.#isOver()) {
+        complete = false;
+        break;
+      }
+      await this.#execute();
+    } while (this.#advance());
+    return {
+      scenario: this.#scenario.name,
+      states: this.#seen.size,
+      executions: this.#executions,
+      transitions: this.#transitions,
+      met: this.#met,
+      slept: this.#slept,
+      ends: this.#judged.size,
+      wrong: this.#wrong,
+      complete,
+      seconds: Math.round((performance.now() - this.#started) / 100) / 10,
+      found: [...this.#found.values()],
+    };
+  }
+
+  #isOver(): boolean {
+    const { seconds, first } = this.#limits;
+    if (first === true && this.#found.size > 0) return true;
+    return seconds !== undefined && performance.now() - this.#started > seconds * 1000;
+  }
+
+  get #isBounded(): boolean {
+    return this.#limits.preemptions !== undefined;
+  }
+
+  /** One run: as far as the path leads, and on to an end. */
+  async #execute(): Promise<void> {
+    this.#executions++;
+    const execution = new Execution(this.#scenario, this.#ground, { traced: false, trusting: this.#trusting });
+    await execution.begin();
+    for (const node of this.#path.slice(0, -1)) await execution.take(pick(execution, node.current.id));
+    let node = this.#path.at(-1);
+    for (;;) {
+      const asleep = node === undefined ? [] : await this.#step(execution, node);
+      if (execution.hasRewritten && this.#trusting) throw new Distrust();
+      const options = execution.options();
+      if (options.length === 0) return this.#end(execution);
+      node = this.#open(execution, options, asleep, node);
+      if (node === undefined) return;
+      this.#path.push(node);
+    }
+  }
+
+  /** Takes the node's current step. Gives what sleeps behind it. */
+  async #step(execution: Execution, { current, asleep, done }: Node): Promise<readonly Explored[]> {
+    this.#transitions++;
+    await execution.take(pick(execution, current.id));
+    current.ended = execution.hasEnded;
+    if (execution.isBound) {
+      // It goes together with what its machine does next.
+      current.touches = execution.options().flatMap(({ touches }) => touches);
+      current.ended = true;
+    }
+    return [...asleep, ...done].filter((other) => areIndependent(other, current));
+  }
+
+  /** A state that was come to. Undefined: nothing is left to explore from it. */
+  #open(
+    execution: Execution,
+    options: readonly Step[],
+    asleep: readonly Explored[],
+    from: Node | undefined,
+  ): Node | undefined {
+    const lastAgent = from?.current.agent ?? -1;
+    const isLastAble = options.some(({ agent }) => agent === lastAgent);
+    const todo = this.#isBounded
+      ? this.#unseenWithin(execution, options, from, lastAgent, isLastAble)
+      : this.#unseen(execution.key(), options, asleep);
+    if (todo.length === 0) return undefined;
+    // Whoever went on before goes on first.
+    const inOrder = [...todo].sort((a, b) => Number(b.agent === lastAgent) - Number(a.agent === lastAgent));
+    const explored = inOrder.reverse().map(exploredOf);
+    const current = explored.pop();
+    if (current === undefined) return undefined;
+    const switches = switchesLeft(from, this.#limits.preemptions ?? 0);
+    return { todo: explored, current, asleep, done: [], lastAgent, isLastAble, switches };
+  }
+
+  /** The steps that have to be explored from a state. */
+  #unseen(key: string, options: readonly Step[], asleep: readonly Explored[]): readonly Step[] {
+    const seen = this.#seen.get(key) as readonly string[] | undefined;
+    const sleeping = new Set(asleep.map(({ id }) => id));
+    // What slept when the state was met before, and does not sleep now.
+    const todo = options.filter(({ id }) => !sleeping.has(id) && (seen?.includes(id) ?? true));
+    const left = [...sleeping].filter((id) => seen?.includes(id) ?? true);
+    this.#seen.set(key, left.length === 0 ? NONE : left);
+    if (seen === undefined) this.#slept += options.length - todo.length;
+    else if (todo.length === 0) this.#met++;
+    return todo;
+  }
+
+  /** The same where switches are counted. Nothing sleeps then: the order that was explored may have taken more of them. */
+  #unseenWithin(
+    execution: Execution,
+    options: readonly Step[],
+    from: Node | undefined,
+    lastAgent: number,
+    isLastAble: boolean,
+  ): readonly Step[] {
+    const switches = switchesLeft(from, this.#limits.preemptions ?? 0);
+    const key = `${execution.key()} ${lastAgent}`;
+    const seen = this.#seen.get(key) as number | undefined;
+    if (seen !== undefined && seen >= switches) {
+      this.#met++;
+      return [];
+    }
+    this.#seen.set(key, switches);
+    return options.filter(({ agent }) => switches > 0 || agent === lastAgent || !isLastAble);
+  }
+
+  /** Goes back to the last state from which something is left to explore. False: there is none. */
+  #advance(): boolean {
+    for (let node = this.#path.at(-1); node !== undefined; node = this.#path.at(-1)) {
+      if (!this.#isBounded) node.done.push(node.current);
+      const next = node.todo.pop();
+      if (next !== undefined) {
+        node.current = next;
+        return true;
+      }
+      this.#path.pop();
+    }
+    return false;
+  }
+
+  async #end(execution: Execution): Promise<void> {
+    const key = execution.failure === undefined && !execution.isStuck ? execution.endKey() : execution.key();
+    let wrongs = this.#judged.get(key);
+    if (wrongs === undefined) {
+      const { kinds } = this.#limits;
+      wrongs = (await wrongsOf(execution)).filter(({ kind }) => kinds?.has(kind) ?? true);
+      this.#judged.set(key, wrongs);
+      for (const kind of new Set(wrongs.map((wrong) => wrong.kind))) this.#wrong[kind] = (this.#wrong[kind] ?? 0) + 1;
+    }
+    for (const wrong of wrongs) {
+      const choices = (this.#trusting ? "" : "*") + this.#path.map(({ current }) => current.id).join(".");
+      const known = this.#found.get(wrong.kind);
+      if (known !== undefined && known.choices.length <= choices.length) continue;
+      this.#found.set(wrong.kind, { ...wrong, choices, afterStates: known?.afterStates ?? this.#seen.size });
+    }
+  }
+}
+
+const NONE: readonly string[] = [];
+
+function exploredOf({ id, agent, touches, begins }: Step): Explored {
+  return { id, agent, touches, begins, ended: false };
+}
+
+function switchesLeft(from: Node | undefined, most: number): number {
+  if (from === undefined) return most;
+  return from.switches - (from.isLastAble && from.current.agent !== from.lastAgent ? 1 : 0);
+}
+
+function pick(execution: Execution, id: string): Step {
+  const options = execution.options();
+  const step = options.find((one) => one.id === id);
+  // The same choices lead to the same state: what a process does depends on what it was told alone.
+  if (step === undefined) throw new Error(`${id} is none of ${options.map((one) => one.id).join(", ")}`);
+  return step;
+}
+
+/** Whether two steps of different machines come to the same in either order. */
+function areIndependent(a: Explored, b: Explored): boolean {
+  if (a.agent === b.agent || (a.begins && b.ended) || (b.begins && a.ended)) return false;
+  return !a.touches.some((one) => b.touches.some((other) => conflict(one, other)));
+}
