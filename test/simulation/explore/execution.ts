@@ -44,6 +44,15 @@ export interface Step {
   readonly run: () => void;
 }
 
+/**
+ * Which steps are left to no choice.
+ *
+ * - `none`: all are chosen.
+ * - `wary`: timers of a process that does nothing else, and operations that begin, follow from what is chosen.
+ * - `trusting`: reading what is written once, too; should somebody change that, `hasRewritten` says so.
+ */
+export type Reduction = "none" | "wary" | "trusting";
+
 /** A process that has operations to do. */
 interface Actor {
   readonly process: Process;
@@ -78,8 +87,7 @@ export class Execution {
   readonly #machines: readonly Machine[];
   readonly #actors: readonly Actor[];
   readonly #traced: boolean;
-  /** Whether what is written once counts as never changed. */
-  readonly #trusting: boolean;
+  readonly #reduction: Reduction;
   readonly #faults: { -readonly [kind in keyof Faults]: number };
   #stragglers: Straggler[] = [];
   /** Bits of the deeds that have ended. */
@@ -87,10 +95,10 @@ export class Execution {
   /** The machine that began an operation, until it makes its first step that others can tell. */
   #bound: Machine | undefined;
 
-  constructor(scenario: Scenario, ground: Ground, options: { readonly traced: boolean; readonly trusting: boolean }) {
+  constructor(scenario: Scenario, ground: Ground, reduction: Reduction, traced = false) {
     this.scenario = scenario;
-    this.#traced = options.traced;
-    this.#trusting = options.trusting;
+    this.#traced = traced;
+    this.#reduction = reduction;
     this.#faults = { ...scenario.faults };
     this.disks = disksOf(ground.disks);
     const machines: Machine[] = [];
@@ -176,10 +184,12 @@ export class Execution {
     return hash.number(this.#bound?.place ?? -1).toString();
   }
 
-  /** Two ends with the same key are judged alike. */
-  endKey(): string {
+  /** Two ends with the same key are judged alike. `order`: it counts what had ended before what began. */
+  endKey(order: boolean): string {
     const hash = new Hash().hash(this.#hashOfDisks());
-    for (const { after, state, result } of this.deeds) hash.number(after).text(state).text(JSON.stringify(result) ?? "");
+    for (const { after, state, result } of this.deeds) {
+      hash.number(order ? after : 0).text(state).text(JSON.stringify(result) ?? "");
+    }
     return hash.toString();
   }
 
@@ -212,6 +222,7 @@ export class Execution {
   }
 
   #silentStep(): Step | undefined {
+    if (this.#reduction === "none") return undefined;
     for (const machine of this.#machines) {
       const steps = this.#stepsOf(machine);
       if (steps.length === 1 && steps[0]?.isSilent === true) return steps[0];
@@ -316,7 +327,7 @@ export class Execution {
   /** Of what is written once, what stands there stands there at any other moment too. */
   #isSilent(touch: Touch, disk: Disk): boolean {
     return (
-      this.#trusting && !touch.writes && !touch.isPrefix && isWrittenOnce(touch.name) && disk.objects.has(touch.name)
+      this.#reduction === "trusting" && !touch.writes && !touch.isPrefix && isWrittenOnce(touch.name) && disk.objects.has(touch.name)
     );
   }
 
@@ -392,7 +403,8 @@ export class Execution {
       this.note(() => `${process.letter}: begins ${deed.step.kind} ${deed.step.on}`);
       if (deed.step.kind === "pass") process.machine.nowMs += PASS_MS;
       // On a machine of one process nothing is different before its first step that others can tell.
-      if (this.#actors.filter((one) => one.process.machine === process.machine).length === 1) this.#bound = process.machine;
+      const isOnly = this.#actors.filter((one) => one.process.machine === process.machine).length === 1;
+      if (isOnly && this.#reduction !== "none") this.#bound = process.machine;
       perform(opened.pool, deed.step, deed.value).then(
         (result) => {
           if (process.dead) return;

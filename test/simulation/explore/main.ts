@@ -16,6 +16,7 @@ const { values } = parseArgs({
     kinds: { type: "string" },
     first: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
+    plain: { type: "boolean", default: false },
   },
 });
 
@@ -30,8 +31,8 @@ async function show(name: string, choices: string): Promise<void> {
   for (const { kind, message } of wrongs) console.log(`  ${kind}: ${message}`);
 }
 
-function describe({ scenario, found, seconds, complete, wrong, ...numbers }: Summary): string {
-  const counts = Object.entries(numbers).map(([what, count]) => `${count} ${what}`);
+function describe({ scenario, found, seconds, complete, wrong, outcomes, ...numbers }: Summary): string {
+  const counts = Object.entries({ ...numbers, outcomes: outcomes.size }).map(([what, count]) => `${count} ${what}`);
   const wrongs = Object.entries(wrong).map(([kind, count]) => `${kind} ${count}`);
   const verdict = found.length > 0 ? `WRONG: ${wrongs.join(", ")}` : "right";
   return `${scenario}: ${counts.join(", ")}, ${seconds} s, ${complete ? "complete" : "NOT COMPLETE"}, ${verdict}`;
@@ -50,10 +51,11 @@ for (const name of values.scenario) {
     seconds: numberOf(values.seconds),
     kinds: values.kinds === undefined ? undefined : new Set(values.kinds.split(",") as Kind[]),
     first: values.first,
+    plain: values.plain,
   });
   isRight &&= summary.found.length === 0 && summary.complete;
   if (values.json) {
-    console.log(JSON.stringify(summary));
+    console.log(JSON.stringify({ ...summary, outcomes: [...summary.outcomes].sort() }));
     continue;
   }
   console.log(describe(summary));

@@ -8,7 +8,7 @@ import { performance } from "node:perf_hooks";
 import { conflict } from "./actors.ts";
 import type { Touch } from "./actors.ts";
 import { Execution } from "./execution.ts";
-import type { Step } from "./execution.ts";
+import type { Reduction, Step } from "./execution.ts";
 import { layGround } from "./ground.ts";
 import type { Ground } from "./ground.ts";
 import { judge } from "./judge.ts";
@@ -23,6 +23,8 @@ export interface Limits {
   readonly kinds?: ReadonlySet<Kind> | undefined;
   /** End with the first wrong end. */
   readonly first?: boolean | undefined;
+  /** Leave nothing out but what was explored before: to see that what is left out otherwise makes no difference. */
+  readonly plain?: boolean | undefined;
 }
 
 /** What is wrong at the end of a run, and the choices that led there. */
@@ -44,6 +46,8 @@ export interface Summary {
   readonly slept: number;
   /** Different ends. */
   readonly ends: number;
+  /** Digests of what stands on the stores in the end and what was told, whatever ended before what. */
+  readonly outcomes: ReadonlySet<string>;
   /** Ends, by what is wrong with them. */
   readonly wrong: Readonly<Partial<Record<Kind, number>>>;
   readonly complete: boolean;
@@ -81,10 +85,10 @@ class Distrust extends Error {}
 export async function explore(scenario: Scenario, limits: Limits = {}): Promise<Summary> {
   const ground = await layGround(scenario);
   try {
-    return await new Search(scenario, ground, limits, true).run();
+    return await new Search(scenario, ground, limits, limits.plain === true ? "none" : "trusting").run();
   } catch (error) {
     if (!(error instanceof Distrust)) throw error;
-    return new Search(scenario, ground, limits, false).run();
+    return new Search(scenario, ground, limits, "wary").run();
   }
 }
 
@@ -94,10 +98,10 @@ export async function replay(
   choices: string,
 ): Promise<{ readonly trace: readonly string[]; readonly wrongs: readonly Wrong[]; readonly execution: Execution }> {
   const ground = await layGround(scenario);
-  const isTrusting = !choices.startsWith("*");
-  const execution = new Execution(scenario, ground, { traced: true, trusting: isTrusting });
+  const [first = ""] = choices;
+  const execution = new Execution(scenario, ground, REDUCTIONS[first] ?? "trusting", true);
   await execution.begin();
-  for (const id of choices.replace("*", "").split(".").filter(Boolean)) {
+  for (const id of choices.replace(/^[*!]/u, "").split(".").filter(Boolean)) {
     const step = execution.options().find((one) => one.id === id);
     if (step === undefined) throw new Error(`${id} is none of ${execution.options().map((one) => one.id).join(", ")}`);
     await execution.take(step);
@@ -117,10 +121,11 @@ class Search {
   readonly #scenario: Scenario;
   readonly #ground: Ground;
   readonly #limits: Limits;
-  readonly #trusting: boolean;
+  readonly #reduction: Reduction;
   readonly #path: Node[] = [];
   /** States that were met, with the steps that have not been explored from them, or how many switches were left. */
   readonly #seen = new Map<string, readonly string[] | number>();
+  readonly #outcomes = new Set<string>();
   readonly #judged = new Map<string, readonly Wrong[]>();
   readonly #found = new Map<Kind, Found>();
   readonly #wrong: Partial<Record<Kind, number>> = {};
@@ -130,11 +135,11 @@ class Search {
   #met = 0;
   #slept = 0;
 
-  constructor(scenario: Scenario, ground: Ground, limits: Limits, trusting: boolean) {
+  constructor(scenario: Scenario, ground: Ground, limits: Limits, reduction: Reduction) {
     this.#scenario = scenario;
     this.#ground = ground;
     this.#limits = limits;
-    this.#trusting = trusting;
+    this.#reduction = reduction;
   }
 
   async run(): Promise<Summary> {
@@ -154,6 +159,7 @@ class Search {
       met: this.#met,
       slept: this.#slept,
       ends: this.#judged.size,
+      outcomes: this.#outcomes,
       wrong: this.#wrong,
       complete,
       seconds: Math.round((performance.now() - this.#started) / 100) / 10,
@@ -174,13 +180,13 @@ class Search {
   /** One run: as far as the path leads, and on to an end. */
   async #execute(): Promise<void> {
     this.#executions++;
-    const execution = new Execution(this.#scenario, this.#ground, { traced: false, trusting: this.#trusting });
+    const execution = new Execution(this.#scenario, this.#ground, this.#reduction);
     await execution.begin();
     for (const node of this.#path.slice(0, -1)) await execution.take(pick(execution, node.current.id));
     let node = this.#path.at(-1);
     for (;;) {
       const asleep = node === undefined ? [] : await this.#step(execution, node);
-      if (execution.hasRewritten && this.#trusting) throw new Distrust();
+      if (execution.hasRewritten && this.#reduction === "trusting") throw new Distrust();
       const options = execution.options();
       if (options.length === 0) return this.#end(execution);
       node = this.#open(execution, options, asleep, node);
@@ -199,6 +205,7 @@ class Search {
       current.touches = execution.options().flatMap(({ touches }) => touches);
       current.ended = true;
     }
+    if (this.#reduction === "none") return [];
     return [...asleep, ...done].filter((other) => areIndependent(other, current));
   }
 
@@ -271,7 +278,7 @@ class Search {
   }
 
   async #end(execution: Execution): Promise<void> {
-    const key = execution.failure === undefined && !execution.isStuck ? execution.endKey() : execution.key();
+    const key = execution.failure === undefined && !execution.isStuck ? execution.endKey(true) : execution.key();
     let wrongs = this.#judged.get(key);
     if (wrongs === undefined) {
       const { kinds } = this.#limits;
@@ -279,8 +286,9 @@ class Search {
       this.#judged.set(key, wrongs);
       for (const kind of new Set(wrongs.map((wrong) => wrong.kind))) this.#wrong[kind] = (this.#wrong[kind] ?? 0) + 1;
     }
+    this.#outcomes.add(execution.endKey(false));
     for (const wrong of wrongs) {
-      const choices = (this.#trusting ? "" : "*") + this.#path.map(({ current }) => current.id).join(".");
+      const choices = markOf(this.#reduction) + this.#path.map(({ current }) => current.id).join(".");
       const known = this.#found.get(wrong.kind);
       if (known !== undefined && known.choices.length <= choices.length) continue;
       this.#found.set(wrong.kind, { ...wrong, choices, afterStates: known?.afterStates ?? this.#seen.size });
@@ -289,6 +297,12 @@ class Search {
 }
 
 const NONE: readonly string[] = [];
+/** How a list of choices says how they came about. */
+const REDUCTIONS: Readonly<Record<string, Reduction>> = { "!": "none", "*": "wary" };
+
+function markOf(reduction: Reduction): string {
+  return Object.entries(REDUCTIONS).find(([, of]) => of === reduction)?.[0] ?? "";
+}
 
 function exploredOf({ id, agent, touches, begins }: Step): Explored {
   return { id, agent, touches, begins, ended: false };
