@@ -41,6 +41,10 @@ export interface Call {
   readonly touch: Touch;
   /** Its place in the order in which the process made its calls. */
   readonly order: number;
+  /** How many calls had been answered when it was made: those of one batch were made at once. */
+  readonly batch: number;
+  /** What it is about stood on the store when it was made. */
+  readonly existed: boolean;
   /** What it puts, for people. */
   readonly text: string;
   /** Takes effect, and answers. */
@@ -55,7 +59,7 @@ interface Timer {
   readonly fire: () => void;
 }
 
-/** A machine: one wall clock, and what its processes share. */
+/** A machine: one clock, and what its processes share. */
 export class Machine {
   readonly place: number;
   /** 8 hexadecimal digits. */
@@ -64,20 +68,34 @@ export class Machine {
   nowMs = 0;
   /** Added to it, in milliseconds since 1970. */
   wallMs: number;
-  /** All that its processes were told so far, in that order. */
-  readonly history = new Hash();
   /** Stores that it does not reach. */
   readonly cut = new Set<number>();
+  readonly processes: Process[] = [];
+  /** What was changed so far in what it keeps of the pool, in that order. */
+  readonly changes = new Hash();
 
   constructor(place: number, id: string, skewMs: number) {
     this.place = place;
     this.id = id;
     this.wallMs = EPOCH_MS + skewMs;
   }
+
+  /** What its processes share, and each of them sees. */
+  shared(): Hash {
+    const hash = new Hash()
+      .hash(this.changes)
+      .number(this.nowMs)
+      .number(this.wallMs - EPOCH_MS);
+    for (const place of [...this.cut].sort((a, b) => a - b)) hash.number(place);
+    for (const { dead } of this.processes) hash.number(dead ? 1 : 0);
+    return hash;
+  }
 }
 
 export class Process {
   readonly machine: Machine;
+  /** All that it was told so far, in that order. */
+  readonly history = new Hash();
   /** One letter. */
   readonly letter: string;
   dead = false;
@@ -89,9 +107,11 @@ export class Process {
   #timers: Timer[] = [];
   #order = 0;
   #answered = 0;
+  #lastBatch = -1;
 
   constructor(machine: Machine, letter: string, disks: readonly Disk[], calm: boolean) {
     this.machine = machine;
+    machine.processes.push(this);
     this.letter = letter;
     this.calm = calm;
     this.#disks = disks;
@@ -130,9 +150,13 @@ export class Process {
         operation,
         touch,
         order: this.#order++,
+        batch: this.#answered,
+        existed: this.disk(touch.place).objects.has(touch.name),
         text,
         act,
         settle: (answer) => {
+          this.#answered++;
+          this.#lastBatch = call.batch;
           signal?.removeEventListener("abort", onAbort);
           this.calls = this.calls.filter((one) => one !== call);
           if ("error" in answer) reject(answer.error);
@@ -155,6 +179,16 @@ export class Process {
     const disk = this.#disks[place];
     if (disk === undefined) throw new Error("no such store");
     return disk;
+  }
+
+  /** It has nothing to do, and waits for nothing that comes soon. */
+  get isIdle(): boolean {
+    return this.dead || (this.calls.length === 0 && this.nextTimer()?.soon !== true);
+  }
+
+  /** Of the calls that were made at once, one was answered last, and others are still under way. */
+  get isMidBatch(): boolean {
+    return this.calls.some(({ batch }) => batch === this.#lastBatch);
   }
 
   /** The timer that is due first. */

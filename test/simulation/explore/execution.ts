@@ -17,7 +17,8 @@ import { Hash } from "./hash.ts";
 import { describeDeed, isOfNames, perform } from "./history.ts";
 import type { Deed } from "./history.ts";
 import { openPool } from "./processes.ts";
-import type { OpenPool } from "./processes.ts";
+import { combinations, isDone, toldText } from "./step.ts";
+import type { Actor, Step, Straggler } from "./step.ts";
 import type { Faults, Scenario } from "./scenario.ts";
 import { storeLabel } from "./scenario.ts";
 
@@ -27,22 +28,6 @@ const MOST_STEPS = 5000;
 /** By how much `pass` lets time go on, and a clock is set, in milliseconds. */
 const PASS_MS = 2000;
 const CLOCK_MS = 10_000;
-/** Of so many calls under way each combination may take effect when their process dies. Of more, the first ones do. */
-const ANY_OF = 3;
-
-/** Something that may happen next. */
-export interface Step {
-  /** What it is called in a list of choices. The same step of a process that has seen the same is called the same. */
-  readonly id: string;
-  /** Whose it is: the machine's place; behind those, what timed out. */
-  readonly agent: number;
-  readonly touches: readonly Touch[];
-  /** It begins an operation. */
-  readonly begins: boolean;
-  /** Nobody else can tell when it happens. */
-  readonly isSilent: boolean;
-  readonly run: () => void;
-}
 
 /**
  * Which steps are left to no choice.
@@ -53,24 +38,6 @@ export interface Step {
  */
 export type Reduction = "none" | "wary" | "trusting";
 
-/** A process that has operations to do. */
-interface Actor {
-  readonly process: Process;
-  readonly opened: OpenPool;
-  readonly deeds: readonly Deed[];
-  next: number;
-  running: Deed | undefined;
-}
-
-/** A call that timed out, and has yet to take effect. */
-interface Straggler {
-  readonly id: string;
-  readonly agent: number;
-  readonly touch: Touch;
-  readonly text: string;
-  readonly act: (disk: Disk) => Answer<unknown>;
-}
-
 export class Execution {
   readonly scenario: Scenario;
   readonly disks: readonly Disk[];
@@ -80,6 +47,8 @@ export class Execution {
   steps = 0;
   /** The last step that was taken ended an operation that says or asks what names have. */
   hasEnded = false;
+  /** The last step that was taken changed what the processes of its machine share. */
+  hasShared = false;
   /** What went wrong otherwise than by an error that Holdfast may give. */
   failure: Error | undefined;
   /** Somebody changed what is taken to be written once. */
@@ -92,8 +61,8 @@ export class Execution {
   #stragglers: Straggler[] = [];
   /** Bits of the deeds that have ended. */
   #ended = 0;
-  /** The machine that began an operation, until it makes its first step that others can tell. */
-  #bound: Machine | undefined;
+  /** The process that began an operation, until it makes its first step that others can tell. */
+  #bound: Actor | undefined;
 
   constructor(scenario: Scenario, ground: Ground, reduction: Reduction, traced = false) {
     this.scenario = scenario;
@@ -109,7 +78,8 @@ export class Execution {
       const machine = new Machine(place, machineId(place), scenario.clocksMs[place] ?? 0);
       machine.nowMs = BEGIN_MS;
       machines.push(machine);
-      const cache = ground.caches[place]?.copy(segments);
+      const isShared = processes.length > 1;
+      const cache = ground.caches[place]?.copy(segments, isShared ? machine.changes : undefined);
       if (cache === undefined) throw new Error("no such machine");
       for (const steps of processes) {
         const letter = "abcdefgh"[actors.length] ?? "?";
@@ -117,9 +87,24 @@ export class Execution {
         const deeds = steps.map((step, number): Deed => {
           const own = isOfNames(step) ? bit : 0;
           if (own !== 0) bit <<= 1;
-          return { process: letter, step, value: `${letter}${number + 1}`, bit: own, after: 0, state: "waiting", result: undefined };
+          return {
+            process: letter,
+            step,
+            value: `${letter}${number + 1}`,
+            bit: own,
+            after: 0,
+            state: "waiting",
+            result: undefined,
+          };
         });
-        actors.push({ process, opened: openPool(process, scenario, cache), deeds, next: 0, running: undefined });
+        actors.push({
+          place: actors.length,
+          process,
+          opened: openPool(process, scenario, cache),
+          deeds,
+          next: 0,
+          running: undefined,
+        });
       }
     }
     this.#machines = machines;
@@ -155,13 +140,21 @@ export class Execution {
     this.hasEnded = false;
     if (!step.begins) this.#bound = undefined;
     this.#count();
+    const machine = this.#machines[step.machine];
+    const before = machine !== undefined && machine.processes.length > 1 ? machine.shared().toString() : "";
     step.run();
     await this.#settle();
+    this.hasShared = before !== "" && before !== machine?.shared().toString();
   }
 
-  /** The machine that is bound to go on, if any. */
+  /** Whether the process that began an operation is bound to go on. */
   get isBound(): boolean {
     return this.#bound !== undefined;
+  }
+
+  /** Whether a process has been answered some of the calls that it made at once, and not all. */
+  isMidBatch(agent: number): boolean {
+    return this.#actors[agent]?.process.isMidBatch ?? false;
   }
 
   /** Operations that have neither ended nor been cut short. */
@@ -172,7 +165,8 @@ export class Execution {
   /** Two runs with the same key have the same future. */
   key(): string {
     const hash = new Hash();
-    for (const machine of this.#machines) hash.hash(machine.history);
+    for (const { process } of this.#actors) hash.hash(process.history);
+    for (const machine of this.#machines) hash.hash(machine.shared());
     hash.hash(this.#hashOfDisks());
     const stragglers = new Hash(0, 0);
     for (const { id, touch, text } of this.#stragglers) {
@@ -188,7 +182,10 @@ export class Execution {
   endKey(order: boolean): string {
     const hash = new Hash().hash(this.#hashOfDisks());
     for (const { after, state, result } of this.deeds) {
-      hash.number(order ? after : 0).text(state).text(JSON.stringify(result) ?? "");
+      hash
+        .number(order ? after : 0)
+        .text(state)
+        .text(JSON.stringify(result) ?? "");
     }
     return hash.toString();
   }
@@ -224,6 +221,9 @@ export class Execution {
   #silentStep(): Step | undefined {
     if (this.#reduction === "none") return undefined;
     for (const machine of this.#machines) {
+      // What one process reads, another one of the same machine may find in what they share.
+      const able = this.#actors.filter((actor) => actor.process.machine === machine && !isDone(actor));
+      if (able.length > 1) continue;
       const steps = this.#stepsOf(machine);
       if (steps.length === 1 && steps[0]?.isSilent === true) return steps[0];
     }
@@ -238,22 +238,24 @@ export class Execution {
     const isActive = own.some(({ running }) => running !== undefined);
     for (const kind of ["back", "forth"] as const) {
       if (machine.place !== 0 || !isActive || this.#faults[kind] === 0) continue;
-      steps.push(this.#step(own[0]?.process ?? null, kind === "back" ? "-" : "+", [], () => {
-        this.#faults[kind]--;
-        machine.wallMs += kind === "back" ? -CLOCK_MS : CLOCK_MS;
-      }));
+      steps.push(
+        this.#step(own[0], kind === "back" ? "-" : "+", [], () => {
+          this.#faults[kind]--;
+          machine.wallMs += kind === "back" ? -CLOCK_MS : CLOCK_MS;
+        }),
+      );
     }
     return steps;
   }
 
   #stepsOfProcess(actor: Actor): Step[] {
     const { process, running, deeds, next } = actor;
-    const steps = this.#heads(process).flatMap((call) => this.#stepsOfCall(call));
+    const steps = this.#heads(process).flatMap((call) => this.#stepsOfCall(actor, call));
     if (process.calls.length === 0 || this.scenario.timers) {
       const timer = process.nextTimer();
       if (timer !== undefined && (timer.soon || (running !== undefined && process.calls.length === 0))) {
         const fire = (): void => process.fireTimer();
-        steps.push({ ...this.#step(process, "~", [], fire), isSilent: true });
+        steps.push({ ...this.#step(actor, "~", [], fire), isSilent: true });
         if (timer.soon && process.calls.length === 0 && this.#faults.crash > 0) steps.push(this.#crash(actor, []));
       }
     }
@@ -279,14 +281,14 @@ export class Execution {
     return process.machine.cut.has(touch.place);
   }
 
-  #stepsOfCall(call: Call): Step[] {
+  #stepsOfCall(actor: Actor, call: Call): Step[] {
     const { process, touch } = call;
     const faults = this.#faults;
     const steps: Step[] = [];
     const disk = process.disk(touch.place);
     const failed = (): Answer<unknown> => ({ error: unreachable(call.operation, touch) });
     const add = (suffix: string, touches: readonly Touch[], act: () => Answer<unknown>, isSilent = false): void => {
-      steps.push({ ...this.#answering(call, suffix, touches, act), isSilent });
+      steps.push({ ...this.#answering(actor, call, suffix, touches, act), isSilent });
     };
     if (this.#isCut(touch, process)) {
       add("", [], failed, true);
@@ -299,7 +301,7 @@ export class Execution {
       }
       return steps;
     }
-    add("", [touch], () => this.#act(call.act, disk, touch), this.#isSilent(touch, disk));
+    add("", [touch], () => this.#act(call.act, disk, touch), this.#isSilent(call));
     if (faults.fail > 0) {
       add("f", [], () => {
         faults.fail--;
@@ -325,10 +327,8 @@ export class Execution {
   }
 
   /** Of what is written once, what stands there stands there at any other moment too. */
-  #isSilent(touch: Touch, disk: Disk): boolean {
-    return (
-      this.#reduction === "trusting" && !touch.writes && !touch.isPrefix && isWrittenOnce(touch.name) && disk.objects.has(touch.name)
-    );
+  #isSilent({ touch, existed }: Call): boolean {
+    return this.#reduction === "trusting" && existed && !touch.writes && !touch.isPrefix && isWrittenOnce(touch.name);
   }
 
   #act(act: (disk: Disk) => Answer<unknown>, disk: Disk, touch: Touch): Answer<unknown> {
@@ -341,15 +341,16 @@ export class Execution {
     return answer;
   }
 
-  #answering(call: Call, suffix: string, touches: readonly Touch[], act: () => Answer<unknown>): Step {
+  #answering(actor: Actor, call: Call, suffix: string, touches: readonly Touch[], act: () => Answer<unknown>): Step {
     const { process, operation, touch, order, text } = call;
     const place = this.scenario.full ? String(process.calls.indexOf(call)) : "";
-    return this.#step(process, place + suffix, touches, () => {
+    return this.#step(actor, place + suffix, touches, () => {
       const answer = act();
-      process.machine.history.number(order);
-      if ("error" in answer) process.machine.history.text(answer.error.code);
-      else if (typeof answer.told === "string") process.machine.history.text(answer.told);
-      else process.machine.history.bytes(answer.told);
+      const { history } = process;
+      history.number(order);
+      if ("error" in answer) history.text(answer.error.code);
+      else if (typeof answer.told === "string") history.text(answer.told);
+      else history.bytes(answer.told);
       this.note(() => {
         const what = `${process.letter}: ${operation} ${storeLabel(touch.place)} ${touch.name} ${text}`.trimEnd();
         return `${what} -> ${"error" in answer ? answer.error.code : toldText(answer.told)}`;
@@ -361,7 +362,7 @@ export class Execution {
   #timeOut({ process, operation, touch, text, act, order }: Call): Answer<unknown> {
     this.#faults.late--;
     const id = `${process.letter}!${order}`;
-    const agent = this.#machines.length + process.letter.charCodeAt(0) * 1000 + order;
+    const agent = process.letter.charCodeAt(0) * 1000 + order;
     this.#stragglers.push({ id, agent, touch, text, act });
     const context = { store: storeLabel(touch.place), operation, object: touch.name };
     return { error: new HoldfastError("timeout", "simulated: timeout", context) };
@@ -375,14 +376,14 @@ export class Execution {
       const disk = this.disks[touch.place];
       if (disk !== undefined) this.#act(act, disk, touch);
     };
-    return { id, agent, touches: [touch], begins: false, isSilent: false, run };
+    return { id, agent, machine: -1, touches: [touch], begins: false, isSilent: false, run };
   }
 
   #crash(actor: Actor, landing: readonly Call[]): Step {
     const { process } = actor;
     const places = process.calls.map((call) => (landing.includes(call) ? "1" : "0")).join("");
     const touches = landing.map(({ touch }) => touch);
-    return this.#step(process, `x${places}`, touches, () => {
+    return this.#step(actor, `x${places}`, touches, () => {
       this.#faults.crash--;
       this.note(() => `${process.letter}: dies; ${landing.length} of its calls take effect`);
       for (const { act, touch } of landing) this.#act(act, process.disk(touch.place), touch);
@@ -403,8 +404,8 @@ export class Execution {
       this.note(() => `${process.letter}: begins ${deed.step.kind} ${deed.step.on}`);
       if (deed.step.kind === "pass") process.machine.nowMs += PASS_MS;
       // On a machine of one process nothing is different before its first step that others can tell.
-      const isOnly = this.#actors.filter((one) => one.process.machine === process.machine).length === 1;
-      if (isOnly && this.#reduction !== "none") this.#bound = process.machine;
+      const isOnly = process.machine.processes.length === 1;
+      if (isOnly && this.#reduction !== "none") this.#bound = actor;
       perform(opened.pool, deed.step, deed.value).then(
         (result) => {
           if (process.dead) return;
@@ -417,7 +418,7 @@ export class Execution {
         },
       );
     };
-    return { ...this.#step(process, ">", [], run), begins: true };
+    return { ...this.#step(actor, ">", [], run), begins: true };
   }
 
   #end(deed: Deed, state: "ended" | "cut short"): void {
@@ -428,31 +429,23 @@ export class Execution {
     this.note(() => describeDeed(deed));
   }
 
-  #step(process: Process | null, suffix: string, touches: readonly Touch[], run: () => void): Step {
-    if (process === null) throw new Error("no process");
-    const { machine, letter } = process;
+  #step(actor: Actor | undefined, suffix: string, touches: readonly Touch[], run: () => void): Step {
+    if (actor === undefined) throw new Error("no process");
+    const { machine, letter, history } = actor.process;
     const id = letter + suffix;
     return {
       id,
-      agent: machine.place,
+      agent: actor.place,
+      machine: machine.place,
       touches,
       begins: false,
       isSilent: false,
       run: () => {
-        machine.history.text(id);
+        history.text(id);
+        // Whatever it does next, it does with what stands there now.
+        if (machine.processes.length > 1) history.hash(machine.shared());
         run();
       },
     };
   }
-}
-
-/** Which of some calls take effect when their process dies. */
-function combinations(calls: readonly Call[]): readonly (readonly Call[])[] {
-  if (calls.length > ANY_OF) return Array.from({ length: calls.length + 1 }, (_, count) => calls.slice(0, count));
-  return Array.from({ length: 2 ** calls.length }, (_, mask) => calls.filter((_, place) => (mask & (1 << place)) !== 0));
-}
-
-function toldText(told: string | Uint8Array): string {
-  const text = typeof told === "string" ? told : Buffer.from(told).toString("latin1");
-  return text.length > 200 || /[^\x20-\x7e\n]/u.test(text) ? `${text.length} bytes` : text.replaceAll("\n", ", ");
 }

@@ -22,14 +22,26 @@ import type { Scenario } from "./scenario.ts";
  * - `ends`: an operation does not end.
  * - `internal`: an error that is no word of Holdfast's.
  * - `error`: an operation failed although nothing was wrong.
- * - `history`: no order of the operations explains what they were told.
+ * - `history`: no order of the operations explains what they were told, even where a value that was read may be one that
+ *   another machine had replaced.
+ * - `stale`: such a value was read, and said to be certain.
  * - `final`: a machine that knows nothing, with all stores up, is told what no order explains.
  * - `down`: the same with one store down.
  * - `marks`: the ledger says that a store holds what it does not.
  * - `repair`: repair does not make the pool whole, or not what it was read to be before.
  * - `again`: a second repair writes.
  */
-export type Kind = "ends" | "internal" | "error" | "history" | "final" | "down" | "marks" | "repair" | "again";
+export type Kind =
+  | "ends"
+  | "internal"
+  | "error"
+  | "history"
+  | "stale"
+  | "final"
+  | "down"
+  | "marks"
+  | "repair"
+  | "again";
 
 export interface Wrong {
   readonly kind: Kind;
@@ -67,12 +79,13 @@ class Judgement {
   async run(): Promise<void> {
     this.#checkErrors();
     for (const name of objectsOf(this.#end.scenario)) {
-      const values = finalValues(this.#firstValue(name), this.#eventsOf(name));
+      const values = finalValues(this.#firstValue(name), this.#eventsOf(name, false));
       this.#finals.set(name, values);
       if (values.size === 0) this.#wrong("history", `no order of the operations explains what was told of ${name}`);
     }
     if (this.wrongs.some(({ kind }) => kind === "history")) return;
     await this.#guarded("final", () => this.#checkAllUp());
+    this.#checkStale();
     for (let down = 0; down < this.#end.disks.length; down++) {
       await this.#guarded("down", () => this.#checkDown(down));
     }
@@ -110,12 +123,22 @@ class Judgement {
     return foundedNames(this.#end.scenario).includes(name) ? FIRST_VALUE : undefined;
   }
 
-  #eventsOf(name: string): readonly Event[] {
+  /** Where all that was read had to be what the name was at that moment. */
+  #checkStale(): void {
+    for (const name of this.#finals.keys()) {
+      const values = finalValues(this.#firstValue(name), this.#eventsOf(name, true));
+      const isExplained = this.#firstRead.has(name) ? values.has(this.#firstRead.get(name)) : values.size > 0;
+      if (!isExplained) this.#wrong("stale", `a value of ${name} was read that had been replaced before`);
+    }
+  }
+
+  /** `strict`: a value that was read must be the one of that moment. */
+  #eventsOf(name: string, strict: boolean): readonly Event[] {
     const own = this.#end.deeds.filter(
       ({ step, state }) => state !== "waiting" && (step.kind === "list" || (step.on === name && step.kind !== "drain")),
     );
     const kept = own.flatMap((deed) => {
-      const event = this.#eventOf(deed, name);
+      const event = this.#eventOf(deed, name, strict);
       return event === undefined ? [] : [{ deed, event }];
     });
     // Bits of all deeds become places among those of this name.
@@ -126,7 +149,7 @@ class Judgement {
   }
 
   /** What a deed says of a name. Undefined: nothing that must be explained. */
-  #eventOf({ step, value, state, result, after }: Deed, name: string): Event | undefined {
+  #eventOf({ step, value, state, result, after }: Deed, name: string, strict: boolean): Event | undefined {
     if (isWrite(step)) {
       const certain = state === "ended" && result?.told === "written";
       return { writes: { value: step.kind === "put" ? value : undefined }, certain, after };
@@ -134,12 +157,12 @@ class Judgement {
     if (result?.told === "value") {
       const { value: told, unheard } = result;
       // A value that is not the last one says so where a store was silent.
-      if (told !== undefined && (unheard.length > 0 || this.#end.scenario.stale)) return undefined;
+      if (told !== undefined && (unheard.length > 0 || !strict)) return undefined;
       return { sees: (now) => now === told, certain: true, after };
     }
     if (result?.told === "names" && result.complete) {
       const isListed = result.names.includes(name);
-      if (isListed && this.#end.scenario.stale) return undefined;
+      if (isListed && !strict) return undefined;
       return { sees: (now) => (now !== undefined) === isListed, certain: true, after };
     }
     return undefined;
@@ -172,7 +195,10 @@ class Judgement {
     await this.#checkListing(process, () => list(pool), "final");
   }
 
-  async #attempt<T>(process: Process, work: () => Promise<T>): Promise<{ readonly value: T } | { readonly error: string }> {
+  async #attempt<T>(
+    process: Process,
+    work: () => Promise<T>,
+  ): Promise<{ readonly value: T } | { readonly error: string }> {
     try {
       return { value: await runCalm(process, work) };
     } catch (error) {
@@ -253,7 +279,8 @@ class Judgement {
 
   /** Whether each value that the name may have was told to stand on another store too. */
   #mustStand(name: string, values: ReadonlySet<Value>, label: string): boolean {
-    if (values.has(undefined) || this.#end.scenario.mode === "stripe" || this.#unfinished(name).length > 0) return false;
+    if (values.has(undefined) || this.#end.scenario.mode === "stripe" || this.#unfinished(name).length > 0)
+      return false;
     return [...values].every((value) => {
       const by = this.#writes.find((deed) => deed.step.on === name && deed.value === value);
       const owing = by?.result?.told === "written" ? by.result.owing : [];
@@ -285,7 +312,8 @@ class Judgement {
     const report = await this.#repair(disks, later);
     const isDecidable = !objectsOf(this.#end.scenario).some((name) => this.#isUndecidable(name));
     if (!report.whole) {
-      if (isDecidable) this.#wrong("repair", `after ${REPAIRS} repairs the pool is not whole: ${JSON.stringify(report)}`);
+      if (isDecidable)
+        this.#wrong("repair", `after ${REPAIRS} repairs the pool is not whole: ${JSON.stringify(report)}`);
       return;
     }
     const before = writesOf(disks);
@@ -304,7 +332,10 @@ class Judgement {
       const { value } = await runCalm(process, () => read(pool, name));
       if (!values.has(value)) this.#wrong("repair", `${name} is ${textOf(values)}, and after repair ${String(value)}`);
       else if (this.#firstRead.has(name) && this.#firstRead.get(name) !== value) {
-        this.#wrong("repair", `${name} was read as ${String(this.#firstRead.get(name))}, and is ${String(value)} after repair`);
+        this.#wrong(
+          "repair",
+          `${name} was read as ${String(this.#firstRead.get(name))}, and is ${String(value)} after repair`,
+        );
       }
       this.#checkCopies(disks, name, value);
     }
@@ -331,7 +362,10 @@ class Judgement {
     const held = copies.filter((copy) => copy !== undefined).length;
     const least = value === undefined ? 0 : this.#end.scenario.mode === "stripe" ? 1 : disks.length - drained.size;
     if (copies.some((copy) => copy !== undefined && copy !== value) || held < least) {
-      this.#wrong("repair", `after repair ${name} is ${String(value)}, and the stores have ${copies.map(String).join(", ")}`);
+      this.#wrong(
+        "repair",
+        `after repair ${name} is ${String(value)}, and the stores have ${copies.map(String).join(", ")}`,
+      );
     }
   }
 }
@@ -347,7 +381,9 @@ function textOf(values: ReadonlySet<Value>): string {
 /** Objects of users on the stores, for people. */
 export function describeDisks(disks: readonly ReadonlyMap<string, Buffer>[]): readonly string[] {
   return disks.map((objects, place) => {
-    const own = [...objects].filter(([name]) => !isReserved(name)).map(([name, bytes]) => `${name}=${bytes.toString()}`);
+    const own = [...objects]
+      .filter(([name]) => !isReserved(name))
+      .map(([name, bytes]) => `${name}=${bytes.toString()}`);
     return `${storeLabel(place)}: ${own.sort().join(" ") || "nothing"}`;
   });
 }

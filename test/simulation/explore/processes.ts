@@ -4,6 +4,7 @@
  */
 import { Ledger } from "../../../src/ledger/ledger.ts";
 import { MemoryIndex } from "../../../src/ledger/ledger-index.ts";
+import type { IndexChanges } from "../../../src/ledger/ledger-index.ts";
 import { Member } from "../../../src/ledger/member.ts";
 import { isPut } from "../../../src/ledger/record.ts";
 import { silentLogger } from "../../../src/log.ts";
@@ -13,6 +14,7 @@ import { MaintainedPool } from "../../../src/repair/maintained-pool.ts";
 import type { Body } from "../../../src/store.ts";
 import type { Process } from "./actors.ts";
 import { ChoiceStore } from "./choice-store.ts";
+import type { Hash } from "./hash.ts";
 import type { Scenario } from "./scenario.ts";
 
 export const LEASE_MS = 3_600_000;
@@ -20,16 +22,54 @@ export const LEASE_MS = 3_600_000;
 const HEAR_MS = 10_000;
 const LATER_MS = 20;
 
+/** An index that notes, in a hash, each change that is made to it. */
+class WatchedIndex extends MemoryIndex {
+  readonly #changes: Hash | undefined;
+
+  constructor(changes: Hash | undefined) {
+    super();
+    this.#changes = changes;
+  }
+
+  override apply(changes: IndexChanges): void {
+    if (this.#changes === undefined) return super.apply(changes);
+    const { objects = [], stores = [], facts = [] } = changes;
+    const copy = { ...changes, objects: [...objects], stores: [...stores], facts: [...facts] };
+    this.#changes.text(JSON.stringify(copy));
+    super.apply(copy);
+  }
+
+  override forgetSegments(keep: ReadonlySet<string>): void {
+    this.#changes?.text([...keep].sort().join());
+    super.forgetSegments(keep);
+  }
+
+  override drop(name: string): void {
+    this.#changes?.text(`drop ${name}`);
+    super.drop(name);
+  }
+
+  override setFact(key: string, value: string | undefined): void {
+    if (this.getFact(key) !== value) this.#changes?.text(`${key}=${String(value)}`);
+    super.setFact(key, value);
+  }
+}
+
 /** What a machine keeps of a pool between two processes, and they share. */
 export class Cache {
-  index = new MemoryIndex();
+  readonly index: MemoryIndex;
   pool: string | undefined;
   /** Its processes as writers, with whether they still run. */
   readonly writers = new Map<string, Process>();
 
+  /** `changes`: takes note of what is changed. */
+  constructor(changes?: Hash) {
+    this.index = new WatchedIndex(changes);
+  }
+
   /** Another cache that says the same, of a pool whose segments have these names. */
-  copy(segments: Iterable<string>): Cache {
-    const cache = new Cache();
+  copy(segments: Iterable<string>, changes: Hash | undefined): Cache {
+    const cache = new Cache(changes);
     cache.pool = this.pool;
     for (const [, state] of this.index.iterate("")) cache.index.apply({ objects: state.records });
     for (const segment of segments) if (this.index.hasSegment(segment)) cache.index.apply({ segment });
@@ -50,7 +90,7 @@ export interface Marks {
 export interface OpenPool {
   readonly pool: Pool;
   /** What the ledger says of a name, as far as it was heard. Undefined: it is none, or several say different things of it. */
-  marks(name: string): Marks | undefined;
+  readonly marks: (name: string) => Marks | undefined;
 }
 
 type Shape = Pick<Scenario, "mode" | "min" | "stores" | "freshMs" | "mergeAt" | "wait" | "onfail">;

@@ -74,8 +74,6 @@ export interface Scenario {
   readonly full: boolean;
   /** Timers may fire while calls are under way. */
   readonly timers: boolean;
-  /** A read that gives a value may give one that another machine has replaced meanwhile. */
-  readonly stale: boolean;
   /** The steps of each process of each machine. */
   readonly machines: readonly (readonly (readonly Step[])[])[];
 }
@@ -142,7 +140,6 @@ export function parseScenario(name: string): Scenario {
     reversed: take("reversed"),
     full: take("full"),
     timers: take("timers") || wait === "min",
-    stale: take("stale"),
     machines,
   };
   if (flags.size > 0) throw new Error(`${name}: ${[...flags].join(", ")} is no option`);
@@ -157,7 +154,5 @@ function parseStep(text: string): Step {
 
 /** Whether nothing but the machines' own doing can go wrong. */
 export function isFaultless({ faults, apart }: Scenario): boolean {
-  return (
-    apart.length === 0 && faults.fail + faults.lost + faults.late + faults.crash + faults.cut === 0
-  );
+  return apart.length === 0 && faults.fail + faults.lost + faults.late + faults.crash + faults.cut === 0;
 }

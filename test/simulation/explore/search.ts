@@ -8,16 +8,19 @@ import { performance } from "node:perf_hooks";
 import { conflict } from "./actors.ts";
 import type { Touch } from "./actors.ts";
 import { Execution } from "./execution.ts";
-import type { Reduction, Step } from "./execution.ts";
+import type { Reduction } from "./execution.ts";
 import { layGround } from "./ground.ts";
 import type { Ground } from "./ground.ts";
 import { judge } from "./judge.ts";
 import type { Kind, Wrong } from "./judge.ts";
 import type { Scenario } from "./scenario.ts";
+import type { Step } from "./step.ts";
 
 export interface Limits {
-  /** How often, in one run, another machine may go on while the one before it could have. */
+  /** How often, in one run, another machine may go on while the one before it could have. Default: without limit. */
   readonly preemptions?: number | undefined;
+  /** The same, where it counts only if the one before it had been answered a part of the calls that it made at once. */
+  readonly splits?: number | undefined;
   readonly seconds?: number | undefined;
   /** Kinds of wrong ends that are looked for. Default all. */
   readonly kinds?: ReadonlySet<Kind> | undefined;
@@ -59,10 +62,13 @@ export interface Summary {
 interface Explored {
   readonly id: string;
   readonly agent: number;
+  readonly machine: number;
   touches: readonly Touch[];
   readonly begins: boolean;
   /** It ended an operation. */
   ended: boolean;
+  /** It changed what the processes of its machine share. */
+  shared: boolean;
 }
 
 /** A state on the path that is being explored. */
@@ -72,10 +78,10 @@ interface Node {
   current: Explored;
   readonly asleep: readonly Explored[];
   readonly done: Explored[];
-  /** Whose step led here, and whether it could go on. */
+  /** Whose step led here, and whether it counts when another one goes on in its place. */
   readonly lastAgent: number;
-  readonly isLastAble: boolean;
-  /** How often another one may still go on in its place. */
+  readonly counts: boolean;
+  /** How often that may still be. */
   readonly switches: number;
 }
 
@@ -103,7 +109,13 @@ export async function replay(
   await execution.begin();
   for (const id of choices.replace(/^[*!]/u, "").split(".").filter(Boolean)) {
     const step = execution.options().find((one) => one.id === id);
-    if (step === undefined) throw new Error(`${id} is none of ${execution.options().map((one) => one.id).join(", ")}`);
+    if (step === undefined)
+      throw new Error(
+        `${id} is none of ${execution
+          .options()
+          .map((one) => one.id)
+          .join(", ")}`,
+      );
     await execution.take(step);
   }
   const wrongs = execution.options().length > 0 ? [] : await wrongsOf(execution);
@@ -174,7 +186,11 @@ class Search {
   }
 
   get #isBounded(): boolean {
-    return this.#limits.preemptions !== undefined;
+    return this.#most !== undefined;
+  }
+
+  get #most(): number | undefined {
+    return this.#limits.preemptions ?? this.#limits.splits;
   }
 
   /** One run: as far as the path leads, and on to an end. */
@@ -200,6 +216,7 @@ class Search {
     this.#transitions++;
     await execution.take(pick(execution, current.id));
     current.ended = execution.hasEnded;
+    current.shared = execution.hasShared;
     if (execution.isBound) {
       // It goes together with what its machine does next.
       current.touches = execution.options().flatMap(({ touches }) => touches);
@@ -217,9 +234,12 @@ class Search {
     from: Node | undefined,
   ): Node | undefined {
     const lastAgent = from?.current.agent ?? -1;
-    const isLastAble = options.some(({ agent }) => agent === lastAgent);
+    const counts =
+      options.some(({ agent }) => agent === lastAgent) &&
+      (this.#limits.preemptions !== undefined || execution.isMidBatch(lastAgent));
+    const switches = switchesLeft(from, this.#most ?? 0);
     const todo = this.#isBounded
-      ? this.#unseenWithin(execution, options, from, lastAgent, isLastAble)
+      ? this.#unseenWithin(`${execution.key()} ${lastAgent}`, options, switches, counts ? lastAgent : undefined)
       : this.#unseen(execution.key(), options, asleep);
     if (todo.length === 0) return undefined;
     // Whoever went on before goes on first.
@@ -227,8 +247,7 @@ class Search {
     const explored = inOrder.reverse().map(exploredOf);
     const current = explored.pop();
     if (current === undefined) return undefined;
-    const switches = switchesLeft(from, this.#limits.preemptions ?? 0);
-    return { todo: explored, current, asleep, done: [], lastAgent, isLastAble, switches };
+    return { todo: explored, current, asleep, done: [], lastAgent, counts, switches };
   }
 
   /** The steps that have to be explored from a state. */
@@ -244,23 +263,18 @@ class Search {
     return todo;
   }
 
-  /** The same where switches are counted. Nothing sleeps then: the order that was explored may have taken more of them. */
-  #unseenWithin(
-    execution: Execution,
-    options: readonly Step[],
-    from: Node | undefined,
-    lastAgent: number,
-    isLastAble: boolean,
-  ): readonly Step[] {
-    const switches = switchesLeft(from, this.#limits.preemptions ?? 0);
-    const key = `${execution.key()} ${lastAgent}`;
+  /**
+   * The same where switches are counted. Nothing sleeps then: the order that was explored may have taken more of them.
+   * `bound`: who has to go on when no switch is left.
+   */
+  #unseenWithin(key: string, options: readonly Step[], switches: number, bound: number | undefined): readonly Step[] {
     const seen = this.#seen.get(key) as number | undefined;
     if (seen !== undefined && seen >= switches) {
       this.#met++;
       return [];
     }
     this.#seen.set(key, switches);
-    return options.filter(({ agent }) => switches > 0 || agent === lastAgent || !isLastAble);
+    return options.filter(({ agent }) => switches > 0 || bound === undefined || agent === bound);
   }
 
   /** Goes back to the last state from which something is left to explore. False: there is none. */
@@ -304,13 +318,13 @@ function markOf(reduction: Reduction): string {
   return Object.entries(REDUCTIONS).find(([, of]) => of === reduction)?.[0] ?? "";
 }
 
-function exploredOf({ id, agent, touches, begins }: Step): Explored {
-  return { id, agent, touches, begins, ended: false };
+function exploredOf({ id, agent, machine, touches, begins }: Step): Explored {
+  return { id, agent, machine, touches, begins, ended: false, shared: false };
 }
 
 function switchesLeft(from: Node | undefined, most: number): number {
   if (from === undefined) return most;
-  return from.switches - (from.isLastAble && from.current.agent !== from.lastAgent ? 1 : 0);
+  return from.switches - (from.counts && from.current.agent !== from.lastAgent ? 1 : 0);
 }
 
 function pick(execution: Execution, id: string): Step {
@@ -321,8 +335,9 @@ function pick(execution: Execution, id: string): Step {
   return step;
 }
 
-/** Whether two steps of different machines come to the same in either order. */
+/** Whether two steps of different processes come to the same in either order. */
 function areIndependent(a: Explored, b: Explored): boolean {
   if (a.agent === b.agent || (a.begins && b.ended) || (b.begins && a.ended)) return false;
+  if (a.machine === b.machine && (a.shared || b.shared)) return false;
   return !a.touches.some((one) => b.touches.some((other) => conflict(one, other)));
 }
