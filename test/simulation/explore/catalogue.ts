@@ -45,6 +45,17 @@ function triples(): readonly string[] {
 }
 
 const SETS: Readonly<Record<string, () => readonly Entry[]>> = {
+  /** One machine, and one fault at any moment of what it does. */
+  alone: () =>
+    entries(
+      product(
+        POOLS,
+        ["+crash", "+fail", "+lost", "+late", "+cut", "+back", "+forth"],
+        ["", "+cold"],
+        ["/"],
+        ["put.x", "delete.x", "put.x,delete.x", "delete.x,put.x", "put.x,put.x", "put.x,repair", "drain.A", "drain.B"],
+      ),
+    ),
   /** Every order of two operations of two machines. */
   pairs: () => [
     ...entries(product(POOLS, CLOCKS, ["/"], PAIRS)),

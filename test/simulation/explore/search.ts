@@ -4,7 +4,6 @@
  * A run is given up where it comes to a state that was explored before, and where its next step was explored before in
  * another order that makes no difference: see docs/decisions/0003-exhaustive-check.md for why nothing is missed.
  */
-import { performance } from "node:perf_hooks";
 import { conflict } from "./actors.ts";
 import type { Touch } from "./actors.ts";
 import { Execution } from "./execution.ts";
@@ -21,6 +20,7 @@ export interface Limits {
   readonly preemptions?: number | undefined;
   /** The same, where it counts only if the one before it had been answered a part of the calls that it made at once. */
   readonly splits?: number | undefined;
+  /** Of the processor: where other work is done beside it, the same limit leads as far. */
   readonly seconds?: number | undefined;
   /** Kinds of wrong ends that are looked for. Default all. */
   readonly kinds?: ReadonlySet<Kind> | undefined;
@@ -54,6 +54,7 @@ export interface Summary {
   /** Ends, by what is wrong with them. */
   readonly wrong: Readonly<Partial<Record<Kind, number>>>;
   readonly complete: boolean;
+  /** Of the processor. */
   readonly seconds: number;
   readonly found: readonly Found[];
 }
@@ -141,7 +142,7 @@ class Search {
   readonly #judged = new Map<string, readonly Wrong[]>();
   readonly #found = new Map<Kind, Found>();
   readonly #wrong: Partial<Record<Kind, number>> = {};
-  readonly #started = performance.now();
+  readonly #started = process.cpuUsage();
   #executions = 0;
   #transitions = 0;
   #met = 0;
@@ -174,7 +175,7 @@ class Search {
       outcomes: this.#outcomes,
       wrong: this.#wrong,
       complete,
-      seconds: Math.round((performance.now() - this.#started) / 100) / 10,
+      seconds: Math.round(this.#seconds * 10) / 10,
       found: [...this.#found.values()],
     };
   }
@@ -182,7 +183,12 @@ class Search {
   #isOver(): boolean {
     const { seconds, first } = this.#limits;
     if (first === true && this.#found.size > 0) return true;
-    return seconds !== undefined && performance.now() - this.#started > seconds * 1000;
+    return seconds !== undefined && this.#seconds > seconds;
+  }
+
+  get #seconds(): number {
+    const { user, system } = process.cpuUsage(this.#started);
+    return (user + system) / 1_000_000;
   }
 
   get #isBounded(): boolean {
