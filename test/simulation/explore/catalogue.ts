@@ -44,7 +44,30 @@ function triples(): readonly string[] {
   );
 }
 
+const SMALL = [
+  "mirror1x3/put.x|get.x",
+  "mirror1x3/put.x|list",
+  "mirror1x3/delete.x|get.x",
+  "mirror1x3/delete.x|delete.x",
+  "mirror1x3/put.x|put.y",
+  "mirror1x3+cold/delete.x|get.x",
+  "mirror1x3+behind+new.x/put.x|get.x",
+  "mirror2x3+new.x/put.x|delete.x",
+  "mirror2x3+ahead+new.x+sole/put.x|list",
+  "mirror2x3+apart.0.A+apart.1.C/put.x|list",
+  "stripex3/put.x|get.x",
+  "stripex3+new.x/put.x|delete.x",
+  "mirror1x3+crash/put.x,delete.x",
+  "mirror1x3+fail/put.x,repair",
+  "mirror1x3+lost/delete.x,put.x",
+  "mirror2x3+crash/drain.A",
+  "mirror1x3+back/put.x,put.x",
+  "stripex3+cut/put.x",
+] as const;
+
 const SETS: Readonly<Record<string, () => readonly Entry[]>> = {
+  /** What each run of the tests explores. */
+  small: () => entries(SMALL),
   /** One machine, and one fault at any moment of what it does. */
   alone: () =>
     entries(

@@ -93,6 +93,7 @@ export class Execution {
             value: `${letter}${number + 1}`,
             bit: own,
             after: 0,
+            reach: 0,
             state: "waiting",
             result: undefined,
           };
@@ -173,7 +174,7 @@ export class Execution {
       stragglers.plus(new Hash().text(id).number(touch.place).text(touch.name).text(text));
     }
     hash.hash(stragglers);
-    for (const { after } of this.deeds) hash.number(after);
+    for (const { after, reach } of this.deeds) hash.number(after).number(reach);
     for (const left of Object.values(this.#faults)) hash.number(left);
     return hash.number(this.#bound?.place ?? -1).toString();
   }
@@ -181,9 +182,10 @@ export class Execution {
   /** Two ends with the same key are judged alike. `order`: it counts what had ended before what began. */
   endKey(order: boolean): string {
     const hash = new Hash().hash(this.#hashOfDisks());
-    for (const { after, state, result } of this.deeds) {
+    for (const { after, reach, state, result } of this.deeds) {
       hash
         .number(order ? after : 0)
+        .number(reach)
         .text(state)
         .text(JSON.stringify(result) ?? "");
     }
@@ -388,7 +390,7 @@ export class Execution {
       this.note(() => `${process.letter}: dies; ${landing.length} of its calls take effect`);
       for (const { act, touch } of landing) this.#act(act, process.disk(touch.place), touch);
       process.die();
-      if (actor.running !== undefined) this.#end(actor.running, "cut short");
+      if (actor.running !== undefined) this.#end(actor, actor.running, "cut short");
       actor.running = undefined;
     });
   }
@@ -411,7 +413,7 @@ export class Execution {
           if (process.dead) return;
           deed.result = result;
           actor.running = undefined;
-          this.#end(deed, "ended");
+          this.#end(actor, deed, "ended");
         },
         (error: unknown) => {
           this.failure ??= error instanceof Error ? error : new Error(String(error));
@@ -421,8 +423,9 @@ export class Execution {
     return { ...this.#step(actor, ">", [], run), begins: true };
   }
 
-  #end(deed: Deed, state: "ended" | "cut short"): void {
+  #end({ process }: Actor, deed: Deed, state: "ended" | "cut short"): void {
     deed.state = state;
+    for (const place of this.disks.keys()) if (!process.machine.cut.has(place)) deed.reach |= 1 << place;
     this.#ended |= deed.bit;
     if (deed.bit !== 0) this.hasEnded = true;
     this.#bound = undefined;

@@ -24,6 +24,8 @@ export interface Deed {
   readonly bit: number;
   /** Bits of the deeds that had ended before it began. */
   after: number;
+  /** Stores, as bits, that its machine reached when it ended. */
+  reach: number;
   /** `cut short`: its process died. */
   state: "waiting" | "running" | "ended" | "cut short";
   result: Result | undefined;

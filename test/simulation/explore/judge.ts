@@ -13,7 +13,7 @@ import { finalValues } from "./linearizable.ts";
 import type { Event, Value } from "./linearizable.ts";
 import { Cache, LEASE_MS, openPool } from "./processes.ts";
 import type { OpenPool } from "./processes.ts";
-import { isFaultless, storeLabel } from "./scenario.ts";
+import { isFaultless, placeOf, storeLabel } from "./scenario.ts";
 import type { Scenario } from "./scenario.ts";
 
 /**
@@ -142,10 +142,23 @@ class Judgement {
       return event === undefined ? [] : [{ deed, event }];
     });
     // Bits of all deeds become places among those of this name.
-    return kept.map(({ event }) => ({
+    return kept.map(({ event, deed }) => ({
       ...event,
-      after: kept.reduce((mask, { deed }, place) => ((event.after & deed.bit) === 0 ? mask : mask | (1 << place)), 0),
+      after: kept.reduce(
+        (mask, { deed: other }, place) => (this.#isBehind(deed, other) ? mask | (1 << place) : mask),
+        0,
+      ),
     }));
+  }
+
+  /** Whether a deed comes behind another one: it began when that had ended, and a write could know of that write. */
+  #isBehind(deed: Deed, other: Deed): boolean {
+    if ((deed.after & other.bit) === 0) return false;
+    if (!isWrite(deed.step) || !isWrite(other.step) || deed.process === other.process) return true;
+    const { result, reach } = other;
+    const holders = result?.told === "written" ? this.#holders(result.owing) : [];
+    const knowing = holders.reduce((mask, label) => mask | (1 << placeOf(label)), 0);
+    return ((knowing === 0 ? reach : knowing) & deed.reach) !== 0;
   }
 
   /** What a deed says of a name. Undefined: nothing that must be explained. */

@@ -95,7 +95,7 @@ const KINDS: ReadonlySet<string> = new Set<OperationKind>([
 const NO_FAULTS: Faults = { fail: 0, lost: 0, late: 0, crash: 0, cut: 0, heal: 0, back: 0, forth: 0 };
 
 export const storeLabel = (place: number): string => "ABCDEFGH"[place] ?? "?";
-const placeOf = (label: string): number => "ABCDEFGH".indexOf(label);
+export const placeOf = (label: string): number => "ABCDEFGH".indexOf(label);
 
 /** Reads a name. Throws when it is none. */
 export function parseScenario(name: string): Scenario {

@@ -4,6 +4,7 @@
  * A run is given up where it comes to a state that was explored before, and where its next step was explored before in
  * another order that makes no difference: see docs/decisions/0003-exhaustive-check.md for why nothing is missed.
  */
+import { Violation } from "../world.ts";
 import { conflict } from "./actors.ts";
 import type { Touch } from "./actors.ts";
 import { Execution } from "./execution.ts";
@@ -125,6 +126,7 @@ export async function replay(
 
 async function wrongsOf(execution: Execution): Promise<readonly Wrong[]> {
   const { failure, scenario, deeds } = execution;
+  if (failure instanceof Violation) return [{ kind: "ends", message: failure.message }];
   if (failure !== undefined) return [{ kind: "internal", message: failure.stack ?? failure.message }];
   if (execution.isStuck) return [{ kind: "ends", message: "an operation waits for what will never happen" }];
   return judge({ scenario, deeds, disks: execution.disks.map(({ objects }) => objects) });
