@@ -121,7 +121,7 @@ export class Execution {
     }
     for (const disk of this.disks) disk.onWrite = undefined;
     for (const [machine, store] of this.scenario.apart) this.#machines[machine]?.cut.add(store);
-    await this.#settle();
+    await this.#settle(this.#machines);
   }
 
   /** What may happen next. None: the run has ended. */
@@ -144,7 +144,7 @@ export class Execution {
     const machine = this.#machines[step.machine];
     const before = machine !== undefined && machine.processes.length > 1 ? machine.shared().toString() : "";
     step.run();
-    await this.#settle();
+    await this.#settle(machine === undefined ? [] : [machine]);
     this.hasShared = before !== "" && before !== machine?.shared().toString();
   }
 
@@ -208,21 +208,21 @@ export class Execution {
     if (this.#traced) this.trace.push(line());
   }
 
-  /** Lets the code run, and takes the steps that nobody else can tell from others. */
-  async #settle(): Promise<void> {
+  /** Lets the code run, and takes the steps of these machines that nobody else can tell from others. */
+  async #settle(machines: readonly Machine[]): Promise<void> {
     for (;;) {
       await quiet();
       if (this.failure !== undefined) return;
-      const silent = this.#silentStep();
+      const silent = this.#silentStep(machines);
       if (silent === undefined) return;
       this.#count();
       silent.run();
     }
   }
 
-  #silentStep(): Step | undefined {
+  #silentStep(machines: readonly Machine[]): Step | undefined {
     if (this.#reduction === "none") return undefined;
-    for (const machine of this.#machines) {
+    for (const machine of machines) {
       // What one process reads, another one of the same machine may find in what they share.
       const able = this.#actors.filter((actor) => actor.process.machine === machine && !isDone(actor));
       if (able.length > 1) continue;
