@@ -84,7 +84,7 @@ const SETS: Readonly<Record<string, () => readonly Entry[]>> = {
     ...entries(product(POOLS, CLOCKS, ["/"], PAIRS)),
     ...entries(product(POOLS, CLOCKS, ["+new.x", "+new.x+sole"], ["/"], PAIRS_OF_NEW)),
     ...entries(product(POOLS, ["+cold"], ["/"], PAIRS)),
-    ...entries(product(["mirror1x3"], ["+reversed", "+full"], ["/"], ["put.x|delete.x", "put.x|get.x"])),
+    ...entries(product(["mirror1x3+reversed", "mirror1x2+full"], ["/"], ["put.x|delete.x", "put.x|get.x"])),
   ],
   /** Every order of three. */
   triples: () => entries(product(["mirror1x3"], triples())),

@@ -72,7 +72,7 @@ function describe(summary: Summary, limits: Limits): string {
 }
 
 function tell(summary: Summary, limits: Limits): void {
-  const line = JSON.stringify({ ...summary, ...limits, outcomes: summary.outcomes.size });
+  const line = JSON.stringify({ ...summary, limits, outcomes: [...summary.outcomes].sort() });
   if (values.log !== undefined) appendFileSync(values.log, `${line}\n`);
   if (values.json) {
     console.log(line);
