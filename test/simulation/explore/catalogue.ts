@@ -22,6 +22,8 @@ const PAIRS = [
   "delete.x|get.x",
   "delete.x|list",
 ] as const;
+/** The second machine's calls are answered in another order than the first one's. */
+const ORDERS = ["ACB", "BAC", "BCA", "CAB", "CBA"].map((order) => `+order.1.${order}`);
 const PAIRS_OF_NEW = ["put.x|put.x", "put.x|delete.x", "put.x|get.x", "put.x|list"] as const;
 
 /** All of these with all of those, put together. */
@@ -84,7 +86,7 @@ const SETS: Readonly<Record<string, () => readonly Entry[]>> = {
     ...entries(product(POOLS, CLOCKS, ["/"], PAIRS)),
     ...entries(product(POOLS, CLOCKS, ["+new.x", "+new.x+sole"], ["/"], PAIRS_OF_NEW)),
     ...entries(product(POOLS, ["+cold"], ["/"], PAIRS)),
-    ...entries(product(["mirror1x3+reversed", "mirror1x2+full"], ["/"], ["put.x|delete.x", "put.x|get.x"])),
+    ...entries(product(["mirror1x3"], ORDERS, ["/"], PAIRS)),
   ],
   /** Every order of three. */
   triples: () => entries(product(["mirror1x3"], triples())),

@@ -272,10 +272,9 @@ export class Execution {
   /** The calls of a process that may be answered next. */
   #heads(process: Process): readonly Call[] {
     if (this.scenario.full || process.calls.length < 2) return process.calls;
-    const isReversed = this.scenario.reversed && process.machine === this.#machines.at(-1);
-    const [first] = isReversed
-      ? [...process.calls].sort((a, b) => b.touch.place - a.touch.place || a.order - b.order)
-      : process.calls;
+    const order = this.scenario.orders.get(process.machine.place);
+    const rank = ({ touch }: Call): number => order?.indexOf(touch.place) ?? 0;
+    const [first] = [...process.calls].sort((a, b) => rank(a) - rank(b) || a.order - b.order);
     return first === undefined ? [] : [first];
   }
 

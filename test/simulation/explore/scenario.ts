@@ -68,8 +68,8 @@ export interface Scenario {
   readonly onfail: "continue" | "abort";
   /** Pairs of machine and store that do not reach each other. */
   readonly apart: readonly (readonly [machine: number, store: number])[];
-  /** The last machine's calls that are under way at once are answered in the reverse order of the stores. */
-  readonly reversed: boolean;
+  /** Of these machines, calls that are under way at once are answered in this order of the stores. */
+  readonly orders: ReadonlyMap<number, readonly number[]>;
   /** Calls of one process that are under way at once are answered in any order. */
   readonly full: boolean;
   /** Timers may fire while calls are under way. */
@@ -137,7 +137,12 @@ export function parseScenario(name: string): Scenario {
     wait,
     onfail: take("abort") ? "abort" : "continue",
     apart: taken(/^apart\.(\d)\.([A-H])$/u, ([, machine, store = ""]) => [Number(machine), placeOf(store)] as const),
-    reversed: take("reversed"),
+    orders: new Map(
+      taken(
+        /^order\.(\d)\.([A-H]+)$/u,
+        ([, machine, stores = ""]) => [Number(machine), [...stores].map(placeOf)] as const,
+      ),
+    ),
     full: take("full"),
     timers: take("timers") || wait === "min",
     machines,
