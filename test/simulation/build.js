@@ -80,9 +80,10 @@ function ${anew}(${parameters}) {`;
 /**
  * @param {string} folder where to, inside the project so that packages are found
  * @param {{ name: string, patches: readonly Patch[] }[]} variants
+ * @param {string} [main] the file of test/simulation that a runner begins with, without its ending
  * @returns {Map<string, string>} the runner of each variant
  */
-export function buildSimulations(folder, variants) {
+export function buildSimulations(folder, variants, main = "main") {
   const sources = join(folder, "sources");
   const output = join(folder, "compiled");
   rmSync(folder, { recursive: true, force: true });
@@ -94,7 +95,7 @@ export function buildSimulations(folder, variants) {
     cpSync(join(root, "src"), join(target, "src"), { recursive: true });
     cpSync(join(root, "test", "simulation"), join(target, "test", "simulation"), { recursive: true });
     for (const patch of [...SMALLER, ...REMEMBERED, ...patches]) apply(target, patch, name);
-    runners.set(name, join(output, name, "test", "simulation", "main.js"));
+    runners.set(name, join(output, name, "test", "simulation", `${main}.js`));
   }
   writeFileSync(
     join(folder, "tsconfig.json"),
@@ -108,7 +109,7 @@ export function buildSimulations(folder, variants) {
         types: [],
         incremental: false,
       },
-      files: variants.map(({ name }) => join(sources, name, "test", "simulation", "main.ts")),
+      files: variants.map(({ name }) => join(sources, name, "test", "simulation", `${main}.ts`)),
       include: [],
     }),
   );
