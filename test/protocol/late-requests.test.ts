@@ -313,10 +313,43 @@ describe("a put that did not end as it should while a store had not answered", (
         plant(stores[0], "x", "v1");
         expect(await textOrCode(pool, "x")).toBe("v2");
         expect(textOn(stores[1], "x")).toBe("v2");
-        if (mode === "mirror") expect(owing).toEqual(["A"]);
+        expect(owing).toEqual(mode === "mirror" ? ["A"] : []);
         clock.pass(LATE_MS);
         expect(await pool.repair()).toMatchObject({ whole: true });
         expect(stores.map((store) => textOn(store, "x"))).toEqual(mode === "mirror" ? ["v2", "v2"] : [undefined, "v2"]);
+      });
+    }
+  }
+});
+
+describe("a store of which nobody knows yet what an earlier request will do to it", () => {
+  for (const existed of [true, false]) {
+    for (const failed of [true, false]) {
+      const what = `${existed ? "an overwrite" : "a new name"}, ${failed ? "which failed" : "which B took"}`;
+      it(`is not forgotten to be one when the next put went to another store (stripe, ${what})`, async () => {
+        const stores = [switched("A"), switched("B")] as const;
+        const takings = [takingOf(stores[0], "x"), takingOf(stores[1], "x")] as const;
+        const clock = new MachineClock();
+        const { pool, index } = memoryPool(takings, { machine: "00000001", mode: "stripe", runtime: clock.runtime() });
+        await pool.put("founded", toBody("1"));
+        index.setFact("turn", "0");
+        if (existed) await pool.put("x", toBody("v0"));
+        takings[0].instead = () => Promise.reject(new HoldfastError("timeout", "no answer"));
+        if (failed) takings[1].instead = () => Promise.reject(new HoldfastError("full", "no space is left"));
+        index.setFact("turn", "0");
+        expect(await codeOf(pool.put("x", toBody("v1")))).toBe(failed ? "error: full" : "no error");
+        for (const taking of takings) taking.instead = undefined;
+        await pool.put("x", toBody("v2"));
+        expect(textOn(stores[1], "x")).toBe("v2");
+        stores[1].down = true;
+        const stands = (await codeOf(pool.put("x", toBody("v3")))) === "no error" ? "v3" : "v2";
+        // The request takes effect.
+        plant(stores[0], "x", "v1");
+        stores[1].down = false;
+        expect(await textOrCode(pool, "x")).toBe(stands);
+        clock.pass(LATE_MS);
+        await pool.repair();
+        expect(await textOrCode(pool, "x")).toBe(stands);
       });
     }
   }
