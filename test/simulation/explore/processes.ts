@@ -106,7 +106,7 @@ export function openPool(process: Process, shape: Shape, cache: Cache): OpenPool
     }),
     machine: machine.id,
     openIndex: () => cache.index,
-    knownPool: cache.pool,
+    remembered: () => cache.pool,
     onPool: (pool) => {
       cache.pool = pool;
     },
