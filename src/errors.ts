@@ -87,21 +87,32 @@ export class HoldfastError extends Error {
     this.errors = options.errors ?? [];
   }
 
+  /** The same error of a call that is over. */
+  ended(): HoldfastError {
+    return this.#copy({ mayLand: false });
+  }
+
   /** The same error with the store, operation and object filled in where they are missing. The first writer wins. */
   within(context: { store?: string; operation?: Operation; object?: string | undefined }): HoldfastError {
     const store = this.store ?? context.store;
     const operation = this.operation ?? context.operation;
     const object = this.object ?? context.object;
     if (store === this.store && operation === this.operation && object === this.object) return this;
+    return this.#copy({ store, operation, object });
+  }
+
+  #copy(changed: HoldfastErrorOptions): HoldfastError {
+    const { store, operation, object, cause, retryable, mayLand, retryAfterMs, errors } = this;
     const error = new HoldfastError(this.code, this.message, {
       store,
       operation,
       object,
-      cause: this.cause,
-      retryable: this.retryable,
-      mayLand: this.mayLand,
-      retryAfterMs: this.retryAfterMs,
-      errors: this.errors,
+      cause,
+      retryable,
+      mayLand,
+      retryAfterMs,
+      errors,
+      ...changed,
     });
     if (this.stack !== undefined) error.stack = this.stack;
     return error;
@@ -130,6 +141,7 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 /** The error that a fired signal stands for: its reason where that is a HoldfastError (a deadline's), else `aborted`. */
 export function abortError(signal: AbortSignal): HoldfastError {
   const reason: unknown = signal.reason;
-  if (reason instanceof HoldfastError) return reason;
+  // Whether the call that it ends may still take effect is known to who gives up waiting for it, not by the reason.
+  if (reason instanceof HoldfastError) return reason.mayLand ? reason.ended() : reason;
   return new HoldfastError("aborted", "the operation was cancelled", { cause: reason });
 }

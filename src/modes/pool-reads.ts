@@ -338,7 +338,9 @@ export class PoolReads {
     if (isPut(current)) {
       // That it exists is known without asking; but an object of which no copy can be reached is not there to be had.
       const { sources, silent } = this.#sources(current);
-      if (sources.length === 0) throw noGoodCopy(inner, silent);
+      const { members } = this.#pool.ledger;
+      const isHeld = members.some((member) => member.readable && this.#pool.ledger.holds(current, member));
+      if (sources.length === 0 || (!isHeld && silent.length > 0)) throw noGoodCopy(inner, silent);
       return infoOf(inner, current);
     }
     if (current !== undefined) throw this.#pool.absent(inner, "stat");

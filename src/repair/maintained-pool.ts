@@ -433,7 +433,7 @@ export class MaintainedPool implements Pool {
       const current = currentRecord(state);
       for (const member of this.#core.ledger.members) {
         const mark = this.#core.ledger.markOf(current, member);
-        if (mark?.state !== "copy" && mark?.state !== "delete") continue;
+        if (!unheard.has(member) || (mark?.state !== "copy" && mark?.state !== "delete")) continue;
         add({
           kind: mark.state === "copy" ? "missing" : "stray",
           object: name,
