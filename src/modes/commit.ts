@@ -232,6 +232,9 @@ export class Commit {
     const mine = this.#holders.filter(
       (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
     );
+    // Who knew of this put came after it.
+    const later = others.find((one) => one.base >= this.#version || one.settles?.includes(this.#version) === true);
+    if (later !== undefined) return later;
     const rivals = mine.length < min ? others : above !== undefined && round > 0 ? [above] : [];
     const winner = rivals.find((other) => this.#stands(other, standing));
     if (winner !== undefined) return winner;
