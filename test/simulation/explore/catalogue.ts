@@ -50,7 +50,6 @@ const SMALL = [
   "mirror1x3/put.x|get.x",
   "mirror1x3/put.x|list",
   "mirror1x3/delete.x|get.x",
-  "mirror1x3/delete.x|delete.x",
   "mirror1x3/put.x|put.y",
   "mirror1x3+cold/delete.x|get.x",
   "mirror1x3+behind+new.x/put.x|get.x",
