@@ -1,4 +1,4 @@
-/** What must hold when a run has ended, whatever happened in it. Each check has a process of its own, on a copy of the stores. */
+/** What must hold when a run has ended, whatever happened in it. Each check has a machine of its own, on a copy of the stores. */
 import { createHash } from "node:crypto";
 import { HoldfastError } from "../../../src/errors.ts";
 import { isReserved } from "../../../src/names.ts";
@@ -53,6 +53,11 @@ export interface End {
   readonly scenario: Scenario;
   readonly disks: readonly ReadonlyMap<string, Buffer>[];
   readonly deeds: readonly Deed[];
+}
+
+/** A machine that has no part in the run. */
+interface Stranger extends OpenPool {
+  readonly process: Process;
 }
 
 /** Repairs until one is whole, at most. */
@@ -184,7 +189,7 @@ class Judgement {
   // -------------------------------------------------------------------------------------------------------- reads
 
   /** A machine that knows nothing, over a copy of the stores as they are left, and later by so much. */
-  #stranger(disks: readonly Disk[], laterMs: number): { readonly process: Process } & OpenPool {
+  #stranger(disks: readonly Disk[], laterMs: number): Stranger {
     const machine = new Machine(this.#end.scenario.machines.length, "00000009", 0);
     machine.nowMs = 120_000 + laterMs;
     const process = new Process(machine, "z", disks, true);
@@ -322,7 +327,10 @@ class Judgement {
     const disks = disksOf(this.#end.disks);
     // Whoever was cut short is certainly gone by then.
     const later = 100 * LEASE_MS;
-    const report = await this.#repair(disks, later);
+    const mender = this.#stranger(disks, 0);
+    await runCalm(mender.process, () => mender.pool.stores());
+    mender.process.machine.nowMs += later;
+    const report = await this.#repair(mender);
     const isDecidable = !objectsOf(this.#end.scenario).some((name) => this.#isUndecidable(name));
     if (!report.whole) {
       if (isDecidable)
@@ -330,9 +338,10 @@ class Judgement {
       return;
     }
     const before = writesOf(disks);
-    await this.#repair(disks, later);
+    await runCalm(mender.process, () => mender.pool.repair());
     const writes = writesOf(disks) - before;
     if (writes > 0) this.#wrong("again", `a second repair wrote ${writes} times`);
+    mender.process.die();
 
     const { process, pool, marks } = this.#stranger(disks, later);
     await runCalm(process, () => pool.stores());
@@ -355,17 +364,15 @@ class Judgement {
     await this.#checkListing(process, () => list(pool), "repair");
   }
 
-  /** Repairs until a repair is whole, or a few times. */
-  async #repair(disks: readonly Disk[], later: number): Promise<RepairReport> {
+  /**
+   * Repairs until a repair is whole, or a few times. One machine does all of it: a new one writes down who it is, and has
+   * seen nothing for as long as leases and late requests last.
+   */
+  async #repair({ process, pool }: Stranger): Promise<RepairReport> {
     for (let round = 1; ; round++) {
-      const { process, pool } = this.#stranger(disks, later);
-      const report = await runCalm(process, async () => {
-        const result = await pool.repair();
-        await pool.close();
-        return result;
-      });
-      process.die();
+      const report = await runCalm(process, () => pool.repair());
       if (report.whole || round === REPAIRS) return report;
+      process.machine.nowMs += 2 * LEASE_MS;
     }
   }
 

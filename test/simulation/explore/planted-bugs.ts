@@ -40,7 +40,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: COMMIT,
     find: "const lost = errors.filter(([, error]) => error !== undefined);",
     replace: "const lost = errors.filter(([, error]) => error === null);",
-    scenario: "mirror1x2+cut/put.x",
+    scenario: "mirror1x2+fail/put.x",
     finds: "down",
   },
   {
@@ -49,7 +49,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "const kept = others.filter((known) => !supersedes(joined, known));",
     replace: "const kept: ObjectRecord[] = [];",
     scenario: "mirror1x3/put.x|get.x",
-    finds: "final",
+    finds: "error",
   },
   {
     name: "a silent store is taken to hide nothing",
