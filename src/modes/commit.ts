@@ -232,8 +232,11 @@ export class Commit {
     const mine = this.#holders.filter(
       (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
     );
-    // Who knew of this put came after it.
-    const later = others.find((one) => one.base >= this.#version || one.settles?.includes(this.#version) === true);
+    // Who knew of this put came after it. Without an intent its version says nothing of that: see `groundOf`.
+    const { hasIntent } = this.#put;
+    const later = others.find(
+      (one) => (hasIntent && one.base >= this.#version) || one.settles?.includes(this.#version) === true,
+    );
     if (later !== undefined) return later;
     const rivals = mine.length < min ? others : above !== undefined && round > 0 ? [above] : [];
     const winner = rivals.find((other) => this.#stands(other, standing));
