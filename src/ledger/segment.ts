@@ -177,8 +177,6 @@ function unpackStore(line: z.infer<typeof storeForm>): StoreRecord {
   return { id: store, rev, addresses, label, state, censused, ...(prefixes === undefined ? {} : { prefixes }) };
 }
 
-const NO_TABLE: ReadonlyMap<StoreId, number> = new Map();
-
 type Damaged = (why: string, cause?: unknown) => HoldfastError;
 
 function parseJson(line: Uint8Array, damaged: Damaged): unknown {
@@ -247,20 +245,6 @@ export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, num
   if (record.metadata !== undefined) packed.m = record.metadata;
   if (record.settles !== undefined) packed.x = record.settles;
   return packed;
-}
-
-/** A record by itself, for the local index. */
-export function formatRecord(record: ObjectRecord): string {
-  return JSON.stringify(packRecord(record, NO_TABLE));
-}
-
-/** What `formatRecord` gave. Throws `corrupt` for anything else. */
-export function parseRecord(text: string): ObjectRecord {
-  return unpackRecord(
-    JSON.parse(text),
-    [],
-    (why) => new HoldfastError("corrupt", `the local index is damaged: ${why}`),
-  );
 }
 
 /** Checked by hand: a segment may hold a million of these, and a schema library takes most of the time of reading it. */

@@ -8,7 +8,7 @@ import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import { Member } from "../../src/ledger/member.ts";
 import { currentRecord } from "../../src/ledger/record.ts";
 import type { NameState, ObjectRecord } from "../../src/ledger/record.ts";
-import { decodeSegment, parseRecord, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
+import { decodeSegment, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
 import { silentLogger } from "../../src/log.ts";
 import { isReserved } from "../../src/names.ts";
 import { PoolStore } from "../../src/modes/pool-store.ts";
@@ -364,7 +364,6 @@ class Simulation {
         const isMade = this.#disks.every((disk) => disk.objects.has(IDENTITY_NAME));
         if (machine === undefined || !isMade) return;
         for (const process of this.#alive) if (process.machine === machine) this.#kill(process);
-        this.#giveUpUnwritten(machine);
         machine.id = this.#random.hex(4);
         machine.cache = { indexes: new Map(), pools: new Map() };
         return;
@@ -656,20 +655,16 @@ class Simulation {
     return bytes !== undefined && createHash("sha256").update(bytes).digest("hex") === sha256;
   }
 
-  /** Whether a machine has records that the stores have yet to learn, or copies on their way that no caller waits for. */
+  /** Whether copies are on their way that no caller waits for. */
   #isWritingLater(): boolean {
-    const names = this.#config.names;
-    if ([...this.#alive].some(({ core }) => names.some((name) => core.isBusy(name)))) return true;
-    const indexes = this.#machines.flatMap(({ cache }) => [...cache.indexes.values()]);
-    return indexes.some((index) => [...index.facts("later:")].length > 0);
+    return [...this.#alive].some(({ core }) => this.#config.names.some((name) => core.isBusy(name)));
   }
 
   /**
-   * Whether another machine put the name when it was new, and has yet to write the record, or has written it where nobody
-   * hears it now: then two machines wrote at once, as far as either can know.
+   * Whether another machine has written the name where nobody hears it now: then two machines wrote at once, as far as
+   * either can know.
    */
   #isUnaware(process: Process, name: string): boolean {
-    if (this.#machines.some(({ cache }) => cache !== process.cache && unwritten(cache).includes(name))) return true;
     if (this.#machines.length === 1 || !this.#disks.some((disk) => disk.down)) return false;
     const newest = this.#recordOn(this.#disks, name);
     const heard = this.#recordOn(
@@ -677,17 +672,6 @@ class Simulation {
       name,
     );
     return newest?.version !== heard?.version && newest?.version.slice(17, 25) !== process.machine.id;
-  }
-
-  /**
-   * A machine does not run again before others repair the pool. Where it put a name when it was new, had yet to write the
-   * record, and another machine wrote the name at once, its bytes may stand where the other's record is: see docs/guarantees.md.
-   */
-  #giveUpUnwritten({ cache }: Machine): void {
-    for (const name of unwritten(cache)) {
-      const model = this.#models.get(name);
-      if (model?.writes.some((write) => write.start >= 0 && write.cache !== cache)) model.taint(++this.#events);
-    }
   }
 
   /** Who changes a name now. */
@@ -1102,7 +1086,6 @@ class Simulation {
       this.#kill(process);
     });
     this.world.nowMs += LEASE_MS * 100;
-    for (const other of this.#machines) if (other !== machine) this.#giveUpUnwritten(other);
     // Nobody else changes anything any more: what an operation has heard holds for the next one too.
     this.#freshMs = 1000;
     await this.#alone(async () => this.#converge(machine));
@@ -1118,7 +1101,6 @@ class Simulation {
       const state = this.#stateOn(this.#disks, model.name);
       const [record] = state?.records ?? [];
       if (state?.records.length !== 1 || record === undefined || model.tainted) continue;
-      if (this.#machines.some(({ cache }) => unwritten(cache).includes(model.name))) continue;
       if (this.#cutShort.has(model.name)) continue;
       for (const disk of this.#disks) {
         const id = ids.get(disk.label);
@@ -1387,13 +1369,6 @@ interface Standing {
   readonly disk: Disk;
   readonly value: Value;
   readonly count: number;
-}
-
-/** Names that a machine put when they were new, and whose records it has yet to write. */
-function unwritten(cache: Cache): readonly string[] {
-  return [...cache.indexes.values()].flatMap((index) =>
-    [...index.facts("later:")].map(([, text]) => parseRecord(text).name),
-  );
 }
 
 function describeBytes(bytes: Buffer | undefined): string {
