@@ -140,7 +140,7 @@ export function parseScenario(name: string): Scenario {
     orders: new Map(
       taken(
         /^order\.(\d)\.([A-H]+)$/u,
-        ([, machine, stores = ""]) => [Number(machine), [...stores].map(placeOf)] as const,
+        ([, machine, stores = ""]) => [Number(machine), stores.split("").map(placeOf)] as const,
       ),
     ),
     full: take("full"),
