@@ -82,7 +82,7 @@ const SETS: Readonly<Record<string, () => readonly Entry[]>> = {
   pairs: () => [
     ...entries(product(POOLS, CLOCKS, ["/"], PAIRS)),
     ...entries(product(POOLS, CLOCKS, ["+new.x", "+new.x+sole"], ["/"], PAIRS_OF_NEW)),
-    ...entries(product(POOLS, ["+cold"], ["/"], PAIRS)),
+    ...entries(product(["mirror1x3", "mirror2x3", "stripex2"], ["+cold"], ["/"], PAIRS)),
     ...entries(product(["mirror1x3"], ORDERS, ["/"], PAIRS)),
   ],
   /** Every order of three. */
