@@ -205,6 +205,11 @@ export function isOpenAttempt(record: ObjectRecord, mark: CopyMark): boolean {
   return mark.state === "delete" && mark.reason === undefined;
 }
 
+/** Whether a record notes requests of which nobody knows the end. */
+export function mayStillLand(record: ObjectRecord): boolean {
+  return Object.values(record.copies).some((mark) => mark.late !== undefined);
+}
+
 /** The process that drew a record's version. */
 export function writerOf(record: ObjectRecord): string {
   return versionWriter(record.version);

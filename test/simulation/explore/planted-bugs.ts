@@ -67,4 +67,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     scenario: "mirror1x3+back/delete.x,put.x",
     finds: "final",
   },
+  {
+    name: "a request that may still take effect is known only once it is written",
+    file: "src/ledger/segment-writer.ts",
+    find: "const open = records.filter(mayStillLand);",
+    replace: 'const open = records.filter((one) => mayStillLand(one) && one.name === "");',
+    scenario: "stripex3+late/delete.x,put.x",
+    finds: "final",
+  },
 ];
