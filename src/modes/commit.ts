@@ -42,6 +42,8 @@ export class Commit {
   readonly #failed: Map<Member, HoldfastError>;
   readonly #metadata: ObjectMetadata | undefined;
   #version: Version;
+  /** Versions under which it was recorded before. */
+  readonly #formerVersions: Version[] = [];
   /** Versions that the record makes history: its own former ones, and those of others that it was written over. */
   readonly #settles: Set<Version>;
   /** The highest version that was known to this put, or to one that it was written over. */
@@ -232,11 +234,7 @@ export class Commit {
     const mine = this.#holders.filter(
       (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
     );
-    // Who knew of this put came after it. Without an intent its version says nothing of that: see `groundOf`.
-    const { hasIntent } = this.#put;
-    const later = others.find(
-      (one) => (hasIntent && one.base >= this.#version) || one.settles?.includes(this.#version) === true,
-    );
+    const later = others.find((one) => this.#isKnownTo(one));
     if (later !== undefined) return later;
     const rivals = mine.length < min ? others : above !== undefined && round > 0 ? [above] : [];
     const winner = rivals.find((other) => this.#stands(other, standing));
@@ -252,9 +250,25 @@ export class Commit {
       this.#settles.add(version);
       if (base > this.#base) this.#base = base;
     }
-    if (above !== undefined) this.#version = ledger.stamp(...records);
-    else this.#settles.delete(this.#version);
+    if (above === undefined) this.#settles.delete(this.#version);
+    else {
+      this.#formerVersions.push(this.#version);
+      this.#version = ledger.stamp(...records);
+    }
     return undefined;
+  }
+
+  /**
+   * Whether another write knew of this put, and so came after it. A delete changes the stores after its record is written,
+   * and may not hear of a later version first: so it is enough that it knew of an earlier one.
+   */
+  #isKnownTo(other: ObjectRecord): boolean {
+    // Without an intent a higher version says nothing of what was known: see `groundOf`.
+    const { hasIntent } = this.#put;
+    const versions = other.kind === "delete" ? [this.#version, ...this.#formerVersions] : [this.#version];
+    return versions.some(
+      (version) => (hasIntent && other.base >= version) || other.settles?.includes(version) === true,
+    );
   }
 
   #isBeingWritten(member: Member): boolean {

@@ -75,4 +75,13 @@ export const plantedBugs: readonly PlantedBug[] = [
     scenario: "stripex3+late/delete.x,put.x",
     finds: "final",
   },
+  {
+    name: "a delete that knew of an earlier version of a put is taken for one that did not know of it",
+    file: COMMIT,
+    find: 'const versions = other.kind === "delete" ? [this.#version, ...this.#formerVersions] : [this.#version];',
+    replace: "const versions = [this.#version];",
+    scenario: "mirror1x3+late/put.x|delete.x",
+    limits: { splits: 0 },
+    finds: "final",
+  },
 ];
