@@ -132,6 +132,36 @@ describe("merging records", () => {
     );
   });
 
+  it("counts a delete that was taken back as never written, whenever it is heard of", () => {
+    const undone: ObjectRecord = {
+      name: "x",
+      version: `${"e".repeat(12)}0000-${hex(9, 16)}`,
+      base: `${"d".repeat(12)}0000-${hex(9, 16)}`,
+      kind: "delete",
+      copies: {},
+    };
+    fc.assert(
+      fc.property(
+        one.filter((records) => currentRecord(merged(records)) !== undefined),
+        fc.nat(),
+        fc.nat(),
+        (records, at, takenBackAt) => {
+          const [current, ...others] = [...(merged(records)?.records ?? [])].sort((a) =>
+            a.kind === "intent" ? 1 : -1,
+          );
+          if (current === undefined) return;
+          // Who takes it back says again what was known, in one segment.
+          const takenBack = [{ ...current, undone: [undone.version] }, ...others];
+          const arrivals: (readonly ObjectRecord[])[] = records.map((record) => [record]);
+          arrivals.splice(at % (arrivals.length + 1), 0, [undone]);
+          arrivals.splice(takenBackAt % (arrivals.length + 1), 0, takenBack);
+          expect(plain(merged([...arrivals.flat(), undone]))).toEqual(plain(merged([...records, ...takenBack])));
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
+
   it("keeps the later of two marks, and of two as late the one that owes more", () => {
     const record = (state: CopyMark["state"], rev: number): ObjectRecord => ({
       name: "x",

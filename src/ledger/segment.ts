@@ -212,6 +212,7 @@ export interface PackedRecord {
   m?: Readonly<Record<string, string>>;
   c: Record<string, string | readonly string[]>;
   x?: readonly string[];
+  z?: readonly string[];
 }
 
 export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, number>): PackedRecord {
@@ -244,6 +245,7 @@ export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, num
   if (record.former !== undefined) packed.f = record.former;
   if (record.metadata !== undefined) packed.m = record.metadata;
   if (record.settles !== undefined) packed.x = record.settles;
+  if (record.undone !== undefined) packed.z = record.undone;
   return packed;
 }
 
@@ -294,6 +296,7 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
     ...(typeof packed.f === "string" ? { former: packed.f } : {}),
     ...(packed.m === undefined ? {} : { metadata: packed.m }),
     ...(packed.x === undefined ? {} : { settles: packed.x }),
+    ...(packed.z === undefined ? {} : { undone: packed.z }),
     ...(k === "r" ? { repair: true } : {}),
   };
 }
