@@ -85,7 +85,7 @@ export class Commit {
       const news = this.#put.following.take();
       if (news.length > 0) {
         if (round === MAX_ROUNDS) throw this.#outrun();
-        const winner = await this.#settleWithOthers(round);
+        const winner = await this.#settleWithOthers(round, news);
         if (winner !== undefined) return this.#yieldTo(winner, record);
       } else if (this.#holders.length === heldBefore) break;
       record = await this.#write();
@@ -221,7 +221,7 @@ export class Commit {
    * Somebody else wrote the name too. Looks at what the stores have now, and takes a version above theirs; or gives the
    * record that this put was overwritten by.
    */
-  async #settleWithOthers(round: number): Promise<ObjectRecord | undefined> {
+  async #settleWithOthers(round: number, news: readonly ObjectRecord[]): Promise<ObjectRecord | undefined> {
     const { ledger, min } = this.#pool;
     const { name } = this.#put;
     const records = ledger.index.get(name)?.records ?? [];
@@ -234,7 +234,7 @@ export class Commit {
     const mine = this.#holders.filter(
       (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
     );
-    const later = others.find((one) => this.#isKnownTo(one));
+    const later = [...others, ...news].find((one) => this.#isKnownTo(one));
     if (later !== undefined) return later;
     const rivals = mine.length < min ? others : above !== undefined && round > 0 ? [above] : [];
     const winner = rivals.find((other) => this.#stands(other, standing));
@@ -259,16 +259,25 @@ export class Commit {
   }
 
   /**
-   * Whether another write knew of this put, and so came after it. A delete changes the stores after its record is written,
-   * and may not hear of a later version first: so it is enough that it knew of an earlier one.
+   * Whether another write knew of this put, and so came after it. One that takes copies of this put away does so after its
+   * record is written, and may not hear of a later version first: so it is enough that it knew of an earlier one.
    */
   #isKnownTo(other: ObjectRecord): boolean {
+    if (other.kind === "intent") return false;
     // Without an intent a higher version says nothing of what was known: see `groundOf`.
     const { hasIntent } = this.#put;
-    const versions = other.kind === "delete" ? [this.#version, ...this.#formerVersions] : [this.#version];
+    const versions = this.#isTakenBy(other) ? [this.#version, ...this.#formerVersions] : [this.#version];
     return versions.some(
       (version) => (hasIntent && other.base >= version) || other.settles?.includes(version) === true,
     );
+  }
+
+  /** Whether another write takes a copy of this put away: a delete, or a put elsewhere in a stripe. */
+  #isTakenBy(other: ObjectRecord): boolean {
+    return this.#holders.some((member) => {
+      const state = this.#pool.ledger.markOf(other, member)?.state;
+      return state === "delete" || state === "none";
+    });
   }
 
   #isBeingWritten(member: Member): boolean {

@@ -78,7 +78,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a delete that knew of an earlier version of a put is taken for one that did not know of it",
     file: COMMIT,
-    find: 'const versions = other.kind === "delete" ? [this.#version, ...this.#formerVersions] : [this.#version];',
+    find: "const versions = this.#isTakenBy(other) ? [this.#version, ...this.#formerVersions] : [this.#version];",
     replace: "const versions = [this.#version];",
     scenario: "mirror1x3+late/put.x|delete.x",
     limits: { splits: 0 },
