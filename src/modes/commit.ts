@@ -32,6 +32,8 @@ export interface Committed {
   readonly answer: PoolPutResult;
   readonly record: PutRecord;
   readonly holders: readonly Member[];
+  /** Bytes went to a store that is another one now, or is not there: no record can say where they are. */
+  readonly hasMoved: boolean;
 }
 
 export class Commit {
@@ -48,6 +50,7 @@ export class Commit {
   #base: Version;
   #holders: readonly Member[];
   #owedDeletes: readonly Member[] = [];
+  #hasMoved = false;
 
   /** `took`: the stores that have the bytes. `failed`: those that missed them, and why; more are added. */
   constructor(
@@ -188,10 +191,8 @@ export class Commit {
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
       if (member.ready && member.id === this.#put.ids.get(member)) continue;
-      this.#drop(
-        member,
-        member.ready ? new HoldfastError("unavailable", `${member.label} is another store now`) : member.trouble(),
-      );
+      this.#hasMoved = true;
+      this.#drop(member, member.ready ? isAnother(member) : member.trouble());
     }
   }
 
@@ -307,7 +308,7 @@ export class Commit {
     const { size, sha256 } = this.#content;
     const owed = this.#pool.debtsOf(record);
     if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
-    return { answer: { size, sha256, owed }, record: own, holders: this.#holders };
+    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#hasMoved };
   }
 
   /** The record of a write that came after this one, although its version is lower: under one that is above. */
@@ -360,8 +361,18 @@ export class Commit {
     }
     // Pools below have logged what their stores owe.
     owed.push(...holders.flatMap((member) => debtsBelow(member, below.get(member))));
-    return { answer: { size: this.#content.size, sha256: this.#content.sha256, owed }, record, holders };
+    return {
+      answer: { size: this.#content.size, sha256: this.#content.sha256, owed },
+      record,
+      holders,
+      hasMoved: this.#hasMoved,
+    };
   }
+}
+
+/** Why a store holds nothing of a put: it is not the one that was there when the put began. */
+export function isAnother(member: Member): HoldfastError {
+  return new HoldfastError("unavailable", `${member.label} is another store now`, { store: member.label });
 }
 
 /** Why a store counts as owing what was put: somebody else's change of it, or an earlier request, may come on top. */

@@ -25,6 +25,8 @@ export interface Write {
   known: boolean;
   /** It was never acknowledged, and a read found it: no record says so. */
   found: boolean;
+  /** It is in the ledger of every store: whoever wrote later, wherever, knew of it. */
+  everywhere: boolean;
   /** Disks that had the value, by the answer. */
   holders: readonly string[];
 }
@@ -43,6 +45,7 @@ export class NameModel {
       clean: true,
       known: true,
       found: false,
+      everywhere: true,
       holders: [],
     },
   ];
@@ -83,6 +86,7 @@ export class NameModel {
       clean: false,
       known: false,
       found: false,
+      everywhere: false,
       holders: [],
     };
     this.writes.push(write);
@@ -111,9 +115,17 @@ export class NameModel {
             later.end < start &&
             write.end !== undefined &&
             later.start > write.end &&
-            (later.clean || later.cache === write.cache),
+            (later.clean || later.cache === write.cache || write.everywhere),
         ),
     );
+  }
+
+  /** A store lost what it was told: who hears that one alone may know of nothing. */
+  forgetWhoKnows(): void {
+    for (const write of this.writes) {
+      write.known = false;
+      write.everywhere = write.start < 0;
+    }
   }
 
   /** A read that saw everything decides. */
@@ -127,6 +139,7 @@ export class NameModel {
     write.acknowledged = true;
     write.clean = true;
     write.known = seen.known;
+    write.everywhere = seen.everywhere;
     write.found = !seen.acknowledged || seen.found;
     // Of two that were acknowledged at once each may stand on some stores, and all of them are needed to tell.
     write.holders = legal.filter((one) => one.acknowledged).length === 1 && seen.acknowledged ? seen.holders : [];
