@@ -50,7 +50,8 @@ export class Commit {
   #base: Version;
   #holders: readonly Member[];
   #owedDeletes: readonly Member[] = [];
-  #hasMoved = false;
+  /** Stores that were meant, where other ones stand now: a record that is written already may say that they hold it. */
+  readonly #moved = new Set<StoreId>();
 
   /** `took`: the stores that have the bytes. `failed`: those that missed them, and why; more are added. */
   constructor(
@@ -139,6 +140,7 @@ export class Commit {
       }
     }
     this.#owedDeletes = owedDeletes;
+    for (const id of this.#moved) copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "moved" };
     for (const id of this.#absentHolders())
       copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "absent" };
     const former = currentRecord(state);
@@ -191,7 +193,8 @@ export class Commit {
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
       if (member.ready && member.id === this.#put.ids.get(member)) continue;
-      this.#hasMoved = true;
+      const meant = this.#put.ids.get(member);
+      if (meant !== undefined) this.#moved.add(meant);
       this.#drop(member, member.ready ? isAnother(member) : member.trouble());
     }
   }
@@ -308,7 +311,7 @@ export class Commit {
     const { size, sha256 } = this.#content;
     const owed = this.#pool.debtsOf(record);
     if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
-    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#hasMoved };
+    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#moved.size > 0 };
   }
 
   /** The record of a write that came after this one, although its version is lower: under one that is above. */
@@ -365,7 +368,7 @@ export class Commit {
       answer: { size: this.#content.size, sha256: this.#content.sha256, owed },
       record,
       holders,
-      hasMoved: this.#hasMoved,
+      hasMoved: this.#moved.size > 0,
     };
   }
 }

@@ -325,7 +325,10 @@ export class PoolPuts {
     }
     const before: ObjectRecord = { ...(former ?? { name, kind: "delete" }), version, base: record.version, copies };
     const intent: ObjectRecord = { name, version: ledger.clock.next(), base: version, kind: "intent", copies: begun };
-    await Promise.all(ledger.append({ objects: isPut(former) ? [before, intent] : [before] }).values());
+    const objects = isPut(former) ? [before, intent] : [before];
+    const outcomes = await Promise.all(ledger.append({ objects }).values());
+    // Where no store answers now, the next that does is told.
+    if (outcomes.every((error) => error !== undefined)) ledger.appendLater(objects);
   }
 
   /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
@@ -503,7 +506,8 @@ export class PoolPuts {
     await this.#pool.outwait(() => open("soon-over").length > 0);
     ledger.checkEpoch();
     for (const member of targets) {
-      if (failed.has(member)) continue;
+      // One that did not answer may be there all the same: the hearing after the record tells.
+      if (failed.has(member) || member.state === "unreachable") continue;
       if (!member.ready) failed.set(member, member.trouble());
       else if (member.id !== put.ids.get(member)) failed.set(member, isAnother(member));
     }

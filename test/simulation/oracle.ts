@@ -53,6 +53,8 @@ export class NameModel {
   readonly ever = new Set<Value>([undefined]);
   /** Disks whose copy was damaged since the last acknowledged write. */
   readonly damaged = new Set<string>();
+  /** Since when the name may be lost: see `mayLose`. */
+  #lossAt: number | undefined;
   /** Since when nothing decides what the name is: see `taint`. */
   #taintedAt: number | undefined;
 
@@ -61,16 +63,33 @@ export class NameModel {
   }
 
   /**
-   * From `now` on the name may be lost, or what an unfinished write left may be damaged: a copy was damaged while a write
-   * was not finished, or two processes changed the name at one moment and one of them deleted what the other had put
-   * (stores have no delete on a condition). A later write that is acknowledged ends it.
+   * From `now` on what was put may be nowhere: two processes wrote the name at one moment, and one of them died or failed
+   * when its bytes were there and its record was not; or one of them deleted what the other one had put (stores have no
+   * delete on a condition). It is an error to read it then, and never another value than one of those. A later write that
+   * is acknowledged ends it.
+   */
+  mayLose(now: number): void {
+    this.#lossAt = now;
+  }
+
+  /**
+   * From `now` on anything that was ever there may be taken for the value, since nothing decides: a copy was damaged while
+   * a write was not finished, or the only store that knew better went back in time. A later write that is acknowledged
+   * ends it.
    */
   taint(now: number): void {
     this.#taintedAt = now;
   }
 
   get tainted(): boolean {
-    const at = this.#taintedAt;
+    return this.#isSince(this.#taintedAt);
+  }
+
+  get mayBeLost(): boolean {
+    return this.tainted || this.#isSince(this.#lossAt);
+  }
+
+  #isSince(at: number | undefined): boolean {
     if (at === undefined) return false;
     return !this.writes.some((write) => write.acknowledged && write.clean && write.start > at);
   }
@@ -130,7 +149,7 @@ export class NameModel {
 
   /** A read that saw everything decides. */
   observe(value: Value, start: number, now: number): void {
-    if (this.changedSince(start) || this.tainted) return;
+    if (this.changedSince(start) || this.mayBeLost) return;
     const legal = this.legal(start, now);
     const seen = legal.find((write) => write.value === value);
     if (seen === undefined || legal.length === 1) return;

@@ -133,8 +133,8 @@ class Simulation {
   #events = 0;
   #inFlight = 0;
   #violation: Error | undefined;
-  /** When a process died last, or a change failed of which others cannot know whether it is over. */
-  #diedMs = -Infinity;
+  /** When a process that changed a name died last, or its change failed: others cannot know whether it is over. */
+  readonly #diedMs = new Map<NameModel, number>();
   #draining = false;
   #freshMs: number;
   readonly #mishaps: Mishaps;
@@ -227,7 +227,9 @@ class Simulation {
     if (process.dead) return;
     this.#note(() => `process of machine ${process.machine.id} dies`);
     this.#alive.delete(process);
-    this.#diedMs = this.world.nowMs;
+    for (const [model, changes] of this.#changing) {
+      if ([...changes].some((change) => change.process === process)) this.#diedMs.set(model, this.world.nowMs);
+    }
     this.world.kill(process);
     for (const end of this.#endings.get(process) ?? []) end();
     this.#endings.delete(process);
@@ -400,6 +402,7 @@ class Simulation {
         if (disk.isWiped || (step.amid !== true && this.#isWritingLater())) return;
         const isKnown = step.amid !== true && this.#machines.every(({ addresses }) => addresses.size === 0);
         if (this.#mishaps.isCopied(disk) || (!isKnown && !this.#mishaps.isSpare(disk))) return;
+        if (step.amid === true && !this.#isMade()) return;
         disk.unmount();
         disk.struck(this.#trouble, this.world.nowMs);
         return;
@@ -698,7 +701,7 @@ class Simulation {
     const before = this.#excuse();
     const isUnaware = this.#isUnaware(process, name);
     const write = model.begin(value, ++this.#events, process.cache, process);
-    const { release, isAlone } = this.#enter(process, model, this.#config.mode === "stripe");
+    const { release, isAlone } = this.#enter(process, model, "put");
     const fail = (): void => {
       release();
       this.#failed(model, write);
@@ -712,7 +715,8 @@ class Simulation {
       // Who writes a name while another one does, or while one that died might still, may be told so.
       const isOutrun =
         result.error.code === "conflict" &&
-        (!isAlone() || this.world.nowMs - this.#diedMs < LATE_MS + OTHERS_MS + this.#freshMs * STALE_FACTOR);
+        (!isAlone() ||
+          this.world.nowMs - (this.#diedMs.get(model) ?? -Infinity) < LATE_MS + OTHERS_MS + this.#freshMs * STALE_FACTOR);
       if (sound && this.#isClean(before) && !this.#draining && !isOutrun) {
         throw new Violation(`put of ${name} failed although nothing was wrong: ${result.error.message}`);
       }
@@ -822,30 +826,32 @@ class Simulation {
   /** Who changes a name now. */
   readonly #changing = new Map<
     NameModel,
-    Set<{ readonly process: Process; readonly deletes: boolean; alone: boolean }>
+    Set<{ readonly process: Process; readonly how: "put" | "delete" | "care"; alone: boolean }>
   >();
 
-  /** Notes that a process changes a name, and whether that may delete copies, until `release` is called. */
-  #enter(process: Process, model: NameModel, deletes: boolean): Change {
+  /** Notes that a process changes a name, until `release` is called. */
+  #enter(process: Process, model: NameModel, how: "put" | "delete" | "care"): Change {
     const others = this.#changing.get(model) ?? new Set();
     this.#changing.set(model, others);
-    const self = { process, deletes, alone: others.size === 0 };
+    const self = { process, how, alone: others.size === 0 };
+    // Repair says what it is about to change, and a put looks for that: neither harms the other.
+    const opposite = how === "put" ? "delete" : "put";
     const isContested = (): boolean =>
-      [...others].some((other) => other.process !== process && (other.deletes || deletes));
+      how !== "care" && [...others].some((other) => other.process !== process && other.how === opposite);
     let contested = isContested();
     for (const other of others) other.alone = false;
     others.add(self);
     const release = (): void => {
       contested ||= isContested();
       others.delete(self);
-      if (contested) model.taint(++this.#events);
+      if (contested) model.mayLose(++this.#events);
     };
     return { release, isAlone: () => self.alone };
   }
 
   /** Notes the same of a repair, which may change any name. */
   async #enterAll<T>(process: Process, endings: Set<() => void>, work: () => Promise<T>): Promise<T> {
-    const leave = [...this.#models.values()].map((model) => this.#enter(process, model, true).release);
+    const leave = [...this.#models.values()].map((model) => this.#enter(process, model, "care").release);
     const end = (): void => leave.forEach((one) => one());
     endings.add(end);
     try {
@@ -857,11 +863,21 @@ class Simulation {
   }
 
   #failed(model: NameModel, write: Write): void {
-    this.#diedMs = this.world.nowMs;
+    this.#diedMs.set(model, this.world.nowMs);
     write.end = ++this.#events;
     // Its bytes may stand on top of those of another process's put at the same moment: see docs/guarantees.md.
     const beside = model.writes.filter(({ by, end }) => by !== write.by && (end === undefined || end > write.start));
-    if (model.damaged.size > 0 || beside.some(({ by }) => by !== undefined)) model.taint(this.#events);
+    if (beside.some(({ by }) => by !== undefined)) model.mayLose(this.#events);
+    if (model.damaged.size > 0) model.taint(this.#events);
+    // Its record names a store that was taken away meanwhile, and no other one could be told that.
+    if (this.#disks.some((disk) => disk.isUnmounted) && this.#disks.some((disk) => this.#isShaky(disk)))
+      model.mayLose(this.#events);
+  }
+
+  /** Whether a store that is there failed a moment ago. */
+  #isShaky({ isUnmounted, down, trouble }: Disk): boolean {
+    if (isUnmounted) return false;
+    return down || trouble.hanging > 0 || this.world.nowMs - Math.max(trouble.atMs, trouble.hungUntilMs) < HEAR_MS;
   }
 
   async #delete(process: Process, name: string, endings: Set<() => void>): Promise<void> {
@@ -869,7 +885,7 @@ class Simulation {
     const before = this.#excuse();
     const isUnaware = this.#isUnaware(process, name);
     const write = model.begin(undefined, ++this.#events, process.cache, process);
-    const { release } = this.#enter(process, model, true);
+    const { release } = this.#enter(process, model, "delete");
     const fail = (): void => {
       release();
       this.#failed(model, write);
@@ -929,7 +945,7 @@ class Simulation {
         if (this.#mayGuess(model)) return;
         throw new Violation(`get of ${name} gave ${JSON.stringify(result.value)}, which was never put`);
       }
-      if (this.#mayBeStale(process) && unheard.length > 0) return;
+      if (model.tainted || (this.#mayBeStale(process) && unheard.length > 0)) return;
       if (!this.#config.withinTolerance && model.damaged.size > 0 && this.#schedule.config.machines > 1) return;
       throw new Violation(
         `get of ${name} gave ${JSON.stringify(result.value)}; it may only be ${this.#legalText(model, start, now)}`,
@@ -1027,7 +1043,7 @@ class Simulation {
         `${what} of ${model.name} says that it does not exist; it is ${this.#legalText(model, start, now)}`,
       );
     }
-    if (model.tainted || model.changedSince(start) || this.#isUnsure(process, error, clean)) return;
+    if (model.mayBeLost || model.changedSince(start) || this.#isUnsure(process, error, clean)) return;
     const holder = this.#stood(model, standing);
     if (holder !== undefined) {
       throw new Violation(`${what} of ${model.name} failed although ${holder} has it: ${error.code} ${error.message}`);
@@ -1084,7 +1100,7 @@ class Simulation {
       for (const [model, disks] of standing) {
         const holder = this.#stood(model, disks);
         if (!model.name.startsWith(prefix) || found.includes(model.name) || holder === undefined) continue;
-        if (!model.tainted && !model.changedSince(start)) {
+        if (!model.mayBeLost && !model.changedSince(start)) {
           throw new Violation(`a listing lacks ${model.name}, although ${holder} has it`);
         }
       }
@@ -1177,7 +1193,7 @@ class Simulation {
     for (const model of this.#models.values()) {
       const legal = model.legal(now, now);
       const [only] = legal;
-      if (legal.length !== 1 || only === undefined || model.busy || model.tainted) return;
+      if (legal.length !== 1 || only === undefined || model.busy || model.mayBeLost) return;
       if (model.damaged.size > 0 && this.#config.withinTolerance) return;
       const { value } = only;
       const record = this.#recordOn(others, model.name);
@@ -1265,7 +1281,7 @@ class Simulation {
     for (const model of this.#models.values()) {
       const state = this.#stateOn(this.#disks, model.name);
       const [record] = state?.records ?? [];
-      if (state?.records.length !== 1 || record === undefined || model.tainted) continue;
+      if (state?.records.length !== 1 || record === undefined || model.mayBeLost) continue;
       if (this.#cutShort.has(model.name)) continue;
       for (const disk of this.#disks) {
         const id = ids.get(disk.label);
@@ -1299,9 +1315,10 @@ class Simulation {
   }
 
   async #converge(machine: Machine): Promise<void> {
-    const tainted = [...this.#models.values()].some(
-      (model) => model.tainted || (model.damaged.size > 0 && !this.#config.withinTolerance),
-    );
+    const isExcused = ({ object }: Finding): boolean => {
+      const model = this.#models.get(object);
+      return model !== undefined && (model.mayBeLost || (model.damaged.size > 0 && !this.#config.withinTolerance));
+    };
     const refill = await this.#refuseToFill(machine);
     let report = await this.#repairAlone(machine, refill);
     if (this.#isAnyLost) await this.#forgetGone(machine);
@@ -1309,7 +1326,8 @@ class Simulation {
       report = await this.#repairAlone(machine, refill);
     }
     const { whole, left } = report;
-    if (!whole && !tainted && !this.#isUndecidable(left)) {
+    const isLossy = report.unheard.length === 0 && left.length > 0 && left.every(isExcused);
+    if (!whole && !isLossy && !this.#isUndecidable(left)) {
       throw new Violation(`repair did not converge: ${JSON.stringify(report)}`);
     }
     const writes = this.#writes();
@@ -1488,7 +1506,7 @@ class Simulation {
       const reader = this.#open(other);
       for (const model of this.#models.values()) {
         const value = await this.#readFinal(reader, model, loose);
-        if (!loose && !model.tainted && value !== values.get(model.name)) {
+        if (!loose && !model.mayBeLost && value !== values.get(model.name)) {
           throw new Violation(
             `machines disagree on ${model.name}: ${String(value)} and ${String(values.get(model.name))}`,
           );
@@ -1509,7 +1527,7 @@ class Simulation {
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error;
       if (error.code !== "not-found") {
-        if (loose || model.tainted) return undefined;
+        if (loose || model.mayBeLost) return undefined;
         throw new Violation(`${model.name} cannot be read in the end: ${error.code} ${error.message}`);
       }
     }
