@@ -108,7 +108,10 @@ export class Commit {
         this.#holders.map(async (member) => [member, await appended.get(member)] as const),
       );
       const lost = errors.filter(([, error]) => error !== undefined);
-      for (const [member, error] of lost) if (error !== undefined) this.#failed.set(member, error);
+      for (const [member, error] of lost) {
+        if (error !== undefined) this.#failed.set(member, error);
+        if (member.state !== "unreachable" && !this.#isStillThere(member)) this.#noteMoved(member);
+      }
       this.#holders = this.#holders.filter((member) => !this.#failed.has(member));
       // A put that fails must not take effect later, when its record arrives where nobody waited for it.
       if (this.#holders.length === 0) await Promise.all(appended.values());
@@ -192,11 +195,19 @@ export class Commit {
   /** What was sent to a store that is another one now, or does not say any more who it is, went who knows where. */
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
-      if (member.ready && member.id === this.#put.ids.get(member)) continue;
-      const meant = this.#put.ids.get(member);
-      if (meant !== undefined) this.#moved.add(meant);
+      if (this.#isStillThere(member)) continue;
+      this.#noteMoved(member);
       this.#drop(member, member.ready ? isAnother(member) : member.trouble());
     }
+  }
+
+  #isStillThere(member: Member): boolean {
+    return member.ready && member.id === this.#put.ids.get(member);
+  }
+
+  #noteMoved(member: Member): void {
+    const meant = this.#put.ids.get(member);
+    if (meant !== undefined) this.#moved.add(meant);
   }
 
   #drop(member: Member, error: HoldfastError): void {

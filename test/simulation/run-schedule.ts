@@ -1189,6 +1189,9 @@ class Simulation {
     if (disk.isUnmounted || others.some((other) => other.isUnmounted || other.isWiped || this.#isSpoiled(other)))
       return;
     if (this.#config.wait === "min" && this.#isWritingLater()) return;
+    // One of which nobody else ever heard is a stranger.
+    const id = this.#idsOf().get(disk.label);
+    if (!this.#segmentsOn(others).some(({ stores }) => (stores ?? []).some((record) => record.id === id))) return;
     const now = this.#events + 1;
     for (const model of this.#models.values()) {
       const legal = model.legal(now, now);
