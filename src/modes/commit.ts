@@ -316,13 +316,24 @@ export class Commit {
       ),
       settles,
     };
-    const record = winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles);
+    const record = this.#withLanding(winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles));
     const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
     if (outcomes.every((error) => error !== undefined)) throw this.#outrun();
     const { size, sha256 } = this.#content;
     const owed = this.#pool.debtsOf(record);
     if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
     return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#moved.size > 0 };
+  }
+
+  /** The record of another write, with the requests of this one that may still take effect on top of it. */
+  #withLanding(record: ObjectRecord): ObjectRecord {
+    const { sentTo, landing } = this.#put;
+    const open = [...sentTo].filter((member) => this.#failed.get(member)?.mayLand === true || landing.has(member));
+    if (open.length === 0) return record;
+    const rev = this.#pool.ledger.stamp(record);
+    const mark: CopyMark = { state: isPut(record) ? "copy" : "delete", rev, reason: "late", late: rev };
+    const ids = open.flatMap(({ owingId }) => owingId ?? []);
+    return { ...record, copies: { ...record.copies, ...Object.fromEntries(ids.map((id) => [id, mark])) } };
   }
 
   /** The record of a write that came after this one, although its version is lower: under one that is above. */

@@ -49,6 +49,7 @@ export function withMishaps(steps: readonly Step[], config: Config, seed: number
       case "rollback":
         result.splice(at, 0, { do: "image", disk });
         result.splice(later, 0, { do: "rollback", disk });
+        if (random.chance(0.3)) result.splice(later + 1, 0, { do: "status", slot: random.below(slots) });
         break;
       case "swap":
         result.splice(at, 0, { do: "swap", disk, other });
@@ -64,6 +65,7 @@ export function withMishaps(steps: readonly Step[], config: Config, seed: number
         break;
       case "wipe":
         result.splice(at, 0, { do: "wipe", disk });
+        if (random.chance(0.3)) result.splice(at + 1, 0, { do: "status", slot: random.below(slots) });
         break;
       case "readdress":
         result.splice(at, 0, { do: "readdress", machine: random.below(config.machines), disk });

@@ -2,9 +2,13 @@
 import { createHash } from "node:crypto";
 import { IDENTITY_NAME } from "../../src/ledger/identity.ts";
 import type { ObjectRecord } from "../../src/ledger/record.ts";
+import type { Config } from "./schedule.ts";
 import type { NameModel } from "./oracle.ts";
 import type { Disk, Trouble } from "./sim-store.ts";
 import type { World } from "./world.ts";
+
+/** So many segments are not merged in a schedule. */
+const PLENTY = 32;
 
 /** What mishaps befall, and who has to know of them. */
 export interface Scene {
@@ -27,6 +31,8 @@ export class Mishaps {
   readonly #scene: Scene;
   /** Disks that went back in time, and were not made whole since. */
   readonly #outdated = new Set<Disk>();
+  /** A repair that was begun since may have brought their ledgers up to date, and not what they hold. */
+  #isRepaired = false;
   /** Where a copy of another disk stands, and of which. */
   readonly #clones = new Map<Disk, Disk>();
 
@@ -51,8 +57,18 @@ export class Mishaps {
     return [...this.#clones.values()].includes(disk);
   }
 
+  /** Whether the ledger on a disk shows that it went back in time: nobody has brought it up to date. */
+  isKnownOutdated(disk: Disk, { mergeAt }: Pick<Config, "mergeAt">): boolean {
+    return this.#outdated.has(disk) && !this.#isRepaired && mergeAt >= PLENTY;
+  }
+
+  noteRepair(): void {
+    if (this.#outdated.size > 0) this.#isRepaired = true;
+  }
+
   /** A repair saw everything, and every store has the whole ledger. */
   noteWhole(): void {
+    this.#isRepaired = false;
     this.#outdated.clear();
   }
 

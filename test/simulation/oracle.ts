@@ -15,6 +15,8 @@ export interface Write {
   readonly start: number;
   end: number | undefined;
   acknowledged: boolean;
+  /** Its process died before it ended. */
+  hasDied?: boolean;
   /** The cache of the machine that wrote. */
   readonly cache: object;
   /** The process that wrote; undefined for what stood before, and for what a read decided. */

@@ -140,6 +140,8 @@ class Simulation {
   readonly #mishaps: Mishaps;
   /** A disk was lost for good. */
   #isAnyLost = false;
+  /** Addresses are not what they were: what is lost at one of them is not known by it, and has to be given up by name. */
+  #isAnyMoved = false;
 
   constructor(schedule: Schedule, kept: ReadonlySet<number> | undefined, traced: boolean) {
     this.#schedule = schedule;
@@ -371,6 +373,7 @@ class Simulation {
         this.#mishaps.rollBack(this.#disk(step.disk));
         return;
       case "swap":
+        this.#isAnyMoved = true;
         this.#mishaps.swap(this.#disk(step.disk), this.#disk(step.other));
         return;
       case "clone":
@@ -480,6 +483,7 @@ class Simulation {
     if (machine === undefined || this.#mishaps.isAnyCloned) return;
     if (this.#disks.some((disk) => disk.isUnmounted && !this.#mishaps.isSpare(disk))) return;
     const { label } = this.#disk(at);
+    this.#isAnyMoved = true;
     machine.addresses.set(label, `${addressOf(machine, label)} again`);
     this.#trouble.count++;
     for (const [slot, process] of this.#slots.entries())
@@ -572,7 +576,7 @@ class Simulation {
         await this.#attempt(() => process.pool.verify({ resume: false }));
         return;
       case "status":
-        await this.#attempt(() => process.pool.status());
+        await this.#status(process);
         return;
       case "misopen":
         await this.#misopen(process, step);
@@ -580,6 +584,38 @@ class Simulation {
       default:
         throw new Error(`${step.do} is no operation`);
     }
+  }
+
+  /** What a store lost that answers, or does not have any more, is degraded: nothing is called well that is not. */
+  async #status(process: Process): Promise<void> {
+    const start = ++this.#events;
+    const isAlone = this.#inFlight === 1;
+    const lacking = this.#config.mode === "mirror" && !this.#config.nested ? this.#lacking(process) : [];
+    const result = await this.#attempt(() => process.pool.status());
+    this.#note(() => `status: ${describeResult(result)}`);
+    if ("error" in result || !isAlone || this.#draining) return;
+    const { degraded, lost, unsettled } = result.value;
+    // Whatever begins or ends meanwhile is an event.
+    const found = this.#events === start && this.#inFlight === 1 ? lacking : [];
+    if (degraded + lost + unsettled >= found.length) return;
+    throw new Violation(`status counts ${degraded} degraded and ${lost} lost: ${found.join(", ")}`);
+  }
+
+  /** Names that a store should have, and does not, as its ledger or the lack of one tells. */
+  #lacking(process: Process): readonly string[] {
+    const gone = this.#disks.filter(
+      (disk) =>
+        !disk.down && disk.faults.length === 0 && (disk.isWiped || this.#mishaps.isKnownOutdated(disk, this.#config)),
+    );
+    return [...this.#models.values()]
+      .filter((model) => {
+        const legal = model.legal(this.#events, this.#events);
+        const value = legal.length === 1 ? legal[0]?.value : undefined;
+        if (value === undefined || model.busy || model.mayBeLost) return false;
+        const targets = process.core.targets(model.name).map((member) => member.label);
+        return gone.some((disk) => targets.includes(disk.label) && disk.objects.get(model.name)?.toString() !== value);
+      })
+      .map((model) => model.name);
   }
 
   /** A pool that is opened as another one than it is refuses whatever it is asked for, and changes nothing. */
@@ -675,6 +711,7 @@ class Simulation {
       this.#trouble.hanging === 0 &&
       this.world.nowMs - this.#trouble.hungUntilMs > HEAR_MS &&
       this.#isPast(this.#trouble) &&
+      !(this.#isAnyLost && this.#isAnyMoved) &&
       this.#disks.every((disk) => !disk.down && !disk.full && !disk.isUnmounted && !disk.isWiped);
     return { count: this.#trouble.count, calm };
   }
@@ -704,6 +741,7 @@ class Simulation {
     const { release, isAlone } = this.#enter(process, model, "put");
     const fail = (): void => {
       release();
+      write.hasDied = process.dead;
       this.#failed(model, write);
     };
     endings.add(fail);
@@ -716,7 +754,8 @@ class Simulation {
       const isOutrun =
         result.error.code === "conflict" &&
         (!isAlone() ||
-          this.world.nowMs - (this.#diedMs.get(model) ?? -Infinity) < LATE_MS + OTHERS_MS + this.#freshMs * STALE_FACTOR);
+          this.world.nowMs - (this.#diedMs.get(model) ?? -Infinity) <
+            LATE_MS + OTHERS_MS + this.#freshMs * STALE_FACTOR);
       if (sound && this.#isClean(before) && !this.#draining && !isOutrun) {
         throw new Violation(`put of ${name} failed although nothing was wrong: ${result.error.message}`);
       }
@@ -851,6 +890,7 @@ class Simulation {
 
   /** Notes the same of a repair, which may change any name. */
   async #enterAll<T>(process: Process, endings: Set<() => void>, work: () => Promise<T>): Promise<T> {
+    this.#mishaps.noteRepair();
     const leave = [...this.#models.values()].map((model) => this.#enter(process, model, "care").release);
     const end = (): void => leave.forEach((one) => one());
     endings.add(end);
@@ -869,9 +909,9 @@ class Simulation {
     const beside = model.writes.filter(({ by, end }) => by !== write.by && (end === undefined || end > write.start));
     if (beside.some(({ by }) => by !== undefined)) model.mayLose(this.#events);
     if (model.damaged.size > 0) model.taint(this.#events);
-    // Its record names a store that was taken away meanwhile, and no other one could be told that.
-    if (this.#disks.some((disk) => disk.isUnmounted) && this.#disks.some((disk) => this.#isShaky(disk)))
-      model.mayLose(this.#events);
+    // Its record may name a store that was taken away meanwhile, and nobody could say that any more.
+    const isUntold = write.hasDied || this.#disks.some((disk) => this.#isShaky(disk));
+    if (isUntold && this.#disks.some((disk) => disk.isUnmounted)) model.mayLose(this.#events);
   }
 
   /** Whether a store that is there failed a moment ago. */
@@ -888,6 +928,7 @@ class Simulation {
     const { release } = this.#enter(process, model, "delete");
     const fail = (): void => {
       release();
+      write.hasDied = process.dead;
       this.#failed(model, write);
     };
     endings.add(fail);
