@@ -69,7 +69,8 @@ export class Identities {
     }
     if (mode !== "mirror") return;
     for (const member of members) {
-      const { prefixes } = (member.ready ? this.#ledger.storeOf(member) : undefined) ?? {};
+      // One that is silent, or stands in for another, is known by its address.
+      const { prefixes } = this.#ledger.storeOf(member) ?? {};
       if (prefixes === undefined || sameTexts(prefixes, member.prefixes)) continue;
       throw new HoldfastError(
         "config",

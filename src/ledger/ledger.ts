@@ -518,6 +518,12 @@ export class Ledger {
     }
   }
 
+  /** The same of records that are yet to be written. */
+  noteBegun(objects: readonly ObjectRecord[]): void {
+    for (const record of objects) this.#sight(record);
+    this.#index.apply({ objects });
+  }
+
   /** A version above all those in the records, and above every other that this process has seen or given. */
   stamp(...records: readonly ObjectRecord[]): Version {
     for (const record of records) {

@@ -186,13 +186,16 @@ export function isSettled(state: NameState): boolean {
   return Object.values(record.copies).every((mark) => mark.state === "holds" || mark.state === "none");
 }
 
-/** What a store has to do with a record; undefined where nothing is said of it. `ids`: all by which it is known. */
+/**
+ * What a store has to do with a record; undefined where nothing is said of it. `ids`: all by which it is known, its own
+ * first. What was said of it and, at the same time, of an address where it turned out to be, is true of itself.
+ */
 export function markOf(record: ObjectRecord | undefined, ids: readonly StoreId[]): CopyMark | undefined {
   let found: CopyMark | undefined;
   if (record === undefined) return found;
   for (const id of ids) {
     const mark = record.copies[id];
-    if (mark !== undefined && (found === undefined || laterMark(mark, found))) found = mark;
+    if (mark !== undefined && (found === undefined || mark.rev > found.rev)) found = mark;
   }
   return found;
 }

@@ -102,7 +102,7 @@ export class SegmentWriter {
     batch.later.push(...records);
     // Who changes the name next must know of a request that may still take effect, written or not.
     const open = records.filter(mayStillLand);
-    if (open.length > 0) this.#ledger.index.apply({ objects: open });
+    if (open.length > 0) this.#ledger.noteBegun(open);
     this.#submitLater();
   }
 

@@ -32,6 +32,8 @@ export interface Committed {
   readonly answer: PoolPutResult;
   readonly record: PutRecord;
   readonly holders: readonly Member[];
+  /** Bytes went to a store that is another one now, or is not there: no record can say where they are. */
+  readonly hasMoved: boolean;
 }
 
 export class Commit {
@@ -50,6 +52,8 @@ export class Commit {
   #base: Version;
   #holders: readonly Member[];
   #owedDeletes: readonly Member[] = [];
+  /** Stores that were meant, where other ones stand now: a record that is written already may say that they hold it. */
+  readonly #moved = new Set<StoreId>();
 
   /** `took`: the stores that have the bytes. `failed`: those that missed them, and why; more are added. */
   constructor(
@@ -106,7 +110,10 @@ export class Commit {
         this.#holders.map(async (member) => [member, await appended.get(member)] as const),
       );
       const lost = errors.filter(([, error]) => error !== undefined);
-      for (const [member, error] of lost) if (error !== undefined) this.#failed.set(member, error);
+      for (const [member, error] of lost) {
+        if (error !== undefined) this.#failed.set(member, error);
+        if (member.state !== "unreachable" && !this.#isStillThere(member)) this.#noteMoved(member);
+      }
       this.#holders = this.#holders.filter((member) => !this.#failed.has(member));
       // A put that fails must not take effect later, when its record arrives where nobody waited for it.
       if (this.#holders.length === 0) await Promise.all(appended.values());
@@ -138,6 +145,7 @@ export class Commit {
       }
     }
     this.#owedDeletes = owedDeletes;
+    for (const id of this.#moved) copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "moved" };
     for (const id of this.#absentHolders())
       copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "absent" };
     const former = currentRecord(state);
@@ -189,12 +197,19 @@ export class Commit {
   /** What was sent to a store that is another one now, or does not say any more who it is, went who knows where. */
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
-      if (member.ready && member.id === this.#put.ids.get(member)) continue;
-      this.#drop(
-        member,
-        member.ready ? new HoldfastError("unavailable", `${member.label} is another store now`) : member.trouble(),
-      );
+      if (this.#isStillThere(member)) continue;
+      this.#noteMoved(member);
+      this.#drop(member, member.ready ? isAnother(member) : member.trouble());
     }
+  }
+
+  #isStillThere(member: Member): boolean {
+    return member.ready && member.id === this.#put.ids.get(member);
+  }
+
+  #noteMoved(member: Member): void {
+    const meant = this.#put.ids.get(member);
+    if (meant !== undefined) this.#moved.add(meant);
   }
 
   #drop(member: Member, error: HoldfastError): void {
@@ -324,13 +339,24 @@ export class Commit {
       ),
       settles,
     };
-    const record = winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles);
+    const record = this.#withLanding(winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles));
     const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
     if (outcomes.every((error) => error !== undefined)) throw this.#outrun();
     const { size, sha256 } = this.#content;
     const owed = this.#pool.debtsOf(record);
     if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
-    return { answer: { size, sha256, owed }, record: own, holders: this.#holders };
+    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#moved.size > 0 };
+  }
+
+  /** The record of another write, with the requests of this one that may still take effect on top of it. */
+  #withLanding(record: ObjectRecord): ObjectRecord {
+    const { sentTo, landing } = this.#put;
+    const open = [...sentTo].filter((member) => this.#failed.get(member)?.mayLand === true || landing.has(member));
+    if (open.length === 0) return record;
+    const rev = this.#pool.ledger.stamp(record);
+    const mark: CopyMark = { state: isPut(record) ? "copy" : "delete", rev, reason: "late", late: rev };
+    const ids = open.flatMap(({ owingId }) => owingId ?? []);
+    return { ...record, copies: { ...record.copies, ...Object.fromEntries(ids.map((id) => [id, mark])) } };
   }
 
   /** The record of a write that came after this one, although its version is lower: under one that is above. */
@@ -383,8 +409,18 @@ export class Commit {
     }
     // Pools below have logged what their stores owe.
     owed.push(...holders.flatMap((member) => debtsBelow(member, below.get(member))));
-    return { answer: { size: this.#content.size, sha256: this.#content.sha256, owed }, record, holders };
+    return {
+      answer: { size: this.#content.size, sha256: this.#content.sha256, owed },
+      record,
+      holders,
+      hasMoved: this.#moved.size > 0,
+    };
   }
+}
+
+/** Why a store holds nothing of a put: it is not the one that was there when the put began. */
+export function isAnother(member: Member): HoldfastError {
+  return new HoldfastError("unavailable", `${member.label} is another store now`, { store: member.label });
 }
 
 /** Why a store counts as owing what was put: somebody else's change of it, or an earlier request, may come on top. */

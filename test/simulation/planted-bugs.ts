@@ -211,11 +211,11 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a late copy is noted whether it came or not",
     file: PUTS,
-    find: `          if (!(await put)) await this.#bringLate(record, holders, member);
-          await this.#noteLate(record, member);
+    find: `          if (!isPut) await this.#bringLate(record, holders, member);
+          await this.#noteLate(begun, record, member);
 `,
-    replace: `          if (!(await put) && holders.length > 99) await this.#bringLate(record, holders, member);
-          if (member.late && holders.length > 99) await this.#noteLate(record, member);
+    replace: `          if (!isPut && holders.length > 99) await this.#bringLate(record, holders, member);
+          if (member.late && holders.length > 99) await this.#noteLate(begun, record, member);
           const id = member.owingId;
           const { ledger } = this.#pool;
           if (id === undefined) return;
