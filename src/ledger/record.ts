@@ -72,7 +72,7 @@ export interface ObjectRecord {
    * lower than that of any put or delete among them.
    */
   readonly settles?: readonly Version[];
-  /** Deletes that failed and were taken back: they count as never written. A record carries them for whoever heard of one. */
+  /** Writes that failed and were taken back: they count as never written. A record carries them for whoever heard of one. */
   readonly undone?: readonly Version[];
   /** Of an intent: repair is about to copy or delete what is recorded already. It brings no bytes of its own. */
   readonly repair?: boolean;

@@ -305,27 +305,34 @@ export class PoolPuts {
   }
 
   /**
-   * The bytes of a put went to stores that are not the ones that were meant, and its record names none that holds it: what
-   * was there before is current again, and the put one that was cut short.
+   * The bytes of a put went to stores that are not the ones that were meant, and its record names none that holds it: it is
+   * taken back, as a delete that failed is, and the put is one that was cut short.
    */
   async #takeBack({ name, sentTo, following, ids }: PutInProgress, record: PutRecord): Promise<void> {
     const { ledger } = this.#pool;
-    const former = currentRecord(following.foreign);
+    const known = following.foreign;
+    const former = currentRecord(known);
     const records = ledger.index.get(name)?.records ?? [];
     if (currentRecord({ records })?.version !== record.version) return;
     const version = ledger.stamp(record, ...records);
-    const copies: Record<StoreId, CopyMark> = {};
-    for (const [id, mark] of Object.entries(former?.copies ?? {})) copies[id] = { ...mark, rev: version };
-    const begun: Record<StoreId, CopyMark> = {};
     // They may stand on the store that was meant, and on the one that is there now.
-    const touched = [...sentTo].flatMap((member) => [ids.get(member), member.id]);
-    for (const id of touched.filter((one) => one !== undefined)) {
-      copies[id] = { state: isPut(former) ? "copy" : "delete", rev: version, reason: "not confirmed" };
-      begun[id] = { state: "copy", rev: version };
+    const touched = [...sentTo].flatMap((member) => [ids.get(member), member.id]).filter((id) => id !== undefined);
+    const marked = (state: CopyMark["state"], reason?: string): Record<StoreId, CopyMark> =>
+      Object.fromEntries(
+        touched.map((id) => [id, { state, rev: version, ...(reason === undefined ? {} : { reason }) }]),
+      );
+    const owed = marked(isPut(former) ? "copy" : "delete", "not confirmed");
+    const objects: ObjectRecord[] = [];
+    if (former === undefined) objects.push({ name, kind: "delete", version, base: record.version, copies: owed });
+    else {
+      const undone = [...(former.undone ?? []), record.version];
+      objects.push({ ...former, copies: { ...former.copies, ...owed }, undone });
+      objects.push(...(known?.records ?? []).filter((one) => one !== former));
     }
-    const before: ObjectRecord = { ...(former ?? { name, kind: "delete" }), version, base: record.version, copies };
-    const intent: ObjectRecord = { name, version: ledger.clock.next(), base: version, kind: "intent", copies: begun };
-    const objects = isPut(former) ? [before, intent] : [before];
+    if (isPut(former)) {
+      const base = former.version;
+      objects.push({ name, version: ledger.clock.next(), base, kind: "intent", copies: marked("copy") });
+    }
     const outcomes = await Promise.all(ledger.append({ objects }).values());
     // Where no store answers now, the next that does is told.
     if (outcomes.every((error) => error !== undefined)) ledger.appendLater(objects);
