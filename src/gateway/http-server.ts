@@ -13,6 +13,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { HoldfastError, toHoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Runtime } from "../runtime.ts";
+import { ClientError } from "./http-tools.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
 export interface HttpLimits {
@@ -64,6 +65,8 @@ export interface Exchange {
   readonly limits: HttpLimits;
   /** Fields for the log line of this request; a gateway may add some. */
   readonly fields: Record<string, string | number | boolean>;
+  /** Logs an error that the gateway answers itself, in an answer about several objects or one that has begun. */
+  readonly failed: (error: unknown) => void;
 }
 
 export interface Gateway {
@@ -143,6 +146,7 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
       signal: controller.signal,
       limits,
       fields: {},
+      failed: (error) => logFailure(gateway, exchange, error, logger),
     };
     const startedMs = runtime.monotonicMs();
     running.set(exchange, controller);
@@ -160,7 +164,7 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
 
     const work = async (): Promise<void> => {
       if (stopping || running.size > limits.requests) {
-        throw new HoldfastError("throttled", stopping ? "the gateway is stopping" : "too many requests at once", {
+        throw new ClientError("throttled", stopping ? "the gateway is stopping" : "too many requests at once", {
           retryAfterMs: 1000,
         });
       }
@@ -283,8 +287,7 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
   };
 }
 
-function answerError(gateway: Gateway, exchange: Exchange, error: unknown, logger: Logger): void {
-  const { response } = exchange;
+function logFailure(gateway: Gateway, exchange: Exchange, error: unknown, logger: Logger): void {
   const problem = toHoldfastError(error);
   if (error instanceof HoldfastError || problem.code === "internal") {
     logger[problem.code === "internal" ? "error" : "info"]("request-failed", {
@@ -297,6 +300,11 @@ function answerError(gateway: Gateway, exchange: Exchange, error: unknown, logge
       ...(problem.code === "internal" ? { stack: problem.stack } : {}),
     });
   }
+}
+
+function answerError(gateway: Gateway, exchange: Exchange, error: unknown, logger: Logger): void {
+  const { response } = exchange;
+  logFailure(gateway, exchange, error, logger);
   if (response.headersSent) {
     // The client must not take what it has for the whole.
     response.destroy();
