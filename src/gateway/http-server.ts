@@ -289,6 +289,12 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
 
 function logFailure(gateway: Gateway, exchange: Exchange, error: unknown, logger: Logger): void {
   const problem = toHoldfastError(error);
+  // An error about several stores holds each one's; an answer in the protocol's words holds the error beneath it.
+  const beneath = [problem, problem.cause].flatMap((one) => (one instanceof HoldfastError ? one.errors : []));
+  const causes = problem.cause instanceof HoldfastError ? [problem.cause] : [];
+  const reasons = [...new Set([...beneath, ...causes].map((one) => one.message))].filter(
+    (one) => one !== problem.message,
+  );
   if (error instanceof HoldfastError || problem.code === "internal") {
     logger[problem.code === "internal" ? "error" : "info"]("request-failed", {
       protocol: gateway.protocol,
@@ -297,6 +303,7 @@ function logFailure(gateway: Gateway, exchange: Exchange, error: unknown, logger
       error: problem.message,
       store: problem.store,
       object: problem.object,
+      ...(reasons.length === 0 ? {} : { reasons }),
       ...(problem.code === "internal" ? { stack: problem.stack } : {}),
     });
   }

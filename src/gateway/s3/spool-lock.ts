@@ -1,22 +1,26 @@
 /**
  * Sees to it that one process at a time uses a folder.
  *
- * The lock is a socket in the folder on which its holder listens: it is free at the moment at which the holder ends,
- * however it ends, and it holds between containers that share the folder, which know nothing of each other's processes.
+ * Whoever has the folder, or wants it, listens on a socket of a name of its own in it, and then looks at the others there:
+ * where one of them answers, it goes away. So the lock is free at the moment at which its holder ends, however it ends, and
+ * it holds between containers that share the folder, which know nothing of each other's processes.
  */
 import { randomBytes } from "node:crypto";
-import { link, open, rename, rm } from "node:fs/promises";
+import { open, readdir, rename, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import type { Server } from "node:net";
 import path from "node:path";
-import { HoldfastError } from "../../errors.ts";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "../../log.ts";
+import { hasCode } from "./system-errors.ts";
 
-/** Name of the socket in the folder. */
-const LOCK = "in-use";
-/** Others that start at the same moment can take the lock away between two looks at it; not so often. */
-const ATTEMPTS = 20;
+/** What the names of sockets in the folder begin with. */
+const LOCK = "in-use.";
+/** Of several that come at the same moment each may see another and go away; so each comes back a few times. */
+const ATTEMPTS = 6;
+/** Longest wait before the second attempt, in milliseconds; before each further one it is longer by as much. */
+const WAIT_MS = 50;
 
 export interface FolderLock {
   release(): Promise<void>;
@@ -27,70 +31,64 @@ export interface FolderLock {
  * sockets the folder is used without a lock, and the log says so.
  */
 export async function lockFolder(folder: string, logger: Logger): Promise<FolderLock | undefined> {
-  const handle = await open(folder, "r");
-  const own = `${LOCK}.${randomBytes(8).toString("hex")}`;
-  // The address of a socket has room for about a hundred bytes, fewer than a folder's path may have.
-  const address = (name: string): string =>
-    process.platform === "linux" ? `/proc/self/fd/${handle.fd}/${name}` : path.join(folder, name);
-  let server: Server | undefined;
-  let isTaken = false;
-  try {
-    server = await listen(address(own));
-    isTaken = await take(folder, own, address);
-    return isTaken ? new Held(folder, server, handle) : undefined;
-  } catch (error) {
-    if (error instanceof HoldfastError) throw error;
-    logger.warn("uploads.unlocked", { folder, reason: error instanceof Error ? error.message : String(error) });
-    return { release: async () => undefined };
-  } finally {
-    await rm(path.join(folder, own), { force: true });
-    if (!isTaken) await end(server, handle);
+  for (let attempt = 1; ; attempt++) {
+    const place = new Place(folder, await open(folder, "r"));
+    try {
+      await place.enter();
+    } catch (error) {
+      await place.release();
+      logger.warn("uploads.unlocked", { folder, reason: error instanceof Error ? error.message : String(error) });
+      return { release: async () => undefined };
+    }
+    if (!(await place.hasOthers())) return place;
+    await place.release();
+    if (attempt === ATTEMPTS) return undefined;
+    await delay(Math.random() * WAIT_MS * attempt);
   }
 }
 
-class Held implements FolderLock {
+/** One process's socket in the folder. */
+class Place implements FolderLock {
   readonly #folder: string;
-  readonly #server: Server;
   readonly #handle: FileHandle;
+  readonly #name = LOCK + randomBytes(8).toString("hex");
+  #server: Server | undefined;
 
-  constructor(folder: string, server: Server, handle: FileHandle) {
+  constructor(folder: string, handle: FileHandle) {
     this.#folder = folder;
-    this.#server = server;
     this.#handle = handle;
   }
 
-  async release(): Promise<void> {
-    await rm(path.join(this.#folder, LOCK), { force: true });
-    await end(this.#server, this.#handle);
+  async enter(): Promise<void> {
+    // Under another name until it answers: what does not is taken for a dead one's.
+    const begun = `new-${this.#name}`;
+    this.#server = await listen(this.#address(begun));
+    await rename(path.join(this.#folder, begun), path.join(this.#folder, this.#name));
   }
-}
 
-/** Gives the listening socket `own` the name of the lock, unless that is another's who is alive. */
-async function take(folder: string, own: string, address: (name: string) => string): Promise<boolean> {
-  const lock = path.join(folder, LOCK);
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    try {
-      await link(path.join(folder, own), lock);
-      return true;
-    } catch (error) {
-      if (codeOf(error) !== "EEXIST") throw error;
+  /** Whether another process is here. Removes what dead ones left. */
+  async hasOthers(): Promise<boolean> {
+    for (const name of await readdir(this.#folder)) {
+      if (!name.startsWith(LOCK) || name === this.#name) continue;
+      if (await answers(this.#address(name))) return true;
+      await rm(path.join(this.#folder, name), { force: true });
     }
-    if (await isAlive(address(LOCK))) return false;
-    // What is taken away may be another's who came first: it is looked at again, and put back.
-    const dead = `${own}.dead`;
-    try {
-      await rename(lock, path.join(folder, dead));
-    } catch (error) {
-      if (codeOf(error) === "ENOENT") continue;
-      throw error;
-    }
-    if (await isAlive(address(dead))) {
-      await rename(path.join(folder, dead), lock);
-      return false;
-    }
-    await rm(path.join(folder, dead), { force: true });
+    return false;
   }
-  throw new HoldfastError("config", `${folder} cannot be locked: others take the lock and leave it`);
+
+  async release(): Promise<void> {
+    await rm(path.join(this.#folder, this.#name), { force: true });
+    await new Promise<void>((resolve) => {
+      if (this.#server) this.#server.close(() => resolve());
+      else resolve();
+    });
+    await this.#handle.close();
+  }
+
+  /** The address of a socket has room for about a hundred bytes, fewer than a folder's path may have. */
+  #address(name: string): string {
+    return process.platform === "linux" ? `/proc/self/fd/${this.#handle.fd}/${name}` : path.join(this.#folder, name);
+  }
 }
 
 function listen(address: string): Promise<Server> {
@@ -106,7 +104,7 @@ function listen(address: string): Promise<Server> {
 }
 
 /** Whether somebody listens on a socket. */
-function isAlive(address: string): Promise<boolean> {
+function answers(address: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(address);
     socket.on("connect", () => {
@@ -114,18 +112,6 @@ function isAlive(address: string): Promise<boolean> {
       resolve(true);
     });
     // A queue that is full, or another user's, is somebody's; what is refused, or gone, is nobody's.
-    socket.on("error", (error) => resolve(["EAGAIN", "EACCES", "EPERM"].includes(codeOf(error) ?? "")));
+    socket.on("error", (error) => resolve(hasCode(error, ["EAGAIN", "EACCES", "EPERM"])));
   });
-}
-
-async function end(server: Server | undefined, handle: FileHandle): Promise<void> {
-  await new Promise<void>((resolve) => {
-    if (server) server.close(() => resolve());
-    else resolve();
-  });
-  await handle.close();
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }

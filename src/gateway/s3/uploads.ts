@@ -9,7 +9,7 @@
  *     FOLDER/<upload id>/<number>.json    size and digests of a part, and the file that holds it
  *     FOLDER/<upload id>/<number>.<hex>   its bytes
  *     FOLDER/<upload id>.busy/            the same while the upload is being completed
- *     FOLDER/in-use                       the lock of the gateway that has the folder
+ *     FOLDER/in-use.<hex>                 the lock of the gateway that has the folder
  */
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
@@ -29,6 +29,7 @@ import { checksumAlgorithms } from "./checksums.ts";
 import { S3Error } from "./s3-error.ts";
 import { lockFolder } from "./spool-lock.ts";
 import type { FolderLock } from "./spool-lock.ts";
+import { hasCode, isFull, isMissing } from "./system-errors.ts";
 
 /** Uploads that nobody touched for this long are given up, in milliseconds: seven days. */
 const ABANDONED_MS = 7 * 86_400_000;
@@ -113,7 +114,8 @@ export class Uploads {
       this.#folder = `${base}-${number}`;
     }
     for (const name of await readdir(this.#folder)) {
-      if (/^(?:gone|new)-/u.test(name)) await rm(path.join(this.#folder, name), { recursive: true, force: true });
+      if (/^(?:gone|new)-[0-9a-f]{32}$/u.test(name))
+        await rm(path.join(this.#folder, name), { recursive: true, force: true });
       const bare = name.replace(/\.busy$/u, "");
       if (!isUploadId(bare)) continue;
       if (bare !== name) await rename(path.join(this.#folder, name), path.join(this.#folder, bare));
@@ -377,14 +379,6 @@ function isUploadId(text: string): boolean {
   return /^[0-9a-f]{32}$/u.test(text);
 }
 
-function isMissing(error: unknown): boolean {
-  return hasCode(error, ["ENOENT"]);
-}
-
-function isFull(error: unknown): boolean {
-  return hasCode(error, ["ENOSPC", "EDQUOT"]);
-}
-
 /** Whether an error says that what is on the disk is no use, and not that it cannot be read just now. */
 function isUnreadable(error: unknown): boolean {
   return (
@@ -392,10 +386,6 @@ function isUnreadable(error: unknown): boolean {
     error instanceof z.ZodError ||
     hasCode(error, ["ENOENT", "EIO", "EISDIR", "ENOTDIR", "EBADMSG", "EUCLEAN"])
   );
-}
-
-function hasCode(error: unknown, codes: readonly string[]): boolean {
-  return error instanceof Error && "code" in error && typeof error.code === "string" && codes.includes(error.code);
 }
 
 function diskFull(error: unknown): S3Error {
