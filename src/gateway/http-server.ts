@@ -212,8 +212,9 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
   server.on("request", serve);
   // With a listener of its own, `100 Continue` is sent only when the gateway begins to read the body.
   server.on("checkContinue", serve);
-  server.on("checkExpectation", (_request: IncomingMessage, response: ServerResponse) => {
-    response.writeHead(417).end();
+  server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
+    if (request.headers.expect === "") serve(request, response);
+    else response.writeHead(417).end();
   });
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);

@@ -97,7 +97,7 @@ describe.each(codes)("where every store says %s", (code) => {
       });
       const text = [...answer.headers].flat().join("\n") + (await answer.text());
       for (const secret of [...SECRETS, "store 1", "store 2", gateways.folder]) expect(text).not.toContain(secret);
-      if (answer.status >= 500) expect(logged).toContain("/srv/secret-folder");
+      expect(answer.status < 500 || logged.includes("/srv/secret-folder")).toBe(true);
     },
   );
 });

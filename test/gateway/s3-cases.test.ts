@@ -630,6 +630,7 @@ describe("requests as no SDK sends them", () => {
     "Content-Length: 3\r\nContent-Type: ",
     "Content-Length: 3\r\nContent-Type: text/plain",
     "Content-Length: 3\r\nExpect: 100-continue",
+    "Content-Length: 3\r\nExpect: ",
     "Content-Length: 3\r\nUser-Agent: ",
   ])("with %j are taken", async (headers) => {
     expect(await putWith(headers)).toMatch(/^HTTP\/1\.1 (?:100 Continue\r\n\r\nHTTP\/1\.1 )?200 /u);

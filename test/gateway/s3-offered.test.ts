@@ -32,12 +32,7 @@ interface Answer {
   readonly headers: Headers;
 }
 
-async function ask(
-  method: string,
-  path: string,
-  headers: Record<string, string> = {},
-  body: string | undefined = undefined,
-): Promise<Answer> {
+async function ask(method: string, path: string, headers: Record<string, string> = {}, body?: string): Promise<Answer> {
   const answer = await fetch(`${open.url("s3")}${path}`, { method, headers, ...(body === undefined ? {} : { body }) });
   return { status: answer.status, text: await answer.text(), headers: answer.headers };
 }
@@ -245,6 +240,11 @@ describe("bodies that ask for what is not offered", () => {
     expect((await ask(method, path, {}, aclOf(""))).status).toBe(501);
     expect((await ask(method, path, {}, aclOf(ownGrant.replace("holdfast", "other")))).status).toBe(501);
     expect((await ask(method, path, {}, aclOf(ownGrant))).status).toBe(200);
+  });
+
+  test("an ACL that is none of S3's is an error of another kind", async () => {
+    const answer = await ask("PUT", "/bucket?acl", { "x-amz-acl": "public-ready" });
+    expect([answer.status, answer.text]).toEqual([400, expect.stringContaining("InvalidArgument")]);
   });
 
   test("an ACL that is neither in a header nor in the body, or in both, is an error", async () => {

@@ -291,6 +291,42 @@ describe("signed headers that are no ASCII", () => {
   });
 });
 
+describe("requests of ceph's s3-tests that are signed wrongly", () => {
+  const denied = ["AccessDenied"];
+  const late = ["RequestTimeTooSkewed", "SignatureDoesNotMatch"];
+  const undated = ["AccessDenied", "SignatureDoesNotMatch"];
+  const someone =
+    "AWS4-HMAC-SHA256 Credential=AKIAIGR7ZNNBHC5BKSUB/20150930/us-east-1/s3/aws4_request,SignedHeaders=host;user-agent,Signature=FWeDfwojDSdS2Ztmpfeubhd9isU=";
+
+  test.each<[string, Record<string, string | undefined>, number, readonly string[]]>([
+    ["an empty Authorization", { authorization: "" }, 403, denied],
+    ["no Authorization", { authorization: undefined }, 403, denied],
+    ["a part of one", { authorization: "AWS4-HMAC-SHA256 Credential=HAHAHA" }, 400, ["AuthorizationHeaderMalformed"]],
+    ["no kind of one", { authorization: "AWS4 HAHAHA" }, 400, ["InvalidArgument"]],
+    ["somebody's", { authorization: someone }, 403, ["InvalidAccessKeyId", ...undated]],
+    ["no date in x-amz-date", { "x-amz-date": "Bad Date" }, 403, undated],
+    ["an empty x-amz-date", { "x-amz-date": "" }, 403, undated],
+    ["no x-amz-date", { "x-amz-date": undefined }, 403, undated],
+    ["a date long ago", { "x-amz-date": "20100707T215304Z" }, 403, late],
+    ["a date long to come", { "x-amz-date": "21300707T215304Z" }, 403, late],
+    ["a date before 1970", { "x-amz-date": "19500707T215304Z" }, 403, undated],
+    ["the last year that has four digits", { "x-amz-date": "99990707T215304Z" }, 403, late],
+    ["another signed header", { "x-amz-meta-note": "" }, 403, ["SignatureDoesNotMatch"]],
+    ["a signed header missing", { "x-amz-meta-note": undefined }, 403, ["SignatureDoesNotMatch"]],
+  ])("such as with %s are refused as they ask for it", async (_, changes, status, codes) => {
+    for (const path of ["/bucket/wrong", "/wrong-bucket"]) {
+      const raw = await signed("PUT", path, "bar");
+      for (const [name, value] of Object.entries(changes)) {
+        if (value === undefined) delete raw.headers[name];
+        else raw.headers[name] = value;
+      }
+      const answer = await sendRaw(raw);
+      expect(answer.status).toBe(status);
+      expect(codes).toContain(/<Code>(\w+)</u.exec(answer.text)?.[1]);
+    }
+  });
+});
+
 describe("requests signed by other methods", () => {
   test.each([
     ["/bucket/object", "AWS test-key:c2lnbmF0dXJl"],

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { throwIfAborted } from "../../errors.ts";
 import { compareNames } from "../../names.ts";
 import type { Body, ChangeCondition, ObjectMetadata } from "../../store.ts";
+import type { XmlElement } from "../../xml.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
@@ -102,7 +103,7 @@ export class Multipart {
     const onlyIf = changeCondition(exchange);
     const text = await takeWhole(call, true);
     await this.#buckets.require(call);
-    const listed = listedParts(text);
+    const listed = listedParts(parseXml(text, "CompleteMultipartUpload"));
     const asked = JSON.stringify([bucket, key, listed.map(({ number, etag }) => [number, etag])]);
     await withKeepAlive(exchange, "CompleteMultipartUploadResult", async () => {
       for (;;) {
@@ -259,30 +260,22 @@ interface ListedPart {
 }
 
 /** The parts that a request to complete an upload names. Throws MalformedXML. */
-function listedParts(text: Buffer): ListedPart[] {
-  const listed = parseXml(text, "CompleteMultipartUpload")
-    .all("Part")
-    .map((part) => {
-      const number = part.text("PartNumber") ?? "";
-      if (!/^\d{1,5}$/u.test(number)) throw new S3Error("MalformedXML", "a part without a number");
-      for (const name of [
-        "ChecksumSHA512",
-        "ChecksumMD5",
-        "ChecksumXXHASH64",
-        "ChecksumXXHASH3",
-        "ChecksumXXHASH128",
-      ]) {
-        if (part.all(name).length > 0) throw new S3Error("NotImplemented", `${name} is not supported`);
-      }
-      return {
-        number: Number(number),
-        etag: (part.text("ETag") ?? "").replaceAll('"', ""),
-        checksums: checksumAlgorithms.flatMap((algorithm) => {
-          const value = part.text(`Checksum${algorithm.toUpperCase()}`);
-          return value === undefined ? [] : [{ algorithm, value }];
-        }),
-      };
-    });
+function listedParts(document: XmlElement): ListedPart[] {
+  const listed = document.all("Part").map((part) => {
+    const number = part.text("PartNumber") ?? "";
+    if (!/^\d{1,5}$/u.test(number)) throw new S3Error("MalformedXML", "a part without a number");
+    for (const name of ["ChecksumSHA512", "ChecksumMD5", "ChecksumXXHASH64", "ChecksumXXHASH3", "ChecksumXXHASH128"]) {
+      if (part.all(name).length > 0) throw new S3Error("NotImplemented", `${name} is not supported`);
+    }
+    return {
+      number: Number(number),
+      etag: (part.text("ETag") ?? "").replaceAll('"', ""),
+      checksums: checksumAlgorithms.flatMap((algorithm) => {
+        const value = part.text(`Checksum${algorithm.toUpperCase()}`);
+        return value === undefined ? [] : [{ algorithm, value }];
+      }),
+    };
+  });
   if (listed.length === 0) throw new S3Error("MalformedXML", "an upload is completed with at least one part");
   return listed;
 }

@@ -69,7 +69,7 @@ export function authenticate(request: SignedRequest, credentials: readonly Crede
     throw new S3Error("InvalidRequest", "a request is signed in its header or in its query, not in both");
   }
   if (presigned) return checkPresigned(request, query, credentials, nowMs, declared);
-  if (authorization === undefined) {
+  if (authorization === undefined || authorization === "") {
     // Version 2 has its signature in words without a prefix.
     if (query.some(([name]) => name === "AWSAccessKeyId" || name === "Signature")) throw otherSignature();
     throw new S3Error("AccessDenied", "the request is not signed");
@@ -86,7 +86,10 @@ function checkHeader(
   declared: string | undefined,
 ): Authenticated {
   const match = /^AWS4-HMAC-SHA256\s+(.*)$/u.exec(authorization);
-  if (!match) throw otherSignature();
+  if (!match) {
+    if (/^AWS(?:4-\S+)? /u.test(authorization)) throw otherSignature();
+    throw new S3Error("InvalidArgument", "the Authorization header is of no kind that is known here");
+  }
   const fields = new Map<string, string>();
   for (const part of (match[1] ?? "").split(",")) {
     const equals = part.indexOf("=");
