@@ -169,6 +169,7 @@ describe("headers that are not offered", () => {
     expect([wrong.status, wrong.text]).toEqual([400, expect.stringContaining("BadDigest")]);
     expect((await ask("PUT", "/bucket/new?x-amz-meta-word=w%C3%B6rd", {}, "new")).status).toBe(200);
     expect((await open.pool.stat("bucket/new")).metadata?.["x-amz-meta-word"]).toBe("wörd");
+    expect((await ask("PUT", "/bucket/new?x-amz-copy-source=bucket%2Fsource")).text).toContain("CopyObjectResult");
   });
 });
 

@@ -222,6 +222,7 @@ function checkOwner(value: string): void {
 export function offeredOperation(call: Call): S3Operation {
   const { exchange, query } = call;
   const { headers } = exchange.request;
+  takeFromQuery(call);
   const on = call.bucket === "" ? "service" : call.key === "" ? "bucket" : "object";
   const found = (Object.entries(offers) as [S3Operation, Offer][]).find(
     ([, offer]) =>
@@ -232,7 +233,6 @@ export function offeredOperation(call: Call): S3Operation {
   );
   if (found === undefined) throw nothingOffered(exchange.method, on, query);
   const [operation, offer] = found;
-  takeFromQuery(call);
   for (const word of query.keys()) {
     const known = offer.named?.includes(word) === true || offer.query?.includes(word) === true || everywhere.has(word);
     // S3 passes over words that begin with `x-`, which are for logs.

@@ -119,14 +119,7 @@ export class Uploads {
       const bare = name.replace(/\.busy$/u, "");
       if (!isUploadId(bare)) continue;
       if (bare !== name) await rename(path.join(this.#folder, name), path.join(this.#folder, bare));
-      const upload = await this.#read(bare);
-      if (!upload) {
-        await this.#remove(bare);
-        continue;
-      }
-      const parts = await this.parts(upload);
-      const lastMs = Math.max(upload.createdMs, ...parts.map((part) => part.modifiedMs));
-      this.#touch(bare, Math.max(0, this.#runtime.now() - lastMs));
+      this.#touch(bare, Math.max(0, this.#runtime.now() - (await this.#lastTouchedMs(bare))));
     }
     await this.#sweepAndGoOn();
   }
@@ -157,6 +150,14 @@ export class Uploads {
     }
     if (this.#lock === undefined) return;
     this.#cancelSweep = this.#runtime.timer(SWEEP_MS, () => void this.#sweepAndGoOn());
+  }
+
+  /** One that cannot be read now may be readable again, and goes when nobody can have wanted it for a week. */
+  async #lastTouchedMs(id: string): Promise<number> {
+    const upload = await this.#read(id);
+    if (!upload) return (await stat(path.join(this.#folder, id))).mtimeMs;
+    const parts = await this.parts(upload);
+    return Math.max(upload.createdMs, ...parts.map((part) => part.modifiedMs));
   }
 
   #touch(id: string, agoMs = 0): void {
