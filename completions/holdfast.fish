@@ -171,7 +171,7 @@ complete -c holdfast -n '__fish_seen_subcommand_from serve' -l credentials -r -d
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l cert -r -d 'TLS: the certificate and its chain, PEM'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l key -r -d 'TLS: its key, PEM'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l bucket -r -d 'S3: the whole pool is this one bucket'
-complete -c holdfast -n '__fish_seen_subcommand_from serve' -l spool -r -d 'S3: where the parts of unfinished uploads wait'
+complete -c holdfast -n '__fish_seen_subcommand_from serve' -l spool -r -d 'S3: where the parts of unfinished uploads wait; for one gateway alone'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l append-only -d 'restic: nothing is overwritten, and nothing but locks deleted'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l grace -r -d 'how long requests in flight may take when it is stopped'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l log-level -x -a 'debug info warn error' -d 'what is logged to stderr, one JSON object a line'
