@@ -10,6 +10,7 @@ import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
 import { metadataOf } from "./file-metadata.ts";
 import { count, formatBytes, printable } from "./format.ts";
+import { inTheWay } from "./in-the-way.ts";
 import { walk } from "./local-files.ts";
 import type { LocalEntry, WalkOptions } from "./local-files.ts";
 import { LocalThread, SMALL_FILE_BYTES, readSmallFile } from "./local-thread.ts";
@@ -43,6 +44,8 @@ export async function push(
   const owed = new OwedCounter(context, progress);
   const sum = { put: 0, bytes: 0, same: 0, deleted: 0, skipped: 0, failed: 0 };
   const superfluous: string[] = [];
+  /** Files whose names may have to wait until something superfluous is gone: a folder cannot hold both `a` and `a/b`. */
+  const blocked: { readonly file: LocalFile; readonly name: string; readonly error: HoldfastError }[] = [];
   /** What was removed while the folder was read. Where it was moved to may not have been seen, so its object stays this time. */
   const gone = new Set<string>();
   /** Stores in the folder. Objects that are called like something in one are not judged by what is, or is not, in it. */
@@ -150,7 +153,8 @@ export async function push(
         }
         progress.object(name);
       } catch (error) {
-        await failed(name, error);
+        if (options.delete && isHoldfastError(error, "conflict")) blocked.push({ file: left, name, error });
+        else await failed(name, error);
       }
     },
     signal,
@@ -161,6 +165,13 @@ export async function push(
   if (options.delete) await deleteSuperfluous();
 
   async function deleteSuperfluous(): Promise<void> {
+    const isLeftOut = (name: string): boolean => leftOut.some((one) => name === one || name.startsWith(`${one}/`));
+    const deletable = superfluous.filter((name) => !isLeftOut(name));
+    const ways = inTheWay(
+      blocked.map(({ name }) => name),
+      deletable,
+    );
+    for (const { name, error } of blocked) if (!ways.has(name)) await failed(name, error);
     const obstacle = !complete
       ? "the pool's listing is incomplete"
       : sum.failed > 0
@@ -171,14 +182,42 @@ export async function push(
             ? "the folder has no file at all, so that everything would go (--force does it)"
             : undefined;
     if (obstacle !== undefined) {
+      for (const { name, error } of blocked) if (ways.has(name)) await failed(name, error);
       const error = new HoldfastError(complete ? "conflict" : "incomplete", `nothing was deleted: ${obstacle}`);
       outcome.error(error);
       await printer.error(error);
       return;
     }
-    const isLeftOut = (name: string): boolean => leftOut.some((one) => name === one || name.startsWith(`${one}/`));
+    const first = new Set([...ways.values()].flat());
+    await deleteObjects(first);
+    await putBlocked(ways);
+    if (sum.failed === 0) {
+      await deleteObjects(deletable.filter((name) => !first.has(name)));
+      return;
+    }
+    const error = new HoldfastError(
+      "conflict",
+      `nothing more was deleted: ${count(sum.failed, "object")} could not be put or deleted`,
+    );
+    outcome.error(error);
+    await printer.error(error);
+  }
+
+  async function putBlocked(ways: ReadonlyMap<string, unknown>): Promise<void> {
     await forEachBounded(
-      superfluous.filter((name) => !isLeftOut(name)),
+      blocked.filter(({ name }) => ways.has(name)),
+      bySize(options.jobs, ({ file }) => file.stats.size),
+      async ({ file, name }) => {
+        await putFile(file, name).catch((error: unknown) => failed(name, error));
+        progress.object(name);
+      },
+      signal,
+    );
+  }
+
+  async function deleteObjects(names: Iterable<string>): Promise<void> {
+    await forEachBounded(
+      names,
       options.jobs,
       async (name) => {
         if (options.dryRun) {

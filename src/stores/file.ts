@@ -34,6 +34,7 @@ import { GroupReader } from "./shared/group-reader.ts";
 import type { FileFacts, ReadFailure } from "./shared/group-reader.ts";
 import { GroupWriter } from "./shared/group-writer.ts";
 import { placeOfFolder } from "./shared/place.ts";
+import { removeEmpty } from "./shared/empty-folders.ts";
 import type {
   Body,
   Capabilities,
@@ -1089,27 +1090,6 @@ async function writeBatch(fd: number, batch: Uint8Array[]): Promise<void> {
     // A short write: the next one says why.
     list = [rest.subarray(bytesWritten), ...list.slice(at + 1)];
   }
-}
-
-/** Removes a directory that holds nothing but empty directories. Resolves to whether it is gone. */
-async function removeEmpty(path: string): Promise<boolean> {
-  try {
-    await rmdir(path);
-    return true;
-  } catch (error) {
-    const code = codeOf(error);
-    if (code === "ENOENT") return true;
-    if (code !== "ENOTEMPTY" && code !== "EEXIST") return false;
-  }
-  const entries = await readdir(path, { withFileTypes: true }).catch(() => undefined);
-  if (!entries?.every((entry) => entry.isDirectory())) return false;
-  for (const entry of entries) {
-    if (!(await removeEmpty(`${path}/${entry.name}`))) return false;
-  }
-  return rmdir(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** Whether one of the parts is a symbolic link. */
