@@ -81,6 +81,45 @@ describe("put and get", () => {
     expect((await stat(join(home, "y"))).mtimeMs).toBe(1_000_000_000);
   });
 
+  it("restores a time before 1970", async () => {
+    await tree({ x: "1" });
+    await utimes(join(home, "dir/x"), "-86400.25", "-86400.25");
+    await holdfast("put", "dir/x");
+    await holdfast("get", "x", "y");
+    await holdfast("pull", "out");
+    const times = await Promise.all(["y", "out/x"].map(async (path) => (await stat(join(home, path))).mtimeMs));
+    expect(times).toEqual([-86_400_250, -86_400_250]);
+  });
+
+  it("get into a folder that is not there makes no file of its name", async () => {
+    await given("x", "1");
+    const result = await holdfast("get", "x", "none/");
+    expect([result.code, result.stderr]).toEqual([2, expect.stringContaining("there is no folder none/")]);
+    expect(await readdir(home)).not.toContain("none");
+  });
+
+  it("get into a link to a folder writes into the folder", async () => {
+    await given("a/x", "1");
+    await mkdir(join(home, "real"));
+    await symlink("real", join(home, "link"));
+    expect((await holdfast("get", "a/x", "link")).code).toBe(0);
+    expect(await filesIn("real")).toEqual(["x"]);
+  });
+
+  it.each([
+    ["get", "x", ""],
+    ["put", "", "x"],
+    ["push", ""],
+    ["pull", ""],
+    ["pull", "--delete", "--force", ""],
+  ])("an empty path is refused, and is not the working directory (%s %s %s)", async (...args) => {
+    await given("x", "1");
+    const before = await filesIn(".");
+    const result = await holdfast(...args);
+    expect([result.code, result.stderr]).toEqual([2, expect.stringMatching(/(FILE|DIR) cannot be empty/u)]);
+    expect(await filesIn(".")).toEqual(before);
+  });
+
   it("get writes into the folder given, or under the name's last part", async () => {
     await given("deep/name.txt", "content");
     await mkdir(join(home, "into"));

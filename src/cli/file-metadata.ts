@@ -13,8 +13,8 @@ export function metadataOf(stats: Pick<FileStats, "mtimeMs" | "mode">): ObjectMe
 export interface FileAttributes {
   /** Permission bits. */
   readonly mode?: number;
-  /** In seconds since 1970. */
-  readonly modifiedSeconds?: number;
+  /** In seconds since 1970, as text: numbers below 0 are taken for "now" by Node. */
+  readonly modifiedSeconds?: string;
 }
 
 /** A file's time and permissions from metadata, where they are there and make sense. */
@@ -24,9 +24,7 @@ export function attributesOf(metadata: ObjectMetadata | undefined): FileAttribut
   return {
     // The owner keeps the right to read and write what was restored; never set-user-id and the like.
     ...(mode !== undefined && /^[0-7]{1,3}$/u.test(mode) ? { mode: Number.parseInt(mode, 8) | 0o600 } : {}),
-    ...(seconds !== undefined && /^-?\d{1,11}(\.\d{1,9})?$/u.test(seconds)
-      ? { modifiedSeconds: Number.parseFloat(seconds) }
-      : {}),
+    ...(seconds !== undefined && /^-?\d{1,11}(\.\d{1,9})?$/u.test(seconds) ? { modifiedSeconds: seconds } : {}),
   };
 }
 

@@ -2,7 +2,7 @@
 import { lstat as lstatByCallback } from "node:fs";
 import type { Stats } from "node:fs";
 import { mkdir, opendir, rmdir, unlink } from "node:fs/promises";
-import { dirname, join as joinPath, resolve, sep } from "node:path";
+import { dirname, join as joinPath, sep } from "node:path";
 import { promisify } from "node:util";
 import { toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
@@ -19,7 +19,7 @@ import { inTheWay } from "./in-the-way.ts";
 import { walk } from "./local-files.ts";
 import type { LocalEntry } from "./local-files.ts";
 import { LocalThread } from "./local-thread.ts";
-import { folderPrefix, pathParts } from "./names.ts";
+import { folderPrefix, pathArgument, pathParts } from "./names.ts";
 import type { PullFlags } from "./program.ts";
 import type { Progress } from "./progress.ts";
 import { removeEmpty } from "../stores/shared/empty-folders.ts";
@@ -43,7 +43,7 @@ export async function pull(
   options: PullFlags,
 ): Promise<void> {
   const { printer, outcome, signal } = context;
-  const root = resolve(context.cwd, directory);
+  const root = pathArgument(context.cwd, directory, "DIR");
   const prefix = folderPrefix(prefixArgument);
   const { pool, description, labels } = await context.openTarget();
   const stores = await StoreFolders.of(description);

@@ -1,6 +1,5 @@
 /** `holdfast push`: a folder's files into the pool. */
 import { stat } from "node:fs/promises";
-import { resolve } from "node:path";
 import { bodyFromFile, toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { Body } from "../store.ts";
@@ -14,7 +13,7 @@ import { inTheWay } from "./in-the-way.ts";
 import { walk } from "./local-files.ts";
 import type { LocalEntry, WalkOptions } from "./local-files.ts";
 import { LocalThread, SMALL_FILE_BYTES, readSmallFile } from "./local-thread.ts";
-import { folderPrefix } from "./names.ts";
+import { folderPrefix, pathArgument } from "./names.ts";
 import { OwedCounter } from "./owed.ts";
 import { debtRecord } from "./printer.ts";
 import type { PushFlags } from "./program.ts";
@@ -29,7 +28,7 @@ export async function push(
   options: PushFlags,
 ): Promise<void> {
   const { printer, outcome, signal } = context;
-  const root = resolve(context.cwd, directory);
+  const root = pathArgument(context.cwd, directory, "DIR");
   await checkFolder(root);
   const prefix = folderPrefix(prefixArgument);
   const { pool, description, labels } = await context.openTarget();

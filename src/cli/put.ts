@@ -1,6 +1,6 @@
 /** `holdfast put`: a file, or stdin, into the pool. */
 import { stat } from "node:fs/promises";
-import { basename, resolve } from "node:path";
+import { basename } from "node:path";
 import { bodyFromFile, toBody } from "../body.ts";
 import { HoldfastError } from "../errors.ts";
 import type { Body } from "../store.ts";
@@ -8,7 +8,7 @@ import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
 import { metadataOf } from "./file-metadata.ts";
 import { formatBytes, printable } from "./format.ts";
-import { nameArgument } from "./names.ts";
+import { nameArgument, pathArgument } from "./names.ts";
 import { OwedCounter } from "./owed.ts";
 import { debtRecord } from "./printer.ts";
 
@@ -17,8 +17,8 @@ export async function put(context: CommandContext, file: string, name: string | 
   if (fromStdin && name === undefined) {
     throw new HoldfastError("config", "put - needs a NAME: what comes from stdin has none of its own");
   }
-  const object = nameArgument(name ?? basename(resolve(context.cwd, file)));
-  const path = resolve(context.cwd, file);
+  const path = pathArgument(context.cwd, file, "FILE");
+  const object = nameArgument(name ?? basename(path));
   let body: Body;
   let metadata;
   if (fromStdin) {
