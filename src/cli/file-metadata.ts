@@ -1,12 +1,13 @@
 /** What push and put keep of a file beside its bytes, and pull and get restore. */
+import type { BigIntStats } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import type { ObjectMetadata } from "../store.ts";
 import type { FileStats } from "./local-thread.ts";
 
 /** Modification time in seconds since 1970 with decimals, as rclone writes it; permission bits in octal. */
-export function metadataOf(stats: Pick<FileStats, "mtimeMs" | "mode">): ObjectMetadata {
-  const metadata: Record<string, string> = { mtime: (stats.mtimeMs / 1000).toFixed(3) };
-  if (process.platform !== "win32") metadata["mode"] = (stats.mode & 0o777).toString(8);
+export function metadataOf(stats: Pick<FileStats | BigIntStats, "mtimeMs" | "mode">): ObjectMetadata {
+  const metadata: Record<string, string> = { mtime: (Number(stats.mtimeMs) / 1000).toFixed(3) };
+  if (process.platform !== "win32") metadata["mode"] = (Number(stats.mode) & 0o777).toString(8);
   return metadata;
 }
 

@@ -1,8 +1,8 @@
 /** `holdfast push`: a folder's files into the pool. */
 import { stat } from "node:fs/promises";
-import { bodyFromFile, toBody } from "../body.ts";
+import { toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import type { Body } from "../store.ts";
+import { bodyFromFile } from "../file-body.ts";
 import { aheadOf, bySize, farAhead, forEachBounded } from "../bounded.ts";
 import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
@@ -17,6 +17,8 @@ import { folderPrefix, pathArgument } from "./names.ts";
 import { OwedCounter } from "./owed.ts";
 import { debtRecord } from "./printer.ts";
 import type { PushFlags } from "./program.ts";
+import { KEEPS_CHANGING, putStanding } from "./put-file.ts";
+import type { Source } from "./put-file.ts";
 import { StoreFolders } from "./store-folders.ts";
 
 type LocalFile = Extract<LocalEntry, { kind: "file" }>;
@@ -93,18 +95,26 @@ export async function push(
       await printer.data({ ...record, dryRun: true }, `would put ${printable(name)} (${formatBytes(file.stats.size)})`);
       return;
     }
-    const body = await bodyOf(file);
     let counted = 0;
-    const result = await pool.put(
-      name,
-      progress.visible
-        ? countingBody(body, (more) => {
-            counted += more;
-            progress.bytes(more);
-          })
-        : body,
-      { signal, metadata: metadataOf(file.stats) },
+    const count = (more: number): void => {
+      counted += more;
+      progress.bytes(more);
+    };
+    const result = await putStanding(
+      () => sourceOf(file),
+      ({ body, file: read }) =>
+        pool.put(name, progress.visible ? countingBody(body, count) : body, {
+          signal,
+          metadata: metadataOf(read?.stats ?? file.stats),
+        }),
     );
+    if (result === undefined) {
+      progress.bytes(file.stats.size - counted);
+      sum.skipped++;
+      outcome.degraded();
+      await printer.warning(`not stored: ${file.name}: ${KEEPS_CHANGING}`, { code: "changed", file: file.name });
+      return;
+    }
     progress.bytes(result.size - counted);
     sum.put++;
     sum.bytes += result.size;
@@ -176,7 +186,7 @@ export async function push(
       : sum.failed > 0
         ? `${count(sum.failed, "file")} could not be stored`
         : sum.skipped > leftOut.length
-          ? `${count(sum.skipped - leftOut.length, "entry", "entries")} of the folder can not be stored (see --links)`
+          ? `${count(sum.skipped - leftOut.length, "entry", "entries")} of the folder could not be stored`
           : files === 0 && superfluous.length > 0 && options.force !== true
             ? "the folder has no file at all, so that everything would go (--force does it)"
             : undefined;
@@ -261,9 +271,11 @@ export async function push(
 }
 
 /** A small file is read once, here: opening it again for its bytes would take longer than reading it. */
-async function bodyOf({ path, stats }: LocalFile): Promise<Body> {
-  const content = stats.size <= SMALL_FILE_BYTES ? await readSmallFile(path, stats.size) : undefined;
-  return content === undefined ? bodyFromFile(path) : toBody(content);
+async function sourceOf({ path, stats }: LocalFile): Promise<Source> {
+  const content = stats.size <= SMALL_FILE_BYTES ? await readSmallFile(path, stats) : undefined;
+  if (content !== undefined) return { body: toBody(content) };
+  const body = await bodyFromFile(path);
+  return { body, file: body };
 }
 
 async function checkFolder(root: string): Promise<void> {
