@@ -99,10 +99,21 @@ function toChunk(chunk: unknown): Uint8Array {
   throw new HoldfastError("invalid", `a body gave ${chunk === null ? "null" : typeof chunk} instead of bytes`);
 }
 
-/** All chunks as one Uint8Array. For small objects: everything is held in memory. */
-export async function collect(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Uint8Array> {
+/**
+ * All chunks as one Uint8Array. For small objects: everything is held in memory. Throws `corrupt`, and reads no further,
+ * where there are more than `most` bytes.
+ */
+export async function collect(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  most = Infinity,
+): Promise<Uint8Array> {
   const list: Uint8Array[] = [];
-  for await (const chunk of chunks) list.push(chunk);
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.length;
+    if (bytes > most) throw new HoldfastError("corrupt", `there are more than ${most} bytes where that is the most`);
+    list.push(chunk);
+  }
   const [only] = list;
   return list.length === 1 && only ? only : concat(list);
 }
