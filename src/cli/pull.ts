@@ -9,6 +9,7 @@ import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { Pool, PoolObjectInfo } from "../pool.ts";
 import { bySize, forEachBounded } from "../bounded.ts";
 import type { GetResult } from "../store.ts";
+import { Collisions } from "./collisions.ts";
 import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
 import { attributesOf, restoreMetadata } from "./file-metadata.ts";
@@ -50,6 +51,7 @@ export async function pull(
   const realRoot = await stores.outside(root, "pulled into");
   await prepareRoot(root, options.dryRun === true);
   const isEmpty = await isEmptyFolder(root);
+  const collisions = options.dryRun ? undefined : await Collisions.in(root);
   const progress = await context.startProgress(options.dryRun ? "compare" : "pull", labels);
   if (progress.visible) void measure(pool, prefix, signal, progress);
   let folders = new FolderMaker(root);
@@ -123,6 +125,7 @@ export async function pull(
     if (store !== undefined) {
       throw new HoldfastError("invalid", `it would be written into the folder of the pool's own store ${store}`);
     }
+    await collisions?.refuse(parts);
     // Into an empty folder there is nothing to look at for each object.
     const there = isEmpty ? undefined : await lstatOrNothing(path);
     if (

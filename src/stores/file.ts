@@ -34,6 +34,8 @@ import { GroupReader } from "./shared/group-reader.ts";
 import type { FileFacts, ReadFailure } from "./shared/group-reader.ts";
 import { GroupWriter } from "./shared/group-writer.ts";
 import { placeOfFolder } from "./shared/place.ts";
+import { foldedName, foldsNameIn, KeptNames, traitsOf } from "./shared/file-system-traits.ts";
+import type { FileSystemTraits } from "./shared/file-system-traits.ts";
 import { removeEmpty } from "./shared/empty-folders.ts";
 import type {
   Body,
@@ -97,6 +99,8 @@ const HASHED_HERE_BYTES = 8 * 1024 * 1024;
 /** Chunks of fewer bytes are copied together before they are written. */
 const SMALL_CHUNK_BYTES = 16 * 1024;
 
+/** Whether file systems of this platform mostly take names that differ in case for one. */
+const OFTEN_FOLDS = process.platform === "darwin" || process.platform === "win32";
 const HAS_PROC = process.platform === "linux" && fs.existsSync("/proc/self/fd");
 
 export interface FileStoreOptions {
@@ -157,15 +161,6 @@ class Directory {
 
 export class FileStore implements Store {
   readonly label: string;
-  readonly capabilities: Capabilities = {
-    orderedList: true,
-    conditionalPut: true,
-    prefixNames: false,
-    maxNameBytes: MAX_NAME_BYTES,
-    maxNamePartBytes: MAX_PART_BYTES,
-    caseSensitive: process.platform !== "darwin" && process.platform !== "win32",
-    storeDigests: [],
-  };
   /** The folder, absolute, as given. */
   readonly root: string;
   /** The folder without symbolic links, once it was found. */
@@ -181,6 +176,13 @@ export class FileStore implements Store {
   readonly #writing = new Set<Promise<unknown>>();
   #wasThere = false;
   #swept: Promise<void> | undefined;
+  /** Of the folder's file system, once something was put. */
+  #traits: FileSystemTraits | undefined;
+  /** Whether it folds names, as far as that can be seen without writing. */
+  #looksFolding: boolean | undefined;
+  readonly #kept: KeptNames;
+  /** Names that a file system may take for one are given one after the other. */
+  readonly #naming = new Map<string, Promise<void>>();
   readonly #group = new GroupWriter();
   readonly #reader = new GroupReader();
   /** Without `/proc` nothing is read in another thread. */
@@ -196,6 +198,21 @@ export class FileStore implements Store {
     this.label = options.label ?? this.root;
     this.#logger = options.logger ?? silentLogger;
     this.#runtime = options.runtime ?? systemRuntime;
+    this.#kept = new KeptNames(() => this.#runtime.monotonicMs());
+  }
+
+  /** What the file system decides is known from the first put on, and taken for the usual before. */
+  get capabilities(): Capabilities {
+    const folds = this.#traits?.folds ?? this.#looksFolding ?? OFTEN_FOLDS;
+    return {
+      orderedList: true,
+      conditionalPut: this.#traits?.hasLinks ?? true,
+      prefixNames: false,
+      maxNameBytes: MAX_NAME_BYTES,
+      maxNamePartBytes: MAX_PART_BYTES,
+      caseSensitive: !folds,
+      storeDigests: [],
+    };
   }
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
@@ -213,6 +230,12 @@ export class FileStore implements Store {
     let directory: Directory | undefined;
     try {
       temporary = await this.#openTemporary();
+      if (options.ifAbsent && this.#traits?.hasLinks === false) {
+        throw new HoldfastError(
+          "unsupported",
+          "the file system has no hard links, without which ifAbsent is not decided",
+        );
+      }
       const size = await writeAll(temporary.fd, checkedBytes(body, signal));
       // The directories are made only now: a body that fails leaves none.
       const flushed = fdatasync(temporary.fd);
@@ -226,29 +249,37 @@ export class FileStore implements Store {
       await close(fd);
       throwIfAborted(signal);
       const last = parts.at(-1) ?? "";
-      for (let tries = 1; ; tries++) {
-        try {
-          if (options.ifAbsent) await link(temporary.path, directory.entry(last));
-          else await rename(temporary.path, directory.entry(last));
-          break;
-        } catch (error) {
-          const code = codeOf(error);
-          const gone = code === "ENOENT" && tries < MAX_TRIES;
-          const empty =
-            (code === "EISDIR" || code === "ENOTEMPTY" || code === "EEXIST") &&
-            tries < MAX_TRIES &&
-            (await removeEmpty(directory.entry(last)));
-          if (!gone && !empty) throw putError(error, code, last);
-          if (gone) {
-            // A delete took the directory away between the two steps.
-            await this.#release(directory, true);
-            directory = undefined;
-            directory = await this.#makeDirectory(parts.slice(0, -1));
+      const free = await this.#turnOf(parts);
+      try {
+        for (let tries = 1; ; tries++) {
+          try {
+            if (this.#traits?.folds === true) await this.#refuseOther(parts);
+            if (options.ifAbsent) await link(temporary.path, directory.entry(last));
+            else await rename(temporary.path, directory.entry(last));
+            break;
+          } catch (error) {
+            const code = codeOf(error);
+            const gone = (code === "ENOENT" || code === "ESTALE") && tries < MAX_TRIES;
+            const empty =
+              (code === "EISDIR" || code === "ENOTEMPTY" || code === "EEXIST") &&
+              tries < MAX_TRIES &&
+              (await removeEmpty(directory.entry(last)));
+            if (!gone && !empty) throw putError(error, code, last);
+            if (gone) {
+              // A delete took the directory away between the two steps.
+              await this.#release(directory, true);
+              directory = undefined;
+              directory = await this.#makeDirectory(parts.slice(0, -1));
+            }
           }
         }
+        if (!options.ifAbsent) temporary = undefined;
+        this.#kept.note(directory.where, last, true);
+        if (this.#traits?.changes === true) await this.#refuseChanged(directory, last);
+      } finally {
+        free();
       }
-      if (!options.ifAbsent) temporary = undefined;
-      await directory.sync();
+      await this.#flush(directory, parts.slice(0, -1));
       return { size };
     } finally {
       if (directory) await this.#release(directory);
@@ -259,9 +290,79 @@ export class FileStore implements Store {
     }
   }
 
+  /** Waits for other puts of names that may be the same file; the result lets the next one go. */
+  async #turnOf(parts: readonly string[]): Promise<() => void> {
+    if (this.#traits?.folds !== true) return () => undefined;
+    const key = foldedName(parts.join("/"));
+    const before = this.#naming.get(key);
+    let free = (): void => undefined;
+    const turn = new Promise<void>((resolve) => {
+      free = resolve;
+    });
+    this.#naming.set(key, turn);
+    await before;
+    return () => {
+      if (this.#naming.get(key) === turn) this.#naming.delete(key);
+      free();
+    };
+  }
+
+  /** Throws `conflict` where the file system would take the name for another one. */
+  async #refuseOther(parts: readonly string[]): Promise<void> {
+    const root = await this.#realRoot();
+    const other = root === undefined ? undefined : await this.#kept.otherThan(root, parts);
+    if (other !== undefined) throw otherName(other);
+  }
+
+  /** Takes the object back where the file system gave it another name, under which nobody would find it. */
+  async #refuseChanged(directory: Directory, name: string): Promise<void> {
+    if ((await readdir(directory.where)).includes(name)) return;
+    await unlink(directory.entry(name));
+    this.#kept.note(directory.where, name, false);
+    throw new HoldfastError("invalid", `the file system changes the name ${JSON.stringify(name)}`);
+  }
+
+  /** Whether nothing is there under the very name: what the file system finds may be called otherwise. */
+  async #isOther(root: string, parts: readonly string[]): Promise<boolean> {
+    return (await this.#folds(root)) && (await this.#kept.otherThan(root, parts)) !== undefined;
+  }
+
+  async #folds(root: string): Promise<boolean> {
+    if (this.#traits !== undefined) return this.#traits.folds;
+    this.#looksFolding ??= await foldsNameIn(root, RESERVED_PREFIX.slice(0, -1)).catch(() => false);
+    return this.#looksFolding;
+  }
+
+  /** Flushes a directory, or what is above it where it was removed meanwhile. */
+  async #flush(directory: Directory, parts: readonly string[]): Promise<void> {
+    try {
+      await directory.sync();
+      return;
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      directory.stale = true;
+    }
+    for (let above = parts; ; above = above.slice(0, -1)) {
+      try {
+        const again = await this.#directory(above);
+        try {
+          await again.sync();
+          return;
+        } catch (error) {
+          again.stale = true;
+          throw error;
+        } finally {
+          await this.#release(again);
+        }
+      } catch (error) {
+        if (!isGone(error) || above.length === 0) throw error;
+      }
+    }
+  }
+
   /** Whether so much is being written at once that a group pays for itself, and its ways are prepared. */
   #groups(): boolean {
-    return HAS_PROC && this.#swept !== undefined && this.#writing.size >= GROUP_FROM;
+    return HAS_PROC && this.#traits?.folds === false && this.#writing.size >= GROUP_FROM;
   }
 
   /** A small object, written together with others. What does not work this way is done, or refused, by itself. */
@@ -337,7 +438,7 @@ export class FileStore implements Store {
     try {
       const parts = this.#parts(name, options);
       const root = await this.#rootToRead();
-      if (root === undefined) throw notFound();
+      if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
       const path = join(root, ...parts);
       const file = await this.#reader.hash(path, () => {
         this.#check(options);
@@ -359,7 +460,7 @@ export class FileStore implements Store {
     parts: readonly string[],
   ): Promise<T> {
     if ("code" in file) throw await this.#notOpened(systemError(file), root, parts);
-    if (!isPlace(file.where, path)) throw linkError();
+    if (!isPlace(file.where, path) && !this.#isAt(file.where, path)) throw linkError();
     if (!file.isFile) throw notFound();
     if (file.cutAt !== undefined) throw cutError(file.cutAt);
     return file;
@@ -368,7 +469,7 @@ export class FileStore implements Store {
   /** A small object, read whole together with others; undefined for a large one, which nobody has read of yet. */
   async #getGrouped(name: string, parts: readonly string[], options: GetOptions): Promise<GetResult | undefined> {
     const root = await this.#rootToRead();
-    if (root === undefined) throw notFound();
+    if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
     const path = join(root, ...parts);
     const file = await this.#isFound(await this.#reader.read(path), path, root, parts);
     const { bytes } = file;
@@ -455,7 +556,7 @@ export class FileStore implements Store {
     try {
       const parts = this.#parts(name, options);
       const root = await this.#rootToRead();
-      if (root === undefined) throw notFound();
+      if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
       let stats;
       try {
         if (parts.length > 1) await this.#expectInside(join(root, ...parts.slice(0, -1)));
@@ -533,6 +634,7 @@ export class FileStore implements Store {
     // No object has such a part, so nothing begins with this.
     if (prefix.includes("\0") || above.some((part) => !isPart(part))) return;
     const top = above.length === 0 ? "" : `${above.join("/")}/`;
+    if (top !== "" && (await this.#isOther(root, above))) return;
     if (top.startsWith(`${TMP}/`)) return;
     try {
       if (top !== "") await this.#expectInside(join(root, ...above));
@@ -628,11 +730,14 @@ export class FileStore implements Store {
     const parts = this.#parts(name, options);
     const above = parts.slice(0, -1);
     let directory: Directory | undefined;
+    const root = await this.#realRoot();
+    if (root !== undefined && (await this.#isOther(root, parts))) return { existed: false };
     try {
       try {
         directory = await this.#directory(above);
         throwIfAborted(options.signal);
         await unlink(directory.entry(parts.at(-1) ?? ""));
+        this.#kept.note(directory.where, parts.at(-1) ?? "", false);
       } catch (error) {
         const found = await this.#notThere(error);
         if (found.code === "not-found") return { existed: false };
@@ -649,6 +754,7 @@ export class FileStore implements Store {
         }
         try {
           await rmdir(parent.entry(child));
+          this.#kept.note(parent.where, child, false);
         } catch {
           // Not empty, mostly; or another delete was faster.
           await this.#release(parent);
@@ -659,7 +765,7 @@ export class FileStore implements Store {
         directory = parent;
         above.pop();
       }
-      await directory.sync();
+      await this.#flush(directory, above);
       return { existed: true };
     } finally {
       if (directory) await this.#release(directory);
@@ -768,15 +874,21 @@ export class FileStore implements Store {
     return notFound(error);
   }
 
+  /** Whether a place is the one that is meant: it may be called after whoever asked for it first, where names are folded. */
+  #isAt(found: string, where: string): boolean {
+    const folds = this.#traits?.folds ?? this.#looksFolding ?? false;
+    return found === where || (folds && foldedName(found) === foldedName(where));
+  }
+
   /** Throws unless the directory really is at this place, with no link on the way. */
   async #expectInside(path: string): Promise<void> {
-    if ((await realpath(path)) !== path) throw linkError();
+    if (!this.#isAt(await realpath(path), path)) throw linkError();
   }
 
   /** Opens a file and makes sure that it is the one of this name. */
   async #openObject(parts: readonly string[]): Promise<number> {
     const root = await this.#rootToRead();
-    if (root === undefined) throw notFound();
+    if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
     const path = join(root, ...parts);
     try {
       if (!HAS_PROC && parts.length > 1) await this.#expectInside(dirname(path));
@@ -784,7 +896,7 @@ export class FileStore implements Store {
       const fd = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
       if (HAS_PROC) {
         const where = await placeOf(fd);
-        if (!isPlace(where, path)) {
+        if (!isPlace(where, path) && !this.#isAt(where, path)) {
           await close(fd);
           throw linkError();
         }
@@ -833,6 +945,8 @@ export class FileStore implements Store {
     let fd;
     try {
       if (!HAS_PROC) await this.#expectInside(where);
+      const other = (await this.#folds(root)) ? await this.#kept.otherThan(root, parts) : undefined;
+      if (other !== undefined) throw otherName(other);
       fd = await open(where, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     } catch (error) {
       if (codeOf(error) === "ENOTDIR" && (await leadsThroughLink(root, parts))) throw linkError(error);
@@ -840,7 +954,7 @@ export class FileStore implements Store {
     }
     if (HAS_PROC) {
       const found = await placeOf(fd);
-      if (found !== where) {
+      if (!this.#isAt(found, where)) {
         await close(fd);
         if (found === `${where} (deleted)`) {
           throw goneError();
@@ -873,7 +987,7 @@ export class FileStore implements Store {
         if (code === "ENOTDIR") {
           throw new HoldfastError("conflict", "an object stands where a directory is needed", { cause: error });
         }
-        if (code !== "ENOENT" || tries >= MAX_TRIES) throw error;
+        if (!isGone(error) || tries >= MAX_TRIES) throw error;
         if (parts.length === 0) {
           await this.#makeRoot();
           continue;
@@ -883,7 +997,7 @@ export class FileStore implements Store {
           await this.#makeEntry(parent, parts.at(-1) ?? "");
         } catch (made) {
           // The parent is gone again: from the top.
-          if (codeOf(made) !== "ENOENT") throw made;
+          if (!isGone(made)) throw made;
           parent.stale = true;
         } finally {
           await this.#release(parent);
@@ -940,24 +1054,33 @@ export class FileStore implements Store {
           if (!this.#swept) {
             // Never through a link: the temporary files would be elsewhere.
             await this.#expectInside(join(root, TMP));
-            this.#swept = this.#sweep(join(root, TMP));
+            this.#swept = this.#prepare(join(root, TMP));
           }
           await this.#swept;
           const fd = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o666);
-          if (HAS_PROC && (await placeOf(fd)) !== path) {
+          if (HAS_PROC && !this.#isAt(await placeOf(fd), path)) {
             await close(fd);
             await unlink(path);
             throw linkError();
           }
           return { path, fd };
         } catch (error) {
-          if (codeOf(error) !== "ENOENT" || tries >= MAX_TRIES) throw error;
+          if (!isGone(error) || tries >= MAX_TRIES) {
+            // What is found out with a first file is found out another time.
+            if (this.#traits === undefined) this.#swept = undefined;
+            throw error;
+          }
         }
       }
       this.#swept = undefined;
       const directory = await this.#makeDirectory(TMP.split("/"));
       await this.#release(directory);
     }
+  }
+
+  async #prepare(path: string): Promise<void> {
+    await this.#sweep(path);
+    this.#traits ??= await traitsOf(path, `${OWNER}.${process.pid}.${randomBytes(8).toString("hex")}`);
   }
 
   /** Removes temporary files whose process is gone, or that nobody has written to for a day. */
@@ -1163,6 +1286,19 @@ function notFound(cause?: unknown): HoldfastError {
 
 function linkError(cause?: unknown): HoldfastError {
   return new HoldfastError("denied", "a symbolic link stands in the way; links are not followed", { cause });
+}
+
+function otherName(found: string): HoldfastError {
+  return new HoldfastError(
+    "conflict",
+    `the file system takes the name for ${JSON.stringify(found)}, which stands there`,
+  );
+}
+
+/** Whether what an open descriptor or a path led to is there no more: removed, or moved to another disk of a union. */
+function isGone(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "ENOENT" || code === "ESTALE";
 }
 
 /** As the system says it when a directory is missing. */
