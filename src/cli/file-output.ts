@@ -27,16 +27,20 @@ export class FileOutput extends Writable {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
     this.#writeAll(chunk)
-      .catch((error: unknown) => void this.emit("lost", error))
+      .catch((error: unknown) => this.#lose(error))
       .finally(done);
   }
 
   override _final(done: () => void): void {
     flush(this.#fd)
       .catch((error: unknown) => {
-        if (!NO_FLUSH.has(systemCode(error) ?? "")) this.emit("lost", error);
+        if (!NO_FLUSH.has(systemCode(error) ?? "")) this.#lose(error);
       })
       .finally(done);
+  }
+
+  #lose(error: unknown): void {
+    this.emit("lost", error instanceof Error ? error : new Error(String(error)));
   }
 
   async #writeAll(chunk: Buffer): Promise<void> {

@@ -19,7 +19,7 @@ export class Output {
   #waiting = "";
   #timer: NodeJS.Timeout | undefined;
   #broken = false;
-  #lost: unknown;
+  #lost: Error | undefined;
 
   /** `onBroken` is called once when something could not be written: the reader has gone away, or there is no room. */
   constructor(stream: Writable, isTerminal: boolean, onBroken: () => void) {
@@ -33,7 +33,7 @@ export class Output {
       onBroken();
     });
     // What goes on after a failure (see FileOutput).
-    stream.on("lost", (error: unknown) => {
+    stream.on("lost", (error: Error) => {
       const isFirst = this.#lost === undefined;
       this.#lost ??= error;
       if (isFirst) onBroken();
@@ -46,7 +46,7 @@ export class Output {
   }
 
   /** Why something was not written although it may have a reader; undefined when nothing was lost so. */
-  get lost(): unknown {
+  get lost(): Error | undefined {
     return this.#lost;
   }
 

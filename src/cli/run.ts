@@ -125,7 +125,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
 /** Ends stderr, and resolves to whether everything was written that had, or may have had, a reader. Says why not. */
 async function wasWritten({ stdout, stderr }: Surroundings, json: boolean): Promise<boolean> {
   if (stdout.lost !== undefined) {
-    const reason = stdout.lost instanceof Error ? stdout.lost.message : String(stdout.lost);
+    const reason = stdout.lost.message;
     const full = ["ENOSPC", "EDQUOT", "EFBIG"].includes(systemCode(stdout.lost) ?? "");
     const error = new HoldfastError(full ? "full" : "unavailable", `the output could not be written: ${reason}`);
     // With --json, too, there is only stderr left to say it on.

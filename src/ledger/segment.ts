@@ -333,7 +333,9 @@ function unpackContent({ s, h, pb, ps }: Partial<PackedRecord>, damaged: Damaged
   if (!isCount(s) || typeof h !== "string" || h.length > 64) throw damaged("a record has no digest");
   const pieceBytes = pb ?? Math.max(1, s);
   if (!isCount(pieceBytes) || pieceBytes === 0) throw damaged("a record has no valid pieces");
-  const pieces = ps === undefined ? "" : Buffer.from(String(ps), "base64").toString("hex");
+  const digests: unknown = ps ?? "";
+  if (typeof digests !== "string") throw damaged("a record has no valid pieces");
+  const pieces = Buffer.from(digests, "base64").toString("hex");
   if (pieces !== "" && pieces.length !== Math.ceil(s / pieceBytes) * 16)
     throw damaged("a record lacks pieces' digests");
   return { size: s, sha256: h, pieceBytes, pieces };
