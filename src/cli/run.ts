@@ -3,7 +3,7 @@ import { setMaxListeners } from "node:events";
 import { CommanderError } from "commander";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { silentLogger } from "../log.ts";
-import { systemCode } from "../network-errors.ts";
+import { systemCode, systemMessage } from "../network-errors.ts";
 import { redactError } from "../redact.ts";
 import type { CommandContext, Surroundings } from "./context.ts";
 import { EXIT_DONE, EXIT_FAILED, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
@@ -125,7 +125,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
 /** Ends stderr, and resolves to whether everything was written that had, or may have had, a reader. Says why not. */
 async function wasWritten({ stdout, stderr }: Surroundings, json: boolean): Promise<boolean> {
   if (stdout.lost !== undefined) {
-    const reason = stdout.lost.message;
+    const reason = systemMessage(stdout.lost);
     const full = ["ENOSPC", "EDQUOT", "EFBIG"].includes(systemCode(stdout.lost) ?? "");
     const error = new HoldfastError(full ? "full" : "unavailable", `the output could not be written: ${reason}`);
     // With --json, too, there is only stderr left to say it on.

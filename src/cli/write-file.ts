@@ -6,6 +6,7 @@ import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { HoldfastError, isHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
+import { systemCode, systemMessage } from "../network-errors.ts";
 
 /** Files in the making have this at the end of their names. */
 const TEMPORARY = ".holdfast-part";
@@ -33,8 +34,8 @@ const LOCAL_CODES: Readonly<Record<string, ErrorCode>> = {
 
 function localError(what: string, path: string, error: unknown): HoldfastError {
   if (isHoldfastError(error)) return error;
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const message = error instanceof Error ? error.message : String(error);
+  const code = systemCode(error) ?? "";
+  const message = systemMessage(error);
   return new HoldfastError(LOCAL_CODES[code] ?? "invalid", `cannot ${what} ${path}: ${message}`, { cause: error });
 }
 

@@ -23,6 +23,7 @@ import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode, Operation } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { silentLogger } from "../log.ts";
+import { systemCode, systemMessage } from "../network-errors.ts";
 import { MAX_NAME_BYTES, RESERVED_PREFIX, checkName, compareNames } from "../names.ts";
 import type { StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
@@ -331,6 +332,21 @@ export class FileStore implements Store {
     if (this.#traits !== undefined) return this.#traits.folds;
     this.#looksFolding ??= await foldsNameIn(root, RESERVED_PREFIX.slice(0, -1)).catch(() => false);
     return this.#looksFolding;
+  }
+
+  /** Does something in a directory, and once more where its descriptor leads nowhere any more: in a union it was moved. */
+  async #directoryOf(parts: readonly string[], work: (directory: Directory) => Promise<void>): Promise<Directory> {
+    for (let tries = 1; ; tries++) {
+      const directory = await this.#directory(parts);
+      try {
+        await work(directory);
+        return directory;
+      } catch (error) {
+        const isStale = codeOf(error) === "ESTALE";
+        await this.#release(directory, isStale);
+        if (!isStale || tries >= MAX_TRIES) throw error;
+      }
+    }
   }
 
   /** Flushes a directory, or what is above it where it was removed meanwhile. */
@@ -697,9 +713,9 @@ export class FileStore implements Store {
       } catch (error) {
         const code = codeOf(error);
         // On a file system that does not say what an entry is, each is asked for, and one may be gone by then.
-        const isThere = code === "ENOENT" && (await isDirectoryAt(where));
+        const isThere = isGone(error) && (await isDirectoryAt(where));
         if (isThere && tries < MAX_TRIES) continue;
-        if (!isThere && path !== "" && (code === "ENOENT" || code === "ENOTDIR")) return "";
+        if (!isThere && path !== "" && (isGone(error) || code === "ENOTDIR")) return "";
         throw path === "" ? await this.#notThere(error) : error;
       }
     }
@@ -734,9 +750,10 @@ export class FileStore implements Store {
     if (root !== undefined && (await this.#isOther(root, parts))) return { existed: false };
     try {
       try {
-        directory = await this.#directory(above);
-        throwIfAborted(options.signal);
-        await unlink(directory.entry(parts.at(-1) ?? ""));
+        directory = await this.#directoryOf(above, async (found) => {
+          throwIfAborted(options.signal);
+          await unlink(found.entry(parts.at(-1) ?? ""));
+        });
         this.#kept.note(directory.where, parts.at(-1) ?? "", false);
       } catch (error) {
         const found = await this.#notThere(error);
@@ -1307,7 +1324,7 @@ function goneError(): Error {
 }
 
 function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+  return error instanceof HoldfastError ? undefined : systemCode(error);
 }
 
 /** What a failure to give the object its name means. */
@@ -1346,7 +1363,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 function fsError(error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error;
   const code = codeOf(error);
-  const message = error instanceof Error ? error.message : String(error);
+  const message = systemMessage(error);
   if (code === undefined) return new HoldfastError("internal", message, { cause: error });
   return new HoldfastError(CODES[code] ?? "unavailable", message, { cause: error });
 }

@@ -18,6 +18,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import { checkedBytes } from "../../body.ts";
+import { systemCode } from "../../network-errors.ts";
 import { compareNames } from "../../names.ts";
 import type { Body, ObjectMetadata } from "../../store.ts";
 import type { ChecksumAlgorithm } from "./checksums.ts";
@@ -251,7 +252,7 @@ function isMissing(error: unknown): boolean {
 }
 
 function isFull(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
+  return ["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "");
 }
 
 function noSuchUpload(): S3Error {
