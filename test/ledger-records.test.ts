@@ -315,11 +315,12 @@ describe("segments", () => {
 
   it("that unpack to more than their name allows are damaged, and are not unpacked", () => {
     const bomb = gzipSync(Buffer.alloc(200 * 1024 * 1024), { level: 1 });
-    for (const records of [0, 1, 9_999_999_999]) {
-      const before = process.memoryUsage.rss();
+    const before = process.memoryUsage.rss();
+    for (const records of [0, 1]) {
       expect(() => decodeSegment(bomb, records)).toThrow(expect.objectContaining({ code: "corrupt" }));
-      if (records <= 1) expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1024 * 1024);
     }
+    expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1024 * 1024);
+    expect(() => decodeSegment(bomb, 9_999_999_999)).toThrow(expect.objectContaining({ code: "corrupt" }));
   });
 
   it("are divided where one would be too large to be read, and only the last says the rest", () => {
