@@ -1,4 +1,5 @@
 /** What goes wrong between here and a server, as codes of Holdfast: HTTP statuses, sockets, TLS. One place for every kind. */
+import { constants } from "node:os";
 import { HoldfastError, abortError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
 
@@ -71,8 +72,23 @@ function* chainOf(error: unknown): Generator<Error> {
   }
 }
 
+/** Names of the system's errors by their numbers: Node knows some (ESTALE, EDQUOT) by these alone. */
+const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(constants.errno).map(([name, no]) => [-no, name]));
+
 function ownCode(error: Error): string {
-  return "code" in error && typeof error.code === "string" ? error.code : "";
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
+  if (!code.startsWith(UNNAMED) || !("errno" in error) || typeof error.errno !== "number") return code;
+  return NAMES.get(error.errno) ?? code;
+}
+
+const UNNAMED = "Unknown system error";
+
+/** A message of the system's, with the name of an error that Node has none for. */
+export function systemMessage(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.includes(UNNAMED)
+    ? message.replaceAll(/Unknown system error -\d+/gu, systemCode(error) ?? "")
+    : message;
 }
 
 /** The system's or library's code of an error (`ECONNRESET` …), or of one beneath it. */

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { execFile } from "node:child_process";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { gzipSync } from "node:zlib";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, describe, expect, it } from "vitest";
 import { HoldfastError } from "../src/errors.ts";
 import { HybridClock, isVersion } from "../src/ledger/hybrid-clock.ts";
@@ -17,6 +17,7 @@ import { MemoryIndex } from "../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../src/ledger/ledger-index.ts";
 import { currentRecord, isSettled, mergeRecord, mergeStoreRecord } from "../src/ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, StoreRecord } from "../src/ledger/record.ts";
+import { inPieces } from "../src/ledger/compaction.ts";
 import { decodeSegment, encodeSegment, parseSegmentName, segmentName } from "../src/ledger/segment.ts";
 import { openLmdbIndex } from "../src/lmdb-index.ts";
 import { commandPath } from "./helpers/command.ts";
@@ -238,6 +239,12 @@ describe("the hybrid clock", () => {
   });
 });
 
+/** The text of a segment with these records alone. */
+function encodedBytes(objects: readonly ObjectRecord[]): number {
+  const bytes = Buffer.from(encodeSegment({ pool: "ab".repeat(16), replaces: [], objects }));
+  return bytes[0] === 0x1f ? gunzipSync(bytes).length : bytes.length;
+}
+
 describe("segments", () => {
   const pool = "ab".repeat(16);
   const stores: StoreRecord[] = STORES.map((id, i) => ({
@@ -294,6 +301,68 @@ describe("segments", () => {
       expect(outcome(bytes)).toBe("the same");
       expect(outcome(Buffer.concat([bytes, Buffer.from("x")]))).toBe("corrupt");
     }
+  });
+
+  /** A segment whose foot is right, of any lines. */
+  const sealed = (...lines: unknown[]): Buffer => {
+    const text = lines.map((line) => `${typeof line === "string" ? line : JSON.stringify(line)}\n`).join("");
+    const foot = { records: lines.length - 1, sha256: createHash("sha256").update(text).digest("hex") };
+    return Buffer.from(`${text}${JSON.stringify(foot)}\n`);
+  };
+  const head = { holdfast: 2, pool, stores: STORES };
+  const put = { n: "a", v: `${hex(9, 12)}0000-${hex(1, 16)}`, k: "p", s: 3, h: "ab".repeat(32), c: { 0: "h" } };
+
+  it("with a record as it should be are read", () => {
+    expect(decodeSegment(sealed(head, put)).objects).toHaveLength(1);
+    const large = { ...put, s: 10, pb: 4, ps: Buffer.alloc(24, 7).toString("base64") };
+    expect(decodeSegment(sealed(head, large)).objects[0]?.content?.pieces).toBe("07".repeat(24));
+  });
+
+  it.each([
+    ["a name of 5,000 characters", { ...put, n: "x".repeat(5000) }],
+    ["an empty name", { ...put, n: "" }],
+    ["a name with a NUL", { ...put, n: "a\0" }],
+    ["a name that is no Unicode", JSON.stringify({ ...put, n: "@" }).replace("@", String.raw`\ud800`)],
+    ["metadata that is no text", { ...put, m: { a: 1 } }],
+    ["metadata in a list", { ...put, m: ["a"] }],
+    ["pieces of no bytes", { ...put, pb: 0 }],
+    ["pieces of a size that is no number", { ...put, pb: "4" }],
+    ["too few digests of pieces", { ...put, s: 10, pb: 4, ps: Buffer.alloc(16).toString("base64") }],
+    ["digests of pieces that are a number", { ...put, s: 10, pb: 4, ps: 5 }],
+    ["a mark of what is no store", { ...put, c: { "some sixteen chr": "h" } }],
+    ["a digest that is none", { ...put, h: "x".repeat(1000) }],
+    ["settles that is no list", { ...put, x: "a" }],
+    ["a negative min", { mode: "mirror", rev: put.v, min: -1, sure: 1 }],
+    ["a record that is nested 200,000 times", `${"[".repeat(200_000)}${"]".repeat(200_000)}`],
+  ])("with %s are damaged", (_what, record) => {
+    expect(() => decodeSegment(sealed(head, record))).toThrow(expect.objectContaining({ code: "corrupt" }));
+  });
+
+  it("that replace what cannot be a segment's name are damaged", () => {
+    const replaces = ["x".repeat(5000)];
+    expect(() => decodeSegment(sealed({ ...head, replaces }))).toThrow(expect.objectContaining({ code: "corrupt" }));
+  });
+
+  it("that unpack to more than their name allows are damaged, and are not unpacked", () => {
+    const bomb = gzipSync(Buffer.alloc(200 * 1024 * 1024), { level: 1 });
+    const before = process.memoryUsage.rss();
+    for (const records of [0, 1]) {
+      expect(() => decodeSegment(bomb, records)).toThrow(expect.objectContaining({ code: "corrupt" }));
+    }
+    expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1024 * 1024);
+    expect(() => decodeSegment(bomb, 9_999_999_999)).toThrow(expect.objectContaining({ code: "corrupt" }));
+  });
+
+  it("are divided where one would be too large to be read, and only the last says the rest", () => {
+    const [objects = []] = fc.sample(recordsOf(name), { numRuns: 1, seed: 7 });
+    const many = Array.from({ length: 40 }, () => objects).flat();
+    const pieces = [...inPieces([{ level: 3, objects: many, stores }], 2000)];
+    expect(pieces.length).toBeGreaterThan(3);
+    expect(pieces.flatMap((piece) => piece.objects)).toEqual(many);
+    expect(pieces.map((piece) => piece.stores)).toEqual([...pieces.slice(1).map(() => undefined), stores]);
+    const sizes = pieces.flatMap(({ objects: some }) => (some.length > 1 ? [encodedBytes(some)] : []));
+    expect(Math.max(...sizes)).toBeLessThan(4000 + 500);
+    expect([...inPieces([{ level: 3, objects: [], stores }])]).toEqual([{ level: 3, objects: [], stores }]);
   });
 
   it("of a newer format are refused as such, not taken for damage", () => {

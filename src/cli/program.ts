@@ -145,7 +145,7 @@ Examples:
   add(
     "push",
     "put a folder's files into the pool",
-    "Puts the files of a folder, with those in its folders, into the pool. Files that are there already, by their digest, are skipped. The pool's own stores in it are named and left out, with exit code 3; a folder that lies in one is refused.",
+    "Puts the files of a folder, with those in its folders, into the pool. Files that are there already, by their digest, are skipped. The pool's own stores in it, and files that were changed each of three times that they were read, are named and left out, with exit code 3; a folder that lies in a store is refused.",
   )
     .argument("<DIR>", "the folder")
     .argument("[PREFIX]", "a folder in the pool to put them in", "")

@@ -3,9 +3,10 @@ import { setMaxListeners } from "node:events";
 import { CommanderError } from "commander";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { silentLogger } from "../log.ts";
+import { systemCode, systemMessage } from "../network-errors.ts";
 import { redactError } from "../redact.ts";
 import type { CommandContext, Surroundings } from "./context.ts";
-import { EXIT_DONE, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
+import { EXIT_DONE, EXIT_FAILED, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
 import { lineLogger } from "./log-lines.ts";
 import { jsonPrinter, textPrinter } from "./printer.ts";
 import type { Printer } from "./printer.ts";
@@ -116,8 +117,23 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
     }
   }
   await printer.end();
+  if (!(await wasWritten(surroundings, argv.includes("--json")))) return EXIT_FAILED;
   if (stdout.broken) return EXIT_PIPE;
   return usage === EXIT_DONE ? outcome.exitCode : usage;
+}
+
+/** Ends stderr, and resolves to whether everything was written that had, or may have had, a reader. Says why not. */
+async function wasWritten({ stdout, stderr }: Surroundings, json: boolean): Promise<boolean> {
+  if (stdout.lost !== undefined) {
+    const reason = systemMessage(stdout.lost);
+    const full = ["ENOSPC", "EDQUOT", "EFBIG"].includes(systemCode(stdout.lost) ?? "");
+    const error = new HoldfastError(full ? "full" : "unavailable", `the output could not be written: ${reason}`);
+    // With --json, too, there is only stderr left to say it on.
+    const left = { stdout: stderr, stderr, quiet: false, colour: false };
+    await (json ? jsonPrinter(left) : textPrinter(left)).error(error);
+  }
+  await stderr.end();
+  return stdout.lost === undefined && stderr.lost === undefined;
 }
 
 async function within(ms: number, promise: Promise<void>): Promise<void> {

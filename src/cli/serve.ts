@@ -10,6 +10,7 @@ import type { Credential } from "../gateway/http-tools.ts";
 import type { LogFields, Logger } from "../log.ts";
 import { redactText } from "../redact.ts";
 import type { CommandContext } from "./context.ts";
+import { pathArgument } from "./names.ts";
 import type { ServeFlags } from "./program.ts";
 
 const credentialsShape = z.array(
@@ -42,7 +43,7 @@ export async function serve(context: CommandContext, flags: ServeFlags): Promise
       tls,
       logger,
       bucket: flags.bucket,
-      spool: flags.spool === undefined ? undefined : resolve(context.cwd, flags.spool),
+      spool: flags.spool === undefined ? undefined : pathArgument(context.cwd, flags.spool, "--spool"),
       appendOnly: flags.appendOnly,
     },
   );

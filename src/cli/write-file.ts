@@ -5,6 +5,8 @@ import { lstat, open, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { HoldfastError, isHoldfastError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+import { systemCode, systemMessage } from "../network-errors.ts";
 
 /** Files in the making have this at the end of their names. */
 const TEMPORARY = ".holdfast-part";
@@ -21,13 +23,20 @@ export function temporaryPath(path: string, random: number): string {
   return join(dirname(path), `.${basename(path).slice(0, 50)}.${unique}${TEMPORARY}`);
 }
 
+const LOCAL_CODES: Readonly<Record<string, ErrorCode>> = {
+  ENOSPC: "full",
+  EDQUOT: "full",
+  EACCES: "denied",
+  EPERM: "denied",
+  EISDIR: "conflict",
+  ENOTDIR: "conflict",
+};
+
 function localError(what: string, path: string, error: unknown): HoldfastError {
   if (isHoldfastError(error)) return error;
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const message = error instanceof Error ? error.message : String(error);
-  const kind =
-    code === "ENOSPC" || code === "EDQUOT" ? "full" : code === "EACCES" || code === "EPERM" ? "denied" : "invalid";
-  return new HoldfastError(kind, `cannot ${what} ${path}: ${message}`, { cause: error });
+  const code = systemCode(error) ?? "";
+  const message = systemMessage(error);
+  return new HoldfastError(LOCAL_CODES[code] ?? "invalid", `cannot ${what} ${path}: ${message}`, { cause: error });
 }
 
 export interface WriteFileOptions {
@@ -57,7 +66,7 @@ export async function writeFile(
       await writeSpecial(path, bytes, options);
       return;
     }
-    if (await isDirectory(path)) throw new HoldfastError("invalid", `cannot write ${path}: it is a folder`);
+    if (await isDirectory(path)) throw new HoldfastError("conflict", `cannot write ${path}: it is a folder`);
   }
   const temporary = temporaryPath(path, randomBytes(6).readUIntBE(0, 6));
   let file: FileHandle | undefined;

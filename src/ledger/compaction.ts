@@ -15,7 +15,14 @@ import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";
 import type { ObjectRecord } from "./record.ts";
-import { countRecords, decodeSegment, encodeSegment, parseSegmentName, segmentName } from "./segment.ts";
+import {
+  countRecords,
+  decodeSegment,
+  encodeSegment,
+  MAX_SEGMENT_BYTES,
+  parseSegmentName,
+  segmentName,
+} from "./segment.ts";
 import type { Records } from "./segment.ts";
 import { REQUESTS_AT_ONCE } from "./segment-reader.ts";
 import type { SegmentWriter } from "./segment-writer.ts";
@@ -25,7 +32,7 @@ const BASE_RECORDS = 20_000;
 /** Level of segments that a full compaction wrote. */
 const BASE_LEVEL = 9;
 
-interface NewSegment extends Records {
+export interface NewSegment extends Records {
   readonly level: number;
 }
 
@@ -198,7 +205,7 @@ export class Compaction {
         for (const old of replaces) this.#ledger.index.setFact(`replaced:${old}`, name);
       }
     };
-    for (const segment of fresh) {
+    for (const segment of inPieces(fresh)) {
       if (this.#stopped) return false;
       if (last !== undefined) await write(last, []);
       last = segment;
@@ -257,8 +264,8 @@ export class Compaction {
       if (!from.ready || from === to || !from.segments.has(name)) continue;
       try {
         const { body } = await from.store.get(name);
-        const bytes = await collect(body);
-        decodeSegment(bytes);
+        const bytes = await collect(body, MAX_SEGMENT_BYTES);
+        decodeSegment(bytes, parseSegmentName(name)?.records);
         await to.store.put(name, toBody(bytes));
         noteSegment(to, name);
         return;
@@ -281,6 +288,30 @@ export class Compaction {
     member.segments.add(name);
     return isMended;
   }
+}
+
+/** The same segments, those divided that would be too large to be read. */
+export function* inPieces(segments: Iterable<NewSegment>, most = MAX_SEGMENT_BYTES / 2): Generator<NewSegment> {
+  for (const { level, objects, ...others } of segments) {
+    let from = 0;
+    let bytes = 0;
+    for (const [place, record] of objects.entries()) {
+      bytes += roughBytes(record);
+      if (bytes <= most || place === from) continue;
+      yield { level, objects: objects.slice(from, place) };
+      from = place;
+      bytes = roughBytes(record);
+    }
+    yield { level, ...others, objects: from === 0 ? objects : objects.slice(from) };
+  }
+}
+
+/** What a record takes of a segment, about; not less than half of it. */
+function roughBytes({ name, metadata, content, copies, settles }: ObjectRecord): number {
+  const texts =
+    metadata === undefined ? 0 : Object.entries(metadata).reduce((sum, [k, v]) => sum + k.length + v.length, 0);
+  const marks = Object.values(copies).reduce((sum, { reason }) => sum + 90 + (reason?.length ?? 0) * 3, 0);
+  return 250 + (name.length + texts) * 3 + (content?.pieces.length ?? 0) + marks + (settles?.length ?? 0) * 36;
 }
 
 function recordsOf({ objects, stores = [], pools = [], writers = [] }: Records): Required<Records> {

@@ -8,7 +8,7 @@
  *   every machine that ever wrote.
  */
 import { toBody } from "../body.ts";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { isReserved } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
 import { formatIdentity, IDENTITY_NAME } from "./identity.ts";
@@ -224,7 +224,14 @@ export class Identities {
 
   /** Writes an identity and reads it back: what stands there decides, whoever wrote it. */
   async #identify(member: Member, pool: string, store: StoreId, ifAbsent: boolean): Promise<void> {
-    await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool, store })), ifAbsent ? { ifAbsent } : {});
+    try {
+      await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool, store })), ifAbsent ? { ifAbsent } : {});
+    } catch (error) {
+      // Some find out only by the first put that they cannot decide it, as a folder without hard links does.
+      if (!ifAbsent || !isHoldfastError(error, "unsupported")) throw error;
+      await this.#identify(member, pool, store, false);
+      return;
+    }
     const identity = await this.#options.readIdentity(member);
     if (identity?.pool !== pool || identity.store !== store) {
       throw new HoldfastError("conflict", `${member.label} was given an identity by another process at this moment`, {

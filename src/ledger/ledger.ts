@@ -17,7 +17,7 @@ import { HybridClock, versionMachine, versionMs, versionWriter } from "./hybrid-
 import type { Version } from "./hybrid-clock.ts";
 import { Following } from "./following.ts";
 import { Identities } from "./identities.ts";
-import { IDENTITY_NAME, parseIdentity } from "./identity.ts";
+import { IDENTITY_NAME, MAX_IDENTITY_BYTES, parseIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import { MemoryIndex } from "./ledger-index.ts";
@@ -421,7 +421,7 @@ export class Ledger {
   async #readIdentity(member: Member): Promise<Identity | undefined> {
     try {
       const { body } = await member.store.get(IDENTITY_NAME);
-      return parseIdentity(await collect(body), member.label);
+      return parseIdentity(await collect(body, MAX_IDENTITY_BYTES), member.label);
     } catch (error) {
       if (error instanceof HoldfastError && error.code === "not-found") return undefined;
       throw error;

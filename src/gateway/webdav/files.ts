@@ -119,7 +119,7 @@ export class Files {
       const metadata: Record<string, string> = {};
       const type = request.headers["content-type"];
       if (type !== undefined) metadata["content-type"] = fromHeader(type).text;
-      const mtime = /^(\d{1,12})(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
+      const mtime = /^-?\d{1,12}(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
       if (mtime) {
         metadata["mtime"] = Number(mtime[0]).toFixed(3);
         exchange.response.setHeader("X-OC-Mtime", "accepted");
