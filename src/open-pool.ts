@@ -1,11 +1,12 @@
 /** Opens a pool: reads its description, opens its stores, and puts the modes, the ledger and repair over them. */
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { toBody } from "./body.ts";
 import type { BodyInput } from "./body.ts";
-import { cacheFolderPath } from "./cache-folder.ts";
+import { cacheFolderPath, makeFolder } from "./cache-folder.ts";
+import { loadDigests } from "./digest.ts";
 import { HoldfastError, toHoldfastError } from "./errors.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import { MemoryIndex } from "./ledger/ledger-index.ts";
@@ -126,7 +127,7 @@ async function openDescribed(
       registerWriter(index, writer);
       return index;
     },
-    isLiveWriter: (other) => (other.startsWith(machine) ? isLiveWriter(ledger.index, other) : undefined),
+    isLiveWriter: (other) => (other.startsWith(machine) ? isLiveWriter(ledger.index, other, ledger.isComplete) : undefined),
     onClose: (index) => unregisterWriter(index, writer),
     remembered: (address) => remembered(cache, address),
     onPool: (pool, named) => rememberPool(cache, named, pool),
@@ -223,7 +224,7 @@ function cacheFolder(cache: string | false | undefined): string | undefined {
   if (cache === false) return undefined;
   const folder = cache ?? cacheFolderPath();
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder);
     return folder;
   } catch {
     // A machine that cannot keep a cache reads the ledgers anew each time.
@@ -257,14 +258,19 @@ function machineId(cache: string | undefined): string {
 
 async function indexOpener(cache: string | undefined, logger: Logger): Promise<(pool: string) => LedgerIndex> {
   if (cache === undefined) return () => new MemoryIndex();
-  const { openLmdbIndex } = await import("./lmdb-index.ts");
+  const { openFileIndex, UnsharedIndex } = await import("./local-index/file-index.ts");
+  await loadDigests();
   return (pool) => {
+    const folder = join(cache, "pools", pool);
     try {
-      return openLmdbIndex(join(cache, "pools", pool));
+      return openFileIndex(folder, { logger });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      logger.warn("the local index cannot be used; the ledger is kept in memory", { reason });
-      return new MemoryIndex();
+      logger.warn("the local index cannot be kept; what is known stays in memory until the process ends", {
+        folder,
+        reason,
+      });
+      return new UnsharedIndex(folder, { logger });
     }
   };
 }
@@ -291,7 +297,7 @@ function rememberPool(cache: string | undefined, members: readonly Member[], poo
   const unknown = members.filter(({ fingerprint }) => remembered(cache, fingerprint) !== pool);
   if (unknown.length === 0) return;
   try {
-    mkdirSync(join(cache, "stores"), { recursive: true, mode: 0o700 });
+    makeFolder(join(cache, "stores"));
     for (const { fingerprint } of unknown) writeFileSync(pointer(cache, fingerprint), `${pool}\n`, { mode: 0o600 });
   } catch (error) {
     throw new HoldfastError("unavailable", "the cache cannot be written", { cause: error });
