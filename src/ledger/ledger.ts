@@ -31,7 +31,7 @@ import { SegmentReader } from "./segment-reader.ts";
 import { SegmentWriter } from "./segment-writer.ts";
 import type { Appended } from "./segment-writer.ts";
 import { Sightings } from "./sightings.ts";
-import { Compaction } from "./compaction.ts";
+import { Compaction, REPLACED } from "./compaction.ts";
 import type { LedgerGap } from "./compaction.ts";
 
 export interface LedgerOptions {
@@ -113,6 +113,8 @@ export class Ledger {
   readonly #following = new Map<string, Set<Following>>();
   /** Segments that this process has read, written, or found read when it began. */
   #seen = new Set<string>();
+  /** Something was heard that replaces other segments. */
+  #hasReplaced = false;
   #isAheadTold = false;
 
   constructor(options: LedgerOptions) {
@@ -367,6 +369,8 @@ export class Ledger {
     }
     this.#seen = new Set(this.members.flatMap((member) => [...member.segments]));
     this.#heardAtMs = started;
+    if (this.#hasReplaced && this.#nextIndex === undefined) this.#compaction.forget();
+    this.#hasReplaced = false;
   }
 
   async #askAll(members: readonly Member[]): Promise<ReadonlyMap<Member, Answer>> {
@@ -540,9 +544,10 @@ export class Ledger {
       facts: [
         // The wall clock may be set back before the next run.
         ["clock", this.clock.latest],
-        ...segment.replaces.map((replaced) => [`replaced:${replaced}`, name] as const),
+        ...segment.replaces.map((replaced) => [REPLACED + replaced, name] as const),
       ],
     });
+    if (segment.replaces.length > 0) this.#hasReplaced = true;
     this.#lookAgain();
   }
 

@@ -32,6 +32,8 @@ const FOOT_BYTES = 64;
 const ENTRY_HEAD_BYTES = 6;
 /** Offset in 6 bytes, length in 4, digest in 8. */
 const PLACE_BYTES = 18;
+/** No file is larger. */
+const MAX_FILE_BYTES = 2 ** 40;
 /** Levels of blocks: more than any file can have. */
 const MAX_DEPTH = 12;
 
@@ -58,6 +60,11 @@ export class BlockFileWriter {
   add(key: Buffer, value: Buffer): void {
     this.#entries++;
     this.#add(0, key, value, key);
+  }
+
+  /** What follows stands in another block: who looks for it need not read what came before. */
+  endBlock(): void {
+    this.#endBlock(0);
   }
 
   /** `text`: what the reader gets as `text`. */
@@ -150,7 +157,7 @@ function readPlace(bytes: Buffer, at: number): Place {
 
 /** Blocks that were read last, of several files. */
 export class BlockCache {
-  readonly #blocks = new Map<string, Block>();
+  readonly #blocks = new Map<number, Block>();
   readonly #max: number;
 
   /** `max`: how many blocks are kept. */
@@ -158,7 +165,7 @@ export class BlockCache {
     this.#max = max;
   }
 
-  get(key: string): Block | undefined {
+  get(key: number): Block | undefined {
     const block = this.#blocks.get(key);
     if (block === undefined) return undefined;
     this.#blocks.delete(key);
@@ -166,7 +173,7 @@ export class BlockCache {
     return block;
   }
 
-  set(key: string, block: Block): void {
+  set(key: number, block: Block): void {
     this.#blocks.set(key, block);
     if (this.#blocks.size <= this.#max) return;
     for (const [oldest] of this.#blocks) {
@@ -255,8 +262,10 @@ export class BlockFileReader {
   readonly entries: number;
   readonly #source: BlockSource;
   readonly #cache: BlockCache;
-  readonly #id = String(opened++);
+  readonly #id = opened++;
   readonly #root: Place;
+  /** The block that all ways lead by, once it was read. */
+  #top: Block | undefined;
   readonly #depth: number;
 
   /** Reads the foot and the text. */
@@ -276,7 +285,7 @@ export class BlockFileReader {
 
   /** The value of a key; undefined where there is none. */
   get(key: Buffer): Buffer | undefined {
-    let block = this.#block(this.#root);
+    let block = this.#first();
     for (let level = this.#depth; level > 0; level--) {
       const child = block.findChild(key);
       if (block.isBehind(child, key)) return undefined;
@@ -298,7 +307,7 @@ export class BlockFileReader {
 
   /** Entries from a key on, in order. */
   *from(key: Buffer): Generator<BlockEntry, void, undefined> {
-    yield* this.#walk(this.#block(this.#root), this.#depth, key);
+    yield* this.#walk(this.#first(), this.#depth, key);
   }
 
   *#walk(block: Block, level: number, from: Buffer | undefined): Generator<BlockEntry, void, undefined> {
@@ -314,12 +323,18 @@ export class BlockFileReader {
     }
   }
 
+  #first(): Block {
+    this.#top ??= new Block(this.#read(this.#root));
+    return this.#top;
+  }
+
   #child(block: Block, at: number): Block {
     return this.#block(childOf(block, at));
   }
 
   #block(place: Place): Block {
-    const key = `${this.#id}:${place.offset}:${place.length}`;
+    // No two files have a place in common.
+    const key = this.#id * MAX_FILE_BYTES + place.offset;
     const known = this.#cache.get(key);
     if (known !== undefined) return known;
     const block = new Block(this.#read(place));

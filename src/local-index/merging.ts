@@ -1,6 +1,6 @@
 /** Keeps the runs of an index few: in small steps beside other work, where it takes long. */
 import { attempt, isBeingWritten, removeCovered } from "./index-folder.ts";
-import { dueMerge, mergeRuns } from "./runs.ts";
+import { dueMerge, mergeRuns, STEP_BYTES } from "./runs.ts";
 import type { Run } from "./runs.ts";
 import type { SharedView } from "./shared-view.ts";
 
@@ -10,6 +10,8 @@ const SMALL_BYTES = 4 * 1024 * 1024;
 const MANY_RUNS = 12;
 /** With more than this they are merged before anything else is done. */
 const MAX_RUNS = 24;
+/** Whoever adds a run writes so many times its size of those that are merged: they become fewer faster than they become more. */
+const SHARE = 8;
 /** How long one step takes, and how long the process then has for other things, in milliseconds. */
 const STEP_MS = 8;
 const PAUSE_MS = 8;
@@ -33,6 +35,7 @@ export class Merging {
   /** Begins to merge what is to be merged. */
   start(): void {
     const { folder, epoch, runs } = this.#view;
+    if (this.#merge !== undefined) this.#run(Infinity, (SHARE * (runs.at(-1)?.size ?? 0)) / STEP_BYTES);
     while (this.#merge === undefined) {
       const due = dueMerge(this.#view.runs);
       const [first, last] = [due[0], due.at(-1)];
@@ -42,8 +45,9 @@ export class Merging {
       const opened = this.#view.openAgain(due);
       this.#merge = { runs: opened, steps: mergeRuns(folder, epoch, opened) };
       const bytes = due.reduce((sum, { size }) => sum + size, 0);
-      if (bytes > SMALL_BYTES && !isMany) this.#continueSoon();
-      else this.#run(Infinity);
+      const isSmall = isMany || bytes <= SMALL_BYTES;
+      this.#run(Infinity, isSmall ? Infinity : (SHARE * last.size) / STEP_BYTES);
+      if (this.#merge !== undefined) this.#continueSoon();
     }
   }
 
@@ -55,12 +59,12 @@ export class Merging {
     }, PAUSE_MS).unref();
   }
 
-  #run(ms: number): void {
+  #run(ms: number, steps = Infinity): void {
     const end = performance.now() + ms;
     const merge = this.#merge;
     if (merge === undefined) return;
     try {
-      while (performance.now() < end) {
+      for (let more = steps; more > 0 && performance.now() < end; more--) {
         if (merge.steps.next().done !== true) continue;
         this.#end();
         removeCovered(this.#view.folder, this.#view.epoch);

@@ -17,8 +17,8 @@ export type Kind = "f" | "n" | "p" | "s" | "t" | "u" | "w";
 const NOTHING = Buffer.alloc(0);
 const SOMETHING = Buffer.from("1");
 const NO_TABLE: ReadonlyMap<string, number> = new Map();
-/** Bytes that are written at once. */
-const WRITE_BYTES = 256 * 1024;
+/** Bytes that are written at once: one step of making a run. */
+export const STEP_BYTES = 256 * 1024;
 
 export function keyOf(kind: Kind, text: string): Buffer {
   return Buffer.from(kind + text);
@@ -185,11 +185,14 @@ export function* writeRun(
       waiting.push(block);
       bytes += block.length;
     });
+    let kind: number | undefined;
     for (const { key, value } of entries) {
+      if (key[0] !== kind) writer.endBlock();
+      kind = key[0];
       // The first of all runs has nothing below it.
       if (value.length === 0 && name.from === 0) continue;
       writer.add(key, value);
-      if (bytes < WRITE_BYTES) continue;
+      if (bytes < STEP_BYTES) continue;
       flush();
       yield;
     }
@@ -225,7 +228,13 @@ export function mergeRuns(folder: string, epoch: string, runs: readonly Run[]): 
   return writeRun(folder, name, { epoch, counts: last.counts }, mergedFrom(runs, Buffer.alloc(0)));
 }
 
-/** Which runs are to be merged: the last ones, as long as the one before is no more than twice as large as they are together. */
+/** So many runs are merged at least. */
+const MERGED_AT_ONCE = 4;
+
+/**
+ * Which runs are to be merged: the last ones, as long as the one before is no more than twice as large as they are together. So there
+ * are few for each power of three of their size, and none is merged more often than that.
+ */
 export function dueMerge(runs: readonly Run[]): readonly Run[] {
   let size = runs.at(-1)?.size ?? 0;
   let start = runs.length - 1;
@@ -234,5 +243,5 @@ export function dueMerge(runs: readonly Run[]): readonly Run[] {
     if (before > 2 * size) break;
     size += before;
   }
-  return runs.length - start > 1 ? runs.slice(start) : [];
+  return runs.length - start < MERGED_AT_ONCE ? [] : runs.slice(start);
 }
