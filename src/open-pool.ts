@@ -13,7 +13,7 @@ import { MemoryIndex } from "./ledger/ledger-index.ts";
 import type { LedgerIndex } from "./ledger/ledger-index.ts";
 import { Member } from "./ledger/member.ts";
 import { isLiveWriter, registerWriter, unregisterWriter } from "./live-writers.ts";
-import { silentLogger } from "./log.ts";
+import { INDEX_NOT_KEPT, silentLogger } from "./log.ts";
 import type { Logger } from "./log.ts";
 import { PoolStore } from "./modes/pool-store.ts";
 import { openStore } from "./open-store.ts";
@@ -127,7 +127,8 @@ async function openDescribed(
       registerWriter(index, writer);
       return index;
     },
-    isLiveWriter: (other) => (other.startsWith(machine) ? isLiveWriter(ledger.index, other, ledger.isComplete) : undefined),
+    isLiveWriter: (other) =>
+      other.startsWith(machine) ? isLiveWriter(ledger.index, other, ledger.isComplete) : undefined,
     onClose: (index) => unregisterWriter(index, writer),
     remembered: (address) => remembered(cache, address),
     onPool: (pool, named) => rememberPool(cache, named, pool, logger),
@@ -262,7 +263,7 @@ async function indexOpener(cache: string | undefined, logger: Logger): Promise<(
       return openFileIndex(folder, { logger });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      logger.warn("the local index cannot be kept; what is known stays in memory until the process ends", {
+      logger.warn(INDEX_NOT_KEPT, {
         folder,
         reason,
       });

@@ -100,7 +100,10 @@ describe("processes of one machine", () => {
   });
 
   it.each<[string, () => void]>([
-    ["the log is gone", () => rmSync(join(path, "index", readdirSync(join(path, "index")).find((one) => one.endsWith(".log")) ?? ""))],
+    [
+      "the log is gone",
+      () => rmSync(join(path, "index", readdirSync(join(path, "index")).find((one) => one.endsWith(".log")) ?? "")),
+    ],
     ["the folder is gone", () => rmSync(path, { recursive: true })],
   ])("see at once what the other does when their index can be kept no longer: %s", async (_, spoil) => {
     const { reader, writer } = await two();

@@ -117,7 +117,11 @@ it(`opens, tells the status of, lists and writes to a pool of ${COUNT} objects`,
     return { result, ms };
   };
   const open = async (): Promise<MemoryPool> => {
-    const opened = memoryPool(stores, { index: openFileIndex(folder, { logger: silentLogger }), machine: "aaaaaaaa", freshMs: 1000 });
+    const opened = memoryPool(stores, {
+      index: openFileIndex(folder, { logger: silentLogger }),
+      machine: "aaaaaaaa",
+      freshMs: 1000,
+    });
     await opened.pool.status();
     return opened;
   };

@@ -268,7 +268,9 @@ export class Compaction {
       for (let one: string | undefined = name; one !== undefined && !needed.has(one); one = replacedBy(index, one))
         needed.add(one);
     }
-    const known = [...index.facts(REPLACED)].map(([key]) => key).filter((key) => !needed.has(key.slice(REPLACED.length)));
+    const known = [...index.facts(REPLACED)]
+      .map(([key]) => key)
+      .filter((key) => !needed.has(key.slice(REPLACED.length)));
     const gone = isHeard ? known : known.sort().slice(0, -MAX_REPLACED);
     if (gone.length > 0) index.apply({ facts: gone.map((key) => [key, undefined] as const) });
     if (isHeard) index.forgetSegments(present);

@@ -302,7 +302,8 @@ export class BlockFileReader {
 
   #checkBelow(place: Place, level: number): void {
     const block = new Block(this.#read(place));
-    for (let at = 0; level > 0 && at < block.count; at++) this.#checkBelow(childOf(block, at), level - 1);
+    if (level === 0) return;
+    for (let at = 0; at < block.count; at++) this.#checkBelow(childOf(block, at), level - 1);
   }
 
   /** Entries from a key on, in order. */

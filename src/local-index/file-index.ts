@@ -15,6 +15,7 @@ import { IndexLost, MemoryIndex, SPOILT_FACT } from "../ledger/ledger-index.ts";
 import type { IndexChanges, IndexCounts, LedgerIndex } from "../ledger/ledger-index.ts";
 import { isSettled } from "../ledger/record.ts";
 import type { NameState, PoolRecord, StoreId, StoreRecord, WriterRecord } from "../ledger/record.ts";
+import { INDEX_NOT_KEPT } from "../log.ts";
 import type { Logger } from "../log.ts";
 import { compareNames } from "../names.ts";
 import { attempt, discardIndex, makeIndex, removeRemains } from "./index-folder.ts";
@@ -204,9 +205,7 @@ class FileIndex implements LedgerIndex {
 
   hasSegment(name: string): boolean {
     const key = segmentKey(name);
-    return this.#read(
-      ({ runs, overlay }) => overlay.segments.get(key) ?? lookUp(runs, keyOf("s", key)) !== undefined,
-    );
+    return this.#read(({ runs, overlay }) => overlay.segments.get(key) ?? lookUp(runs, keyOf("s", key)) !== undefined);
   }
 
   getFact(key: string): string | undefined {
@@ -307,7 +306,7 @@ class FileIndex implements LedgerIndex {
     this.#merging.close();
     discardIndex(this.#place, this.#folder, this.#view.epoch);
     if (this.#others === undefined) return;
-    this.#options.logger.warn("the local index cannot be kept; what is known stays in memory until the process ends", {
+    this.#options.logger.warn(INDEX_NOT_KEPT, {
       folder: this.#folder,
       reason: reasonOf(reason),
     });

@@ -124,7 +124,12 @@ export function* mergedFrom(runs: readonly Run[], from: Buffer): Generator<Block
 }
 
 /** Everything of one kind whose key begins so, with those of runs that say "none" left out. */
-export function* entriesOf(runs: readonly Run[], kind: Kind, prefix: string, from = prefix): Generator<[string, Buffer]> {
+export function* entriesOf(
+  runs: readonly Run[],
+  kind: Kind,
+  prefix: string,
+  from = prefix,
+): Generator<[string, Buffer]> {
   const start = keyOf(kind, prefix);
   for (const { key, value } of mergedFrom(runs, keyOf(kind, from))) {
     if (key.length < start.length || key.compare(start, 0, start.length, 0, start.length) !== 0) return;
@@ -135,7 +140,8 @@ export function* entriesOf(runs: readonly Run[], kind: Kind, prefix: string, fro
 /** What an overlay has of every key that it changes, in order. */
 function* entriesOfOverlay(overlay: Overlay): Generator<BlockEntry> {
   const sorted = <T>(entries: Iterable<readonly [string, T]>): [string, T][] =>
-    [...entries].map(([key, value]): [Buffer, [string, T]] => [Buffer.from(key), [key, value]])
+    [...entries]
+      .map(([key, value]): [Buffer, [string, T]] => [Buffer.from(key), [key, value]])
       .sort(([a], [b]) => a.compare(b))
       .map(([, entry]) => entry);
   for (const [key, value] of sorted(overlay.facts))
@@ -213,7 +219,13 @@ function writeAll(fd: number, bytes: Buffer): void {
 }
 
 /** Writes what an overlay has as a run. */
-export function writeOverlay(folder: string, name: RunName, epoch: string, runs: readonly Run[], overlay: Overlay): void {
+export function writeOverlay(
+  folder: string,
+  name: RunName,
+  epoch: string,
+  runs: readonly Run[],
+  overlay: Overlay,
+): void {
   const before = runs.at(-1)?.counts ?? { objects: 0, unsettled: 0 };
   const change = overlay.counts();
   const counts = { objects: before.objects + change.objects, unsettled: before.unsettled + change.unsettled };

@@ -225,15 +225,15 @@ function isMissing(error: unknown): boolean {
 }
 
 function below(runs: readonly Run[]): Below {
-  const parsed = <T>(value: Buffer | undefined): T | undefined =>
-    value === undefined ? undefined : (JSON.parse(value.toString()) as T);
+  const parsed = (value: Buffer | undefined): unknown =>
+    value === undefined ? undefined : JSON.parse(value.toString());
   return {
     name: (name) => {
       const value = lookUp(runs, keyOf("n", name));
       return value === undefined ? undefined : unpackState(value);
     },
-    store: (id) => parsed<StoreRecord>(lookUp(runs, keyOf("t", id))),
-    pool: () => parsed<PoolRecord>(lookUp(runs, keyOf("p", ""))),
+    store: (id) => parsed(lookUp(runs, keyOf("t", id))) as StoreRecord | undefined,
+    pool: () => parsed(lookUp(runs, keyOf("p", ""))) as PoolRecord | undefined,
     writer: (machine) => lookUp(runs, keyOf("w", machine))?.toString(),
   };
 }
