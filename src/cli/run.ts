@@ -2,7 +2,8 @@
 import { setMaxListeners } from "node:events";
 import { CommanderError } from "commander";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import { silentLogger } from "../log.ts";
+import { INDEX_NOT_KEPT, silentLogger } from "../log.ts";
+import type { Logger } from "../log.ts";
 import { systemCode, systemMessage } from "../network-errors.ts";
 import { redactError } from "../redact.ts";
 import type { CommandContext, Surroundings } from "./context.ts";
@@ -37,7 +38,14 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
     const json = options.json === true;
     const wanted = { stdout, stderr, quiet, colour: colour && options.color !== false };
     printer = json ? jsonPrinter(wanted) : textPrinter(wanted);
-    const logger = options.debug === true ? lineLogger(stderr, secrets) : silentLogger;
+    // What the user is to know of objects and stores, the results say. That no index can be kept they do not.
+    const onlyCache: Logger = {
+      ...silentLogger,
+      warn: (event, { folder, reason } = {}) => {
+        if (event === INDEX_NOT_KEPT) void printer.warning(`${event} (${String(folder)}: ${String(reason)})`);
+      },
+    };
+    const logger = options.debug === true ? lineLogger(stderr, secrets) : onlyCache;
     const pool = options.pool ?? env["HOLDFAST_POOL"];
     let target: Promise<Target> | undefined;
     return {

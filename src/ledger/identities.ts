@@ -300,6 +300,7 @@ export class Identities {
       : [{ rev: ledger.clock.next(), mode, min, sure: index.counts().objects > 0 ? sure : min }];
     const writers = isRegistered ? [] : [{ machine, rev: ledger.clock.next() }];
     if (stores.length + pools.length + writers.length === 0) return;
+    this.#noteBeginning(isTold);
     const outcomes = await Promise.all(ledger.append({ objects: [], stores, pools, writers }).values());
     const told = outcomes.filter((error) => error === undefined).length;
     const counting = members.filter((member) => !ledger.isGivenUp(member));
@@ -324,6 +325,18 @@ export class Identities {
       if (member.id === undefined && known.some(({ id }) => id === addressId(member.fingerprint)))
         member.aliases = [addressId(member.fingerprint)];
     }
+  }
+
+  /**
+   * A machine of which most of the stores know nothing has written nothing, so the index has all that it wrote. It is noted before
+   * the machine is registered: afterwards it could not be told any more.
+   */
+  #noteBeginning(isTold: boolean): void {
+    const { index, machine, members, absentees, completeness } = this.#ledger;
+    if (index.getFact(REGISTERED_FACT) === machine || index.writers().some((one) => one.machine === machine)) return;
+    const counting = members.filter((member) => !this.#ledger.isGivenUp(member));
+    const heard = counting.filter((member) => member.ready).length;
+    if (isTold || heard * 2 > counting.length + absentees.length) this.#ledger.noteComplete(completeness);
   }
 
   // ----------------------------------------------------------------------------------------------------------- refill

@@ -168,6 +168,8 @@ export class SegmentWriter {
             // The wall clock may be set back before the next run.
             this.#ledger.index.apply({ objects, stores, pools, writers, segment: name, facts: [["clock", at]] });
             if (stores.length + pools.length + writers.length > 0) this.#onStores();
+            // While those are silent that do not get it, nobody may be left that knows it but this machine.
+            if (usable.length < this.#ledger.members.length) this.#ledger.index.sync();
           }
           noteSegment(member, name);
           return undefined;
@@ -176,6 +178,7 @@ export class SegmentWriter {
           toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" }),
         )
         .then((error) => {
+          if (error !== undefined) this.#ledger.index.sync();
           member.appending--;
           batch.outcome.get(member)?.resolve(error);
           return undefined;

@@ -144,7 +144,7 @@ export class MaintainedPool implements Pool {
 
   async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
     const { ledger } = this.#core;
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const outdated = await this.#core.findOutdated();
     const prefix = options.prefix ?? "";
     const mark = `verify:${options.quick === true ? "quick" : "full"}:${prefix}`;
@@ -242,7 +242,9 @@ export class MaintainedPool implements Pool {
   /** `spread`: keep one copy of what has several in a stripe. */
   async #repair(options: RepairOptions, spread?: Spread): Promise<RepairReport> {
     const { ledger } = this.#core;
-    await this.#core.listen();
+    await this.#core.open();
+    const { completeness } = ledger;
+    await this.#core.listenToAll();
     const dryRun = options.dryRun ?? false;
     // A store that is filled again counts among those that a new machine needs to hear.
     await this.#refill(options, dryRun);
@@ -286,12 +288,12 @@ export class MaintainedPool implements Pool {
     for (const member of ledger.members) if (!member.ready) unheard.set(member, member.trouble());
     const silent = this.#unheard(unheard);
     const whole = left.length === 0 && silent.length === 0 && sum.failed === 0;
-    if (whole && scope.prefix === "") await this.#noteWhole();
+    if (whole && scope.prefix === "") await this.#noteWhole(completeness);
     return { ...sum, left, whole, unheard: silent };
   }
 
-  /** After a census of all stores: what is known of them from now on. */
-  async #noteWhole(): Promise<void> {
+  /** After a census of all stores: what is known of them from now on. `completeness`: the ledger's, before they were heard. */
+  async #noteWhole(completeness: string): Promise<void> {
     const { ledger } = this.#core;
     for (const member of ledger.members) {
       const known = ledger.storeOf(member);
@@ -309,6 +311,7 @@ export class MaintainedPool implements Pool {
     const { sure, min } = ledger.epoch;
     if (sure < min) await ledger.changeEpoch({ sure: min });
     this.#clearPending();
+    ledger.noteComplete(completeness);
     ledger.sightings.prune();
     await ledger.settle();
   }
@@ -456,7 +459,7 @@ export class MaintainedPool implements Pool {
   }
 
   async drain(store: string, options: DrainOptions = {}): Promise<DrainReport> {
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const { ledger } = this.#core;
     await ledger.initialise();
     const member = this.#member(store);
@@ -498,7 +501,7 @@ export class MaintainedPool implements Pool {
   }
 
   async cancelDrain(store: string): Promise<void> {
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const { ledger } = this.#core;
     await ledger.initialise();
     const member = this.#member(store);
@@ -511,7 +514,7 @@ export class MaintainedPool implements Pool {
   }
 
   async forget(store: string): Promise<void> {
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const { ledger } = this.#core;
     const absent = ledger.absentees.find((record) => storeNames(record).includes(store));
     const member = absent === undefined ? this.#member(store) : undefined;
@@ -585,7 +588,7 @@ export class MaintainedPool implements Pool {
   async drill(
     options: ScanOptions & { store?: string | undefined; samplePercent?: number | undefined } = {},
   ): Promise<DrillReport> {
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const { ledger } = this.#core;
     const gone = options.store === undefined ? undefined : this.#member(options.store);
     const started = this.#runtime.monotonicMs();

@@ -28,8 +28,7 @@ export async function statusOf(core: PoolStore, options: OperationOptions): Prom
   await core.listen();
   // What was done a moment ago may not be noted yet.
   await core.ledger.flushed();
-  const outdated = await core.findOutdated();
-  return new Judge(core, outdated).judge(options);
+  return core.ledger.withIndex(async () => new Judge(core, await core.findOutdated()).judge(options));
 }
 
 class Judge {
