@@ -45,8 +45,8 @@ export class Mishaps {
     return this.#outdated.size > 0;
   }
 
-  /** Whether a store ever went back in time. */
-  isAnyRolledBack = false;
+  /** Whether a machine's own index may have what no store has: what went to a mount point, or to a store before it went back. */
+  isAnyForgetful = false;
 
   get isAnyCloned(): boolean {
     return this.#clones.size > 0;
@@ -101,7 +101,7 @@ export class Mishaps {
     disk.forget();
     this.#strike(disk);
     this.#outdated.add(disk);
-    this.isAnyRolledBack = true;
+    this.isAnyForgetful = true;
     for (const model of models.values()) {
       if (isSafe.get(model) !== true) model.taint(nextEvent());
       const isBehind = recordOn([disk], model.name)?.version !== before.get(model.name);

@@ -406,6 +406,7 @@ class Simulation {
         const isKnown = step.amid !== true && this.#machines.every(({ addresses }) => addresses.size === 0);
         if (this.#mishaps.isCopied(disk) || (!isKnown && !this.#mishaps.isSpare(disk))) return;
         if (step.amid === true && !this.#isMade()) return;
+        this.#mishaps.isAnyForgetful ||= step.amid === true;
         disk.unmount();
         disk.struck(this.#trouble, this.world.nowMs);
         return;
@@ -1383,8 +1384,8 @@ class Simulation {
     }
     const loose = left.length > 0;
     const values = await this.#checkFinal(machine, loose);
-    // What only a store had that went back in time is known to some machines, and on no store.
-    if (this.#mishaps.isAnyRolledBack) return;
+    // Machines that know more than the stores do call a pool whole in which a stranger has to wait for something.
+    if (this.#mishaps.isAnyForgetful) return;
     if (!loose && !this.#config.nested && this.#random.chance(0.4)) await this.#checkCare(machine, values);
   }
 
