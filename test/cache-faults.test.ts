@@ -103,7 +103,7 @@ describe.runIf(canMount)("a command whose cache's disk is full", { timeout: 120_
       const pushed = await run(["push", join(home, "source"), "p"]);
       expect(pushed.code).toBe(0);
       expect(readdirSync(join(home, "a", "p"))).toHaveLength(1540);
-      expect(pushed.stderr.match(/local index/gu) ?? []).toHaveLength(1);
+      expect(pushed.stderr.match(/local index cannot be kept/gu) ?? []).toHaveLength(1);
       writeFileSync(join(cache, "filler"), Buffer.alloc(1));
       expect((await run(["ls"])).stdout.trim().split("\n")).toHaveLength(1540);
       expect(await run(["get", "p/f7", "-"])).toMatchObject({ code: 0, stdout: "content 7" });

@@ -163,7 +163,7 @@ export class SharedView {
   append(change: Change): boolean {
     const payload = packChange(change, this.#nonce());
     for (let more = APPENDS; more > 0; more--) {
-      if (!this.#log.append(payload)) throw damagedFile("a frame was written in part");
+      if (!this.#log.append(payload)) throw new Error("only a part of a change could be written");
       if (this.#take({ payload, change })) return this.#log.isSealed || !this.#log.isRemoved;
       if (!this.#log.isSealed) throw damagedFile("what was appended is not there");
       // Somebody ended the log before.
@@ -189,7 +189,7 @@ export class SharedView {
     // The next one is there before anybody needs it.
     const next = this.#number + 1;
     AppendLog.open(join(this.folder, logFile(this.epoch, next)), seedOf(this.epoch, next)).close();
-    if (!this.#log.seal()) throw damagedFile("a frame was written in part");
+    if (!this.#log.seal()) throw new Error("only a part of a change could be written");
     this.#take(undefined);
   }
 
