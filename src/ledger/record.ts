@@ -210,9 +210,10 @@ export function isOpenAttempt(record: ObjectRecord, mark: CopyMark): boolean {
   return mark.state === "delete" && mark.reason === undefined;
 }
 
-/** Whether a record notes requests of which nobody knows the end. */
-export function mayStillLand(record: ObjectRecord): boolean {
-  return Object.values(record.copies).some((mark) => mark.late !== undefined);
+/** Of what a record says of stores, the requests of which nobody knows the end; undefined: there are none. */
+export function withLateMarks(record: ObjectRecord): ObjectRecord | undefined {
+  const late = Object.entries(record.copies).filter(([, mark]) => mark.late !== undefined);
+  return late.length === 0 ? undefined : { ...record, copies: Object.fromEntries(late) };
 }
 
 /** The process that drew a record's version. */

@@ -11,7 +11,7 @@ import type { Runtime } from "../runtime.ts";
 import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";
-import { mayStillLand } from "./record.ts";
+import { withLateMarks } from "./record.ts";
 import type { ObjectRecord, PoolRecord, StoreRecord, WriterRecord } from "./record.ts";
 import { countRecords, encodeSegment, segmentName } from "./segment.ts";
 import type { Records } from "./segment.ts";
@@ -101,7 +101,7 @@ export class SegmentWriter {
     batch.objects.push(...records);
     batch.later.push(...records);
     // Who changes the name next must know of a request that may still take effect, written or not.
-    const open = records.filter(mayStillLand);
+    const open = records.flatMap((record) => withLateMarks(record) ?? []);
     if (open.length > 0) this.#ledger.noteBegun(open);
     this.#submitLater();
   }

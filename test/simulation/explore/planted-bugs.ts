@@ -70,8 +70,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a request that may still take effect is known only once it is written",
     file: "src/ledger/segment-writer.ts",
-    find: "const open = records.filter(mayStillLand);",
-    replace: 'const open = records.filter((one) => mayStillLand(one) && one.name === "");',
+    find: "const open = records.flatMap((record) => withLateMarks(record) ?? []);",
+    replace: 'const open = records.flatMap((record) => (record.name === "" ? (withLateMarks(record) ?? []) : []));',
     scenario: "stripex3+late/delete.x,put.x",
     finds: "final",
   },
