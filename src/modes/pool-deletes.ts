@@ -152,12 +152,15 @@ export class PoolDeletes {
       if (ledger.memberById(id) === undefined) copies[id] ??= { state: "delete", rev: version, reason: "absent" };
     }
     const settles = [...settled].sort();
+    const before = states.map(currentRecord).find((record) => record !== undefined);
+    const former = before?.content?.sha256 ?? before?.former;
     return {
       name,
       version,
       base,
       kind: "delete",
       copies,
+      ...(former === undefined ? {} : { former }),
       ...(settles.length > 0 ? { settles } : {}),
     };
   }

@@ -233,7 +233,10 @@ function judgeWrong(
   plan: Steps,
 ): void {
   const kind = record.kind === "delete" ? "stray" : wrongness(fact, record, input.state);
-  const isOwn = input.hasOwnFiles(member) && kind !== "stale" && input.markOf(record, member)?.state !== "holds";
+  // A copy that the pool brought there before the store was seen as a whole is none of the store's own.
+  const isFormer = fact.kind === "content" && fact.content.sha256 === record.former;
+  const isOwn =
+    input.hasOwnFiles(member) && kind !== "stale" && !isFormer && input.markOf(record, member)?.state !== "holds";
   if (isOwn) {
     findings.push({ kind: "conflict", member, detail: "the store came with another file of this name" });
     return;
