@@ -334,8 +334,10 @@ export class PoolPuts {
       objects.push({ name, version: ledger.clock.next(), base, kind: "intent", copies: marked("copy") });
     }
     const outcomes = await Promise.all(ledger.append({ objects }).values());
-    // Where no store answers now, the next that does is told. Until then this machine knows no more than the others.
-    if (outcomes.every((error) => error !== undefined)) ledger.appendLater(objects);
+    if (outcomes.includes(undefined)) return;
+    // No store answers now: the next that does is told. This machine goes by what was there before, if anything was.
+    if (former !== undefined) ledger.noteBegun(objects);
+    ledger.appendLater(objects);
   }
 
   /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */

@@ -5,7 +5,7 @@ import { HoldfastError, throwIfAborted } from "../errors.ts";
 import { versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
-import type { PutRecord } from "../ledger/record.ts";
+import type { PutRecord, StoreId } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { verifiedRead } from "../modes/verified-read.ts";
@@ -466,7 +466,7 @@ export class MaintainedPool implements Pool {
     // One that never answered holds nothing to be moved.
     if (member.id === undefined) throw member.trouble();
     this.#refuseDrain(member, options.leaveCopies);
-    if (options.dryRun !== true) await ledger.recordStore(member.id, { state: "draining" });
+    if (options.dryRun !== true) await this.#beginDrain(member, member.id, options.leaveCopies);
     const report = await this.#repair(options);
     const removable =
       options.dryRun !== true &&
@@ -474,6 +474,20 @@ export class MaintainedPool implements Pool {
       report.left.every((finding) => finding.store === member.label);
     if (removable) await ledger.recordStore(member.id, { state: "drained" });
     return { ...report, removable };
+  }
+
+  /** Says that a store is being drained, and takes that back where another machine began to drain one at the same moment. */
+  async #beginDrain(member: Member, id: StoreId, leaveCopies: number | undefined): Promise<void> {
+    const { ledger } = this.#core;
+    const state = ledger.storeOf(member)?.state;
+    await ledger.recordStore(id, { state: "draining" });
+    await ledger.hear();
+    try {
+      this.#refuseDrain(member, leaveCopies);
+    } catch (error) {
+      if (state !== undefined) await ledger.recordStore(id, { state });
+      throw error;
+    }
   }
 
   /** A drain takes a copy of everything: who wants so few says so. */

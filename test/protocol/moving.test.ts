@@ -321,3 +321,16 @@ describe("a mirror that becomes a stripe", () => {
     expect(onAll(stores, "x")).toEqual(["x", "x"]);
   });
 });
+
+describe("two machines that drain two of three stores at one moment", () => {
+  it("do not leave one copy of an object together", async () => {
+    const stores = [switched("A"), switched("B"), switched("C")] as const;
+    const options = { freshMs: FRESH_MS };
+    const first = memoryPool(stores, { ...options, machine: "00000001" });
+    await first.pool.put("x", toBody("precious"));
+    const second = memoryPool(stores, { ...options, machine: "00000002" });
+    const drains = await Promise.allSettled([first.pool.drain("A"), second.pool.drain("B")]);
+    expect(drains.filter(({ status }) => status === "rejected")).not.toEqual([]);
+    expect(onAll(stores, "x").filter((text) => text === "precious").length).toBeGreaterThanOrEqual(2);
+  });
+});
