@@ -325,10 +325,10 @@ describe("a mirror that becomes a stripe", () => {
 describe("two machines that drain two of three stores at one moment", () => {
   it("do not leave one copy of an object together", async () => {
     const stores = [switched("A"), switched("B"), switched("C")] as const;
-    const options = { freshMs: FRESH_MS };
-    const first = memoryPool(stores, { ...options, machine: "00000001" });
+    const first = memoryPool(stores, { machine: "00000001" });
+    const second = memoryPool(stores, { machine: "00000002" });
     await first.pool.put("x", toBody("precious"));
-    const second = memoryPool(stores, { ...options, machine: "00000002" });
+    await second.pool.put("of the second", toBody("2"));
     const drains = await Promise.allSettled([first.pool.drain("A"), second.pool.drain("B")]);
     expect(drains.filter(({ status }) => status === "rejected")).not.toEqual([]);
     expect(onAll(stores, "x").filter((text) => text === "precious").length).toBeGreaterThanOrEqual(2);
