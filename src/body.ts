@@ -10,6 +10,7 @@ import { Readable } from "node:stream";
 import { ReadableStream } from "node:stream/web";
 import { HoldfastError, abortError, throwIfAborted } from "./errors.ts";
 import type { Body } from "./store.ts";
+import { systemWords } from "./system-words.ts";
 
 /** What can be put. Strings are stored as UTF-8. Streams and iterables are read once, arrays and buffers often. */
 export type BodyInput =
@@ -127,8 +128,7 @@ async function openSource(path: string): Promise<FileHandle> {
 }
 
 function unreadable(path: string, error: unknown): HoldfastError {
-  const message = error instanceof Error ? error.message : String(error);
-  return new HoldfastError("invalid", `cannot read ${path}: ${message}`, { cause: error });
+  return new HoldfastError("invalid", `cannot read ${path}: ${systemWords(error)}`, { cause: error });
 }
 
 async function* fileChunks(path: string, size: number | undefined): AsyncGenerator<Uint8Array> {

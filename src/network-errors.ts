@@ -1,6 +1,7 @@
 /** What goes wrong between here and a server, as codes of Holdfast: HTTP statuses, sockets, TLS. One place for every kind. */
 import { HoldfastError, abortError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
+import { systemWords } from "./system-words.ts";
 
 /** The longest `Retry-After` that is believed, in milliseconds: a hostile server could otherwise name next year. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -57,6 +58,11 @@ const CERTIFICATE_CODE =
   /^(?:CERT_|ERR_TLS_CERT|UNABLE_TO_(?:GET|VERIFY)|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_(?:CA|PURPOSE)|PATH_LENGTH_EXCEEDED|CRL_)/u;
 /** Errors of TLS that stay until someone changes something: trying again only repeats them. */
 const TLS_CODE = /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/u;
+/** The other end sent something else than TLS: most often it is a server of plain HTTP. */
+const NO_TLS_CODE =
+  /^(?:ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|HTTPS_PROXY_REQUEST)|EPROTO)$/u;
+const NO_TLS =
+  "the server does not speak TLS on this port: if it serves plain HTTP, the store's URL has to say so (http:// or tls=off, docs/stores.md)";
 const TIMEOUT_CODE = /^(?:ETIMEDOUT|ESOCKETTIMEDOUT|UND_ERR_(?:CONNECT|HEADERS|BODY)_TIMEOUT)$/u;
 /** `HPE_`: an answer that is no HTTP, or whose headers have no end. It says nothing of the object's bytes: not `corrupt`. */
 const UNAVAILABLE_CODE =
@@ -85,12 +91,16 @@ export function systemCode(error: unknown): string | undefined {
 export function networkError(error: unknown): HoldfastError | undefined {
   for (const one of chainOf(error)) {
     const code = ownCode(one);
-    const message = one.message === "" ? code : one.message;
+    const words = systemWords(one);
+    const message = words === "" ? code : words;
     if (CERTIFICATE_CODE.test(code)) {
       return new HoldfastError("denied", `the certificate is not trusted: ${message}`, { cause: error });
     }
     if (TLS_CODE.test(code)) {
-      return new HoldfastError("unavailable", `TLS: ${message}`, { cause: error, retryable: false });
+      return new HoldfastError("unavailable", NO_TLS_CODE.test(code) ? NO_TLS : `TLS: ${message}`, {
+        cause: error,
+        retryable: false,
+      });
     }
     // By the code first: the AWS SDK calls a reset connection a timeout.
     if (UNAVAILABLE_CODE.test(code)) return new HoldfastError("unavailable", message, { cause: error });
@@ -112,7 +122,7 @@ export function conversationError(error: unknown, server: string, signal?: Abort
   if (error instanceof HoldfastError) return error;
   if (signal?.aborted) return abortError(signal);
   const known = networkError(error);
-  const message = known?.message ?? (error instanceof Error ? error.message : String(error));
+  const message = known?.message ?? systemWords(error);
   return new HoldfastError(known?.code ?? "unavailable", `no proper answer from ${server}: ${message}`, {
     cause: error,
     retryable: known?.retryable,

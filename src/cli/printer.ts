@@ -40,6 +40,8 @@ export interface PrinterOptions {
   readonly quiet: boolean;
   /** Whether stderr may be coloured. */
   readonly colour: boolean;
+  /** Completes a message: gives hints in it what they need to be run as they stand. */
+  readonly complete: (message: string) => string;
 }
 
 /** An error as one JSON object, with the errors beneath it. */
@@ -77,7 +79,7 @@ export function errorLines(error: HoldfastError, indent = ""): string[] {
   return lines;
 }
 
-export function textPrinter({ stdout, stderr, quiet, colour }: PrinterOptions): Printer {
+export function textPrinter({ stdout, stderr, quiet, colour, complete }: PrinterOptions): Printer {
   let out = stdout;
   let bar: Progress | undefined;
   const paint = (code: number, text: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
@@ -87,17 +89,17 @@ export function textPrinter({ stdout, stderr, quiet, colour }: PrinterOptions): 
     return Promise.resolve(out.isTerminal ? out.flush() : undefined).then(() => stderr.write(`${text}\n`));
   };
   return {
-    data: (_record, line) => out.write(`${line}\n`),
+    data: (_record, line) => out.write(`${complete(line)}\n`),
     step: (_record, line) => {
       if (!quiet && bar?.visible !== true) return out.write(`${line}\n`);
     },
     done: (_record, line) => {
       bar?.stop();
       // The bytes on stdout say it.
-      if (!quiet && out === stdout) return out.write(`${line}\n`);
+      if (!quiet && out === stdout) return out.write(`${complete(line)}\n`);
     },
-    warning: (message) => say(`${paint(33, "warning:")} ${printable(message)}`),
-    error: (error) => say(`${paint(31, "error:")} ${errorLines(error).join("\n")}`),
+    warning: (message) => say(`${paint(33, "warning:")} ${printable(complete(message))}`),
+    error: (error) => say(`${paint(31, "error:")} ${complete(errorLines(error).join("\n"))}`),
     giveStdoutAway: () => {
       out = stderr;
     },
@@ -112,7 +114,7 @@ export function textPrinter({ stdout, stderr, quiet, colour }: PrinterOptions): 
   };
 }
 
-export function jsonPrinter({ stdout, stderr, quiet }: PrinterOptions): Printer {
+export function jsonPrinter({ stdout, stderr, quiet, complete }: PrinterOptions): Printer {
   let out = stdout;
   const print = (record: OutputRecord): Promise<void> | void => out.write(`${JSON.stringify(record)}\n`);
   return {
@@ -123,8 +125,11 @@ export function jsonPrinter({ stdout, stderr, quiet }: PrinterOptions): Printer 
     done: (record) => {
       if (!quiet) return print(record);
     },
-    warning: (message, fields) => print({ type: "warning", message, ...fields }),
-    error: (error) => print(errorRecord(error)),
+    warning: (message, fields) => print({ type: "warning", message: complete(message), ...fields }),
+    error: (error) => {
+      const record = errorRecord(error);
+      return print({ ...record, message: complete(error.message) });
+    },
     giveStdoutAway: () => {
       out = stderr;
     },

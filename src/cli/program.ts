@@ -3,10 +3,12 @@
  * shell completion. What a command does is in its own file, loaded when it is called.
  */
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
+import type { OutputConfiguration } from "commander";
 import { HoldfastError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import type { RebalanceFlags } from "./rebalance.ts";
 import type { CommandContext } from "./context.ts";
+import { EXIT_DEGRADED } from "./exit.ts";
 
 /** Options that every command takes, before or behind its name. */
 export interface GlobalOptions {
@@ -59,10 +61,18 @@ const dryRun = (): Option => new Option("-n, --dry-run", "print what would be do
 const sample = (): Option =>
   new Option("--sample <PERCENT>", "only so many of the objects, chosen at random").argParser(percentage);
 
-/** Builds the program. `contextOf` makes the context that a command runs in, from the options given. */
-export function buildProgram(contextOf: (options: GlobalOptions) => CommandContext): Command {
+/**
+ * Builds the program. `contextOf` makes the context that a command runs in, from the options given; `output` is where help
+ * and the parser's own messages go.
+ */
+export function buildProgram(
+  contextOf: (options: GlobalOptions) => CommandContext,
+  output: OutputConfiguration = {},
+): Command {
   const program = new Command("holdfast");
   program
+    // Before the commands are added: each takes it over as it is then.
+    .configureOutput(output)
     .description(
       "Makes many stores one safe place: mirrors objects over them or spreads them, and says what is missing.",
     )
@@ -318,8 +328,8 @@ Examples:
     "run a backup program on the pool",
     "Starts the gateway that COMMAND needs on a private port of this machine with a random credential, runs COMMAND with " +
       "the address in its environment and in place of {url}, {endpoint}, {host} and {bucket} in its arguments, waits until " +
-      "everything is settled, and prints the pool's state. Ends with COMMAND's exit code, or with 3 where that is 0 and " +
-      "the pool is degraded.",
+      "everything is settled, and prints the pool's state. Ends with COMMAND's own exit code where that is not 0, and " +
+      "says so; with the code of --degraded-exit where COMMAND ends with 0 and the pool is degraded.",
   )
     .addOption(
       new Option("--for <PROGRAM>", "whose recipe to use; the name of COMMAND when left out").choices([
@@ -331,6 +341,11 @@ Examples:
         "s3",
         "webdav",
       ]),
+    )
+    .addOption(
+      new Option("--degraded-exit <CODE>", "end with this code where COMMAND is content and the pool is degraded")
+        .argParser(wholeNumber(0, 255))
+        .default(EXIT_DEGRADED),
     )
     .argument("<COMMAND...>", "behind --: the program and its arguments")
     .action(async (words: string[], options: ExecFlags, command: Command) =>
@@ -373,6 +388,7 @@ export interface ServeFlags {
 
 export interface ExecFlags {
   readonly for?: "duplicity" | "restic" | "rclone" | "kopia" | "aws" | "s3" | "webdav";
+  readonly degradedExit: number;
 }
 
 export interface PushFlags {

@@ -38,7 +38,8 @@ export async function put(context: CommandContext, file: string, name: string | 
   );
   progress.stop();
   const owed = new OwedCounter(context);
-  await owed.add(result.owed);
+  owed.add(result.owed);
+  await owed.tell();
   await context.printer.done(
     {
       type: "put",

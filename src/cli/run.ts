@@ -1,9 +1,11 @@
 /** One run of the command, from its arguments to its exit code. */
 import { setMaxListeners } from "node:events";
 import { CommanderError } from "commander";
+import type { Command } from "commander";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { hint, shellWord } from "../hint.ts";
 import { silentLogger } from "../log.ts";
-import { redactError } from "../redact.ts";
+import { redactError, redactText } from "../redact.ts";
 import type { CommandContext, Surroundings } from "./context.ts";
 import { EXIT_DONE, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
 import { lineLogger } from "./log-lines.ts";
@@ -27,14 +29,21 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
   const closing: (() => Promise<void>)[] = [];
   const colour = stderr.isTerminal && (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
   // Until the options are read: --json counts for errors in the options, too.
-  let printer: Printer = argv.includes("--json")
-    ? jsonPrinter({ stdout, stderr, quiet: false, colour: false })
-    : textPrinter({ stdout, stderr, quiet: false, colour });
+  const early = { stdout, stderr, quiet: false, colour, complete: (message: string) => message };
+  const own = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
+  let printer: Printer = own.includes("--json") ? jsonPrinter(early) : textPrinter(early);
 
   const contextOf = (options: GlobalOptions): CommandContext => {
     const quiet = options.quiet === true;
     const json = options.json === true;
-    const wanted = { stdout, stderr, quiet, colour: colour && options.color !== false };
+    const wanted = {
+      stdout,
+      stderr,
+      quiet,
+      colour: colour && options.color !== false,
+      complete: (message: string) =>
+        withPool(message, options.pool === env["HOLDFAST_POOL"] ? undefined : options.pool, secrets),
+    };
     printer = json ? jsonPrinter(wanted) : textPrinter(wanted);
     const logger = options.debug === true ? lineLogger(stderr, secrets) : silentLogger;
     const pool = options.pool ?? env["HOLDFAST_POOL"];
@@ -84,17 +93,18 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
     await printer.error(holdfast);
   };
 
+  const program = buildProgram(contextOf, {
+    writeOut: (text) => void stdout.write(text),
+    writeErr: (text) => void stderr.write(text),
+    // The error that follows says it, in one form with all others.
+    outputError: () => undefined,
+  });
+
   stop.signal.addEventListener("abort", () => {
     if (stderr.isTerminal && !stdout.broken) void printer.warning("stopping; once more stops at once");
   });
   let usage = EXIT_DONE;
   try {
-    const program = buildProgram(contextOf);
-    program.configureOutput({
-      writeOut: (text) => void stdout.write(text),
-      writeErr: (text) => void stderr.write(text),
-      outputError: () => undefined,
-    });
     await program.parseAsync(argv, { from: "user" });
   } catch (error) {
     if (error instanceof CommanderError) {
@@ -102,7 +112,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
       usage = error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
       if (usage !== EXIT_DONE && error.code !== "commander.help") {
         const message = error.message.replace(/^error: /u, "").replaceAll("\n", " ");
-        await printer.error(new HoldfastError("config", `${message} (see holdfast --help)`));
+        await printer.error(new HoldfastError("config", `${message}; for help, run: ${helpFor(argv, program)}`));
       }
     } else {
       await report(error);
@@ -118,6 +128,20 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
   await printer.end();
   if (stdout.broken) return EXIT_PIPE;
   return usage === EXIT_DONE ? outcome.exitCode : usage;
+}
+
+/** A message whose hints name the pool that was given by -p alone, so that they can be run as they stand. */
+function withPool(message: string, pool: string | undefined, secrets: readonly string[]): string {
+  if (pool === undefined || pool === "") return message;
+  // A URL with a password in it is not repeated.
+  const shown = redactText(pool, secrets) === pool ? shellWord(pool) : "POOL";
+  return message.replaceAll(/(?<=run: |with: |; |\()holdfast (?=[a-z])/gu, `holdfast -p ${shown} `);
+}
+
+/** The help that belongs to what was typed. */
+function helpFor(argv: readonly string[], program: Command): string {
+  const name = argv.find((word) => program.commands.some((command) => command.name() === word));
+  return name === undefined ? hint("--help") : hint(name, "--help");
 }
 
 async function within(ms: number, promise: Promise<void>): Promise<void> {

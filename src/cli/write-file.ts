@@ -5,6 +5,7 @@ import { lstat, open, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { HoldfastError, isHoldfastError } from "../errors.ts";
+import { systemWords } from "../system-words.ts";
 
 /** Files in the making have this at the end of their names. */
 const TEMPORARY = ".holdfast-part";
@@ -24,10 +25,9 @@ export function temporaryPath(path: string, random: number): string {
 function localError(what: string, path: string, error: unknown): HoldfastError {
   if (isHoldfastError(error)) return error;
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const message = error instanceof Error ? error.message : String(error);
   const kind =
     code === "ENOSPC" || code === "EDQUOT" ? "full" : code === "EACCES" || code === "EPERM" ? "denied" : "invalid";
-  return new HoldfastError(kind, `cannot ${what} ${path}: ${message}`, { cause: error });
+  return new HoldfastError(kind, `cannot ${what} ${path}: ${systemWords(error)}`, { cause: error });
 }
 
 export interface WriteFileOptions {

@@ -9,6 +9,7 @@
  */
 import { toBody } from "../body.ts";
 import { HoldfastError, toHoldfastError } from "../errors.ts";
+import { hint } from "../hint.ts";
 import { isReserved } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
 import { formatIdentity, IDENTITY_NAME } from "./identity.ts";
@@ -58,13 +59,13 @@ export class Identities {
     if (mode !== undefined && mode !== declared.mode) {
       throw new HoldfastError(
         "config",
-        `the pool is a ${mode}, and is opened as a ${declared.mode}: give mode=${mode} in its URL or file (to make it a ${declared.mode}: holdfast rebalance --mode ${declared.mode})`,
+        `the pool is a ${mode}, and is opened as a ${declared.mode}: give mode=${mode} in its URL or file (to make it a ${declared.mode}, run: ${hint("rebalance", "--mode", declared.mode)})`,
       );
     }
     if (recorded !== undefined && recorded.mode === "mirror" && recorded.min !== declared.min) {
       throw new HoldfastError(
         "config",
-        `the pool has min=${recorded.min}, and is opened with min=${declared.min}: give min=${recorded.min} in its URL or file (to change it: holdfast rebalance --min ${declared.min})`,
+        `the pool has min=${recorded.min}, and is opened with min=${declared.min}: give min=${recorded.min} in its URL or file (to change it, run: ${hint("rebalance", "--min", String(declared.min))})`,
       );
     }
     if (mode !== "mirror") return;
@@ -73,7 +74,7 @@ export class Identities {
       if (prefixes === undefined || sameTexts(prefixes, member.prefixes)) continue;
       throw new HoldfastError(
         "config",
-        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in its file: change the file back, or the pool: holdfast rebalance --prefixes`,
+        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in its file: change the file back, or the pool with: ${hint("rebalance", "--prefixes")}`,
         { store: member.label },
       );
     }
@@ -182,7 +183,7 @@ export class Identities {
       const silent = others.length > 0 ? others : known;
       throw new HoldfastError(
         "unavailable",
-        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: it may be one that exists (to make it new all the same: holdfast ${others.length > 0 ? "create" : "forget --whole-pool"})`,
+        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: it may be one that exists (to make it new all the same, run: ${others.length > 0 ? hint("create") : hint("forget", "--whole-pool")})`,
         { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
       );
     }
@@ -298,10 +299,10 @@ export class Identities {
     const all = counting.length + ledger.absentees.length;
     if (!isRegistered && told * 2 <= all && !isTold) {
       const silent = counting.filter((member) => !member.ready);
-      const who = [...silent, ...ledger.absentees].map(({ label }) => label).join(", ");
+      const who = [...silent, ...ledger.absentees].map(({ label }) => label);
       throw new HoldfastError(
         "unavailable",
-        `this machine has not written to the pool before, and may begin to only while most of its stores answer: ${who} did not (if it is gone for good: holdfast forget)`,
+        `this machine has not written to the pool before, and may begin to only while most of its stores answer: ${who.join(", ")} did not (if it is gone for good, run: ${who.map((label) => hint("forget", label)).join("; ")})`,
         { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
       );
     }

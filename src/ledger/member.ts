@@ -1,6 +1,7 @@
 /** A member: one store of a pool, with what is known of its identity and of the ledger on it. */
 import { createHash } from "node:crypto";
 import { HoldfastError } from "../errors.ts";
+import { hint } from "../hint.ts";
 import type { StoreTrouble } from "../pool.ts";
 import type { Store } from "../store.ts";
 import type { StoreId } from "./record.ts";
@@ -102,12 +103,12 @@ export class Member {
 /** Why a store that answers is not used, by its state: what follows its label. */
 const TROUBLES: Readonly<Record<string, (label: string) => string>> = {
   missing: (label) =>
-    `belongs to this pool but holds nothing of it: is it mounted? (if it was replaced: holdfast repair --refill ${label})`,
+    `belongs to this pool but holds nothing of it: is it mounted? (if it was replaced by an empty one, run: ${hint("repair", "--refill", label)})`,
   foreign: () => "belongs to another pool",
   removed: (label) =>
-    `was replaced or given up, and came back as it was: take it away, or fill it anew with holdfast repair --refill ${label}`,
+    `was replaced or given up, and came back as it was: take it away, or fill it anew with: ${hint("repair", "--refill", label)}`,
   twin: (label) =>
-    `has the identity of another store of this pool: it is a copy of that one, or the same place under another name; take it out, or fill it anew with holdfast repair --refill ${label}`,
+    `has the identity of another store of this pool: it is a copy of that one, or the same place under another name; take it out, or fill it anew with: ${hint("repair", "--refill", label)}`,
 };
 
 /** The id by which the ledger names an address of which no store has ever said who it is. */

@@ -2,6 +2,7 @@
 import { bySize, forEachBounded } from "../bounded.ts";
 import type { Bound } from "../bounded.ts";
 import { HoldfastError, throwIfAborted } from "../errors.ts";
+import { hint } from "../hint.ts";
 import { versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
@@ -506,9 +507,13 @@ export class MaintainedPool implements Pool {
     const member = absent === undefined ? this.#member(store) : undefined;
     const id = absent?.id ?? member?.id;
     if (member?.ready === true) {
-      throw new HoldfastError("conflict", `${member.label} answers: drain it first (holdfast drain ${member.label})`, {
-        store: member.label,
-      });
+      throw new HoldfastError(
+        "conflict",
+        `${member.label} answers: to drain it first, run: ${hint("drain", member.label)}`,
+        {
+          store: member.label,
+        },
+      );
     }
     if (id === undefined) throw new HoldfastError("invalid", `the pool never knew ${store}: take it out of its file`);
     await ledger.recordStore(id, { state: "removed" });

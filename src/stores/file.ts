@@ -49,6 +49,7 @@ import type {
   PutResult,
   Store,
 } from "../store.ts";
+import { systemWords, systemWordsOfPath } from "../system-words.ts";
 
 // Plain descriptors: a FileHandle costs a third more on small files.
 const open = promisify(fs.open);
@@ -1230,9 +1231,8 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 function fsError(error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error;
   const code = codeOf(error);
-  const message = error instanceof Error ? error.message : String(error);
-  if (code === undefined) return new HoldfastError("internal", message, { cause: error });
-  return new HoldfastError(CODES[code] ?? "unavailable", message, { cause: error });
+  if (code === undefined) return new HoldfastError("internal", systemWords(error), { cause: error });
+  return new HoldfastError(CODES[code] ?? "unavailable", systemWordsOfPath(error), { cause: error });
 }
 
 export const fileKind: StoreKind = {

@@ -19,6 +19,7 @@ import { HoldfastError, abortError, throwIfAborted } from "../../errors.ts";
 import { describeHostKey, judgeHostKey, knownHostName, knownKeyTypes, parseKnownHosts } from "./known-hosts.ts";
 import type { KnownHost } from "./known-hosts.ts";
 import type { SshSettings } from "./ssh-settings.ts";
+import { systemWords } from "../../system-words.ts";
 
 /** A server that answers nothing for three of these is given up. */
 const KEEPALIVE_MS = 10_000;
@@ -70,7 +71,8 @@ function dial(settings: SshSettings, signal: AbortSignal): Promise<net.Socket> {
       reject(new HoldfastError("timeout", `${where(settings)} did not answer in ${settings.connectTimeoutMs} ms`));
     });
     sock.once("error", (error) => {
-      reject(new HoldfastError("unavailable", `cannot reach ${where(settings)}: ${error.message}`, { cause: error }));
+      const why = systemWords(error).replace(/^\S+: /u, "");
+      reject(new HoldfastError("unavailable", `cannot reach ${where(settings)}: ${why}`, { cause: error }));
     });
     sock.once("connect", () => {
       sock.setTimeout(0);
@@ -164,7 +166,7 @@ function connectError(
   if (error.level === "client-timeout") {
     return new HoldfastError("timeout", `${where(settings)} did not answer in time`, { cause: error });
   }
-  return new HoldfastError("unavailable", `the SSH connection to ${where(settings)} failed: ${error.message}`, {
+  return new HoldfastError("unavailable", `the SSH connection to ${where(settings)} failed: ${systemWords(error)}`, {
     cause: error,
   });
 }
@@ -285,7 +287,7 @@ async function readKey(file: string, notes?: string[]): Promise<ParsedKey | unde
   try {
     text = await readFile(file);
   } catch (error) {
-    notes?.push(`cannot read the key ${file}: ${error instanceof Error ? error.message : String(error)}`);
+    notes?.push(`cannot read the key ${file}: ${systemWords(error)}`);
     return undefined;
   }
   const key = parseKey(text);
