@@ -1,5 +1,6 @@
 /** One SSH connection: reached (through jump hosts where the settings say so), its host key checked, logged in. */
 import { appendFile, mkdir, readFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import type { Duplex } from "node:stream";
@@ -19,6 +20,7 @@ import { HoldfastError, abortError, throwIfAborted } from "../../errors.ts";
 import { describeHostKey, judgeHostKey, knownHostName, knownKeyTypes, parseKnownHosts } from "./known-hosts.ts";
 import type { KnownHost } from "./known-hosts.ts";
 import type { SshSettings } from "./ssh-settings.ts";
+import { shellWord } from "../../hint.ts";
 import { systemWords } from "../../system-words.ts";
 
 /** A server that answers nothing for three of these is given up. */
@@ -192,6 +194,13 @@ function hostKeyAlgorithms(types: readonly string[]): ServerHostKeyAlgorithm[] {
   return [...HOST_KEY_ALGORITHMS.filter(isKnown), ...HOST_KEY_ALGORITHMS.filter((algorithm) => !isKnown(algorithm))];
 }
 
+/** The folder of the file may not be there yet: a new user has no ~/.ssh. */
+function addKeyCommand({ host, port }: SshSettings, file: string): string {
+  const folder = path.dirname(file);
+  const scan = `ssh-keyscan${port === 22 ? "" : ` -p ${port}`} ${shellWord(host)} >> ${shellWord(file)}`;
+  return folder === "." || existsSync(folder) ? scan : `mkdir -p -m 700 ${shellWord(folder)} && ${scan}`;
+}
+
 async function checkHostKey(
   settings: SshSettings,
   lines: readonly KnownHost[],
@@ -209,8 +218,8 @@ async function checkHostKey(
     throw new HoldfastError(
       "denied",
       `the host key of ${name} is ${shown}, which is not the one in known_hosts: the server was set up anew, or ` +
-        `someone stands between. If you know that it is right, remove the old key with: ssh-keygen -R '${name}'` +
-        (file === undefined ? "" : ` -f '${file}'`),
+        `someone stands between. If you know that it is right, remove the old key with: ssh-keygen -R ${shellWord(name)}` +
+        (file === undefined ? "" : ` -f ${shellWord(file)}`),
     );
   }
   if (settings.acceptNew && file !== undefined) {
@@ -219,11 +228,10 @@ async function checkHostKey(
     return;
   }
   if (settings.acceptNew) return;
-  const port = settings.port === 22 ? "" : `-p ${settings.port} `;
   throw new HoldfastError(
     "denied",
     `the host key of ${name} (${shown}) is not known. If that fingerprint is the server's, add the key with: ` +
-      `ssh-keyscan ${port}${settings.host} >> '${file ?? "known_hosts"}'`,
+      addKeyCommand(settings, file ?? "known_hosts"),
   );
 }
 
