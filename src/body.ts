@@ -111,7 +111,7 @@ export async function bodyFromFile(path: string): Promise<Body> {
   const found = await stat(path).catch((error: unknown) => {
     throw unreadable(path, error);
   });
-  if (found.isDirectory()) throw new HoldfastError("invalid", `${path} is a directory, not a file`);
+  if (found.isDirectory()) throw new HoldfastError("invalid", `${path} is a folder, not a file`);
   if (!found.isFile()) return onceBody(() => fileChunks(path, undefined), undefined);
   // Whether it can be read is known here, not in the middle of a put.
   await (await openSource(path)).close();

@@ -7,6 +7,7 @@ import type { OutputConfiguration } from "commander";
 import { HoldfastError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import type { RebalanceFlags } from "./rebalance.ts";
+import type { Completed } from "./complete.ts";
 import type { CommandContext } from "./context.ts";
 import { EXIT_DEGRADED } from "./exit.ts";
 
@@ -33,14 +34,14 @@ function wholeNumber(least: number, most: number): (text: string) => number {
   return (text) => {
     const number = /^\d{1,9}$/u.test(text) ? Number(text) : Number.NaN;
     if (number >= least && number <= most) return number;
-    throw new InvalidArgumentError(`It is a whole number from ${least} to ${most}.`);
+    throw new InvalidArgumentError(`give a whole number from ${least} to ${most}.`);
   };
 }
 
 function percentage(text: string): number {
   const number = /^\d{1,3}(\.\d{1,6})?%?$/u.test(text) ? Number.parseFloat(text) : Number.NaN;
   if (number > 0 && number <= 100) return number;
-  throw new InvalidArgumentError("It is a percentage above 0, up to 100.");
+  throw new InvalidArgumentError("give a percentage above 0, up to 100.");
 }
 
 function several(text: string, before: readonly string[] | undefined): string[] {
@@ -358,6 +359,16 @@ Examples:
       const { completionScript } = await import("./completion.ts");
       await context.stdout.write(completionScript(shell, program));
     });
+
+  // For the scripts of `completion`.
+  program
+    .command("complete", { hidden: true })
+    .exitOverride()
+    .addArgument(new Argument("<WHAT>").choices(["stores", "objects"]))
+    .argument("[PREFIX]", "", "")
+    .action(async (what: Completed, prefix: string, _options: unknown, command: Command) =>
+      (await import("./complete.ts")).complete(contextFor(command), what, prefix),
+    );
 
   for (const command of program.commands) {
     for (const option of globalOptions()) command.addOption(option);

@@ -159,7 +159,7 @@ export async function push(
   );
   const complete = incomplete === undefined;
   if (incomplete !== undefined) {
-    await printer.warning(`the pool's listing is incomplete: ${incomplete.message}`, { code: "incomplete" });
+    await printer.warning(incomplete.message, { code: "incomplete" });
   }
   if (options.delete) await deleteSuperfluous();
 

@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import { bodyFromFile, toBody } from "../body.ts";
 import { HoldfastError } from "../errors.ts";
+import { hint } from "../hint.ts";
 import type { Body } from "../store.ts";
 import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
@@ -24,7 +25,7 @@ export async function put(context: CommandContext, file: string, name: string | 
   if (fromStdin) {
     body = toBody(context.stdin);
   } else {
-    body = await bodyFromFile(path);
+    body = await fileBody(path, file);
     if (body.size !== undefined) metadata = metadataOf(await stat(path));
   }
   const { pool, labels } = await context.openTarget();
@@ -50,4 +51,13 @@ export async function put(context: CommandContext, file: string, name: string | 
     },
     `put ${printable(object)} (${formatBytes(result.size)})`,
   );
+}
+
+async function fileBody(path: string, given: string): Promise<Body> {
+  const isFolder = await stat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  );
+  if (!isFolder) return bodyFromFile(path);
+  throw new HoldfastError("invalid", `${path} is a folder; to put its files, run: ${hint("push", given)}`);
 }

@@ -111,7 +111,11 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
       // Help and version end by an error of exit code 0.
       usage = error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
       if (usage !== EXIT_DONE && error.code !== "commander.help") {
-        const message = error.message.replace(/^error: /u, "").replaceAll("\n", " ");
+        const message = error.message
+          .replace(/^error: /u, "")
+          .replaceAll("\n", " ")
+          .replace(/ is invalid(?: for argument '\w+')?\. Allowed choices are (.*)\.$/u, " is invalid: give one of $1")
+          .replace(/ is invalid\. (.*)\.$/u, " is invalid: $1");
         await printer.error(new HoldfastError("config", `${message}; for help, run: ${helpFor(argv, program)}`));
       }
     } else {

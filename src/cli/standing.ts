@@ -24,7 +24,6 @@ export function standingLine(found: PoolStatus): string {
     found.degraded === 0 ? "none degraded" : `${found.degraded} DEGRADED`,
     ...(found.lost === 0 ? [] : [`${found.lost} LOST`]),
     ...(found.unsettled === 0 ? [] : [`${count(found.unsettled, "write")} neither finished nor undone`]),
-    ...(away.length === 0 ? [] : [`${away.length} of the stores cannot be used now`]),
   ];
   return [parts.join(", "), ...adviceOn(found, away)].join("; ");
 }

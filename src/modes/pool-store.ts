@@ -268,7 +268,7 @@ export class PoolStore implements Store {
       throw new HoldfastError(
         "incomplete",
         unheard.size > 0
-          ? `the listing may lack objects: ${who} could not be heard`
+          ? `the listing may lack objects: not heard: ${who}`
           : "the listing may be wrong: a part of the ledger is damaged on every store",
         { store: this.label, operation: "list", errors: [...unheard.values()], cause: [...unheard.values()][0] },
       );
