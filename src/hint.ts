@@ -9,3 +9,8 @@ export function shellWord(word: string): string {
 export function hint(...words: readonly string[]): string {
   return ["holdfast", ...words].map(shellWord).join(" ");
 }
+
+/** A message whose hints name a pool: `run: holdfast -p pool.json status`. Hints stand behind `run: `, `with: `, `; ` or `(`. */
+export function hintsWithPool(message: string, pool: string): string {
+  return message.replaceAll(/(?<=run: |with: |; |\()holdfast (?=[a-z])/gu, `${hint("-p", pool)} `);
+}

@@ -18,7 +18,7 @@ import { PoolStore } from "./modes/pool-store.ts";
 import { openStore } from "./open-store.ts";
 import type { OpenStoreOptions } from "./open-store.ts";
 import { parsePool, poolOfOne } from "./pool-config.ts";
-import type { PoolDescription, StoreDescription } from "./pool-config.ts";
+import type { PoolDescription, SingleDescription, StoreDescription } from "./pool-config.ts";
 import type { Pool, RepairOptions, RepairReport } from "./pool.ts";
 import { MaintainedPool } from "./repair/maintained-pool.ts";
 import { PoolOfPools } from "./repair/pool-of-pools.ts";
@@ -55,11 +55,14 @@ const CALLS_AT_ONCE = 32;
 const FAILURES_IN_A_ROW = 3;
 
 /**
- * Opens the pool that `source` names: a `multi://` URL, the path of a pool file, or a description made elsewhere. A
+ * Opens the pool that `source` names: a `multi://` URL, the path of a pool file, or what `parsePool` gave. A
  * single store's URL is opened as a mirror of that one store. Throws `config` for what cannot be a pool. Stores that
  * are down do not hinder opening.
  */
-export async function openPool(source: string | PoolDescription, options: OpenPoolOptions = {}): Promise<OpenedPool> {
+export async function openPool(
+  source: string | PoolDescription | SingleDescription,
+  options: OpenPoolOptions = {},
+): Promise<OpenedPool> {
   const parsed = typeof source === "string" ? await parsePool(source) : source;
   const logger = options.logger ?? silentLogger;
   for (const warning of parsed.warnings) logger.warn(warning);
@@ -69,10 +72,16 @@ export async function openPool(source: string | PoolDescription, options: OpenPo
   return openDescribed(description, places, options);
 }
 
-/** A pool as the library's users get it: bodies may be anything that `toBody` takes. */
+/**
+ * A pool as the library's users get it: bodies may be anything that `toBody` takes. A pool cannot decide `ifAbsent` for
+ * everybody, and offers `onlyIf` instead.
+ */
 export interface OpenedPool extends Pool {
-  put(name: string, body: BodyInput, options?: PutOptions): ReturnType<Pool["put"]>;
+  put(name: string, body: BodyInput, options?: PoolPutOptions): ReturnType<Pool["put"]>;
 }
+
+/** What a pool's put takes. */
+export type PoolPutOptions = Omit<PutOptions, "ifAbsent">;
 
 /** `nestedAs`: what the pool above calls this one, where there is one. */
 async function openDescribed(

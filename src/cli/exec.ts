@@ -186,8 +186,7 @@ async function report(context: CommandContext, command: string, code: number): P
   const { printer, outcome } = context;
   // The code alone may be one of Holdfast's own.
   if (code !== 0) await printer.warning(`${basename(command)} ended with exit code ${code}`, { exitCode: code });
-  const source = await parsePool(context.pool ?? "", { cwd: context.cwd });
-  const pool = await openPool(source.kind === "pool" ? source : (context.pool ?? ""), { logger: context.logger });
+  const pool = await openPool(await parsePool(context.pool ?? "", { cwd: context.cwd }), { logger: context.logger });
   try {
     const status = await pool.status();
     const whole = isWhole(status);

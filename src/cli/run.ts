@@ -3,7 +3,7 @@ import { setMaxListeners } from "node:events";
 import { CommanderError } from "commander";
 import type { Command } from "commander";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import { hint, shellWord } from "../hint.ts";
+import { hint, hintsWithPool } from "../hint.ts";
 import { silentLogger } from "../log.ts";
 import { redactError, redactText } from "../redact.ts";
 import type { CommandContext, Surroundings } from "./context.ts";
@@ -138,8 +138,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
 function withPool(message: string, pool: string | undefined, secrets: readonly string[]): string {
   if (pool === undefined || pool === "") return message;
   // A URL with a password in it is not repeated.
-  const shown = redactText(pool, secrets) === pool ? shellWord(pool) : "POOL";
-  return message.replaceAll(/(?<=run: |with: |; |\()holdfast (?=[a-z])/gu, `holdfast -p ${shown} `);
+  return hintsWithPool(message, redactText(pool, secrets) === pool ? pool : "POOL");
 }
 
 /** The help that belongs to what was typed. */
