@@ -11,9 +11,9 @@ import type { Credential } from "../gateway/http-tools.ts";
 import { openPool } from "../open-pool.ts";
 import { parsePool } from "../pool-config.ts";
 import type { CommandContext } from "./context.ts";
-import { count, formatBytes, printable } from "./format.ts";
+import { printable } from "./format.ts";
 import type { ExecFlags } from "./program.ts";
-import { isWhole, standingLine } from "./standing.ts";
+import { isWhole, owedWords, standingLine } from "./standing.ts";
 import { troubleWords } from "./stores.ts";
 import { systemWords } from "../system-words.ts";
 
@@ -192,13 +192,10 @@ async function report(context: CommandContext, command: string, code: number): P
     const whole = isWhole(status);
     if (!whole) outcome.degraded();
     for (const store of status.stores) {
-      const owes = store.owedCopies + store.owedDeletes > 0;
-      if (!owes && store.reachable && store.trouble === undefined) continue;
-      const words = `owes ${count(store.owedCopies, "copy", "copies")} (${formatBytes(store.owedBytes)}) and ${count(store.owedDeletes, "delete")}`;
-      const said = [
-        ...(owes ? [words] : []),
-        ...(store.reachable && store.trouble === undefined ? [] : [troubleWords(store)]),
-      ];
+      const owed = owedWords(store);
+      const usable = store.reachable && store.trouble === undefined;
+      if (owed === undefined && usable) continue;
+      const said = [...(owed === undefined ? [] : [`owes ${owed}`]), ...(usable ? [] : [troubleWords(store)])];
       await printer.warning(`${store.label}: ${said.join("; ")}`, { store: store.label });
     }
     if (context.quiet && whole) return;

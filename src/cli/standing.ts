@@ -1,11 +1,18 @@
 /** How a pool stands, in one line with what to do about it: the last line of status and of exec. */
 import { hint } from "../hint.ts";
-import type { PoolStatus } from "../pool.ts";
-import { count, printable } from "./format.ts";
+import type { PoolStatus, StoreStatus } from "../pool.ts";
+import { count, formatBytes, printable } from "./format.ts";
 
 /** Whether nothing is missing and every store can be used. */
 export function isWhole(found: PoolStatus): boolean {
   return found.degraded + found.lost + found.unsettled + found.absent.length === 0 && awayIn(found).length === 0;
+}
+
+/** What a store owes: `3 copies (12 KiB) and 1 delete`; undefined for nothing. */
+export function owedWords({ owedCopies, owedBytes, owedDeletes }: StoreStatus): string | undefined {
+  const copies = owedCopies > 0 ? [`${count(owedCopies, "copy", "copies")} (${formatBytes(owedBytes)})`] : [];
+  const deletes = owedDeletes > 0 ? [count(owedDeletes, "delete")] : [];
+  return copies.length + deletes.length === 0 ? undefined : [...copies, ...deletes].join(" and ");
 }
 
 /** Labels of the stores that cannot be used now. */

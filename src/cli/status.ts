@@ -1,9 +1,9 @@
 /** `holdfast status`: what is degraded, from the ledger alone. */
 import { hint } from "../hint.ts";
 import type { CommandContext } from "./context.ts";
-import { count, formatBytes, formatMoment, printable, table } from "./format.ts";
+import { count, formatMoment, printable, table } from "./format.ts";
 import { debtRecord } from "./printer.ts";
-import { isWhole, standingLine } from "./standing.ts";
+import { isWhole, owedWords, standingLine } from "./standing.ts";
 import { positionOf, troubleWords } from "./stores.ts";
 
 export async function status(context: CommandContext, options: { readonly debts?: boolean }): Promise<void> {
@@ -13,16 +13,10 @@ export async function status(context: CommandContext, options: { readonly debts?
   if (!isWhole(found)) outcome.degraded();
   const rows = table(
     found.stores.map((store) => {
-      const owes = [
-        ...(store.owedCopies > 0
-          ? [`${count(store.owedCopies, "copy", "copies")} (${formatBytes(store.owedBytes)})`]
-          : []),
-        ...(store.owedDeletes > 0 ? [count(store.owedDeletes, "delete")] : []),
-      ];
       const since = store.owesSinceMs === undefined ? "" : ` since ${formatMoment(store.owesSinceMs)}`;
       return [
         printable(store.label),
-        owes.length === 0 ? "owes nothing" : `owes ${owes.join(" and ")}${since}`,
+        `owes ${owedWords(store) ?? "nothing"}${since}`,
         store.outdated === undefined
           ? troubleWords(store)
           : `OUTDATED: it lacks what was done with ${count(store.outdated, "object")} since`,

@@ -19,7 +19,6 @@ import type { Mode, OnFail, PoolDeleteResult, PoolObjectInfo, PoolPutResult } fr
 import type {
   Body,
   Capabilities,
-  Debt,
   DeleteOptions,
   GetOptions,
   GetResult,
@@ -314,17 +313,6 @@ export class PoolStore implements Store {
         throw toHoldfastError(error).within({ store: this.label, operation: "delete", object: name });
       }
     });
-  }
-
-  /** The debts of all names, in name order. */
-  async *debts(options: OperationOptions = {}): AsyncGenerator<Debt> {
-    await this.#enter(options.signal);
-    // What was paid a moment ago may not be noted yet.
-    await this.ledger.flushed();
-    for (const [, state] of this.ledger.index.unsettled("")) {
-      const current = currentRecord(state);
-      if (current !== undefined) yield* this.#pool.debtsOf(current);
-    }
   }
 
   async close(): Promise<void> {

@@ -47,7 +47,7 @@ import type { ObjectFinding, ObjectPlan } from "./assess.ts";
 import { describePlan, mend } from "./mend.ts";
 import { inspect, scanNames } from "./scan.ts";
 import type { Inspected, ScanItem } from "./scan.ts";
-import { describeMember, statusOf } from "./status.ts";
+import { debtsOf, describeMember, statusOf } from "./status.ts";
 import { storeCalled, storeNames } from "./store-names.ts";
 
 /** Objects looked at, at once; of small ones more. */
@@ -112,8 +112,8 @@ export class MaintainedPool implements Pool {
     return this.#core.delete(name, options);
   }
 
-  debts(options?: OperationOptions): AsyncIterable<Debt> {
-    return this.#core.debts(options);
+  debts(options: OperationOptions = {}): AsyncIterable<Debt> {
+    return debtsOf(this.#core, options);
   }
 
   close(): Promise<void> {
