@@ -131,7 +131,7 @@ complete -c holdfast -n '__fish_seen_subcommand_from stores' -l debug -d 'log ev
 complete -c holdfast -n '__fish_seen_subcommand_from stores' -l no-color -d 'no colours (nor with NO_COLOR set)'
 complete -c holdfast -n '__fish_seen_subcommand_from stores' -s h -l help -d 'show help'
 complete -c holdfast -n 'not __fish_seen_subcommand_from put get ls stat rm push pull check-store stores status verify repair drain rebalance create forget drill serve exec completion help' -a status -d 'show what is degraded and what each store owes'
-complete -c holdfast -n '__fish_seen_subcommand_from status' -l debts -d 'name every object that is owed'
+complete -c holdfast -n '__fish_seen_subcommand_from status' -l debts -d 'name every object that is owed, with the store and the reason'
 complete -c holdfast -n '__fish_seen_subcommand_from status' -s p -l pool -r -F -d 'a multi:// URL, a pool file\'s path, or a single store\'s URL'
 complete -c holdfast -n '__fish_seen_subcommand_from status' -l json -d 'print one JSON object a line (docs/json.md)'
 complete -c holdfast -n '__fish_seen_subcommand_from status' -s q -l quiet -d 'print only what was asked for, warnings and errors'

@@ -1,6 +1,6 @@
 /** What docs show: code compiles, and commands are commands of the program. */
 import { execFile } from "node:child_process";
-import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -83,6 +83,37 @@ it("every TypeScript snippet of the docs compiles", { timeout: 120_000 }, async 
   );
   const compiler = join(root, "node_modules/typescript/bin/tsc");
   const result = await promisify(execFile)(process.execPath, [compiler, "-p", work]).catch((error: unknown) => error);
+  expect(result).toMatchObject({ stdout: "", stderr: "" });
+});
+
+const guide = readFileSync(join(root, "docs/guides/systemd.md"), "utf8");
+const units = new Map(
+  [...guide.matchAll(/`\/etc\/systemd\/system\/([^`]+)`:\n\n```ini\n([^]*?)```/gu)].map(([, name = "", text = ""]) => [
+    name,
+    text,
+  ]),
+);
+
+it("the guide to systemd has a gateway, a repair and its timer", () => {
+  expect([...units.keys()]).toEqual(["holdfast.service", "holdfast-repair.service", "holdfast-repair.timer"]);
+});
+
+it.each([...units].filter(([name]) => name.endsWith(".service")))(
+  "%s reads as credentials what root alone may read",
+  (_, text) => {
+    const used = [...text.matchAll(/%d\/(\S+)/gu)].map(([, file]) => file);
+    const handed = [...text.matchAll(/^LoadCredential=([^:]+):\/etc\/holdfast\//gmu)].map(([, file]) => file);
+    expect([used.includes("pool.json"), new Set(used)]).toEqual([true, new Set(handed)]);
+  },
+);
+
+it.runIf(existsSync("/usr/bin/systemd-analyze"))("systemd finds nothing wrong with the guide's units", async () => {
+  mkdirSync(work, { recursive: true });
+  const paths = [...units].map(([name, text]) => {
+    writeFileSync(join(work, name), text.replaceAll("/usr/bin/holdfast", process.execPath));
+    return join(work, name);
+  });
+  const result = await promisify(execFile)("systemd-analyze", ["verify", ...paths]).catch((error: unknown) => error);
   expect(result).toMatchObject({ stdout: "", stderr: "" });
 });
 

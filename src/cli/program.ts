@@ -199,9 +199,9 @@ Examples:
   add(
     "status",
     "show what is degraded and what each store owes",
-    "Shows, from the ledger alone, what is degraded, which store owes how much, and since when. Exits 3 when anything is.",
+    "Shows, from the ledger alone, what is degraded, which store owes how much, and since when. Exits 3 when an object is degraded or lost, a write is neither finished nor undone, or a store cannot be used.",
   )
-    .addOption(new Option("--debts", "name every object that is owed"))
+    .addOption(new Option("--debts", "name every object that is owed, with the store and the reason"))
     .action(async (options: { debts?: boolean }, command: Command) =>
       (await import("./status.ts")).status(contextFor(command), options),
     );
