@@ -1,7 +1,7 @@
 /** What goes wrong between here and a server, as codes of Holdfast: HTTP statuses, sockets, TLS. One place for every kind. */
 import { HoldfastError, abortError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
-import { systemWords } from "./system-words.ts";
+import { systemWords, wordsOfCode } from "./system-words.ts";
 
 /** The longest `Retry-After` that is believed, in milliseconds: a hostile server could otherwise name next year. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -58,6 +58,9 @@ const CERTIFICATE_CODE =
   /^(?:CERT_|ERR_TLS_CERT|UNABLE_TO_(?:GET|VERIFY)|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_(?:CA|PURPOSE)|PATH_LENGTH_EXCEEDED|CRL_)/u;
 /** Errors of TLS that stay until someone changes something: trying again only repeats them. */
 const TLS_CODE = /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/u;
+/** No connection came about: there is no answer that could be improper. */
+const UNREACHED_CODE =
+  /^(?:ECONNREFUSED|ENOTFOUND|EAI_\w+|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL)$/u;
 /** The other end sent something else than TLS: most often it is a server of plain HTTP. */
 const NO_TLS_CODE =
   /^(?:ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|HTTPS_PROXY_REQUEST)|EPROTO)$/u;
@@ -122,8 +125,11 @@ export function conversationError(error: unknown, server: string, signal?: Abort
   if (error instanceof HoldfastError) return error;
   if (signal?.aborted) return abortError(signal);
   const known = networkError(error);
-  const message = known?.message ?? systemWords(error);
-  return new HoldfastError(known?.code ?? "unavailable", `no proper answer from ${server}: ${message}`, {
+  const code = systemCode(error);
+  const message = UNREACHED_CODE.test(code ?? "")
+    ? `cannot reach ${server}: ${wordsOfCode(code) ?? code}`
+    : `no proper answer from ${server}: ${known?.message ?? systemWords(error)}`;
+  return new HoldfastError(known?.code ?? "unavailable", message, {
     cause: error,
     retryable: known?.retryable,
   });

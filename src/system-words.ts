@@ -55,7 +55,7 @@ function textIn(error: Error, field: string): string | undefined {
  */
 export function systemWords(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const words = WORDS[textIn(error, "code") ?? ""];
+  const words = wordsOfCode(textIn(error, "code"));
   if (words === undefined) {
     // `EFOO: said so, call '/path'`, as Node.js puts what the system says.
     return error.message.replace(/^E[A-Z0-9]+: (.+?), [a-z_]+(?: '.*)?$/su, "$1");
@@ -64,8 +64,18 @@ export function systemWords(error: unknown): string {
   return host === undefined ? words : `${port === undefined ? host : `${host}:${port}`}: ${words}`;
 }
 
-/** What {@link systemWords} says, with the path that the system named: `permission denied: /mnt/disk`. */
+/** Words for a system's error code, without a host or a path; undefined for a code that has none. */
+export function wordsOfCode(code: string | undefined): string | undefined {
+  return WORDS[code ?? ""];
+}
+
+/**
+ * What {@link systemWords} says, with the path that the system named: `permission denied: /mnt/disk`. A path by way of an
+ * open folder (`/proc/self/fd/20`) tells people nothing, and is left out.
+ */
 export function systemWordsOfPath(error: unknown): string {
   const path = error instanceof Error ? textIn(error, "path") : undefined;
-  return path === undefined ? systemWords(error) : `${systemWords(error)}: ${path}`;
+  return path === undefined || path.startsWith("/proc/self/fd/")
+    ? systemWords(error)
+    : `${systemWords(error)}: ${path}`;
 }

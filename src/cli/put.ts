@@ -5,6 +5,7 @@ import { bodyFromFile, toBody } from "../body.ts";
 import { HoldfastError } from "../errors.ts";
 import { hint } from "../hint.ts";
 import type { Body } from "../store.ts";
+import { refuseClosedStdin } from "./stdin.ts";
 import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
 import { metadataOf } from "./file-metadata.ts";
@@ -23,6 +24,7 @@ export async function put(context: CommandContext, file: string, name: string | 
   let body: Body;
   let metadata;
   if (fromStdin) {
+    if (context.stdin === process.stdin) await refuseClosedStdin();
     body = toBody(context.stdin);
   } else {
     body = await fileBody(path, file);

@@ -80,6 +80,23 @@ export class Identities {
     }
   }
 
+  /** A machine that is not known yet may write only once most of the stores know it: `outcomes` are what telling them came to. */
+  #tooFewToBegin(counting: readonly Member[], outcomes: ReadonlyMap<Member, HoldfastError | undefined>): HoldfastError {
+    const silent = counting.filter((member) => !member.ready);
+    const errors = counting.flatMap((member) => (member.ready ? (outcomes.get(member) ?? []) : member.trouble()));
+    const { absentees } = this.#ledger;
+    const failed = errors.map((error) => `${error.store ?? "a store"}: ${error.message}`);
+    const unnamed = absentees.map(({ label }) => `${label}: the pool's file does not name it`);
+    const gone = [...silent, ...absentees].map(({ label }) => hint("forget", label));
+    return new HoldfastError(
+      errors.find(({ code }) => code === "denied") === undefined ? "unavailable" : "denied",
+      "this machine has not written to the pool before, and may begin to only when most of the stores take its first record " +
+        `(${[...failed, ...unnamed].join("; ")})` +
+        (gone.length === 0 ? "" : `. For each store that is gone for good, run: ${gone.join("; ")}`),
+      { errors, cause: errors[0] },
+    );
+  }
+
   #unsure(): HoldfastError {
     const silent = this.#ledger.members.filter((member) => member.state === "unreachable");
     const others = this.#ledger.members.filter((member) => member.state === "foreign");
@@ -293,18 +310,15 @@ export class Identities {
       : [{ rev: ledger.clock.next(), mode, min, sure: index.counts().objects > 0 ? sure : min }];
     const writers = isRegistered ? [] : [{ machine, rev: ledger.clock.next() }];
     if (stores.length + pools.length + writers.length === 0) return;
-    const outcomes = await Promise.all(ledger.append({ objects: [], stores, pools, writers }).values());
-    const told = outcomes.filter((error) => error === undefined).length;
+    const outcomes = new Map<Member, HoldfastError | undefined>();
+    for (const [member, outcome] of ledger.append({ objects: [], stores, pools, writers })) {
+      outcomes.set(member, await outcome);
+    }
+    const told = [...outcomes.values()].filter((error) => error === undefined).length;
     const counting = members.filter((member) => !ledger.isGivenUp(member));
     const all = counting.length + ledger.absentees.length;
     if (!isRegistered && told * 2 <= all && !isTold) {
-      const silent = counting.filter((member) => !member.ready);
-      const who = [...silent, ...ledger.absentees].map(({ label }) => label);
-      throw new HoldfastError(
-        "unavailable",
-        `this machine has not written to the pool before, and may begin to only while most of its stores answer: ${who.join(", ")} did not (if it is gone for good, run: ${who.map((label) => hint("forget", label)).join("; ")})`,
-        { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
-      );
+      throw this.#tooFewToBegin(counting, outcomes);
     }
     if (!isRegistered) {
       index.setFact(REGISTERED_FACT, machine);

@@ -21,7 +21,8 @@ import { describeHostKey, judgeHostKey, knownHostName, knownKeyTypes, parseKnown
 import type { KnownHost } from "./known-hosts.ts";
 import type { SshSettings } from "./ssh-settings.ts";
 import { shellWord } from "../../hint.ts";
-import { systemWords } from "../../system-words.ts";
+import { systemCode } from "../../network-errors.ts";
+import { systemWords, wordsOfCode } from "../../system-words.ts";
 
 /** A server that answers nothing for three of these is given up. */
 const KEEPALIVE_MS = 10_000;
@@ -73,7 +74,7 @@ function dial(settings: SshSettings, signal: AbortSignal): Promise<net.Socket> {
       reject(new HoldfastError("timeout", `${where(settings)} did not answer in ${settings.connectTimeoutMs} ms`));
     });
     sock.once("error", (error) => {
-      const why = systemWords(error).replace(/^\S+: /u, "");
+      const why = wordsOfCode(systemCode(error)) ?? systemWords(error);
       reject(new HoldfastError("unavailable", `cannot reach ${where(settings)}: ${why}`, { cause: error }));
     });
     sock.once("connect", () => {
