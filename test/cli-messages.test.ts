@@ -1,4 +1,6 @@
 /** What the command says when something is wrong: once, in words, with what to do about it. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { mkdir, mkdtemp, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -169,6 +171,17 @@ describe("what is wrong with a file or a name", () => {
     await holdfast("put", "dir/1", "first");
     expect((await holdfast(...args)).stderr).toMatch(said);
   });
+});
+
+it("put refuses a stdin that is closed, and leaves what is there", async () => {
+  await holdfast("put", "dir/1", "first");
+  const script = `exec '${process.execPath}' '${await commandPath()}' -p pool.json put - first <&-`;
+  const env = { PATH: process.env["PATH"], HOME: home, HOLDFAST_CACHE: join(home, ".cache") };
+  const failure: unknown = await promisify(execFile)("sh", ["-c", script], { cwd: home, env }).catch(
+    (error: unknown) => error,
+  );
+  expect(failure).toMatchObject({ code: 2, stderr: "error: stdin is closed: there is nothing to put\n" });
+  expect((await holdfast("get", "first", "-")).stdout).toBe("1");
 });
 
 it("stat tells a file's time as a moment", async () => {
