@@ -213,7 +213,7 @@ function zsh(program: Command): string {
 _holdfast_ask() {
   local pool=\${(Q)\${opt_args[-p]:-\${opt_args[--pool]:-$holdfast_pool}}}
   local -a names
-  names=(\${(f)"$(holdfast \${pool:+-p} \${pool:+\${pool/#\~/$HOME}} complete $1 -- "\${(Q)PREFIX}" 2>/dev/null)"})
+  names=(\${(f)"$(holdfast \${pool:+-p} \${pool:+\${pool/#\\~/$HOME}} complete $1 -- "\${(Q)PREFIX}" 2>/dev/null)"})
   compadd -S '' -- \${(M)names:#*/}
   compadd -- \${names:#*/}
 }

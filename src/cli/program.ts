@@ -22,7 +22,9 @@ export interface GlobalOptions {
 
 function globalOptions(): Option[] {
   return [
-    new Option("-p, --pool <POOL>", "a multi:// URL, a pool file's path, or a single store's URL").env("HOLDFAST_POOL"),
+    new Option("-p, --pool <POOL>", "the pool: a multi:// URL, a pool file's path, or a single store's URL").env(
+      "HOLDFAST_POOL",
+    ),
     new Option("--json", "print one JSON object a line (docs/json.md)"),
     new Option("-q, --quiet", "print only what was asked for, warnings and errors"),
     new Option("--debug", "log every step to stderr, one JSON object a line, without secrets"),
@@ -49,18 +51,18 @@ function several(text: string, before: readonly string[] | undefined): string[] 
 }
 
 const jobs = (): Option =>
-  new Option("-j, --jobs <N>", "objects at a time; of small ones (64 KiB) 8 times as many")
+  new Option("-j, --jobs <N>", "work on so many objects at a time, and on 8 times as many small ones (up to 64 KiB)")
     .argParser(wholeNumber(1, 256))
     .default(8);
 const links = (): Option =>
-  new Option("--links <WHAT>", "symbolic links in DIR: name them and exit 3, follow them, or ignore them")
+  new Option("--links <WHAT>", "with symbolic links in DIR: name them and exit 3, follow them, or ignore them")
     .choices(["report", "follow", "ignore"])
     .default("report");
 const quick = (): Option =>
   new Option("--quick", "compare sizes and the stores' own checksums instead of reading everything");
 const dryRun = (): Option => new Option("-n, --dry-run", "print what would be done, and change nothing");
 const sample = (): Option =>
-  new Option("--sample <PERCENT>", "only so many of the objects, chosen at random").argParser(percentage);
+  new Option("--sample <PERCENT>", "look at only so many of the objects, chosen at random").argParser(percentage);
 
 /**
  * Builds the program. `contextOf` makes the context that a command runs in, from the options given; `output` is where help
@@ -125,19 +127,19 @@ Examples:
 
   add("put", "put a file, or stdin, into the pool")
     .argument("<FILE>", "the file, or - for stdin")
-    .argument("[NAME]", "the object's name; the file's own when left out")
+    .argument("[NAME]", "the object's name (default: the file's own)")
     .action(async (file: string, name: string | undefined, _options: unknown, command: Command) =>
       (await import("./put.ts")).put(contextFor(command), file, name),
     );
   add("get", "get an object, into a file or stdout", "Gets an object. A file appears whole, or not at all.")
     .argument("<NAME>", "the object")
-    .argument("[FILE]", "where to, or - for stdout; the last part of NAME when left out")
+    .argument("[FILE]", "the file to write, or - for stdout (default: the last part of NAME)")
     .action(async (name: string, file: string | undefined, _options: unknown, command: Command) =>
       (await import("./get.ts")).get(contextFor(command), name, file),
     );
   add("ls", "list objects, in name order")
     .argument("[PREFIX]", "only names that start with this", "")
-    .addOption(new Option("-l, --long", "size and time, too"))
+    .addOption(new Option("-l, --long", "show size and time, too"))
     .addOption(new Option("-0, --null", "end names with a NUL character instead of a newline"))
     .action(async (prefix: string, options: { long?: boolean; null?: boolean }, command: Command) =>
       (await import("./ls.ts")).ls(contextFor(command), prefix, options),
@@ -149,7 +151,7 @@ Examples:
     );
   add("rm", "delete objects")
     .argument("<NAME...>", "the objects")
-    .addOption(new Option("-f, --force", "an object that does not exist is no failure"))
+    .addOption(new Option("-f, --force", "do not fail for an object that does not exist"))
     .action(async (names: string[], options: { force?: boolean }, command: Command) =>
       (await import("./rm.ts")).rm(contextFor(command), names, options),
     );
@@ -164,7 +166,7 @@ Examples:
     .addOption(links())
     .addOption(dryRun())
     .addOption(new Option("--delete", "delete objects under PREFIX that DIR does not have, for an exact copy"))
-    .addOption(new Option("--force", "with --delete: even when DIR has no file at all"))
+    .addOption(new Option("--force", "with --delete: go on even when DIR has no file at all"))
     .action(async (directory: string, prefix: string, options: PushFlags, command: Command) =>
       (await import("./push.ts")).push(contextFor(command), directory, prefix, options),
     );
@@ -178,7 +180,7 @@ Examples:
     .addOption(jobs())
     .addOption(dryRun())
     .addOption(new Option("--delete", "delete files in DIR that the pool does not have, for an exact copy"))
-    .addOption(new Option("--force", "with --delete: even when the pool has no object there"))
+    .addOption(new Option("--force", "with --delete: go on even when the pool has no object there"))
     .action(async (directory: string, prefix: string, options: PullFlags, command: Command) =>
       (await import("./pull.ts")).pull(contextFor(command), directory, prefix, options),
     );
@@ -188,7 +190,7 @@ Examples:
     "Runs the conformance probes on a store, under a name of their own, and cleans up. Exits 1 when a guarantee does not hold.",
   )
     .argument("<URL>", "the store")
-    .addOption(new Option("--full", "every case, names and long listings too, not only the quick ones"))
+    .addOption(new Option("--full", "try every case, names and long listings too, not only the quick ones"))
     .addOption(new Option("--no-speed", "do not measure latency and throughput"))
     .action(async (url: string, options: { full?: boolean; speed?: boolean }, command: Command) =>
       (await import("./check-store.ts")).checkStore(contextFor(command), url, options),
@@ -226,7 +228,7 @@ Examples:
     .addOption(dryRun())
     .addOption(quick())
     .addOption(
-      new Option("--refill <STORE>", "a store that is known to be empty now (a replaced disk); repeatable").argParser(
+      new Option("--refill <STORE>", "fill this store, which is empty now (a replaced disk); repeatable").argParser(
         several,
       ),
     )
@@ -247,7 +249,7 @@ Examples:
     .argument("<STORE>", "the store's description, URL or id, as `holdfast stores` shows it")
     .addOption(dryRun())
     .addOption(
-      new Option("--leave-copies <N>", "so many copies of each object are enough afterwards").argParser(
+      new Option("--leave-copies <N>", "be content with so many copies of each object afterwards").argParser(
         wholeNumber(1, 1000),
       ),
     )
@@ -263,7 +265,9 @@ Examples:
     .addOption(dryRun())
     .addOption(new Option("--mode <MODE>", "make the pool a mirror or a stripe").choices(["mirror", "stripe"]))
     .addOption(
-      new Option("--min <N>", "mirror: copies that a put needs at least from now on").argParser(wholeNumber(1, 1000)),
+      new Option("--min <N>", "mirror: let a put fail with fewer copies than this from now on").argParser(
+        wholeNumber(1, 1000),
+      ),
     )
     .addOption(new Option("--prefixes", "take the prefixes of the stores from the pool's file"))
     .action(async (options: RebalanceFlags, command: Command) =>
@@ -289,7 +293,7 @@ Examples:
     "try what would be lost if a store were gone",
     "Reads everything, or a sample, to nowhere, as if a store were gone, and says what would be lost and how long it took.",
   )
-    .addOption(new Option("--store <STORE>", "the store that is pretended to be gone; none when left out"))
+    .addOption(new Option("--store <STORE>", "act as if this store were gone (default: none)"))
     .addOption(sample())
     .action(async (options: DrillFlags, command: Command) =>
       (await import("./drill.ts")).drill(contextFor(command), options),
@@ -333,7 +337,7 @@ Examples:
       "says so; with the code of --degraded-exit where COMMAND ends with 0 and the pool is degraded.",
   )
     .addOption(
-      new Option("--for <PROGRAM>", "whose recipe to use; the name of COMMAND when left out").choices([
+      new Option("--for <PROGRAM>", "use the recipe for this program (default: the name of COMMAND)").choices([
         "duplicity",
         "restic",
         "rclone",
@@ -344,7 +348,7 @@ Examples:
       ]),
     )
     .addOption(
-      new Option("--degraded-exit <CODE>", "end with this code where COMMAND is content and the pool is degraded")
+      new Option("--degraded-exit <CODE>", "end with this code when COMMAND ends with 0 and the pool is degraded")
         .argParser(wholeNumber(0, 255))
         .default(EXIT_DEGRADED),
     )
