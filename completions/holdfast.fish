@@ -217,7 +217,7 @@ complete -c holdfast -n '__fish_seen_subcommand_from serve' -l credentials -r -F
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l cert -r -F -d 'TLS: the certificate and its chain, PEM'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l key -r -F -d 'TLS: its key, PEM'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l bucket -x -d 'S3: the whole pool is this one bucket'
-complete -c holdfast -n '__fish_seen_subcommand_from serve' -l spool -x -a '(__fish_complete_directories)' -d 'S3: where the parts of unfinished uploads wait'
+complete -c holdfast -n '__fish_seen_subcommand_from serve' -l spool -x -a '(__fish_complete_directories)' -d 'S3: where the parts of unfinished uploads wait; for one gateway alone'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l append-only -d 'restic: nothing is overwritten, and nothing but locks deleted'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l grace -x -d 'how long requests in flight may take when it is stopped'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l log-level -x -a 'debug info warn error' -d 'what is logged to stderr, one JSON object a line'

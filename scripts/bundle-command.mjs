@@ -19,7 +19,7 @@ const folder = process.argv[2] ?? `${root}dist/cli`;
 
 /** What a command on a pool of folders loads in any case: one file, which V8 reads at once and compiles as far as it is called. */
 const isAtStart = (id) =>
-  /\/src\/(?:[^/]+|(?:ledger|modes|repair|wrappers)\/.+|stores\/(?:file|operations|name-order)\.ts|cli\/(?:command|run|ls|put|get|push|pull|target|program|printer|output)\.ts)$|\/node_modules\/(?:commander|xxhash-wasm|zod)\//u.test(
+  /\/src\/(?:[^/]+|(?:ledger|local-index|modes|repair|wrappers)\/.+|stores\/(?:file|operations|name-order)\.ts|cli\/(?:command|run|ls|put|get|push|pull|target|program|printer|output)\.ts)$|\/node_modules\/(?:commander|xxhash-wasm|zod)\//u.test(
     id,
   ) && !/\/src\/(?:.*generated-files|xml|signature-v4|parts|pool-schema)\.ts$/u.test(id);
 

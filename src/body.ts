@@ -4,13 +4,10 @@
  * Stores read a body through {@link checkedBytes}, which holds the rules that are the same for every store: a declared
  * size is kept to, a source that fails or hangs ends the put, and an abort is noticed between two chunks.
  */
-import { open, stat } from "node:fs/promises";
-import type { FileHandle } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { ReadableStream } from "node:stream/web";
 import { HoldfastError, abortError, throwIfAborted } from "./errors.ts";
 import type { Body } from "./store.ts";
-import { systemWords } from "./system-words.ts";
 
 /** What can be put. Strings are stored as UTF-8. Streams and iterables are read once, arrays and buffers often. */
 export type BodyInput =
@@ -73,7 +70,8 @@ function bufferBody(chunks: readonly Uint8Array[], declared: number | undefined)
   };
 }
 
-function onceBody(input: () => AsyncIterable<unknown> | Iterable<unknown>, size: number | undefined): Body {
+/** A body of what gives its bytes once. */
+export function onceBody(input: () => AsyncIterable<unknown> | Iterable<unknown>, size: number | undefined): Body {
   let opened = false;
   return {
     size,
@@ -102,70 +100,20 @@ function toChunk(chunk: unknown): Uint8Array {
 }
 
 /**
- * The content of a file, in chunks of 1 MiB, read one chunk ahead. A regular file has a `size` and a `path` and can be
- * opened again; a pipe or a device gives its bytes once, and is opened with the body: nothing is held by a body that
- * nobody opens. A file that grows or shrinks while it is put fails the put. Rejects with `invalid` when the file cannot be
- * read.
+ * All chunks as one Uint8Array. For small objects: everything is held in memory. Throws `corrupt`, and reads no further,
+ * where there are more than `most` bytes.
  */
-export async function bodyFromFile(path: string): Promise<Body> {
-  const found = await stat(path).catch((error: unknown) => {
-    throw unreadable(path, error);
-  });
-  if (found.isDirectory()) throw new HoldfastError("invalid", `${path} is a folder, not a file`);
-  if (!found.isFile()) return onceBody(() => fileChunks(path, undefined), undefined);
-  // Whether it can be read is known here, not in the middle of a put.
-  await (await openSource(path)).close();
-  const { size } = found;
-  return { size, reopenable: true, path, open: () => fileChunks(path, size) };
-}
-
-async function openSource(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, "r");
-  } catch (error) {
-    throw unreadable(path, error);
-  }
-}
-
-function unreadable(path: string, error: unknown): HoldfastError {
-  return new HoldfastError("invalid", `cannot read ${path}: ${systemWords(error)}`, { cause: error });
-}
-
-async function* fileChunks(path: string, size: number | undefined): AsyncGenerator<Uint8Array> {
-  const file = await openSource(path);
-  // One byte more than the size shows in one read that a small file ends there.
-  const chunkBytes = size === undefined ? CHUNK_BYTES : Math.min(CHUNK_BYTES, size + 1);
-  const read = async (): Promise<Uint8Array> => {
-    const buffer = Buffer.allocUnsafeSlow(chunkBytes);
-    const { bytesRead } = await file.read(buffer, 0, chunkBytes, null);
-    return buffer.subarray(0, bytesRead);
-  };
-  let pending = read();
-  let total = 0;
-  try {
-    for (;;) {
-      const chunk = await pending;
-      if (chunk.length === 0) return;
-      total += chunk.length;
-      const last = total === size && chunk.length < chunkBytes;
-      if (!last) {
-        pending = read();
-        // Awaited in the next round, which never comes when the consumer stops here.
-        pending.catch(() => undefined);
-      }
-      yield chunk;
-      if (last) return;
-    }
-  } finally {
-    await pending.catch(() => undefined);
-    await file.close();
-  }
-}
-
-/** All chunks as one Uint8Array. For small objects: everything is held in memory. */
-export async function collect(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Uint8Array> {
+export async function collect(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  most = Infinity,
+): Promise<Uint8Array> {
   const list: Uint8Array[] = [];
-  for await (const chunk of chunks) list.push(chunk);
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.length;
+    if (bytes > most) throw new HoldfastError("corrupt", `there are more than ${most} bytes where that is the most`);
+    list.push(chunk);
+  }
   const [only] = list;
   return list.length === 1 && only ? only : concat(list);
 }

@@ -29,6 +29,11 @@ function xx(): XXHashAPI {
   return loaded;
 }
 
+/** The XXH64 of bytes. `seed`: of what kind they are, so that the same bytes elsewhere are not taken for them. */
+export function xxh64(bytes: Uint8Array, seed?: bigint): bigint {
+  return xx().h64Raw(bytes, seed);
+}
+
 /** The XXH64 of one piece, 16 lower-case hexadecimal digits. */
 export function pieceDigest(piece: Uint8Array): string {
   return xx().h64Raw(piece).toString(16).padStart(PIECE_DIGEST_CHARACTERS, "0");

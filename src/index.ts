@@ -1,5 +1,7 @@
 /** The public API of Holdfast as a library. */
-export { bodyFromFile, collect, toBody } from "./body.ts";
+export { collect, toBody } from "./body.ts";
+export { bodyFromFile } from "./file-body.ts";
+export type { FileBody } from "./file-body.ts";
 export type { BodyInput, BodyOptions } from "./body.ts";
 export { HoldfastError, isHoldfastError } from "./errors.ts";
 export type { ErrorCode, HoldfastErrorOptions, Operation } from "./errors.ts";

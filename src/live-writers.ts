@@ -9,8 +9,12 @@ function factKey(writer: string): string {
   return `process:${writer}`;
 }
 
-/** Notes that this process is the writer. */
+/** Notes that this process is the writer, and forgets those that ended without saying so. */
 export function registerWriter(index: LedgerIndex, writer: string): void {
+  for (const [key] of index.facts(factKey(""))) {
+    const other = key.slice(factKey("").length);
+    if (isLiveWriter(index, other, true) === false) unregisterWriter(index, other);
+  }
   index.setFact(factKey(writer), `${process.pid} ${startOf(process.pid) ?? ""}`);
 }
 
@@ -18,10 +22,13 @@ export function unregisterWriter(index: LedgerIndex, writer: string): void {
   index.setFact(factKey(writer), undefined);
 }
 
-/** Whether the process that was noted as the writer still runs. One that was never noted, or has ended well, does not. */
-export function isLiveWriter(index: LedgerIndex, writer: string): boolean {
+/**
+ * Whether the process that was noted as the writer still runs. One that was never noted, or has ended well, does not; where the
+ * index is not known to have all that this machine's processes noted (`isComplete`), it is unknown: undefined.
+ */
+export function isLiveWriter(index: LedgerIndex, writer: string, isComplete: boolean): boolean | undefined {
   const [pid, start] = index.getFact(factKey(writer))?.split(" ") ?? [];
-  if (pid === undefined) return false;
+  if (pid === undefined) return isComplete ? false : undefined;
   const now = startOf(Number(pid));
   // A process number is given again: the time it started tells the two apart.
   return now !== undefined && now === start;

@@ -10,6 +10,9 @@ export interface Logger {
   error(event: string, fields?: LogFields): void;
 }
 
+/** The event of an index that cannot be kept in the cache, with `folder` and `reason`. */
+export const INDEX_NOT_KEPT = "the local index cannot be kept; what is known stays in memory until the process ends";
+
 const ignore = (): void => undefined;
 
 export const silentLogger: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };

@@ -1,7 +1,7 @@
 /** What goes wrong between here and a server, as codes of Holdfast: HTTP statuses, sockets, TLS. One place for every kind. */
 import { HoldfastError, abortError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
-import { systemWords, wordsOfCode } from "./system-words.ts";
+import { ownCode, systemWords, wordsOfCode } from "./system-words.ts";
 
 /** The longest `Retry-After` that is believed, in milliseconds: a hostile server could otherwise name next year. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -78,10 +78,6 @@ function* chainOf(error: unknown): Generator<Error> {
     yield one;
     one = one instanceof AggregateError && one.errors.length > 0 ? one.errors[0] : one.cause;
   }
-}
-
-function ownCode(error: Error): string {
-  return "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
 /** The system's or library's code of an error (`ECONNRESET` …), or of one beneath it. */

@@ -1,19 +1,21 @@
 /** Opens a pool: reads its description, opens its stores, and puts the modes, the ledger and repair over them. */
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { toBody } from "./body.ts";
 import type { BodyInput } from "./body.ts";
-import { cacheFolderPath } from "./cache-folder.ts";
-import { HoldfastError, toHoldfastError } from "./errors.ts";
+import { cacheFolderPath, readNote, writeFirstNote, writeNote } from "./cache-folder.ts";
+import { loadDigests } from "./digest.ts";
+import { toHoldfastError } from "./errors.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import { MemoryIndex } from "./ledger/ledger-index.ts";
 import type { LedgerIndex } from "./ledger/ledger-index.ts";
 import { Member } from "./ledger/member.ts";
 import { isLiveWriter, registerWriter, unregisterWriter } from "./live-writers.ts";
-import { silentLogger } from "./log.ts";
+import { INDEX_NOT_KEPT, silentLogger } from "./log.ts";
 import type { Logger } from "./log.ts";
+import { makeFolderSync } from "./make-folder.ts";
 import { PoolStore } from "./modes/pool-store.ts";
 import { openStore } from "./open-store.ts";
 import type { OpenStoreOptions } from "./open-store.ts";
@@ -29,6 +31,7 @@ import type { Runtime } from "./runtime.ts";
 import { addressOf, formerAddressOf, placesOf, refuseStoresInStores } from "./store-address.ts";
 import type { Places } from "./store-address.ts";
 import type { PutOptions, Store } from "./store.ts";
+import { systemWords } from "./system-words.ts";
 import { sharedBandwidth } from "./wrappers/bandwidth.ts";
 import { breaker } from "./wrappers/breaker.ts";
 import { deadline } from "./wrappers/deadline.ts";
@@ -135,10 +138,11 @@ async function openDescribed(
       registerWriter(index, writer);
       return index;
     },
-    isLiveWriter: (other) => (other.startsWith(machine) ? isLiveWriter(ledger.index, other) : undefined),
+    isLiveWriter: (other) =>
+      other.startsWith(machine) ? isLiveWriter(ledger.index, other, ledger.isComplete) : undefined,
     onClose: (index) => unregisterWriter(index, writer),
     remembered: (address) => remembered(cache, address),
-    onPool: (pool, named) => rememberPool(cache, named, pool),
+    onPool: (pool, named) => rememberPool(cache, named, pool, logger),
     onForget: (pool) => forgetPool(cache, members, pool),
   });
   const core = new PoolStore({
@@ -232,7 +236,7 @@ function cacheFolder(cache: string | false | undefined): string | undefined {
   if (cache === false) return undefined;
   const folder = cache ?? cacheFolderPath();
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolderSync(folder);
     return folder;
   } catch {
     // A machine that cannot keep a cache reads the ledgers anew each time.
@@ -241,8 +245,8 @@ function cacheFolder(cache: string | false | undefined): string | undefined {
 }
 
 /**
- * 8 hexadecimal digits that stand for this machine. Made once and kept in the cache: if the cache goes, so does what the
- * machine knew of its own writes, and it must not take itself for the one that made them.
+ * 8 hexadecimal digits that stand for this machine. Made once and kept in the cache: if the cache goes, or what is kept is not
+ * what was written, so does what the machine knew of its own writes, and it must not take itself for the one that made them.
  */
 function machineId(cache: string | undefined): string {
   const fresh = systemRuntime.randomHex(16);
@@ -250,15 +254,11 @@ function machineId(cache: string | undefined): string {
   if (cache !== undefined) {
     const path = join(cache, "machine");
     try {
-      writeFileSync(path, fresh, { flag: "wx", mode: 0o600 });
+      if (readNote(path) === undefined) writeFirstNote(path, fresh);
     } catch {
-      // It exists already.
+      // Then it is another machine each time.
     }
-    try {
-      kept = readFileSync(path, "utf8");
-    } catch {
-      kept = fresh;
-    }
+    kept = readNote(path) ?? fresh;
   }
   // Copies of one disk image on several machines differ in their names.
   return createHash("sha256").update(`${kept}\0${hostname()}`).digest("hex").slice(0, 8);
@@ -266,14 +266,15 @@ function machineId(cache: string | undefined): string {
 
 async function indexOpener(cache: string | undefined, logger: Logger): Promise<(pool: string) => LedgerIndex> {
   if (cache === undefined) return () => new MemoryIndex();
-  const { openLmdbIndex } = await import("./lmdb-index.ts");
+  const { openFileIndex, UnsharedIndex } = await import("./local-index/file-index.ts");
+  await loadDigests();
   return (pool) => {
+    const folder = join(cache, "pools", pool);
     try {
-      return openLmdbIndex(join(cache, "pools", pool));
+      return openFileIndex(folder, { logger });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      logger.warn("the local index cannot be used; the ledger is kept in memory", { reason });
-      return new MemoryIndex();
+      logger.warn(INDEX_NOT_KEPT, { folder, reason: systemWords(error) });
+      return new UnsharedIndex(folder, { logger });
     }
   };
 }
@@ -284,26 +285,19 @@ function pointer(cache: string, address: string): string {
 
 /** The pool that a store at this address belonged to when this machine last saw it. */
 function remembered(cache: string | undefined, address: string): string | undefined {
-  if (cache === undefined) return undefined;
-  try {
-    const pool = readFileSync(pointer(cache, address), "utf8").trim();
-    return /^[0-9a-f]{32}$/u.test(pool) ? pool : undefined;
-  } catch {
-    // Never seen by this machine.
-    return undefined;
-  }
+  return cache === undefined ? undefined : readNote(pointer(cache, address));
 }
 
-/** Notes which pool stores have said that they belong to. */
-function rememberPool(cache: string | undefined, members: readonly Member[], pool: string): void {
+/** Notes which pool stores have said that they belong to. What cannot be noted is not known by the next run, and no more. */
+function rememberPool(cache: string | undefined, members: readonly Member[], pool: string, logger: Logger): void {
   if (cache === undefined) return;
   const unknown = members.filter(({ fingerprint }) => remembered(cache, fingerprint) !== pool);
   if (unknown.length === 0) return;
   try {
-    mkdirSync(join(cache, "stores"), { recursive: true, mode: 0o700 });
-    for (const { fingerprint } of unknown) writeFileSync(pointer(cache, fingerprint), `${pool}\n`, { mode: 0o600 });
+    makeFolderSync(join(cache, "stores"));
+    for (const { fingerprint } of unknown) writeNote(pointer(cache, fingerprint), pool);
   } catch (error) {
-    throw new HoldfastError("unavailable", "the cache cannot be written", { cause: error });
+    logger.debug("the cache cannot be written", { reason: toHoldfastError(error).message });
   }
 }
 

@@ -33,7 +33,10 @@ export function replayable(body: Body): Replayable {
       const folder = await mkdtemp(join(tmpdir(), "holdfast-"));
       kept = { folder, file: await open(join(folder, "body"), "wx+", 0o600) };
     }
-    await kept.file.write(chunk, 0, chunk.byteLength, bytes);
+    for (let at = 0; at < chunk.byteLength;) {
+      // A disk that becomes full takes a part, and says so the next time.
+      at += (await kept.file.write(chunk, at, chunk.byteLength - at, bytes + at)).bytesWritten;
+    }
     bytes += chunk.byteLength;
     last = chunk;
   };

@@ -46,8 +46,8 @@ export function canonicalText({ method, path, query, headers, payload }: Canonic
   return [method, path, query, lines, names, payload].join("\n");
 }
 
-/** `timestamp` is `20260131T235959Z`, `scope` is `20260131/REGION/SERVICE/aws4_request`. */
-export function stringToSign(timestamp: string, scope: string, canonical: string): string {
+/** `timestamp` is `20260131T235959Z`, `scope` is `20260131/REGION/SERVICE/aws4_request`. A text stands for its UTF-8. */
+export function stringToSign(timestamp: string, scope: string, canonical: string | Uint8Array): string {
   return ["AWS4-HMAC-SHA256", timestamp, scope, sha256(canonical)].join("\n");
 }
 
@@ -61,8 +61,8 @@ export function sign(key: Buffer, text: string): string {
   return createHmac("sha256", key).update(text).digest("hex");
 }
 
-/** The SHA-256 of a text: 64 hexadecimal digits. */
-export function sha256(text: string): string {
+/** The SHA-256 of bytes, or of a text's UTF-8: 64 hexadecimal digits. */
+export function sha256(text: string | Uint8Array): string {
   return createHash("sha256").update(text).digest("hex");
 }
 

@@ -1,4 +1,5 @@
 /** What the operating system says went wrong, in plain words: without its code, and without the name of the call. */
+import { constants } from "node:os";
 
 const WORDS: Readonly<Record<string, string>> = {
   EACCES: "permission denied",
@@ -49,16 +50,30 @@ function textIn(error: Error, field: string): string | undefined {
   return typeof value === "string" || typeof value === "number" ? String(value) : undefined;
 }
 
+/** Names of the system's errors by their numbers: Node knows some (ESTALE, EDQUOT) by these alone. */
+const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(constants.errno).map(([name, no]) => [-no, name]));
+
+/** The system's or library's code of this very error (`ECONNRESET` …), empty where it has none. */
+export function ownCode(error: Error): string {
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
+  if (!code.startsWith("Unknown system error") || !("errno" in error) || typeof error.errno !== "number") return code;
+  return NAMES.get(error.errno) ?? code;
+}
+
 /**
  * What an error says, for people. A system's error is named in words (`permission denied`); where it is a host's, the host
  * stands before them (`nas:22: nothing listens there`). Any other error's own message.
  */
 export function systemWords(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const words = wordsOfCode(textIn(error, "code"));
+  const code = ownCode(error);
+  const words = wordsOfCode(code);
   if (words === undefined) {
     // `EFOO: said so, call '/path'`, as Node.js puts what the system says.
-    return error.message.replace(/^E[A-Z0-9]+: (.+?), [a-z_]+(?: '.*)?$/su, "$1");
+    const named = /^E[A-Z0-9]+$/u.test(code)
+      ? error.message.replaceAll(/Unknown system error -\d+/gu, code)
+      : error.message;
+    return named.replace(/^E[A-Z0-9]+: (.+?), [a-z_]+(?: '.*)?$/su, "$1");
   }
   const [host, port] = [textIn(error, "hostname") ?? textIn(error, "address"), textIn(error, "port")];
   return host === undefined ? words : `${port === undefined ? host : `${host}:${port}`}: ${words}`;

@@ -1,10 +1,11 @@
 import { execFileSync } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CHUNK_BYTES, abortable, bodyFromFile, checkedBytes, collect, toBody } from "../src/body.ts";
+import { CHUNK_BYTES, abortable, checkedBytes, collect, toBody } from "../src/body.ts";
+import { bodyFromFile } from "../src/file-body.ts";
 import type { BodyInput } from "../src/body.ts";
 import { isHoldfastError } from "../src/errors.ts";
 
@@ -75,11 +76,48 @@ describe("bodyFromFile", () => {
     await writeFile(path, "12345");
     const body = await bodyFromFile(path);
     await writeFile(path, "123456");
-    await expect(collect(checkedBytes(body))).rejects.toMatchObject({ code: "invalid" });
+    await expect(collect(checkedBytes(body))).rejects.toMatchObject({ code: "conflict" });
     await writeFile(path, "1234");
-    await expect(collect(checkedBytes(body))).rejects.toMatchObject({ code: "invalid" });
+    await expect(collect(checkedBytes(body))).rejects.toMatchObject({ code: "conflict" });
     await expect(bodyFromFile(dir)).rejects.toMatchObject({ code: "invalid" });
     await expect(bodyFromFile(join(dir, "none"))).rejects.toMatchObject({ code: "invalid" });
+  });
+
+  it.each([0, 5, CHUNK_BYTES, 3 * CHUNK_BYTES + 7])(
+    "fails a file of %d bytes that changes in place while it is read, before its last bytes are given",
+    async (size) => {
+      const path = join(dir, `torn${size}`);
+      await writeFile(path, Buffer.alloc(size, "a"));
+      // Long ago: the clock of a file system goes on in steps.
+      await utimes(path, 1000, 1000);
+      const body = await bodyFromFile(path);
+      expect(body.changed).toBe(false);
+      let given = 0;
+      const torn = (async (): Promise<void> => {
+        // With the first chunk, or before it where there is none other.
+        if (size <= CHUNK_BYTES) await writeFile(path, Buffer.alloc(size, "b"));
+        for await (const chunk of body.open()) {
+          if (given === 0) await writeFile(path, Buffer.alloc(size, "b"));
+          given += chunk.length;
+        }
+      })();
+      await expect(torn).rejects.toMatchObject({
+        code: "conflict",
+        message: expect.stringMatching(/was changed while/u),
+      });
+      expect([given < size || size === 0, body.changed]).toEqual([true, true]);
+      expect(Buffer.compare(await collect((await bodyFromFile(path)).open()), Buffer.alloc(size, "b"))).toBe(0);
+    },
+  );
+
+  it("fails a file whose time of modification was put back", async () => {
+    const path = join(dir, "back");
+    await writeFile(path, "old");
+    await utimes(path, 1000, 1000);
+    const body = await bodyFromFile(path);
+    await writeFile(path, "new");
+    await utimes(path, 1000, 1000);
+    await expect(collect(checkedBytes(body))).rejects.toMatchObject({ code: "conflict" });
   });
 
   it("opens a pipe with the body alone, and reads it once", async () => {

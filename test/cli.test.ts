@@ -81,6 +81,45 @@ describe("put and get", () => {
     expect((await stat(join(home, "y"))).mtimeMs).toBe(1_000_000_000);
   });
 
+  it("restores a time before 1970", async () => {
+    await tree({ x: "1" });
+    await utimes(join(home, "dir/x"), "-86400.25", "-86400.25");
+    await holdfast("put", "dir/x");
+    await holdfast("get", "x", "y");
+    await holdfast("pull", "out");
+    const times = await Promise.all(["y", "out/x"].map(async (path) => (await stat(join(home, path))).mtimeMs));
+    expect(times).toEqual([-86_400_250, -86_400_250]);
+  });
+
+  it("get into a folder that is not there makes no file of its name", async () => {
+    await given("x", "1");
+    const result = await holdfast("get", "x", "none/");
+    expect([result.code, result.stderr]).toEqual([2, expect.stringContaining("there is no folder none/")]);
+    expect(await readdir(home)).not.toContain("none");
+  });
+
+  it("get into a link to a folder writes into the folder", async () => {
+    await given("a/x", "1");
+    await mkdir(join(home, "real"));
+    await symlink("real", join(home, "link"));
+    expect((await holdfast("get", "a/x", "link")).code).toBe(0);
+    expect(await filesIn("real")).toEqual(["x"]);
+  });
+
+  it.each([
+    ["get", "x", ""],
+    ["put", "", "x"],
+    ["push", ""],
+    ["pull", ""],
+    ["pull", "--delete", "--force", ""],
+  ])("an empty path is refused, and is not the working directory (%s %s %s)", async (...args) => {
+    await given("x", "1");
+    const before = await filesIn(".");
+    const result = await holdfast(...args);
+    expect([result.code, result.stderr]).toEqual([2, expect.stringMatching(/(FILE|DIR) cannot be empty/u)]);
+    expect(await filesIn(".")).toEqual(before);
+  });
+
   it("get writes into the folder given, or under the name's last part", async () => {
     await given("deep/name.txt", "content");
     await mkdir(join(home, "into"));
@@ -284,6 +323,54 @@ describe("push and pull", () => {
     expect(result.stderr).toMatch(/nothing was deleted: 1 file could not be stored/u);
     expect(result.stdout).toMatch(/put 1 file .*1 FAILED/u);
     expect((await holdfast("ls")).stdout).toBe("gone\ngood\n");
+  });
+
+  it("push --delete follows files that became folders, and folders that became files", async () => {
+    await tree({ a: "1", "b/x/y": "2", "b/z": "3", other: "4" });
+    expect((await holdfast("push", "dir", "p")).code).toBe(0);
+    await rm(join(home, "dir"), { recursive: true });
+    await tree({ "a/x": "5", "a/deep/er": "6", b: "7" });
+    const plain = await holdfast("push", "dir", "p");
+    expect([plain.code, plain.stderr]).toEqual([1, expect.stringMatching(/a folder cannot hold both/u)]);
+    const result = await holdfast("push", "--delete", "dir", "p");
+    expect([result.code, result.stderr]).toEqual([0, ""]);
+    expect((await holdfast("ls")).stdout).toBe("p/a/deep/er\np/a/x\np/b\n");
+    expect(await readFile(join(home, "a/p/b"), "utf8")).toBe("7");
+  });
+
+  it("push --delete removes nothing that stands in the way while another file could not be stored", async () => {
+    await tree({ a: "1", other: "4" });
+    expect((await holdfast("push", "dir")).code).toBe(0);
+    await rm(join(home, "dir"), { recursive: true });
+    await tree({ "a/x": "5", [`${"n".repeat(100)}/${"n".repeat(200)}`]: "too long" });
+    await mkdir(join(home, "dir/none"));
+    await symlink("nowhere", join(home, "dir/none/link"));
+    const result = await holdfast("push", "--delete", "--links", "follow", "dir");
+    expect([result.code, result.stderr]).toEqual([1, expect.stringMatching(/nothing was deleted/u)]);
+    expect((await holdfast("ls")).stdout).toContain("a\nn");
+  });
+
+  it("pull --delete follows files that became folders, and folders that became files", async () => {
+    await tree({ "a/x": "1", "a/deep/er": "2", b: "3", c: "4" });
+    expect((await holdfast("push", "dir")).code).toBe(0);
+    await tree({ a: "5", "b/x/y": "6", "b/z": "7", other: "8" }, "out");
+    await mkdir(join(home, "out/c/empty"), { recursive: true });
+    const plain = await holdfast("pull", "out");
+    expect([plain.code, plain.stderr]).toEqual([1, expect.stringMatching(/is in the way|it is a folder/u)]);
+    const result = await holdfast("pull", "--delete", "out");
+    expect([result.code, result.stderr]).toEqual([0, ""]);
+    expect(await filesIn("out")).toEqual(["a/deep/er", "a/x", "b", "c"]);
+  });
+
+  it("pull --delete removes no empty folder that a link leads to", async () => {
+    await tree({ "a/x": "1", k: "2" });
+    expect((await holdfast("push", "dir")).code).toBe(0);
+    await mkdir(join(home, "elsewhere/x"), { recursive: true });
+    await tree({ k: "2" }, "out");
+    await symlink(join(home, "elsewhere"), join(home, "out/a"));
+    expect((await holdfast("pull", "--delete", "out")).code).toBe(0);
+    expect(await readdir(join(home, "elsewhere"))).toEqual(["x"]);
+    expect(await filesIn("out")).toEqual(["a/x", "k"]);
   });
 
   it("push --delete and pull --delete act on no incomplete listing", async () => {

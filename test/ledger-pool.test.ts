@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { collect, toBody } from "../src/body.ts";
 import { HoldfastError } from "../src/errors.ts";
 import { MemoryIndex } from "../src/ledger/ledger-index.ts";
-import { decodeSegment, parseSegmentName, SEGMENT_PREFIX } from "../src/ledger/segment.ts";
+import { decodeSegment, encodeSegment, parseSegmentName, SEGMENT_PREFIX } from "../src/ledger/segment.ts";
 import type { Finding } from "../src/pool.ts";
 import { systemRuntime } from "../src/runtime.ts";
 import type { Runtime } from "../src/runtime.ts";
@@ -451,6 +451,32 @@ describe("damage to the ledger", () => {
     for (const name of names) expect(bytesOn(members[0], name)).toEqual(bytesOn(members[1], name));
     expect(await pool.verify()).toMatchObject({ findings: 0 });
     expect(await pool.repair()).toMatchObject({ planned: 0 });
+    await pool.close();
+  });
+
+  it("by one record with a name of 5,000 characters is called by the segment's name, and the rest goes on", async () => {
+    const members = three();
+    const first = memoryPool(members);
+    await first.pool.put("x", toBody("bytes"));
+    await first.pool.close();
+    const name = segmentsOn(members[0]).at(-1) ?? "";
+    const { pool: id, stores, objects } = decodeSegment(bytesOn(members[0], name));
+    const wrong = objects.map((record) => ({ ...record, name: "n".repeat(5000) }));
+    plant(
+      members[0],
+      name,
+      Buffer.from(encodeSegment({ pool: id, replaces: [], stores: stores ?? [], objects: wrong })),
+    );
+    const { pool } = memoryPool(members);
+    expect(await read(pool, "x")).toBe("bytes");
+    await pool.put("y", toBody("more"));
+    expect(await list(pool)).toEqual(["x", "y"]);
+    expect((await pool.stores()).map(({ reachable }) => reachable)).toEqual([true, true, true]);
+    const findings: Finding[] = [];
+    await pool.verify({ onFinding: (finding) => findings.push(finding) });
+    expect(findings).toMatchObject([{ kind: "ledger", store: "A", object: name, detail: "damaged" }]);
+    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(bytesOn(members[0], name)).toEqual(bytesOn(members[1], name));
     await pool.close();
   });
 

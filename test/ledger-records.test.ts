@@ -1,102 +1,16 @@
-/** Properties of records, the clock, segments and the index. Seeds are printed by fast-check when one fails. */
+/** Properties of records, the clock and segments. Seeds are printed by fast-check when one fails. */
 import * as fc from "fast-check";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { execFile } from "node:child_process";
-import { pathToFileURL } from "node:url";
-import { promisify } from "node:util";
-import { gzipSync } from "node:zlib";
-import { afterAll, describe, expect, it } from "vitest";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { describe, expect, it } from "vitest";
 import { HoldfastError } from "../src/errors.ts";
 import { HybridClock, isVersion } from "../src/ledger/hybrid-clock.ts";
-import type { Version } from "../src/ledger/hybrid-clock.ts";
 import { formatIdentity, parseIdentity } from "../src/ledger/identity.ts";
-import { MemoryIndex } from "../src/ledger/ledger-index.ts";
-import type { LedgerIndex } from "../src/ledger/ledger-index.ts";
-import { currentRecord, isSettled, mergeRecord, mergeStoreRecord } from "../src/ledger/record.ts";
-import type { CopyMark, NameState, ObjectRecord, StoreRecord } from "../src/ledger/record.ts";
+import { inPieces } from "../src/ledger/compaction.ts";
+import { currentRecord, mergeStoreRecord } from "../src/ledger/record.ts";
+import type { CopyMark, ObjectRecord, StoreRecord } from "../src/ledger/record.ts";
 import { decodeSegment, encodeSegment, parseSegmentName, segmentName } from "../src/ledger/segment.ts";
-import { openLmdbIndex } from "../src/lmdb-index.ts";
-import { commandPath } from "./helpers/command.ts";
-
-const folder = mkdtempSync(join(tmpdir(), "holdfast-ledger-"));
-afterAll(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
-
-const STORES = ["1111111111111111", "2222222222222222", "3333333333333333"];
-const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, "0");
-const version: fc.Arbitrary<Version> = fc
-  .tuple(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 0, max: 2 }), fc.integer({ min: 1, max: 3 }))
-  .map(([ms, counter, writer]) => `${hex(ms, 12)}${hex(counter, 4)}-${hex(writer, 16)}`);
-const mark: fc.Arbitrary<CopyMark> = fc.record(
-  {
-    state: fc.constantFrom("holds", "copy", "delete", "none"),
-    rev: version,
-    reason: fc.constantFrom("full", "timeout"),
-  },
-  { requiredKeys: ["state", "rev"] },
-);
-const name = fc.oneof(
-  fc.constantFrom("a", "a/b", "b", "z", "\u{10000}", "\uffff", "é"),
-  fc
-    .string({ unit: "grapheme", minLength: 1, maxLength: 12 })
-    .filter((text) => text.isWellFormed() && !text.includes("\0")),
-);
-const content = fc.record({
-  size: fc.integer({ min: 0, max: 9_000_000 }),
-  sha256: fc.constantFrom("aa".repeat(32), "bb".repeat(32)),
-});
-
-/**
- * Records as writers make them: what a version is (kind, content, base, settles) is decided once, by its writer; only
- * marks differ between two records of one version, and an intent may become the put of the same version.
- */
-function recordsOf(names: fc.Arbitrary<string>): fc.Arbitrary<ObjectRecord[]> {
-  return fc
-    .array(
-      fc.record({
-        name: names,
-        version,
-        base: fc.option(version, { nil: "" }),
-        kind: fc.constantFrom("put", "delete", "intent"),
-        content,
-        settles: fc.option(fc.array(version, { maxLength: 2 }), { nil: undefined }),
-        copies: fc.dictionary(fc.constantFrom(...STORES), mark, { maxKeys: 3 }),
-      }),
-      { minLength: 1, maxLength: 10 },
-    )
-    .map((list) => {
-      const decided = new Map<string, Pick<ObjectRecord, "kind" | "base" | "content" | "settles">>();
-      return list.map((one): ObjectRecord => {
-        const key = `${one.name}\0${one.version}`;
-        const first = decided.get(key) ?? {
-          kind: one.kind,
-          base: one.base < one.version ? one.base : "",
-          ...(one.kind === "put"
-            ? { content: { ...one.content, pieceBytes: Math.max(1, one.content.size), pieces: "" } }
-            : {}),
-          ...(one.settles === undefined || one.kind === "intent" ? {} : { settles: [...new Set(one.settles)].sort() }),
-        };
-        decided.set(key, first);
-        return { name: one.name, version: one.version, copies: one.copies, ...first };
-      });
-    });
-}
-
-function merged(records: readonly ObjectRecord[]): NameState | undefined {
-  return records.reduce<NameState | undefined>(mergeRecord, undefined);
-}
-
-/** A state without regard to the order of keys. */
-function plain(state: NameState | undefined): unknown {
-  return state?.records.map((record) => ({
-    ...record,
-    copies: Object.entries(record.copies).sort(([one], [other]) => (one < other ? -1 : 1)),
-  }));
-}
+import { hex, merged, name, plain, recordsOf, STORES, version } from "./helpers/records.ts";
 
 describe("merging records", () => {
   const one = recordsOf(fc.constant("x"));
@@ -128,6 +42,36 @@ describe("merging records", () => {
         const finished = records.filter((record) => record.kind !== "intent").map((record) => record.version);
         expect(currentRecord(state)?.version).toBe(finished.sort().at(-1));
       }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("counts a delete that was taken back as never written, whenever it is heard of", () => {
+    const undone: ObjectRecord = {
+      name: "x",
+      version: `${"e".repeat(12)}0000-${hex(9, 16)}`,
+      base: `${"d".repeat(12)}0000-${hex(9, 16)}`,
+      kind: "delete",
+      copies: {},
+    };
+    fc.assert(
+      fc.property(
+        one.filter((records) => currentRecord(merged(records)) !== undefined),
+        fc.nat(),
+        fc.nat(),
+        (records, at, takenBackAt) => {
+          const [current, ...others] = [...(merged(records)?.records ?? [])].sort((a) =>
+            a.kind === "intent" ? 1 : -1,
+          );
+          if (current === undefined) return;
+          // Who takes it back says again what was known, in one segment.
+          const takenBack = [{ ...current, undone: [undone.version] }, ...others];
+          const arrivals: (readonly ObjectRecord[])[] = records.map((record) => [record]);
+          arrivals.splice(at % (arrivals.length + 1), 0, [undone]);
+          arrivals.splice(takenBackAt % (arrivals.length + 1), 0, takenBack);
+          expect(plain(merged([...arrivals.flat(), undone]))).toEqual(plain(merged([...records, ...takenBack])));
+        },
+      ),
       { numRuns: 1000 },
     );
   });
@@ -208,6 +152,12 @@ describe("the hybrid clock", () => {
   });
 });
 
+/** The text of a segment with these records alone. */
+function encodedBytes(objects: readonly ObjectRecord[]): number {
+  const bytes = Buffer.from(encodeSegment({ pool: "ab".repeat(16), replaces: [], objects }));
+  return bytes[0] === 0x1f ? gunzipSync(bytes).length : bytes.length;
+}
+
 describe("segments", () => {
   const pool = "ab".repeat(16);
   const stores: StoreRecord[] = STORES.map((id, i) => ({
@@ -266,6 +216,68 @@ describe("segments", () => {
     }
   });
 
+  /** A segment whose foot is right, of any lines. */
+  const sealed = (...lines: unknown[]): Buffer => {
+    const text = lines.map((line) => `${typeof line === "string" ? line : JSON.stringify(line)}\n`).join("");
+    const foot = { records: lines.length - 1, sha256: createHash("sha256").update(text).digest("hex") };
+    return Buffer.from(`${text}${JSON.stringify(foot)}\n`);
+  };
+  const head = { holdfast: 2, pool, stores: STORES };
+  const put = { n: "a", v: `${hex(9, 12)}0000-${hex(1, 16)}`, k: "p", s: 3, h: "ab".repeat(32), c: { 0: "h" } };
+
+  it("with a record as it should be are read", () => {
+    expect(decodeSegment(sealed(head, put)).objects).toHaveLength(1);
+    const large = { ...put, s: 10, pb: 4, ps: Buffer.alloc(24, 7).toString("base64") };
+    expect(decodeSegment(sealed(head, large)).objects[0]?.content?.pieces).toBe("07".repeat(24));
+  });
+
+  it.each([
+    ["a name of 5,000 characters", { ...put, n: "x".repeat(5000) }],
+    ["an empty name", { ...put, n: "" }],
+    ["a name with a NUL", { ...put, n: "a\0" }],
+    ["a name that is no Unicode", JSON.stringify({ ...put, n: "@" }).replace("@", String.raw`\ud800`)],
+    ["metadata that is no text", { ...put, m: { a: 1 } }],
+    ["metadata in a list", { ...put, m: ["a"] }],
+    ["pieces of no bytes", { ...put, pb: 0 }],
+    ["pieces of a size that is no number", { ...put, pb: "4" }],
+    ["too few digests of pieces", { ...put, s: 10, pb: 4, ps: Buffer.alloc(16).toString("base64") }],
+    ["digests of pieces that are a number", { ...put, s: 10, pb: 4, ps: 5 }],
+    ["a mark of what is no store", { ...put, c: { "some sixteen chr": "h" } }],
+    ["a digest that is none", { ...put, h: "x".repeat(1000) }],
+    ["settles that is no list", { ...put, x: "a" }],
+    ["a negative min", { mode: "mirror", rev: put.v, min: -1, sure: 1 }],
+    ["a record that is nested 200,000 times", `${"[".repeat(200_000)}${"]".repeat(200_000)}`],
+  ])("with %s are damaged", (_what, record) => {
+    expect(() => decodeSegment(sealed(head, record))).toThrow(expect.objectContaining({ code: "corrupt" }));
+  });
+
+  it("that replace what cannot be a segment's name are damaged", () => {
+    const replaces = ["x".repeat(5000)];
+    expect(() => decodeSegment(sealed({ ...head, replaces }))).toThrow(expect.objectContaining({ code: "corrupt" }));
+  });
+
+  it("that unpack to more than their name allows are damaged, and are not unpacked", () => {
+    const bomb = gzipSync(Buffer.alloc(200 * 1024 * 1024), { level: 1 });
+    const before = process.memoryUsage.rss();
+    for (const records of [0, 1]) {
+      expect(() => decodeSegment(bomb, records)).toThrow(expect.objectContaining({ code: "corrupt" }));
+    }
+    expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1024 * 1024);
+    expect(() => decodeSegment(bomb, 9_999_999_999)).toThrow(expect.objectContaining({ code: "corrupt" }));
+  });
+
+  it("are divided where one would be too large to be read, and only the last says the rest", () => {
+    const [objects = []] = fc.sample(recordsOf(name), { numRuns: 1, seed: 7 });
+    const many = Array.from({ length: 40 }, () => objects).flat();
+    const pieces = [...inPieces([{ level: 3, objects: many, stores }], 2000)];
+    expect(pieces.length).toBeGreaterThan(3);
+    expect(pieces.flatMap((piece) => piece.objects)).toEqual(many);
+    expect(pieces.map((piece) => piece.stores)).toEqual([...pieces.slice(1).map(() => undefined), stores]);
+    const sizes = pieces.flatMap(({ objects: some }) => (some.length > 1 ? [encodedBytes(some)] : []));
+    expect(Math.max(...sizes)).toBeLessThan(4000 + 500);
+    expect([...inPieces([{ level: 3, objects: [], stores }])]).toEqual([{ level: 3, objects: [], stores }]);
+  });
+
   it("of a newer format are refused as such, not taken for damage", () => {
     const bytes = Buffer.from(encodeSegment({ pool, replaces: [], stores: [], objects: [] })).toString();
     const [head] = bytes.split("\n");
@@ -303,206 +315,5 @@ describe("identities", () => {
   it("of a newer format are refused", () => {
     const newer = formatIdentity(identity).replace('"holdfast":2', '"holdfast":3');
     expect(() => parseIdentity(Buffer.from(newer), "A")).toThrow(expect.objectContaining({ code: "unsupported" }));
-  });
-});
-
-describe("the index", () => {
-  let opened = 0;
-  const fresh = (): LedgerIndex => openLmdbIndex(join(folder, `index-${opened++}`));
-  const answers = (index: LedgerIndex, prefix: string, after: string | undefined): unknown => ({
-    all: [...index.iterate(prefix, after)].map(([key, state]) => [key, plain(state)]),
-    unsettled: [...index.unsettled(prefix)].map(([key]) => key),
-    counts: index.counts(),
-    stores: [...index.stores()].sort((one, other) => (one.id < other.id ? -1 : 1)),
-    facts: [...index.facts("f:")].sort(([one], [other]) => (one < other ? -1 : 1)),
-  });
-
-  it("gives the same answers in memory and in LMDB", async () => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(recordsOf(name), { minLength: 1, maxLength: 6 }),
-        fc.array(name, { maxLength: 3 }),
-        fc.constantFrom("", "a", "a/", "\u{10000}"),
-        fc.option(name, { nil: undefined }),
-        async (batches, dropped, prefix, after) => {
-          const memory = new MemoryIndex();
-          const disk = fresh();
-          for (const [i, objects] of batches.entries()) {
-            for (const index of [memory, disk]) {
-              index.apply({ objects, segment: `segment-${i}` });
-              index.setFact(`f:${i}`, String(i));
-              if (i % 2 === 1) index.setFact(`f:${i - 1}`, undefined);
-            }
-          }
-          const known = new Set(batches.flat().map((record) => record.name));
-          for (const gone of dropped) {
-            if (!known.has(gone)) continue;
-            memory.drop(gone);
-            disk.drop(gone);
-          }
-          for (const index of [memory, disk]) index.forgetSegments(new Set(["segment-0"]));
-          expect(answers(disk, prefix, after)).toEqual(answers(memory, prefix, after));
-          expect([disk.hasSegment("segment-0"), disk.hasSegment("segment-1")]).toEqual([true, false]);
-          const unsettled = [...memory.iterate("")].filter(([, state]) => !isSettled(state)).length;
-          expect(memory.counts().unsettled).toBe(unsettled);
-          await disk.close();
-        },
-      ),
-      { numRuns: 40 },
-    );
-  });
-
-  it("is there again after it was closed, and thrown away after a boot without one", async () => {
-    const path = join(folder, "boots");
-    const record: ObjectRecord = {
-      name: "x",
-      version: `${hex(1, 12)}0000-${hex(1, 16)}`,
-      base: "",
-      kind: "delete",
-      copies: {},
-    };
-    const first = openLmdbIndex(path);
-    first.apply({ objects: [record] });
-    await first.close();
-    const second = openLmdbIndex(path);
-    expect(second.get("x")).toBeDefined();
-    await second.close();
-    const { open } = await import("lmdb");
-    const root = open({ path: join(path, "index.lmdb"), noSync: true, maxDbs: 8, noSubdir: true, compression: false });
-    root.openDB({ name: "facts", encoding: "string" }).putSync("index:boot", "an earlier boot");
-    await root.close();
-    const third = openLmdbIndex(path);
-    expect(third.get("x")).toBeUndefined();
-    await third.close();
-  });
-
-  it("that is no index at all is made anew", async () => {
-    const path = join(folder, "damaged");
-    const first = openLmdbIndex(path);
-    first.setFact("a", "b");
-    await first.close();
-    writeFileSync(join(path, "index.lmdb"), Buffer.alloc(8192, 0x55));
-    const second = openLmdbIndex(path);
-    expect(second.getFact("a")).toBeUndefined();
-    second.setFact("a", "c");
-    expect(second.getFact("a")).toBe("c");
-    await second.close();
-  });
-
-  it(
-    "is walked by several at once while it changes, and gives each name that stays once",
-    { timeout: 60_000 },
-    async () => {
-      const index = fresh();
-      const record = (at: number, state: CopyMark["state"]): ObjectRecord => ({
-        name: `n${String(at).padStart(6, "0")}`,
-        version: `${hex(at + 1, 12)}0000-0000000000000001`,
-        base: "",
-        kind: "put",
-        content: { size: 1, sha256: "00".repeat(32), pieceBytes: 1, pieces: "" },
-        copies: { "1111111111111111": { state, rev: `${hex(at + 1, 12)}0000-0000000000000001` } },
-      });
-      const total = 45_000;
-      index.apply({
-        objects: Array.from({ length: total }, (_, at) => record(at, at % 20 === 0 ? "copy" : "holds")),
-        facts: Array.from({ length: 1500 }, (_, at) => [`f:${String(at).padStart(4, "0")}`, String(at)]),
-      });
-      const [outer, facts, unsettled] = [index.iterate(""), index.facts("f:"), index.unsettled("")].map((walk) =>
-        walk[Symbol.iterator](),
-      );
-      const seen: string[] = [];
-      const take = (walk: Iterator<readonly [string, unknown]> | undefined, count: number): void => {
-        for (let i = 0; i < count; i++) {
-          const next = walk?.next();
-          if (next?.done !== false) return;
-          seen.push(next.value[0]);
-        }
-      };
-      take(facts, 700);
-      take(unsettled, 700);
-      take(outer, 999);
-      // The walk stands at the end of a batch, with whose last name the next one begins: it goes, and another.
-      index.drop("n000998");
-      index.drop("n001000");
-      // A whole walk in between lets go of what the others read.
-      expect([...index.iterate("n04", "n043999")].length).toBe(1000);
-      expect([...index.iterate("")].length).toBe(total - 2);
-      take(outer, total);
-      take(facts, total);
-      take(unsettled, total);
-      const gone = new Set(["n000998", "n001000"]);
-      const names = Array.from({ length: total }, (_, at) => record(at, "none").name);
-      const wanted = [
-        ...names.filter((one) => !gone.has(one)),
-        ...names.filter((one, at) => at % 20 === 0 && !gone.has(one)),
-        ...Array.from({ length: 1500 }, (_, at) => `f:${String(at).padStart(4, "0")}`),
-      ];
-      // What was read before it went may have been given.
-      expect(seen.filter((one) => !gone.has(one)).sort()).toEqual(wanted.sort());
-      await index.close();
-    },
-  );
-
-  it("takes no more memory to be walked the larger it is", { timeout: 120_000 }, async () => {
-    const compiled = (await commandPath()).replace("/cli/main.js", "/lmdb-index.js");
-    const path = join(folder, "large");
-    const script = join(folder, "walker.mjs");
-    writeFileSync(
-      script,
-      `import { openLmdbIndex } from ${JSON.stringify(pathToFileURL(compiled).href)};
-       const [path, count, walks] = process.argv.slice(2);
-       const index = openLmdbIndex(path);
-       const content = { size: 1, sha256: "00".repeat(32), pieceBytes: 1, pieces: "" };
-       const objects = Array.from({ length: Number(count) }, (_, i) => {
-         const version = (i + 1).toString(16).padStart(12, "0") + "0000-0000000000000001";
-         return { name: "n" + String(i).padStart(7, "0") + "x".repeat(200), version, base: "", kind: "put", content,
-           copies: { "1111111111111111": { state: "holds", rev: version } } };
-       });
-       for (let at = 0; at < objects.length; at += 10_000) index.apply({ objects: objects.slice(at, at + 10_000) });
-       let walked = 0;
-       for (const _ of index.iterate("")) if (++walked === Number(walks)) break;
-       console.log(walked, process.resourceUsage().maxRSS / 1024);
-       await index.close();`,
-    );
-    const walk = async (count: number, walks: number): Promise<readonly number[]> => {
-      const { stdout } = await promisify(execFile)(process.execPath, [script, path, String(count), String(walks)]);
-      return stdout.trim().split(" ").map(Number);
-    };
-    await walk(150_000, 1);
-    const [, few = 0] = await walk(0, 15_000);
-    const [all, whole = 0] = await walk(0, 1_000_000);
-    expect(all).toBe(150_000);
-    // The whole index is 80 MiB.
-    expect(whole).toBeLessThan(few + 40);
-  });
-
-  it("serves two processes at once, and counts right", { timeout: 120_000 }, async () => {
-    const compiled = (await commandPath()).replace("/cli/main.js", "/lmdb-index.js");
-    const path = join(folder, "shared");
-    const script = join(folder, "writer.mjs");
-    writeFileSync(
-      script,
-      `import { openLmdbIndex } from ${JSON.stringify(pathToFileURL(compiled).href)};
-       const [path, who] = process.argv.slice(2);
-       const index = openLmdbIndex(path);
-       for (let i = 0; i < 400; i++) {
-         const version = (i + 1).toString(16).padStart(12, "0") + "0000-" + who.padStart(16, "0");
-         const content = { size: 1, sha256: "00".repeat(32), pieceBytes: 1, pieces: "" };
-         const copies = { "1111111111111111": { state: i % 10 === 0 ? "copy" : "holds", rev: version } };
-         index.apply({ objects: [
-           { name: who + "/" + i, version, base: "", kind: "put", content, copies },
-           { name: "both/" + i, version, base: "", kind: "put", content, copies },
-         ] });
-       }
-       await index.close();`,
-    );
-    const run = promisify(execFile);
-    await Promise.all(["1", "2"].map((who) => run(process.execPath, [script, path, who])));
-    const index = openLmdbIndex(path);
-    expect(index.counts().objects).toBe(1200);
-    expect([...index.iterate("")]).toHaveLength(1200);
-    expect(index.counts().unsettled).toBe([...index.iterate("")].filter(([, state]) => !isSettled(state)).length);
-    expect([...index.unsettled("")]).toHaveLength(index.counts().unsettled);
-    await index.close();
   });
 });

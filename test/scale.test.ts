@@ -10,8 +10,10 @@ import { toBody } from "../src/body.ts";
 import { HoldfastError } from "../src/errors.ts";
 import { formatIdentity, IDENTITY_NAME } from "../src/ledger/identity.ts";
 import type { ObjectRecord, StoreRecord } from "../src/ledger/record.ts";
+import { loadDigests } from "../src/digest.ts";
 import { encodeSegment, segmentName } from "../src/ledger/segment.ts";
-import { openLmdbIndex } from "../src/lmdb-index.ts";
+import { silentLogger } from "../src/log.ts";
+import { openFileIndex } from "../src/local-index/file-index.ts";
 import type { ObjectInfo, Store } from "../src/store.ts";
 import { MemoryStore } from "../src/stores/memory.ts";
 import { memoryPool } from "./helpers/memory-pool.ts";
@@ -63,6 +65,7 @@ let folder: string;
 let stores: { store: Store }[];
 
 beforeAll(async () => {
+  await loadDigests();
   folder = mkdtempSync(join(tmpdir(), "holdfast-scale-"));
   const inner = IDS.map((_, i) => new MemoryStore({ label: `S${i}` }));
   stores = inner.map((store, i) => ({ store: vast(`S${i}`, store) }));
@@ -114,7 +117,11 @@ it(`opens, tells the status of, lists and writes to a pool of ${COUNT} objects`,
     return { result, ms };
   };
   const open = async (): Promise<MemoryPool> => {
-    const opened = memoryPool(stores, { index: openLmdbIndex(folder), machine: "aaaaaaaa", freshMs: 1000 });
+    const opened = memoryPool(stores, {
+      index: openFileIndex(folder, { logger: silentLogger }),
+      machine: "aaaaaaaa",
+      freshMs: 1000,
+    });
     await opened.pool.status();
     return opened;
   };

@@ -36,12 +36,13 @@ interface Lies {
   readonly readdir?: (sftp: SFTPWrapper, request: number, round: number) => void;
   readonly write?: (sftp: SFTPWrapper, request: number, offset: number, bytes: Buffer) => void;
   readonly read?: (sftp: SFTPWrapper, request: number, offset: number, length: number) => void;
+  readonly open?: (sftp: SFTPWrapper, request: number, at: string) => void;
 }
 
 function answer(sftp: SFTPWrapper, lies: Lies): void {
   let round = 0;
   const stat = (request: number, at: string): void =>
-    sftp.attrs(request, attributes(at === "/root" || at === "/" ? "folder" : MIB));
+    sftp.attrs(request, attributes(at === "/root" || at === "/" || at.endsWith("/folder") ? "folder" : MIB));
   sftp.on("REALPATH", (request, at) =>
     sftp.name(request, [{ filename: at === "." ? "/" : at, longname: "", attrs: {} as never }]),
   );
@@ -49,7 +50,10 @@ function answer(sftp: SFTPWrapper, lies: Lies): void {
   sftp.on("LSTAT", stat);
   sftp.on("FSTAT", (request) => sftp.attrs(request, attributes(MIB)));
   sftp.on("OPENDIR", (request) => sftp.handle(request, Buffer.from("d")));
-  sftp.on("OPEN", (request) => sftp.handle(request, Buffer.from("f")));
+  sftp.on("OPEN", (request, at) => {
+    if (lies.open) lies.open(sftp, request, at);
+    else sftp.handle(request, Buffer.from("f"));
+  });
   sftp.on("CLOSE", (request) => sftp.status(request, STATUS_CODE.OK));
   sftp.on("WRITE", (request, _handle, offset, bytes) => {
     if (lies.write) lies.write(sftp, request, offset, bytes);
@@ -210,4 +214,21 @@ describe("an SFTP server that lies", () => {
     against({ write: (sftp, request) => sftp.status(request, STATUS_CODE.FAILURE, "Illegal seek") }, async (store) => {
       expect(await codeOf(store.put("x", toBody("three")))).toBe("unavailable");
     }));
+});
+
+describe("a server that says no more than that it failed", () => {
+  const open = (sftp: SFTPWrapper, request: number): void =>
+    sftp.status(request, STATUS_CODE.FAILURE, "Is a directory");
+
+  it("of a folder: there is no object of that name", async () => {
+    await against({ open }, async (store) => {
+      expect(await codeOf(store.get("folder"))).toBe("not-found");
+    });
+  });
+
+  it("of a file: it is out of order", async () => {
+    await against({ open }, async (store) => {
+      expect(await codeOf(store.get("file"))).toBe("unavailable");
+    });
+  });
 });

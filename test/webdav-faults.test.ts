@@ -96,6 +96,47 @@ describe("statuses", () => {
   });
 });
 
+describe("refusals that tell little", () => {
+  /** PUT, or MOVE onto the name, is answered with `status`; `at` says what stands where. */
+  const refusing = (method: string, status: number, at: (path: string) => "folder" | number | undefined) =>
+    serve((request, response) => {
+      const path = (request.url ?? "").replace(/\/$/u, "");
+      const kind = at(path);
+      if (request.method === "OPTIONS") response.writeHead(200, { dav: "1" }).end();
+      else if (request.method === method) response.writeHead(status).end();
+      else if (request.method !== "PROPFIND") response.writeHead(201).end();
+      else if (kind === undefined) response.writeHead(404).end();
+      else response.writeHead(207).end(multistatus(entry(request.url ?? "", kind)));
+    });
+
+  it.each([400, 403, 404, 409])(
+    "a PUT that is answered %i is tried again where its folder was removed",
+    async (status) => {
+      let asked = 0;
+      const store = await open(
+        // There when the put begins, and gone when it is refused.
+        await refusing("PUT", status, (path) => (path === "/root/sub" && asked++ > 0 ? undefined : "folder")),
+      );
+      await expect(store.put("sub/x", toBody("x"))).rejects.toMatchObject({
+        code: "unavailable",
+        retryable: true,
+        message: expect.stringMatching(/folder of the object was removed/u),
+      });
+    },
+  );
+
+  it("a PUT that is answered 403 is denied where its folder is there", async () => {
+    const store = await open(await refusing("PUT", 403, () => "folder"));
+    await expect(store.put("sub/x", toBody("x"))).rejects.toMatchObject({ code: "denied", retryable: false });
+  });
+
+  it.each([400, 403, 405, 409])("a MOVE onto a folder that is answered %i is a conflict", async (status) => {
+    const at = (path: string): "folder" | number => (path.includes(".holdfast") ? 1 : "folder");
+    const store = await open(await refusing("MOVE", status, at));
+    await expect(store.put("x", toBody("x"))).rejects.toMatchObject({ code: "conflict" });
+  });
+});
+
 describe("redirects", () => {
   it.each([301, 302, 303, 307, 308])("%i to another server is refused, and it is never asked", async (status) => {
     const thief = await serve((_request, response) => response.writeHead(200).end("stolen"));

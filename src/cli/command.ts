@@ -1,7 +1,7 @@
 /** The `holdfast` command as a process: its arguments, streams, signals and exit code. */
 import { constants } from "node:os";
 import { HoldfastError } from "../errors.ts";
-import { Output } from "./output.ts";
+import { processOutput } from "./output.ts";
 import { run } from "./run.ts";
 
 /** After everything is done, what is left open (a socket that lingers) gets so long before the process ends. */
@@ -19,15 +19,15 @@ export function runProcess(): void {
       stop.abort(new HoldfastError("aborted", `stopped by ${name}`));
     });
   }
-  const onBroken = (): void => stop.abort(new HoldfastError("aborted", "nobody reads the output any more"));
+  const onBroken = (): void => stop.abort(new HoldfastError("aborted", "the output cannot be written any more"));
 
   // Not awaited at the top: the command is bundled as CommonJS, which starts in less time.
   void run(
     process.argv.slice(2),
     {
       stdin: process.stdin,
-      stdout: new Output(process.stdout, process.stdout.isTTY, onBroken),
-      stderr: new Output(process.stderr, process.stderr.isTTY, () => undefined),
+      stdout: processOutput(process.stdout, onBroken),
+      stderr: processOutput(process.stderr, () => undefined),
       env: process.env,
       cwd: process.cwd(),
     },

@@ -1,18 +1,24 @@
 /** Comparing a folder's files with a listing, in one pass. */
 import { createHash } from "node:crypto";
-import { bodyFromFile } from "../body.ts";
 import { throwIfAborted } from "../errors.ts";
+import { bodyFromFile } from "../file-body.ts";
 import { compareNames } from "../names.ts";
 import type { PoolObjectInfo } from "../pool.ts";
 import { SMALL_FILE_BYTES } from "./local-thread.ts";
 import type { LocalThread } from "./local-thread.ts";
 
-/** SHA-256 of a file, lower-case hexadecimal. */
-export async function fileDigest(path: string, signal: AbortSignal): Promise<string> {
+/** SHA-256 of a file, lower-case hexadecimal; undefined where the file is changed while it is read. */
+async function fileDigest(path: string, signal: AbortSignal): Promise<string | undefined> {
   const hash = createHash("sha256");
-  for await (const chunk of (await bodyFromFile(path)).open()) {
-    throwIfAborted(signal);
-    hash.update(chunk);
+  const body = await bodyFromFile(path);
+  try {
+    for await (const chunk of body.open()) {
+      throwIfAborted(signal);
+      hash.update(chunk);
+    }
+  } catch (error) {
+    if (body.changed) return undefined;
+    throw error;
   }
   return hash.digest("hex");
 }

@@ -6,7 +6,6 @@ import { createHash, randomUUID } from "node:crypto";
 import {
   existsSync,
   lstatSync,
-  mkdirSync,
   readFileSync,
   readdirSync,
   realpathSync,
@@ -20,6 +19,7 @@ import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { Script } from "node:vm";
 import { cacheFolderPath } from "../cache-folder.ts";
+import { makeFolderSync } from "../make-folder.ts";
 
 /** Set to anything, it turns all of this off. */
 const OFF = "HOLDFAST_NO_COMPILED_CODE";
@@ -42,7 +42,7 @@ export function keepCompiled(path: string): void {
   if ((process.env[OFF] ?? "") !== "") return;
   if (enableCompileCache === undefined) load(path);
   else {
-    const folder = makeFolder();
+    const folder = makeCompiledFolder();
     if (folder !== undefined) enableCompileCache(folder);
   }
 }
@@ -81,7 +81,7 @@ function readKept(name: string, sourceDigest: Buffer): Buffer {
 }
 
 function keep(name: string, sourceDigest: Buffer, script: Script): void {
-  const folder = makeFolder();
+  const folder = makeCompiledFolder();
   if (folder === undefined) return;
   const temporary = join(folder, `${randomUUID()}.tmp`);
   try {
@@ -104,11 +104,11 @@ function digestOf(sourceDigest: Buffer, compiled: Buffer): Buffer {
 }
 
 /** The folder, made if need be. undefined where it is not safe, and where the user has no home to have it in. */
-function makeFolder(): string | undefined {
+function makeCompiledFolder(): string | undefined {
   const isNamed = Boolean(process.env["HOLDFAST_CACHE"] || process.env["XDG_CACHE_HOME"]);
   return attempt(() => {
     const folder = compiledFolder();
-    if (isNamed || existsSync(homedir())) mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (isNamed || existsSync(homedir())) makeFolderSync(folder);
     return safeFolder();
   });
 }

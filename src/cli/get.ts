@@ -1,13 +1,43 @@
 /** `holdfast get`: an object into a file, or to stdout. */
-import { lstat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { stat } from "node:fs/promises";
+import { basename, join, resolve, sep } from "node:path";
 import { HoldfastError } from "../errors.ts";
 import type { CommandContext } from "./context.ts";
 import { restoreMetadata } from "./file-metadata.ts";
 import { formatBytes, printable } from "./format.ts";
-import { nameArgument } from "./names.ts";
+import { nameArgument, pathArgument } from "./names.ts";
 import { UnheardCounter } from "./unheard.ts";
 import { writeFile } from "./write-file.ts";
+
+/** The path of the file that an object is to become. */
+async function placeFor(cwd: string, name: string, file: string | undefined): Promise<string> {
+  const last = basename(name);
+  const isNone = name.endsWith("/") || last === "." || last === ".." || last === "";
+  if (file === undefined) {
+    if (isNone) {
+      throw new HoldfastError("config", `the name ${JSON.stringify(name)} ends in no file's name; give a FILE`);
+    }
+    return resolve(cwd, last);
+  }
+  const path = pathArgument(cwd, file, "FILE");
+  const isFolder = await stat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  );
+  if (!isFolder) {
+    if (file.endsWith("/") || file.endsWith(sep)) {
+      throw new HoldfastError("config", `there is no folder ${file}`);
+    }
+    return path;
+  }
+  if (isNone) {
+    throw new HoldfastError(
+      "config",
+      `the name ${JSON.stringify(name)} ends in no file's name, and ${file} is a folder`,
+    );
+  }
+  return join(path, last);
+}
 
 export async function get(context: CommandContext, name: string, file: string | undefined): Promise<void> {
   nameArgument(name);
@@ -16,16 +46,7 @@ export async function get(context: CommandContext, name: string, file: string | 
   if (toStdout) {
     context.printer.giveStdoutAway();
   } else {
-    const last = basename(name);
-    if (file === undefined && (name.endsWith("/") || last === "." || last === ".." || last === "")) {
-      throw new HoldfastError("config", `the name ${JSON.stringify(name)} ends in no file's name; give a FILE`);
-    }
-    path = resolve(context.cwd, file ?? last);
-    const folder = await lstat(path).then(
-      (stats) => stats.isDirectory(),
-      () => false,
-    );
-    if (folder) path = join(path, last);
+    path = await placeFor(context.cwd, name, file);
   }
   const { pool, labels } = await context.openTarget();
   const result = await pool.get(name, { signal: context.signal });

@@ -1,6 +1,6 @@
 /** What files of a folder are, and their digests, found out by a thread of its own where there are many. */
 import { createHash } from "node:crypto";
-import { close, constants, open, read } from "node:fs";
+import { close, constants, fstat, open, read } from "node:fs";
 import type { Stats } from "node:fs";
 import { lstat, stat } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -10,6 +10,7 @@ import { GroupWorker, Pace } from "../stores/shared/group-worker.ts";
 const openFile = promisify(open);
 const readFile = promisify(read);
 const closeFile = promisify(close);
+const fileStats = promisify(fstat);
 
 /** Up to so many bytes a file is read at once. */
 export const SMALL_FILE_BYTES = 64 * 1024;
@@ -17,7 +18,7 @@ export const SMALL_FILE_BYTES = 64 * 1024;
 const FROM_FILES = 512;
 
 /** What is kept of a file beside its bytes. */
-export type FileStats = Pick<Stats, "size" | "mtimeMs" | "mode">;
+export type FileStats = Pick<Stats, "size" | "mtimeMs" | "ctimeMs" | "mode">;
 
 /** What stands at a path. */
 export type FoundFile =
@@ -52,7 +53,7 @@ export class LocalThread {
    */
   async sha256(path: string, size: number): Promise<string | undefined> {
     if (this.#isWorth(1)) return (await this.#do({ path, size })).sha256;
-    const content = await readSmallFile(path, size);
+    const content = await readSmallFile(path, { size });
     return content && createHash("sha256").update(content).digest("hex");
   }
 
@@ -74,10 +75,13 @@ export class LocalThread {
 }
 
 /**
- * The content of a file that had `size` bytes, in as few calls as can be; undefined when it has more or less by now, or
- * cannot be read.
+ * The content of a file that was so, in as few calls as can be; undefined when it is another one by now, or cannot be read.
  */
-export async function readSmallFile(path: string, size: number): Promise<Uint8Array | undefined> {
+export async function readSmallFile(
+  path: string,
+  was: Pick<FileStats, "size"> & Partial<FileStats>,
+): Promise<Uint8Array | undefined> {
+  const { size } = was;
   let fd: number;
   try {
     // What became a pipe meanwhile is not waited for.
@@ -89,7 +93,12 @@ export async function readSmallFile(path: string, size: number): Promise<Uint8Ar
     // One byte more shows whether it has grown.
     const buffer = Buffer.allocUnsafeSlow(size + 1);
     const { bytesRead } = await readFile(fd, buffer, 0, size + 1, 0);
-    return bytesRead === size ? buffer.subarray(0, size) : undefined;
+    if (bytesRead !== size) return undefined;
+    if (was.ctimeMs !== undefined) {
+      const now = await fileStats(fd);
+      if (now.size !== size || now.mtimeMs !== was.mtimeMs || now.ctimeMs !== was.ctimeMs) return undefined;
+    }
+    return buffer.subarray(0, size);
   } catch {
     return undefined;
   } finally {
@@ -100,7 +109,13 @@ export async function readSmallFile(path: string, size: number): Promise<Uint8Ar
 async function foundAt(path: string, follow: boolean): Promise<FoundFile> {
   try {
     const stats = await (follow ? stat : lstat)(path);
-    return { isFile: stats.isFile(), size: stats.size, mtimeMs: stats.mtimeMs, mode: stats.mode };
+    return {
+      isFile: stats.isFile(),
+      size: stats.size,
+      mtimeMs: stats.mtimeMs,
+      ctimeMs: stats.ctimeMs,
+      mode: stats.mode,
+    };
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
     return { code, message: error instanceof Error ? error.message : String(error) };
@@ -116,7 +131,13 @@ function answerItems(): void {
   const find = (path: string, follow: boolean): FoundFile => {
     try {
       const stats = follow ? fs.statSync(path) : fs.lstatSync(path);
-      return { isFile: stats.isFile(), size: stats.size, mtimeMs: stats.mtimeMs, mode: stats.mode };
+      return {
+        isFile: stats.isFile(),
+        size: stats.size,
+        mtimeMs: stats.mtimeMs,
+        ctimeMs: stats.ctimeMs,
+        mode: stats.mode,
+      };
     } catch (error) {
       const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
       return { code, message: error instanceof Error ? error.message : String(error) };

@@ -7,7 +7,7 @@ import { commandsOf, optionsOf } from "./completion.ts";
 
 const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
   ["0", "Done, and nothing is missing."],
-  ["1", "Failed: something was not done."],
+  ["1", "Failed: something was not done, or the output could not be written."],
   ["2", "The command line, the environment or the pool's configuration is wrong; nothing was tried."],
   [
     "3",

@@ -1,4 +1,5 @@
 /** Names of objects as arguments, and as paths of files. */
+import { resolve } from "node:path";
 import { HoldfastError } from "../errors.ts";
 import { checkName } from "../names.ts";
 
@@ -10,6 +11,12 @@ export function nameArgument(name: string): string {
     throw new HoldfastError("config", error instanceof Error ? error.message : "not a name", { cause: error });
   }
   return name;
+}
+
+/** The absolute path that an argument names. Throws `config` for an empty one, which would be the working directory. */
+export function pathArgument(cwd: string, path: string, what: string): string {
+  if (path === "") throw new HoldfastError("config", `${what} cannot be empty`);
+  return resolve(cwd, path);
 }
 
 /** PREFIX of push and pull names a folder: it ends in a slash unless it is empty. */

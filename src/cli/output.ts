@@ -1,6 +1,13 @@
-/** Writing to stdout and stderr: in blocks, no faster than the reader, and without a stack when the reader goes away. */
+/**
+ * Writing to stdout and stderr: in blocks, no faster than the reader, and without a stack when the reader goes away.
+ * Everything that a command prints goes through here, and it is known of each byte whether it was written.
+ */
 import { once } from "node:events";
+import { fstatSync } from "node:fs";
 import type { Writable } from "node:stream";
+import { isatty } from "node:tty";
+import { systemCode } from "../network-errors.ts";
+import { FileOutput } from "./file-output.ts";
 
 /** Text waits for so many characters or so many milliseconds before it is written. */
 const BLOCK_CHARS = 16 * 1024;
@@ -12,22 +19,35 @@ export class Output {
   #waiting = "";
   #timer: NodeJS.Timeout | undefined;
   #broken = false;
+  #lost: Error | undefined;
 
-  /** `onBroken` is called once when the reader has gone away (EPIPE). */
+  /** `onBroken` is called once when something could not be written: the reader has gone away, or there is no room. */
   constructor(stream: Writable, isTerminal: boolean, onBroken: () => void) {
     this.stream = stream;
     this.isTerminal = isTerminal;
-    stream.on("error", () => {
+    stream.on("error", (error) => {
       if (this.#broken) return;
       this.#broken = true;
       this.#waiting = "";
+      if (systemCode(error) !== "EPIPE") this.#lost ??= error;
       onBroken();
+    });
+    // What goes on after a failure (see FileOutput).
+    stream.on("lost", (error: Error) => {
+      const isFirst = this.#lost === undefined;
+      this.#lost ??= error;
+      if (isFirst) onBroken();
     });
   }
 
-  /** Nothing can be written any more. */
+  /** Nobody reads it any more, or nothing can be written. */
   get broken(): boolean {
     return this.#broken;
+  }
+
+  /** Why something was not written although it may have a reader; undefined when nothing was lost so. */
+  get lost(): Error | undefined {
+    return this.#lost;
   }
 
   /** Adds text. Await it: it resolves when more may be written. */
@@ -57,12 +77,14 @@ export class Output {
     if (!this.#broken && !this.stream.write(chunk)) await this.#drained();
   }
 
-  /** Resolves when everything has been handed to the system. */
+  /** Resolves when everything has been handed to the system, or could not be. */
   async end(): Promise<void> {
     await this.flush();
     if (this.#broken) return;
     await new Promise<void>((resolve) => {
-      this.stream.write("", () => resolve());
+      if (this.stream instanceof FileOutput) this.stream.end(() => resolve());
+      // Never ended: the process's own stream cannot be.
+      else this.stream.write("", () => resolve());
     });
   }
 
@@ -71,4 +93,15 @@ export class Output {
     if (this.#broken || !this.stream.writableNeedDrain) return;
     await once(this.stream, "drain").catch(() => undefined);
   }
+}
+
+/** Stdout or stderr of this process. */
+export function processOutput(stream: NodeJS.WriteStream & { readonly fd: number }, onBroken: () => void): Output {
+  return new Output(isFile(stream.fd) ? new FileOutput(stream.fd) : stream, stream.isTTY, onBroken);
+}
+
+/** Whether it is a file or a device that is no terminal. Node's own streams write whole what is anything else. */
+function isFile(fd: number): boolean {
+  const stats = fstatSync(fd);
+  return stats.isFile() || stats.isBlockDevice() || (stats.isCharacterDevice() && !isatty(fd));
 }

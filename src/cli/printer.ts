@@ -30,7 +30,7 @@ export interface Printer {
   giveStdoutAway(): void;
   /** Begins to show progress; the printer stops it at the end. */
   progress(progress: Progress): void;
-  /** Resolves when everything is written. */
+  /** Resolves when everything on stdout is written. Stderr is still there for what goes wrong with that. */
   end(): Promise<void>;
 }
 
@@ -127,7 +127,7 @@ export function textPrinter({ stdout, stderr, quiet, colour, complete }: Printer
     end: async () => {
       bar?.stop();
       await stdout.end();
-      await stderr.end();
+      await stderr.flush();
     },
   };
 }
@@ -154,7 +154,7 @@ export function jsonPrinter({ stdout, stderr, quiet, complete }: PrinterOptions)
     progress: () => undefined,
     end: async () => {
       await stdout.end();
-      await stderr.end();
+      await stderr.flush();
     },
   };
 }

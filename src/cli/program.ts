@@ -158,7 +158,7 @@ Examples:
   add(
     "push",
     "put a folder's files into the pool",
-    "Puts the files of a folder, with those in its folders, into the pool. Files that are there already, by their digest, are skipped. The pool's own stores in it are named and left out, with exit code 3; a folder that lies in one is refused.",
+    "Puts the files of a folder, with those in its folders, into the pool. Files that are there already, by their digest, are skipped. The pool's own stores in it, and files that were changed each of three times that they were read, are named and left out, with exit code 3; a folder that lies in a store is refused.",
   )
     .argument("<DIR>", "the folder")
     .argument("[PREFIX]", "a folder in the pool to put them in", "")
@@ -313,7 +313,7 @@ Examples:
     .addOption(new Option("--cert <FILE>", "TLS: the certificate and its chain, PEM"))
     .addOption(new Option("--key <FILE>", "TLS: its key, PEM"))
     .addOption(new Option("--bucket <NAME>", "S3: the whole pool is this one bucket"))
-    .addOption(new Option("--spool <DIR>", "S3: where the parts of unfinished uploads wait"))
+    .addOption(new Option("--spool <DIR>", "S3: where the parts of unfinished uploads wait; for one gateway alone"))
     .addOption(new Option("--append-only", "restic: nothing is overwritten, and nothing but locks deleted"))
     .addOption(
       new Option("--grace <SECONDS>", "how long requests in flight may take when it is stopped")

@@ -2,24 +2,28 @@
 import { lstat as lstatByCallback } from "node:fs";
 import type { Stats } from "node:fs";
 import { mkdir, opendir, rmdir, unlink } from "node:fs/promises";
-import { dirname, join as joinPath, resolve, sep } from "node:path";
+import { dirname, join as joinPath, sep } from "node:path";
 import { promisify } from "node:util";
 import { toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { makeFolder } from "../make-folder.ts";
 import type { Pool, PoolObjectInfo } from "../pool.ts";
 import { bySize, forEachBounded } from "../bounded.ts";
 import type { GetResult } from "../store.ts";
+import { Collisions } from "./collisions.ts";
 import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
 import { attributesOf, restoreMetadata } from "./file-metadata.ts";
 import { count, formatBytes, printable } from "./format.ts";
 import { GroupedFiles } from "./grouped-files.ts";
+import { inTheWay } from "./in-the-way.ts";
 import { walk } from "./local-files.ts";
 import type { LocalEntry } from "./local-files.ts";
 import { LocalThread } from "./local-thread.ts";
-import { folderPrefix, pathParts } from "./names.ts";
+import { folderPrefix, pathArgument, pathParts } from "./names.ts";
 import type { PullFlags } from "./program.ts";
 import type { Progress } from "./progress.ts";
+import { removeEmpty } from "../stores/shared/empty-folders.ts";
 import { StoreFolders } from "./store-folders.ts";
 import { UnheardCounter } from "./unheard.ts";
 import { writeFile } from "./write-file.ts";
@@ -42,20 +46,23 @@ export async function pull(
   options: PullFlags,
 ): Promise<void> {
   const { printer, outcome, signal } = context;
-  const root = resolve(context.cwd, directory);
+  const root = pathArgument(context.cwd, directory, "DIR");
   const prefix = folderPrefix(prefixArgument);
   const { pool, description, labels } = await context.openTarget();
   const stores = await StoreFolders.of(description);
   const realRoot = await stores.outside(root, "pulled into");
   await prepareRoot(root, options.dryRun === true);
   const isEmpty = await isEmptyFolder(root);
+  const collisions = options.dryRun ? undefined : await Collisions.in(root);
   const progress = await context.startProgress(options.dryRun ? "compare" : "pull", labels);
   if (progress.visible) void measure(pool, prefix, signal, progress);
-  const folders = new FolderMaker(root);
+  let folders = new FolderMaker(root);
   const thread = new LocalThread();
   context.closeLater(() => thread.close());
   const sum = { got: 0, bytes: 0, same: 0, deleted: 0, failed: 0 };
   const superfluous: Superfluous[] = [];
+  /** Objects whose files may have to wait until something superfluous is gone. */
+  const blocked: { readonly object: PoolObjectInfo; readonly error: HoldfastError }[] = [];
   let objects = 0;
   let complete = true;
 
@@ -121,6 +128,7 @@ export async function pull(
     if (store !== undefined) {
       throw new HoldfastError("invalid", `it would be written into the folder of the pool's own store ${store}`);
     }
+    await collisions?.refuse(parts);
     // Into an empty folder there is nothing to look at for each object.
     const there = isEmpty ? undefined : await lstatOrNothing(path);
     if (
@@ -185,7 +193,8 @@ export async function pull(
         await getObject(object);
         progress.object(name);
       } catch (error) {
-        await failed(name, error);
+        if (options.delete && isHoldfastError(error, "conflict")) blocked.push({ object, error });
+        else await failed(name, error);
       }
     },
     signal,
@@ -193,6 +202,16 @@ export async function pull(
   if (options.delete) await deleteSuperfluous();
 
   async function deleteSuperfluous(): Promise<void> {
+    const ways = inTheWay(
+      blocked.map(({ object }) => object.name.slice(prefix.length)),
+      superfluous.map(({ name }) => name),
+    );
+    const waiting: typeof blocked = [];
+    for (const one of blocked) {
+      const name = one.object.name.slice(prefix.length);
+      if (ways.has(name) || (await removeEmptyAt(name))) waiting.push(one);
+      else await failed(one.object.name, one.error);
+    }
     const obstacle = !complete
       ? "the pool's listing is incomplete"
       : sum.failed > 0
@@ -201,12 +220,42 @@ export async function pull(
           ? "the pool has no object there, so that everything would go (--force does it)"
           : undefined;
     if (obstacle !== undefined) {
+      for (const { object, error } of waiting) await failed(object.name, error);
       const error = new HoldfastError(complete ? "conflict" : "incomplete", `nothing was deleted: ${obstacle}`);
       outcome.error(error);
       await printer.error(error);
       return;
     }
-    for (const { name, special } of superfluous) {
+    const first = new Set([...ways.values()].flat());
+    await deleteFiles(superfluous.filter(({ name }) => first.has(name)));
+    await getBlocked(waiting);
+    if (sum.failed === 0) {
+      await deleteFiles(superfluous.filter(({ name }) => !first.has(name)));
+      return;
+    }
+    const failures = `${count(sum.failed, "file")} could not be written or deleted`;
+    const error = new HoldfastError("conflict", `nothing more was deleted: ${failures}`);
+    outcome.error(error);
+    await printer.error(error);
+  }
+
+  /** Never through a link, which leads out of the folder. */
+  async function removeEmptyAt(name: string): Promise<boolean> {
+    return (await folders.isReal(name.split("/"))) && removeEmpty(joinPath(root, name));
+  }
+
+  async function getBlocked(waiting: typeof blocked): Promise<void> {
+    // What was a folder may be none any more.
+    folders = new FolderMaker(root);
+    for (const { object } of waiting) {
+      await removeEmptyAt(object.name.slice(prefix.length));
+      await getObject(object).catch((error: unknown) => failed(object.name, error));
+      progress.object(object.name);
+    }
+  }
+
+  async function deleteFiles(files: readonly Superfluous[]): Promise<void> {
+    for (const { name, special } of files) {
       // What was a link when the walk met it may be an object's file by now.
       if (special && (await lstatOrNothing(joinPath(root, name)))?.isFile() === true) continue;
       const record = { type: "delete-file", file: joinPath(root, name) };
@@ -252,7 +301,7 @@ async function lstatOrNothing(path: string): Promise<Stats | undefined> {
 
 async function prepareRoot(root: string, dryRun: boolean): Promise<void> {
   try {
-    if (!dryRun) await mkdir(root, { recursive: true });
+    if (!dryRun) await makeFolder(root);
   } catch (error) {
     throw new HoldfastError("config", `cannot make the folder ${root}: ${systemWords(error)}`, { cause: error });
   }
@@ -291,9 +340,9 @@ class FolderMaker {
           // Another object's, made at the same time.
           if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
         });
-        if ((await lstatOrNothing(path))?.isDirectory() !== true) throw inTheWay(path);
+        if ((await lstatOrNothing(path))?.isDirectory() !== true) throw noFolder(path);
       } else if (!there.isDirectory()) {
-        throw inTheWay(path);
+        throw noFolder(path);
       }
       if (this.#known.size > 100_000) this.#known.clear();
       this.#known.add(path);
@@ -311,8 +360,8 @@ class FolderMaker {
   }
 }
 
-function inTheWay(path: string): HoldfastError {
-  return new HoldfastError("invalid", `${path} is in the way: it is no folder, or a link to one`);
+function noFolder(path: string): HoldfastError {
+  return new HoldfastError("conflict", `${path} is in the way: it is no folder, or a link to one`);
 }
 
 /** Deletes a file below `root`, and the folders that are empty without it. */

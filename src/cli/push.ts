@@ -1,25 +1,27 @@
 /** `holdfast push`: a folder's files into the pool. */
 import { stat } from "node:fs/promises";
-import { resolve } from "node:path";
-import { bodyFromFile, toBody } from "../body.ts";
+import { toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { bodyFromFile } from "../file-body.ts";
 import { hint } from "../hint.ts";
-import type { Body } from "../store.ts";
+import { systemWords } from "../system-words.ts";
 import { aheadOf, bySize, farAhead, forEachBounded } from "../bounded.ts";
 import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
 import { metadataOf } from "./file-metadata.ts";
 import { count, formatBytes, printable } from "./format.ts";
+import { inTheWay } from "./in-the-way.ts";
 import { walk } from "./local-files.ts";
 import type { LocalEntry, WalkOptions } from "./local-files.ts";
 import { LocalThread, SMALL_FILE_BYTES, readSmallFile } from "./local-thread.ts";
-import { folderPrefix } from "./names.ts";
+import { folderPrefix, pathArgument } from "./names.ts";
 import { OwedCounter } from "./owed.ts";
 import { debtRecord } from "./printer.ts";
 import type { PushFlags } from "./program.ts";
+import { KEEPS_CHANGING, putStanding } from "./put-file.ts";
+import type { Source } from "./put-file.ts";
 import { StoreFolders } from "./store-folders.ts";
-import { systemWords } from "../system-words.ts";
 
 type LocalFile = Extract<LocalEntry, { kind: "file" }>;
 
@@ -30,7 +32,7 @@ export async function push(
   options: PushFlags,
 ): Promise<void> {
   const { printer, outcome, signal } = context;
-  const root = resolve(context.cwd, directory);
+  const root = pathArgument(context.cwd, directory, "DIR");
   await checkFolder(root);
   const prefix = folderPrefix(prefixArgument);
   const { pool, description, labels } = await context.openTarget();
@@ -45,6 +47,8 @@ export async function push(
   const owed = new OwedCounter(context, progress);
   const sum = { put: 0, bytes: 0, same: 0, deleted: 0, skipped: 0, failed: 0 };
   const superfluous: string[] = [];
+  /** Files whose names may have to wait until something superfluous is gone: a folder cannot hold both `a` and `a/b`. */
+  const blocked: { readonly file: LocalFile; readonly name: string; readonly error: HoldfastError }[] = [];
   /** What was removed while the folder was read. Where it was moved to may not have been seen, so its object stays this time. */
   const gone = new Set<string>();
   /** Stores in the folder. Objects that are called like something in one are not judged by what is, or is not, in it. */
@@ -93,18 +97,26 @@ export async function push(
       await printer.data({ ...record, dryRun: true }, `would put ${printable(name)} (${formatBytes(file.stats.size)})`);
       return;
     }
-    const body = await bodyOf(file);
     let counted = 0;
-    const result = await pool.put(
-      name,
-      progress.visible
-        ? countingBody(body, (more) => {
-            counted += more;
-            progress.bytes(more);
-          })
-        : body,
-      { signal, metadata: metadataOf(file.stats) },
+    const count = (more: number): void => {
+      counted += more;
+      progress.bytes(more);
+    };
+    const result = await putStanding(
+      () => sourceOf(file),
+      ({ body, file: read }) =>
+        pool.put(name, progress.visible ? countingBody(body, count) : body, {
+          signal,
+          metadata: metadataOf(read?.stats ?? file.stats),
+        }),
     );
+    if (result === undefined) {
+      progress.bytes(file.stats.size - counted);
+      sum.skipped++;
+      outcome.degraded();
+      await printer.warning(`not stored: ${file.name}: ${KEEPS_CHANGING}`, { code: "changed", file: file.name });
+      return;
+    }
     progress.bytes(result.size - counted);
     sum.put++;
     sum.bytes += result.size;
@@ -152,7 +164,8 @@ export async function push(
         }
         progress.object(name);
       } catch (error) {
-        await failed(name, error);
+        if (options.delete && isHoldfastError(error, "conflict")) blocked.push({ file: left, name, error });
+        else await failed(name, error);
       }
     },
     signal,
@@ -164,24 +177,59 @@ export async function push(
   if (options.delete) await deleteSuperfluous();
 
   async function deleteSuperfluous(): Promise<void> {
+    const isLeftOut = (name: string): boolean => leftOut.some((one) => name === one || name.startsWith(`${one}/`));
+    const deletable = superfluous.filter((name) => !isLeftOut(name));
+    const ways = inTheWay(
+      blocked.map(({ name }) => name),
+      deletable,
+    );
+    for (const { name, error } of blocked) if (!ways.has(name)) await failed(name, error);
     const obstacle = !complete
       ? "the pool's listing is incomplete"
       : sum.failed > 0
         ? `${count(sum.failed, "file")} could not be stored`
         : sum.skipped > leftOut.length
-          ? `${count(sum.skipped - leftOut.length, "entry", "entries")} of the folder can not be stored (see --links)`
+          ? `${count(sum.skipped - leftOut.length, "entry", "entries")} of the folder could not be stored`
           : files === 0 && superfluous.length > 0 && options.force !== true
             ? "the folder has no file at all, so that everything would go (--force does it)"
             : undefined;
     if (obstacle !== undefined) {
+      for (const { name, error } of blocked) if (ways.has(name)) await failed(name, error);
       const error = new HoldfastError(complete ? "conflict" : "incomplete", `nothing was deleted: ${obstacle}`);
       outcome.error(error);
       await printer.error(error);
       return;
     }
-    const isLeftOut = (name: string): boolean => leftOut.some((one) => name === one || name.startsWith(`${one}/`));
+    const first = new Set([...ways.values()].flat());
+    await deleteObjects(first);
+    await putBlocked(ways);
+    if (sum.failed === 0) {
+      await deleteObjects(deletable.filter((name) => !first.has(name)));
+      return;
+    }
+    const error = new HoldfastError(
+      "conflict",
+      `nothing more was deleted: ${count(sum.failed, "object")} could not be put or deleted`,
+    );
+    outcome.error(error);
+    await printer.error(error);
+  }
+
+  async function putBlocked(ways: ReadonlyMap<string, unknown>): Promise<void> {
     await forEachBounded(
-      superfluous.filter((name) => !isLeftOut(name)),
+      blocked.filter(({ name }) => ways.has(name)),
+      bySize(options.jobs, ({ file }) => file.stats.size),
+      async ({ file, name }) => {
+        await putFile(file, name).catch((error: unknown) => failed(name, error));
+        progress.object(name);
+      },
+      signal,
+    );
+  }
+
+  async function deleteObjects(names: Iterable<string>): Promise<void> {
+    await forEachBounded(
+      names,
       options.jobs,
       async (name) => {
         if (options.dryRun) {
@@ -229,9 +277,11 @@ export async function push(
 }
 
 /** A small file is read once, here: opening it again for its bytes would take longer than reading it. */
-async function bodyOf({ path, stats }: LocalFile): Promise<Body> {
-  const content = stats.size <= SMALL_FILE_BYTES ? await readSmallFile(path, stats.size) : undefined;
-  return content === undefined ? bodyFromFile(path) : toBody(content);
+async function sourceOf({ path, stats }: LocalFile): Promise<Source> {
+  const content = stats.size <= SMALL_FILE_BYTES ? await readSmallFile(path, stats) : undefined;
+  if (content !== undefined) return { body: toBody(content) };
+  const body = await bodyFromFile(path);
+  return { body, file: body };
 }
 
 async function checkFolder(root: string): Promise<void> {

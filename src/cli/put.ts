@@ -1,44 +1,61 @@
 /** `holdfast put`: a file, or stdin, into the pool. */
 import { stat } from "node:fs/promises";
-import { basename, resolve } from "node:path";
-import { bodyFromFile, toBody } from "../body.ts";
+import { basename } from "node:path";
+import { toBody } from "../body.ts";
 import { HoldfastError } from "../errors.ts";
+import { bodyFromFile } from "../file-body.ts";
+import type { FileBody } from "../file-body.ts";
 import { hint } from "../hint.ts";
-import type { Body } from "../store.ts";
 import { refuseClosedStdin } from "./stdin.ts";
 import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
 import { metadataOf } from "./file-metadata.ts";
 import { formatBytes, printable } from "./format.ts";
-import { nameArgument } from "./names.ts";
+import { nameArgument, pathArgument } from "./names.ts";
 import { OwedCounter } from "./owed.ts";
 import { debtRecord } from "./printer.ts";
+import { KEEPS_CHANGING, putStanding } from "./put-file.ts";
+import type { Source } from "./put-file.ts";
 
 export async function put(context: CommandContext, file: string, name: string | undefined): Promise<void> {
   const fromStdin = file === "-";
   if (fromStdin && name === undefined) {
     throw new HoldfastError("config", "put - needs a NAME: what comes from stdin has none of its own");
   }
-  const object = nameArgument(name ?? basename(resolve(context.cwd, file)));
-  const path = resolve(context.cwd, file);
-  let body: Body;
-  let metadata;
-  if (fromStdin) {
-    if (context.stdin === process.stdin) await refuseClosedStdin();
-    body = toBody(context.stdin);
-  } else {
-    body = await fileBody(path, file);
-    if (body.size !== undefined) metadata = metadataOf(await stat(path));
-  }
+  const path = pathArgument(context.cwd, file, "FILE");
+  const object = nameArgument(name ?? basename(path));
+  if (fromStdin && context.stdin === process.stdin) await refuseClosedStdin();
+  const open = async (): Promise<Source> => {
+    if (fromStdin) return { body: toBody(context.stdin) };
+    const body = await fileBody(path, file);
+    return { body, file: body };
+  };
+  // Before a store is asked: whether the file is there.
+  let first: Source | undefined = await open();
   const { pool, labels } = await context.openTarget();
   const progress = await context.startProgress(`put ${printable(object)}`, labels);
-  progress.total(body.size);
-  const result = await pool.put(
-    object,
-    // A body with a path may be copied by the system, which a bar would not see.
-    progress.visible ? countingBody(body, (more) => progress.bytes(more)) : body,
-    { signal: context.signal, metadata },
+  let counted = 0;
+  const result = await putStanding(
+    async () => {
+      const source = first ?? (await open());
+      first = undefined;
+      return source;
+    },
+    async ({ body, file: read }) => {
+      progress.total(body.size);
+      progress.bytes(-counted);
+      counted = 0;
+      const count = (more: number): void => {
+        counted += more;
+        progress.bytes(more);
+      };
+      return pool.put(object, progress.visible ? countingBody(body, count) : body, {
+        signal: context.signal,
+        metadata: read?.stats && metadataOf(read.stats),
+      });
+    },
   );
+  if (result === undefined) throw new HoldfastError("conflict", `${file} was not put: ${KEEPS_CHANGING}`, { object });
   progress.stop();
   const owed = new OwedCounter(context);
   owed.add(result.owed);
@@ -55,7 +72,7 @@ export async function put(context: CommandContext, file: string, name: string | 
   );
 }
 
-async function fileBody(path: string, given: string): Promise<Body> {
+async function fileBody(path: string, given: string): Promise<FileBody> {
   const isFolder = await stat(path).then(
     (stats) => stats.isDirectory(),
     () => false,

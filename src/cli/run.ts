@@ -4,10 +4,13 @@ import { CommanderError } from "commander";
 import type { Command } from "commander";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { hint, hintsWithPool } from "../hint.ts";
-import { silentLogger } from "../log.ts";
+import { INDEX_NOT_KEPT, silentLogger } from "../log.ts";
+import type { Logger } from "../log.ts";
+import { systemCode } from "../network-errors.ts";
 import { redactError, redactText } from "../redact.ts";
+import { systemWords } from "../system-words.ts";
 import type { CommandContext, Surroundings } from "./context.ts";
-import { EXIT_DONE, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
+import { EXIT_DONE, EXIT_FAILED, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
 import { lineLogger } from "./log-lines.ts";
 import { jsonPrinter, textPrinter } from "./printer.ts";
 import type { Printer } from "./printer.ts";
@@ -29,7 +32,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
   const closing: (() => Promise<void>)[] = [];
   const colour = stderr.isTerminal && (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
   // Until the options are read: --json counts for errors in the options, too.
-  const early = { stdout, stderr, quiet: false, colour, complete: (message: string) => message };
+  const early = { stdout, stderr, quiet: false, colour, complete: asItIs };
   const own = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
   let printer: Printer = own.includes("--json") ? jsonPrinter(early) : textPrinter(early);
 
@@ -45,7 +48,14 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
         withPool(message, options.pool === env["HOLDFAST_POOL"] ? undefined : options.pool, secrets),
     };
     printer = json ? jsonPrinter(wanted) : textPrinter(wanted);
-    const logger = options.debug === true ? lineLogger(stderr, secrets) : silentLogger;
+    // What the user is to know of objects and stores, the results say. That no index can be kept they do not.
+    const onlyCache: Logger = {
+      ...silentLogger,
+      warn: (event, { folder, reason } = {}) => {
+        if (event === INDEX_NOT_KEPT) void printer.warning(`${event} (${String(folder)}: ${String(reason)})`);
+      },
+    };
+    const logger = options.debug === true ? lineLogger(stderr, secrets) : onlyCache;
     const pool = options.pool ?? env["HOLDFAST_POOL"];
     let target: Promise<Target> | undefined;
     return {
@@ -130,8 +140,13 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
     }
   }
   await printer.end();
+  if (!(await wasWritten(surroundings, own.includes("--json")))) return EXIT_FAILED;
   if (stdout.broken) return EXIT_PIPE;
   return usage === EXIT_DONE ? outcome.exitCode : usage;
+}
+
+function asItIs(message: string): string {
+  return message;
 }
 
 /** A message whose hints name the pool that was given by -p alone, so that they can be run as they stand. */
@@ -145,6 +160,20 @@ function withPool(message: string, pool: string | undefined, secrets: readonly s
 function helpFor(argv: readonly string[], program: Command): string {
   const name = argv.find((word) => program.commands.some((command) => command.name() === word));
   return name === undefined ? hint("--help") : hint(name, "--help");
+}
+
+/** Ends stderr, and resolves to whether everything was written that had, or may have had, a reader. Says why not. */
+async function wasWritten({ stdout, stderr }: Surroundings, json: boolean): Promise<boolean> {
+  if (stdout.lost !== undefined) {
+    const reason = systemWords(stdout.lost);
+    const full = ["ENOSPC", "EDQUOT", "EFBIG"].includes(systemCode(stdout.lost) ?? "");
+    const error = new HoldfastError(full ? "full" : "unavailable", `the output could not be written: ${reason}`);
+    // With --json, too, there is only stderr left to say it on.
+    const left = { stdout: stderr, stderr, quiet: false, colour: false, complete: asItIs };
+    await (json ? jsonPrinter(left) : textPrinter(left)).error(error);
+  }
+  await stderr.end();
+  return stdout.lost === undefined && stderr.lost === undefined;
 }
 
 async function within(ms: number, promise: Promise<void>): Promise<void> {

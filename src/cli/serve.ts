@@ -11,6 +11,7 @@ import type { LogFields, Logger } from "../log.ts";
 import { redactText } from "../redact.ts";
 import { systemWords } from "../system-words.ts";
 import type { CommandContext } from "./context.ts";
+import { pathArgument } from "./names.ts";
 import type { ServeFlags } from "./program.ts";
 
 const credentialsShape = z.array(
@@ -43,7 +44,7 @@ export async function serve(context: CommandContext, flags: ServeFlags): Promise
       tls,
       logger,
       bucket: flags.bucket,
-      spool: flags.spool === undefined ? undefined : resolve(context.cwd, flags.spool),
+      spool: flags.spool === undefined ? undefined : pathArgument(context.cwd, flags.spool, "--spool"),
       appendOnly: flags.appendOnly,
     },
   );

@@ -16,7 +16,7 @@ export async function stat(context: CommandContext, name: string): Promise<void>
   ];
   if (info.modifiedMs !== undefined) rows.push(["put", formatMoment(info.modifiedMs)]);
   const { modifiedSeconds } = attributesOf(info.metadata);
-  if (modifiedSeconds !== undefined) rows.push(["modified", formatMoment(modifiedSeconds * 1000)]);
+  if (modifiedSeconds !== undefined) rows.push(["modified", formatMoment(Number(modifiedSeconds) * 1000)]);
   for (const [key, value] of Object.entries(info.metadata ?? {})) {
     if (key !== "mtime" || modifiedSeconds === undefined) rows.push([printable(key), printable(value)]);
   }

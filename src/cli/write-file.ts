@@ -5,6 +5,8 @@ import { lstat, open, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { HoldfastError, isHoldfastError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+import { systemCode } from "../network-errors.ts";
 import { systemWords } from "../system-words.ts";
 
 /** Files in the making have this at the end of their names. */
@@ -22,11 +24,18 @@ export function temporaryPath(path: string, random: number): string {
   return join(dirname(path), `.${basename(path).slice(0, 50)}.${unique}${TEMPORARY}`);
 }
 
+const LOCAL_CODES: Readonly<Record<string, ErrorCode>> = {
+  ENOSPC: "full",
+  EDQUOT: "full",
+  EACCES: "denied",
+  EPERM: "denied",
+  EISDIR: "conflict",
+  ENOTDIR: "conflict",
+};
+
 function localError(what: string, path: string, error: unknown): HoldfastError {
   if (isHoldfastError(error)) return error;
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const kind =
-    code === "ENOSPC" || code === "EDQUOT" ? "full" : code === "EACCES" || code === "EPERM" ? "denied" : "invalid";
+  const kind = LOCAL_CODES[systemCode(error) ?? ""] ?? "invalid";
   return new HoldfastError(kind, `cannot ${what} ${path}: ${systemWords(error)}`, { cause: error });
 }
 
@@ -57,7 +66,7 @@ export async function writeFile(
       await writeSpecial(path, bytes, options);
       return;
     }
-    if (await isDirectory(path)) throw new HoldfastError("invalid", `cannot write ${path}: it is a folder`);
+    if (await isDirectory(path)) throw new HoldfastError("conflict", `cannot write ${path}: it is a folder`);
   }
   const temporary = temporaryPath(path, randomBytes(6).readUIntBE(0, 6));
   let file: FileHandle | undefined;

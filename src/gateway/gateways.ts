@@ -52,7 +52,10 @@ export interface GatewaysOptions {
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   /** S3: the one bucket that is the whole pool. */
   readonly bucket?: string | undefined;
-  /** S3: folder for the parts of uploads. Default under the user's cache folder, one for each pool. */
+  /**
+   * S3: folder for the parts of uploads, of this gateway alone. Default under the user's cache folder, one for each pool and,
+   * where several run at the same time, for each of them.
+   */
   readonly spool?: string | undefined;
   /** restic: nothing is overwritten, and nothing but locks deleted. */
   readonly appendOnly?: boolean | undefined;
@@ -114,6 +117,7 @@ export async function startGateways(
   metrics.watch(pool);
 
   const servers: (HttpServer & { readonly protocol: Protocol })[] = [];
+  let uploads: Uploads | undefined;
   try {
     const listings = new Listings(pool, runtime);
     const context: GatewayContext = {
@@ -125,10 +129,16 @@ export async function startGateways(
       logger,
       metrics,
     };
-    const uploads = new Uploads(options.spool ?? defaultSpool(pool), () => runtime.now());
-    if (options.listen.some((one) => one.protocol === "s3")) await uploads.open();
+    const spool = new Uploads({
+      folder: options.spool ?? defaultSpool(pool),
+      numbered: options.spool === undefined,
+      runtime,
+      logger,
+    });
+    uploads = spool;
+    if (options.listen.some((one) => one.protocol === "s3")) await spool.open();
     const gateways: Record<Protocol, () => Gateway> = {
-      s3: () => createS3Gateway(context, { bucket: options.bucket, uploads }),
+      s3: () => createS3Gateway(context, { bucket: options.bucket, uploads: spool }),
       webdav: () => createWebdavGateway(context),
       restic: () => createResticGateway(context, { appendOnly: options.appendOnly }),
       metrics: () =>
@@ -150,6 +160,7 @@ export async function startGateways(
     }
   } catch (error) {
     await Promise.allSettled(servers.map((server) => server.stop(0)));
+    await uploads?.close();
     await pool.close();
     throw error;
   }
@@ -157,6 +168,7 @@ export async function startGateways(
   const stop = async (graceMs?: number): Promise<void> => {
     logger.debug("gateways.stopping");
     await Promise.all(servers.map((server) => server.stop(graceMs)));
+    await uploads?.close();
     logger.debug("pool.closing");
     await pool.close();
     logger.debug("pool.closed");

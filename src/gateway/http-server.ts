@@ -13,6 +13,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { HoldfastError, toHoldfastError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Runtime } from "../runtime.ts";
+import { ClientError } from "./http-tools.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { systemCode } from "../network-errors.ts";
 import { wordsOfCode } from "../system-words.ts";
@@ -66,6 +67,8 @@ export interface Exchange {
   readonly limits: HttpLimits;
   /** Fields for the log line of this request; a gateway may add some. */
   readonly fields: Record<string, string | number | boolean>;
+  /** Logs an error that the gateway answers itself, in an answer about several objects or one that has begun. */
+  readonly failed: (error: unknown) => void;
 }
 
 export interface Gateway {
@@ -145,6 +148,7 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
       signal: controller.signal,
       limits,
       fields: {},
+      failed: (error) => logFailure(gateway, exchange, error, logger),
     };
     const startedMs = runtime.monotonicMs();
     running.set(exchange, controller);
@@ -162,7 +166,7 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
 
     const work = async (): Promise<void> => {
       if (stopping || running.size > limits.requests) {
-        throw new HoldfastError("throttled", stopping ? "the gateway is stopping" : "too many requests at once", {
+        throw new ClientError("throttled", stopping ? "the gateway is stopping" : "too many requests at once", {
           retryAfterMs: 1000,
         });
       }
@@ -210,8 +214,9 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
   server.on("request", serve);
   // With a listener of its own, `100 Continue` is sent only when the gateway begins to read the body.
   server.on("checkContinue", serve);
-  server.on("checkExpectation", (_request: IncomingMessage, response: ServerResponse) => {
-    response.writeHead(417).end();
+  server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
+    if (request.headers.expect === "") serve(request, response);
+    else response.writeHead(417).end();
   });
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
@@ -289,9 +294,14 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
   };
 }
 
-function answerError(gateway: Gateway, exchange: Exchange, error: unknown, logger: Logger): void {
-  const { response } = exchange;
+function logFailure(gateway: Gateway, exchange: Exchange, error: unknown, logger: Logger): void {
   const problem = toHoldfastError(error);
+  // An error about several stores holds each one's; an answer in the protocol's words holds the error beneath it.
+  const beneath = [problem, problem.cause].flatMap((one) => (one instanceof HoldfastError ? one.errors : []));
+  const causes = problem.cause instanceof HoldfastError ? [problem.cause] : [];
+  const reasons = [...new Set([...beneath, ...causes].map((one) => one.message))].filter(
+    (one) => one !== problem.message,
+  );
   if (error instanceof HoldfastError || problem.code === "internal") {
     logger[problem.code === "internal" ? "error" : "info"]("request-failed", {
       protocol: gateway.protocol,
@@ -300,9 +310,15 @@ function answerError(gateway: Gateway, exchange: Exchange, error: unknown, logge
       error: problem.message,
       store: problem.store,
       object: problem.object,
+      ...(reasons.length === 0 ? {} : { reasons }),
       ...(problem.code === "internal" ? { stack: problem.stack } : {}),
     });
   }
+}
+
+function answerError(gateway: Gateway, exchange: Exchange, error: unknown, logger: Logger): void {
+  const { response } = exchange;
+  logFailure(gateway, exchange, error, logger);
   if (response.headersSent) {
     // The client must not take what it has for the whole.
     response.destroy();

@@ -1,4 +1,5 @@
 /** What the gateways share of HTTP: bodies in and out, ranges, conditions, percent-encoding and basic authentication. */
+import { isUtf8 } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { OutgoingHttpHeaders } from "node:http";
 import { HoldfastError, throwIfAborted } from "../errors.ts";
@@ -136,7 +137,7 @@ export function percentDecode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch (error) {
-    throw new HoldfastError("invalid", "the address is not percent-encoded UTF-8", { cause: error });
+    throw new ClientError("invalid", "the address is not percent-encoded UTF-8", { cause: error });
   }
 }
 
@@ -258,6 +259,54 @@ export function basicUser(header: string | undefined, credentials: readonly Cred
 
 function sha256(text: string): Buffer {
   return createHash("sha256").update(text).digest();
+}
+
+/** The text of a header, which node gives as Latin-1: clients send UTF-8. What is none is Latin-1. */
+export function fromHeader(value: string): { readonly text: string; readonly latin1: boolean } {
+  const bytes = Buffer.from(value, "latin1");
+  return isUtf8(bytes) ? { text: bytes.toString("utf8"), latin1: false } : { text: value, latin1: true };
+}
+
+/** A text as node takes it for a header: in UTF-8, with a space for what no header can hold. */
+export function toHeader(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- these are what is looked for
+  return Buffer.from(text.replace(/[\u0000-\u0008\u000a-\u001f\u007f]/gu, " "), "utf8").toString("latin1");
+}
+
+/** An error whose text is meant for the client. */
+export class ClientError extends HoldfastError {}
+
+/**
+ * What a client learns of an error. The texts of a pool's errors name stores, folders, hosts and users: they are for the
+ * log, and the client learns whether it should come again.
+ */
+export function clientMessage(error: HoldfastError): string {
+  if (error instanceof ClientError) return error.message;
+  switch (error.code) {
+    case "not-found":
+      return "there is no such object";
+    case "invalid":
+      // Without another error beneath it, the text is about what the client sent.
+      return error.cause === undefined ? error.message : "the request cannot be carried out as it is";
+    case "conflict":
+      return "the object is not as the request needs it, or is being changed";
+    case "unsupported":
+      return "this pool cannot do that";
+    case "full":
+      return "no space is left";
+    case "throttled":
+      return "there is too much to do; try again later";
+    case "denied":
+    case "unavailable":
+    case "timeout":
+    case "incomplete":
+    case "aborted":
+      return "this cannot be done now; try again later";
+    case "corrupt":
+    case "config":
+    case "internal":
+      return "an internal error happened";
+  }
 }
 
 /** HTTP status that an error of the pool stands for, where the protocol has no better one. */

@@ -5,6 +5,8 @@
  * - `content-type`, `cache-control`, `content-disposition`, `content-encoding`, `content-language`, `expires`: as given.
  * - `md5`: of the content, lower-case hexadecimal; the S3 ETag.
  * - `etag`: an ETag that is no MD5 of the content (of a multipart upload).
+ * - `parts`: sizes of the parts of a multipart upload, `5242880*3,77`.
+ * - `latin1`: names of the headers among these whose value came as bytes that are no UTF-8, with commas between.
  * - `mtime`: modification time that the client gave, in seconds since 1970 with decimals.
  * - `x-amz-…`: user metadata and checksums of S3. `dav:…`: dead properties of WebDAV.
  *

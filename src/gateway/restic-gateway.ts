@@ -15,7 +15,9 @@ import type { GatewayContext } from "./gateway-context.ts";
 import { noteWrite } from "./gateway-context.ts";
 import type { Exchange, Gateway } from "./http-server.ts";
 import {
+  ClientError,
   basicUser,
+  clientMessage,
   contentLength,
   incomingBytes,
   parseQuery,
@@ -93,7 +95,7 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
       return;
     }
     checkClientName(`${folder}config`);
-    if (await find(exchange, `${folder}config`)) throw new HoldfastError("conflict", "there is a repository already");
+    if (await find(exchange, `${folder}config`)) throw new ClientError("conflict", "there is a repository already");
     send(exchange, 200);
   };
 
@@ -105,7 +107,7 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
       const rest = info.name.slice(folder.length);
       if (rest === "config" || fileTypes.has(rest.split("/", 1)[0] ?? "")) files.push(info);
     }
-    const changed = new HoldfastError("conflict", "a part of the repository was written anew meanwhile, and stays");
+    const changed = new ClientError("conflict", "a part of the repository was written anew meanwhile, and stays");
     let kept = 0;
     const remove = async (file: PoolObjectInfo): Promise<void> => {
       const onlyIf: ChangeCondition = (current) => {
@@ -154,7 +156,7 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
     const result = await store.get(name, { signal: exchange.signal, ...(whole ? {} : { range }) });
     try {
       if (result.info.size !== info.size) {
-        throw new HoldfastError("unavailable", "the file was replaced while it was being read; try again");
+        throw new ClientError("unavailable", "the file was replaced while it was being read; try again");
       }
       await sendStream(exchange, whole ? 200 : 206, headers, result.body);
     } finally {
@@ -219,8 +221,7 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
       const problem = toHoldfastError(error);
       const headers: OutgoingHttpHeaders = { "Content-Type": "text/plain" };
       if (problem.retryAfterMs !== undefined) headers["Retry-After"] = Math.ceil(problem.retryAfterMs / 1000);
-      const message = problem.code === "internal" ? "an internal error happened" : problem.message;
-      send(exchange, statusOf(problem), headers, `${message}\n`);
+      send(exchange, statusOf(problem), headers, `${clientMessage(problem)}\n`);
     },
   };
 }

@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { bodyFromFile, checkedBytes } from "../body.ts";
+import { checkedBytes } from "../body.ts";
+import { bodyFromFile } from "../file-body.ts";
 import type { Body } from "../store.ts";
 
 /** Runs `work` with a copy of `body` in a temporary file, which is gone afterwards. */

@@ -15,17 +15,28 @@ import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";
 import type { ObjectRecord } from "./record.ts";
-import { countRecords, decodeSegment, encodeSegment, parseSegmentName, segmentName } from "./segment.ts";
+import {
+  countRecords,
+  decodeSegment,
+  encodeSegment,
+  MAX_SEGMENT_BYTES,
+  parseSegmentName,
+  segmentName,
+} from "./segment.ts";
 import type { Records } from "./segment.ts";
 import { REQUESTS_AT_ONCE } from "./segment-reader.ts";
 import type { SegmentWriter } from "./segment-writer.ts";
 
 /** Records in one segment of a full compaction: bounds the memory of whoever reads it. */
 const BASE_RECORDS = 20_000;
+/** Facts of the index: by which segment another one was replaced. */
+export const REPLACED = "replaced:";
+/** So many of them are kept, at most, while a store is silent. */
+const MAX_REPLACED = 10_000;
 /** Level of segments that a full compaction wrote. */
 const BASE_LEVEL = 9;
 
-interface NewSegment extends Records {
+export interface NewSegment extends Records {
   readonly level: number;
 }
 
@@ -128,8 +139,8 @@ export class Compaction {
       !member.ready || [...member.segments].some((name) => replacedBy(this.#ledger.index, name) !== undefined);
     if (!this.#ledger.members.some(isBehind)) return replaced;
     const all = new Set(replaced);
-    for (const [key] of this.#ledger.index.facts("replaced:")) {
-      const name = key.slice("replaced:".length);
+    for (const [key] of this.#ledger.index.facts(REPLACED)) {
+      const name = key.slice(REPLACED.length);
       if (this.#isReplaced(name, all)) all.add(name);
     }
     return [...all];
@@ -195,10 +206,10 @@ export class Compaction {
       if (whole.size > 0) {
         this.#ledger.noteWritten(name, []);
         this.#ledger.index.apply({ segment: name });
-        for (const old of replaces) this.#ledger.index.setFact(`replaced:${old}`, name);
+        this.#ledger.index.apply({ facts: replaces.map((old) => [REPLACED + old, name] as const) });
       }
     };
-    for (const segment of fresh) {
+    for (const segment of inPieces(fresh)) {
       if (this.#stopped) return false;
       if (last !== undefined) await write(last, []);
       last = segment;
@@ -206,6 +217,7 @@ export class Compaction {
     if (last === undefined) return false;
     await write(last, this.#withFormer(replaced));
     await Promise.all([...whole].map((member) => this.#remove(member, replaced)));
+    this.forget();
     return whole.size > 0;
   }
 
@@ -246,9 +258,29 @@ export class Compaction {
       await this.#remove(member, surplus);
       changed.push(member.label);
     }
-    if (this.#ledger.members.every((member) => member.ready))
-      this.#ledger.index.forgetSegments(this.#presentSegments());
+    this.forget();
     return changed;
+  }
+
+  /**
+   * Forgets segments that no store has any more: that they were read, and what replaced them. While a store is silent that may
+   * come back with some, only the oldest of very many are forgotten: read once more, they say nothing new.
+   */
+  forget(): void {
+    const { index, members, absentees } = this.#ledger;
+    const isHeard = members.every((member) => member.ready) && absentees.length === 0;
+    const present = new Set(members.flatMap((member) => [...member.segments]));
+    const needed = new Set<string>();
+    for (const name of present) {
+      for (let one: string | undefined = name; one !== undefined && !needed.has(one); one = replacedBy(index, one))
+        needed.add(one);
+    }
+    const known = [...index.facts(REPLACED)]
+      .map(([key]) => key)
+      .filter((key) => !needed.has(key.slice(REPLACED.length)));
+    const gone = isHeard ? known : known.sort().slice(0, -MAX_REPLACED);
+    if (gone.length > 0) index.apply({ facts: gone.map((key) => [key, undefined] as const) });
+    if (isHeard) index.forgetSegments(present);
   }
 
   async #copySegment(name: string, to: Member): Promise<void> {
@@ -257,8 +289,8 @@ export class Compaction {
       if (!from.ready || from === to || !from.segments.has(name)) continue;
       try {
         const { body } = await from.store.get(name);
-        const bytes = await collect(body);
-        decodeSegment(bytes);
+        const bytes = await collect(body, MAX_SEGMENT_BYTES);
+        decodeSegment(bytes, parseSegmentName(name)?.records);
         await to.store.put(name, toBody(bytes));
         noteSegment(to, name);
         return;
@@ -283,6 +315,30 @@ export class Compaction {
   }
 }
 
+/** The same segments, those divided that would be too large to be read. */
+export function* inPieces(segments: Iterable<NewSegment>, most = MAX_SEGMENT_BYTES / 2): Generator<NewSegment> {
+  for (const { level, objects, ...others } of segments) {
+    let from = 0;
+    let bytes = 0;
+    for (const [place, record] of objects.entries()) {
+      bytes += roughBytes(record);
+      if (bytes <= most || place === from) continue;
+      yield { level, objects: objects.slice(from, place) };
+      from = place;
+      bytes = roughBytes(record);
+    }
+    yield { level, ...others, objects: from === 0 ? objects : objects.slice(from) };
+  }
+}
+
+/** What a record takes of a segment, about; not less than half of it. */
+function roughBytes({ name, metadata, content, copies, settles }: ObjectRecord): number {
+  const texts =
+    metadata === undefined ? 0 : Object.entries(metadata).reduce((sum, [k, v]) => sum + k.length + v.length, 0);
+  const marks = Object.values(copies).reduce((sum, { reason }) => sum + 90 + (reason?.length ?? 0) * 3, 0);
+  return 250 + (name.length + texts) * 3 + (content?.pieces.length ?? 0) + marks + (settles?.length ?? 0) * 36;
+}
+
 function recordsOf({ objects, stores = [], pools = [], writers = [] }: Records): Required<Records> {
   return { objects, stores, pools, writers };
 }
@@ -300,5 +356,5 @@ export function isReplaced(index: LedgerIndex, name: string, stands: (name: stri
 }
 
 function replacedBy(index: LedgerIndex, name: string): string | undefined {
-  return index.getFact(`replaced:${name}`);
+  return index.getFact(REPLACED + name);
 }

@@ -6,6 +6,7 @@
  * followed are kept as they arrive.
  */
 import { mergeRecord } from "./record.ts";
+import type { Version } from "./hybrid-clock.ts";
 import type { NameState, ObjectRecord } from "./record.ts";
 
 export class Following {
@@ -13,21 +14,33 @@ export class Following {
   #known: NameState | undefined;
   /** The same without what this process wrote, which makes history of what others say. */
   #foreign: NameState | undefined;
+  /** Each version that others wrote, by all that was said of it. */
+  readonly #versions = new Map<Version, ObjectRecord>();
   #news: ObjectRecord[] = [];
 
   constructor(known: NameState | undefined, end: () => void) {
     this.#known = known;
     this.#foreign = known;
     this.#end = end;
+    for (const record of known?.records ?? []) this.#versions.set(record.version, record);
   }
 
   /** Takes a record that another process wrote; one that says nothing new is none. */
   hear(record: ObjectRecord): void {
     const after = mergeRecord(this.#known, record);
-    if (JSON.stringify(after) === JSON.stringify(this.#known)) return;
+    const isSaidAnew = this.#hearVersion(record);
+    if (!isSaidAnew && JSON.stringify(after) === JSON.stringify(this.#known)) return;
     this.#known = after;
     this.#foreign = mergeRecord(this.#foreign, record);
     this.#news.push(record);
+  }
+
+  /** Whether more is said of a version that was heard of before: its writer may have learnt of this one's meanwhile. */
+  #hearVersion(record: ObjectRecord): boolean {
+    const before = this.#versions.get(record.version);
+    const [after = record] = mergeRecord(before && { records: [before] }, record).records;
+    this.#versions.set(record.version, after);
+    return before !== undefined && JSON.stringify(after) !== JSON.stringify(before);
   }
 
   /** Takes a record that this process wrote: what another one merged it into says nothing new. */

@@ -8,7 +8,7 @@
  *   every machine that ever wrote.
  */
 import { toBody } from "../body.ts";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { hint } from "../hint.ts";
 import { isReserved } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
@@ -70,7 +70,8 @@ export class Identities {
     }
     if (mode !== "mirror") return;
     for (const member of members) {
-      const { prefixes } = (member.ready ? this.#ledger.storeOf(member) : undefined) ?? {};
+      // One that is silent, or stands in for another, is known by its address.
+      const { prefixes } = this.#ledger.storeOf(member) ?? {};
       if (prefixes === undefined || sameTexts(prefixes, member.prefixes)) continue;
       throw new HoldfastError(
         "config",
@@ -241,7 +242,14 @@ export class Identities {
 
   /** Writes an identity and reads it back: what stands there decides, whoever wrote it. */
   async #identify(member: Member, pool: string, store: StoreId, ifAbsent: boolean): Promise<void> {
-    await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool, store })), ifAbsent ? { ifAbsent } : {});
+    try {
+      await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool, store })), ifAbsent ? { ifAbsent } : {});
+    } catch (error) {
+      // Some find out only by the first put that they cannot decide it, as a folder without hard links does.
+      if (!ifAbsent || !isHoldfastError(error, "unsupported")) throw error;
+      await this.#identify(member, pool, store, false);
+      return;
+    }
     const identity = await this.#options.readIdentity(member);
     if (identity?.pool !== pool || identity.store !== store) {
       throw new HoldfastError("conflict", `${member.label} was given an identity by another process at this moment`, {
@@ -310,6 +318,7 @@ export class Identities {
       : [{ rev: ledger.clock.next(), mode, min, sure: index.counts().objects > 0 ? sure : min }];
     const writers = isRegistered ? [] : [{ machine, rev: ledger.clock.next() }];
     if (stores.length + pools.length + writers.length === 0) return;
+    this.#noteBeginning(isTold);
     const outcomes = new Map<Member, HoldfastError | undefined>();
     for (const [member, outcome] of ledger.append({ objects: [], stores, pools, writers })) {
       outcomes.set(member, await outcome);
@@ -331,6 +340,18 @@ export class Identities {
       if (member.id === undefined && known.some(({ id }) => id === addressId(member.fingerprint)))
         member.aliases = [addressId(member.fingerprint)];
     }
+  }
+
+  /**
+   * A machine of which most of the stores know nothing has written nothing, so the index has all that it wrote. It is noted before
+   * the machine is registered: afterwards it could not be told any more.
+   */
+  #noteBeginning(isTold: boolean): void {
+    const { index, machine, members, absentees, completeness } = this.#ledger;
+    if (index.getFact(REGISTERED_FACT) === machine || index.writers().some((one) => one.machine === machine)) return;
+    const counting = members.filter((member) => !this.#ledger.isGivenUp(member));
+    const heard = counting.filter((member) => member.ready).length;
+    if (isTold || heard * 2 > counting.length + absentees.length) this.#ledger.noteComplete(completeness);
   }
 
   // ----------------------------------------------------------------------------------------------------------- refill

@@ -5,6 +5,8 @@ import type { StoreId } from "./record.ts";
 import { FORMAT } from "./segment.ts";
 
 export const IDENTITY_NAME = ".holdfast/store.json";
+/** What is longer is none. */
+export const MAX_IDENTITY_BYTES = 64 * 1024;
 
 export interface Identity {
   /** 32 lower-case hexadecimal digits. */

@@ -4,6 +4,7 @@
  * It is a cache. Deleting it costs time at the next opening and nothing else: everything in it stands on the stores,
  * but for the marks of writes that this machine began (`pending`), which only make answers more certain.
  */
+import { HoldfastError } from "../errors.ts";
 import { compareNames } from "../names.ts";
 import { currentRecord, isPut, isSettled, mergePoolRecord, mergeRecord, mergeStoreRecord } from "./record.ts";
 import type { NameState, ObjectRecord, PoolRecord, StoreId, StoreRecord, WriterRecord } from "./record.ts";
@@ -26,7 +27,22 @@ export interface IndexChanges {
   readonly facts?: Iterable<readonly [string, string | undefined]>;
 }
 
+/**
+ * Thrown by reads of an index that was found damaged, and was thrown away: what it knew has to be read from the stores anew.
+ * Changes of such an index are taken and forgotten: they stand on the stores.
+ */
+export class IndexLost extends HoldfastError {
+  constructor(cause?: unknown) {
+    super("unavailable", "the local index is damaged, and is being made anew", { cause, retryable: true });
+  }
+}
+
 export interface LedgerIndex {
+  /**
+   * Whether every process of this machine that changes its index changes this one. While it is not so, another process may
+   * know what this one can only learn from the stores; and it does not become so again.
+   */
+  readonly isShared: boolean;
   get(name: string): NameState | undefined;
   /** Merges records in, at once or not at all. */
   apply(changes: IndexChanges): void;
@@ -51,6 +67,10 @@ export interface LedgerIndex {
   getFact(key: string): string | undefined;
   setFact(key: string, value: string | undefined): void;
   facts(prefix: string): Iterable<readonly [string, string]>;
+  /** Reads all of it once: for what takes long, and would be cut short by what cannot be read. Throws `IndexLost`. */
+  check(): void;
+  /** What was applied is still there after a power loss. */
+  sync(): void;
   close(): Promise<void>;
 }
 
@@ -59,6 +79,9 @@ export function countsOf(state: NameState | undefined): IndexCounts {
   if (state === undefined) return { objects: 0, unsettled: 0 };
   return { objects: isPut(currentRecord(state)) ? 1 : 0, unsettled: isSettled(state) ? 0 : 1 };
 }
+
+/** A fact that every process sets anew that changes its own index only: what others know is then not all. See `Ledger`. */
+export const SPOILT_FACT = "spoilt";
 
 const POOL_FACT = "pool";
 const WRITER_FACTS = "writer:";
@@ -93,6 +116,7 @@ export function writersOf(index: Pick<LedgerIndex, "facts">): readonly WriterRec
 
 /** An index in memory: for simulations, and where no cache can be kept. */
 export class MemoryIndex implements LedgerIndex {
+  readonly isShared: boolean = true;
   readonly #names = new Map<string, NameState>();
   readonly #unsettled = new Set<string>();
   readonly #stores = new Map<StoreId, StoreRecord>();
@@ -197,6 +221,14 @@ export class MemoryIndex implements LedgerIndex {
 
   *facts(prefix: string): Generator<readonly [string, string]> {
     for (const [key, value] of this.#facts) if (key.startsWith(prefix)) yield [key, value];
+  }
+
+  check(): void {
+    // There is no disk.
+  }
+
+  sync(): void {
+    // There is no disk.
   }
 
   close(): Promise<void> {

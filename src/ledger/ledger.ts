@@ -17,10 +17,10 @@ import { HybridClock, versionMachine, versionMs, versionWriter } from "./hybrid-
 import type { Version } from "./hybrid-clock.ts";
 import { Following } from "./following.ts";
 import { Identities } from "./identities.ts";
-import { IDENTITY_NAME, parseIdentity } from "./identity.ts";
+import { IDENTITY_NAME, MAX_IDENTITY_BYTES, parseIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
-import { MemoryIndex } from "./ledger-index.ts";
+import { IndexLost, MemoryIndex, SPOILT_FACT } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
 import { decideMembers, electPool, isForgotten, knownStores } from "./membership.ts";
 import type { Answer, Remembered } from "./membership.ts";
@@ -31,7 +31,7 @@ import { SegmentReader } from "./segment-reader.ts";
 import { SegmentWriter } from "./segment-writer.ts";
 import type { Appended } from "./segment-writer.ts";
 import { Sightings } from "./sightings.ts";
-import { Compaction } from "./compaction.ts";
+import { Compaction, REPLACED } from "./compaction.ts";
 import type { LedgerGap } from "./compaction.ts";
 
 export interface LedgerOptions {
@@ -66,8 +66,12 @@ export interface LedgerOptions {
   readonly isLiveWriter?: ((writer: string) => boolean | undefined) | undefined;
 }
 
+/** Set where the index has known all that this machine ever wrote; the machine and the mark that it was not spoilt since. */
+const COMPLETE_FACT = "complete";
 /** How many times `freshMs` what was heard may be old, at most, where nobody else writes. */
 const STALE_FACTOR = 4;
+/** How many times an index is made anew for one operation. */
+const RENEWALS = 2;
 /** How long a pool that is closed goes on to merge segments, in milliseconds. */
 const CLOSE_MERGE_MS = 3000;
 /** A clock that is so far ahead of this machine's is told, in milliseconds. */
@@ -87,6 +91,9 @@ export class Ledger {
   readonly #freshMs: number;
   readonly #hearMs: number;
   #index: LedgerIndex = new MemoryIndex();
+  /** Takes the place of one that was lost, as soon as all has been read into it. */
+  #nextIndex: LedgerIndex | undefined;
+  #renewing: Promise<void> | undefined;
   #pool: string | undefined;
   /** More than half of the stores say, or are known, to be this pool. */
   #isSure = false;
@@ -106,6 +113,8 @@ export class Ledger {
   readonly #following = new Map<string, Set<Following>>();
   /** Segments that this process has read, written, or found read when it began. */
   #seen = new Set<string>();
+  /** Something was heard that replaces other segments. */
+  #hasReplaced = false;
   #isAheadTold = false;
 
   constructor(options: LedgerOptions) {
@@ -119,7 +128,7 @@ export class Ledger {
     this.machine = options.machine;
     this.writer = options.writer ?? options.machine + options.runtime.randomHex(4);
     this.clock = new HybridClock(options.runtime, this.writer);
-    this.sightings = new Sightings(options.runtime, () => this.#index);
+    this.sightings = new Sightings(options.runtime, () => this.#heardIndex);
     this.#identities = new Identities(this, {
       runtime: options.runtime,
       remembered: options.remembered ?? (() => undefined),
@@ -132,7 +141,7 @@ export class Ledger {
     this.#reader = new SegmentReader({
       members: options.members,
       logger: options.logger,
-      index: () => this.#index,
+      index: () => this.#heardIndex,
       pool: () => this.#pool,
       isWanted: (name) => this.#following.size > 0 && !this.#seen.has(name),
       onSegment: (name, segment) => this.#learn(name, segment),
@@ -147,6 +156,11 @@ export class Ledger {
 
   get index(): LedgerIndex {
     return this.#index;
+  }
+
+  /** The index that takes what is heard. */
+  get #heardIndex(): LedgerIndex {
+    return this.#nextIndex ?? this.#index;
   }
 
   get pool(): string | undefined {
@@ -172,11 +186,32 @@ export class Ledger {
     return this.markOf(record, member)?.state === "holds";
   }
 
-  /** Whether no other machine has ever written: every one that does says so first, on most of the stores. */
+  /**
+   * Whether no other machine has ever written (every one that does says so first, on most of the stores), and the index has all
+   * that this one ever wrote.
+   */
   get soleWriter(): boolean {
     this.#sole ??=
       this.#index.pool() !== undefined && this.#index.writers().every((one) => one.machine === this.machine);
-    return this.#sole;
+    return this.#sole && this.isComplete;
+  }
+
+  /**
+   * Whether the index has all that this machine ever wrote. One that was made anew since then has not, nor has one beside which a
+   * process of this machine writes that could not write to it.
+   */
+  get isComplete(): boolean {
+    return this.#index.isShared && this.#index.getFact(COMPLETE_FACT) === this.completeness;
+  }
+
+  /** What `noteComplete` takes: to be had before the stores are heard from which the index gets what it lacks. */
+  get completeness(): string {
+    return `${this.machine} ${this.#index.getFact(SPOILT_FACT) ?? ""}`;
+  }
+
+  /** The index has all that this machine ever wrote, as of when `completeness` was asked for. */
+  noteComplete(completeness: string): void {
+    this.#index.setFact(COMPLETE_FACT, completeness);
   }
 
   /** Whether a writer (16 hexadecimal digits) of this machine still runs; undefined for another machine's. */
@@ -334,6 +369,8 @@ export class Ledger {
     }
     this.#seen = new Set(this.members.flatMap((member) => [...member.segments]));
     this.#heardAtMs = started;
+    if (this.#hasReplaced && this.#nextIndex === undefined) this.#compaction.forget();
+    this.#hasReplaced = false;
   }
 
   async #askAll(members: readonly Member[]): Promise<ReadonlyMap<Member, Answer>> {
@@ -364,7 +401,7 @@ export class Ledger {
       member.segments = segments;
     }
     // The ledger of a store that says it is this pool's is read before it is decided what the others are.
-    const decide = (): void => decideMembers(this.members, current, this.#pool, this.#index.stores(), remembered);
+    const decide = (): void => decideMembers(this.members, current, this.#pool, this.#heardIndex.stores(), remembered);
     decide();
     await this.#reader.readAll();
     const unheard = new Map(
@@ -378,7 +415,7 @@ export class Ledger {
     decide();
     this.#lookAgain();
     if (this.#pool !== undefined && !this.#isSure) {
-      const known = { pool: this.#pool, stores: this.#index.stores() };
+      const known = { pool: this.#pool, stores: this.#heardIndex.stores() };
       this.#isSure = electPool(answers, remembered, known).isSure;
     }
     const named = this.members.filter(isReady);
@@ -421,7 +458,7 @@ export class Ledger {
   async #readIdentity(member: Member): Promise<Identity | undefined> {
     try {
       const { body } = await member.store.get(IDENTITY_NAME);
-      return parseIdentity(await collect(body), member.label);
+      return parseIdentity(await collect(body, MAX_IDENTITY_BYTES), member.label);
     } catch (error) {
       if (error instanceof HoldfastError && error.code === "not-found") return undefined;
       throw error;
@@ -438,6 +475,45 @@ export class Ledger {
     for (const { rev } of this.#index.stores()) this.clock.observe(rev);
     // oxlint-disable-next-line typescript/no-floating-promises -- an index in memory, or one of a pool that is not ours
     if (former !== this.#index) former.close();
+  }
+
+  /**
+   * Does something for which the index is needed. Where that is found damaged, and was thrown away, what it knew is read from the
+   * stores anew, and it is done once more.
+   */
+  async withIndex<T>(work: () => Promise<T>): Promise<T> {
+    for (let more = RENEWALS; ; more--) {
+      try {
+        return await work();
+      } catch (error) {
+        if (more === 0 || !isIndexLost(error)) throw error;
+        await this.renewIndex();
+      }
+    }
+  }
+
+  /** Makes a lost index anew. Until all that the stores tell has been read, whoever asks gets no answer rather than a wrong one. */
+  renewIndex(): Promise<void> {
+    this.#renewing ??= this.#renew().finally(() => {
+      this.#renewing = undefined;
+    });
+    return this.#renewing;
+  }
+
+  async #renew(): Promise<void> {
+    const { pool } = this;
+    if (pool === undefined) return;
+    await this.#hearing?.catch(() => undefined);
+    const lost = this.#index;
+    this.#nextIndex = this.#options.openIndex(pool);
+    try {
+      await this.hear();
+      this.#index = this.#nextIndex;
+    } finally {
+      this.#nextIndex = undefined;
+    }
+    this.#lookAgain();
+    await lost.close();
   }
 
   /** One segment from one store, checked. */
@@ -458,7 +534,7 @@ export class Ledger {
     for (const record of segment.stores ?? []) this.#observe(record.rev);
     for (const record of segment.pools ?? []) this.#observe(record.rev);
     const unknown = [...writers].filter((machine) => machine !== this.machine);
-    this.#index.apply({
+    this.#heardIndex.apply({
       objects: segment.objects,
       stores: segment.stores ?? [],
       pools: segment.pools ?? [],
@@ -468,9 +544,10 @@ export class Ledger {
       facts: [
         // The wall clock may be set back before the next run.
         ["clock", this.clock.latest],
-        ...segment.replaces.map((replaced) => [`replaced:${replaced}`, name] as const),
+        ...segment.replaces.map((replaced) => [REPLACED + replaced, name] as const),
       ],
     });
+    if (segment.replaces.length > 0) this.#hasReplaced = true;
     this.#lookAgain();
   }
 
@@ -516,6 +593,12 @@ export class Ledger {
       this.#sight(record);
       for (const following of this.#following.get(record.name) ?? []) following.note(record);
     }
+  }
+
+  /** The same of records that are yet to be written. */
+  noteBegun(objects: readonly ObjectRecord[]): void {
+    for (const record of objects) this.#sight(record);
+    this.#index.apply({ objects });
   }
 
   /** A version above all those in the records, and above every other that this process has seen or given. */
@@ -658,6 +741,12 @@ export class Ledger {
 
 function emptyAnswer(): Answer {
   return { segments: new Set() };
+}
+
+/** Whether something failed because what the index knew could not be read. */
+export function isIndexLost(error: unknown): boolean {
+  for (let one = error; one instanceof Error; one = one.cause) if (one instanceof IndexLost) return true;
+  return false;
 }
 
 /** When an intent was last said to be alive. */

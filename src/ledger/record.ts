@@ -72,6 +72,8 @@ export interface ObjectRecord {
    * lower than that of any put or delete among them.
    */
   readonly settles?: readonly Version[];
+  /** Writes that failed and were taken back: they count as never written. A record carries them for whoever heard of one. */
+  readonly undone?: readonly Version[];
   /** Of an intent: repair is about to copy or delete what is recorded already. It brings no bytes of its own. */
   readonly repair?: boolean;
 }
@@ -184,13 +186,16 @@ export function isSettled(state: NameState): boolean {
   return Object.values(record.copies).every((mark) => mark.state === "holds" || mark.state === "none");
 }
 
-/** What a store has to do with a record; undefined where nothing is said of it. `ids`: all by which it is known. */
+/**
+ * What a store has to do with a record; undefined where nothing is said of it. `ids`: all by which it is known, its own
+ * first. What was said of it and, at the same time, of an address where it turned out to be, is true of itself.
+ */
 export function markOf(record: ObjectRecord | undefined, ids: readonly StoreId[]): CopyMark | undefined {
   let found: CopyMark | undefined;
   if (record === undefined) return found;
   for (const id of ids) {
     const mark = record.copies[id];
-    if (mark !== undefined && (found === undefined || laterMark(mark, found))) found = mark;
+    if (mark !== undefined && (found === undefined || mark.rev > found.rev)) found = mark;
   }
   return found;
 }
@@ -205,6 +210,12 @@ export function isOpenAttempt(record: ObjectRecord, mark: CopyMark): boolean {
   return mark.state === "delete" && mark.reason === undefined;
 }
 
+/** Of what a record says of stores, the requests of which nobody knows the end; undefined: there are none. */
+export function withLateMarks(record: ObjectRecord): ObjectRecord | undefined {
+  const late = Object.entries(record.copies).filter(([, mark]) => mark.late !== undefined);
+  return late.length === 0 ? undefined : { ...record, copies: Object.fromEntries(late) };
+}
+
 /** The process that drew a record's version. */
 export function writerOf(record: ObjectRecord): string {
   return versionWriter(record.version);
@@ -212,34 +223,48 @@ export function writerOf(record: ObjectRecord): string {
 
 /** Adds one record to what is known. Commutative, associative, idempotent. */
 export function mergeRecord(state: NameState | undefined, record: ObjectRecord): NameState {
-  const records = state?.records ?? [];
+  const seen = [...(state?.records ?? []), record];
+  const undone = new Set(seen.flatMap((one) => one.undone ?? []));
+  const records = (state?.records ?? []).filter((known) => !undone.has(known.version));
+  if (undone.has(record.version)) return { records };
   const same = records.find((known) => known.version === record.version);
   const joined = same === undefined ? record : joinVersions(same, record);
   const others = records.filter((known) => known !== same);
   const kept = others.filter((known) => !supersedes(joined, known));
   if (!others.some((known) => supersedes(known, joined))) kept.push(joined);
   kept.sort((a, b) => (a.version < b.version ? 1 : -1));
-  return { records: keepSettled(kept, [...records, record]) };
+  return { records: keepSaid(kept, seen, undone) };
 }
 
 /**
- * That a version is history stays known when the record that said so is history itself: every finished record says it, but
- * for what is history by its base anyway. Otherwise it would matter which of them came first.
+ * That a version is history, or was taken back, stays known when the record that said so is history itself: every finished
+ * record says it, but for what is history by its base anyway. Otherwise it would matter which of them came first.
  */
-function keepSettled(kept: readonly ObjectRecord[], seen: readonly ObjectRecord[]): readonly ObjectRecord[] {
-  if (seen.every((record) => record.settles === undefined)) return kept;
+function keepSaid(
+  kept: readonly ObjectRecord[],
+  seen: readonly ObjectRecord[],
+  undone: ReadonlySet<Version>,
+): readonly ObjectRecord[] {
+  if (undone.size === 0 && seen.every((record) => record.settles === undefined)) return kept;
   let base: Version = "";
   for (const record of kept) if (record.kind !== "intent" && record.base > base) base = record.base;
   const all = new Set(seen.flatMap((record) => record.settles ?? []));
-  const settles = [...all].filter((version) => version > base).sort();
+  const above = (versions: ReadonlySet<Version>): readonly Version[] =>
+    [...versions].filter((version) => version > base).sort();
+  const settles = above(all);
+  const takenBack = above(undone);
   const isHistory = (record: ObjectRecord): boolean =>
     all.has(record.version) && (record.kind === "intent" || kept.some((other) => mayFollow(other, record)));
   return kept
     .filter((record) => !isHistory(record))
     .map((record): ObjectRecord => {
       if (record.kind === "intent") return record;
-      const { settles: _, ...rest } = record;
-      return settles.length > 0 ? { ...rest, settles } : rest;
+      const { settles: _, undone: __, ...rest } = record;
+      return {
+        ...rest,
+        ...(settles.length > 0 ? { settles } : {}),
+        ...(takenBack.length > 0 ? { undone: takenBack } : {}),
+      };
     });
 }
 

@@ -11,13 +11,16 @@ import type { Logger } from "../log.ts";
 import { isReplaced } from "./compaction.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
-import { decodeSegment, parseSegmentName, SEGMENT_PREFIX } from "./segment.ts";
+import { decodeSegment, MAX_SEGMENT_BYTES, parseSegmentName, SEGMENT_PREFIX } from "./segment.ts";
 import type { Segment } from "./segment.ts";
 
 /** Requests of one store's ledger at a time. */
 export const REQUESTS_AT_ONCE = 8;
 /** How many times a store's segments are listed again because one was gone when it was to be read. */
 const RELISTS = 8;
+
+/** No ledger has so many: it is merged when a few dozen have gathered. */
+const MAX_SEGMENTS = 100_000;
 
 export interface SegmentReaderOptions {
   readonly members: readonly Member[];
@@ -51,6 +54,11 @@ export class SegmentReader {
     const names = new Set<string>();
     for await (const { name } of member.store.list(SEGMENT_PREFIX)) {
       if (parseSegmentName(name) !== undefined) names.add(name);
+      if (names.size > MAX_SEGMENTS) {
+        throw new HoldfastError("corrupt", `its ledger has more than ${MAX_SEGMENTS} segments`, {
+          store: member.label,
+        });
+      }
     }
     return names;
   }
@@ -58,7 +66,7 @@ export class SegmentReader {
   /** One segment from one store, checked. */
   async fetch(member: Member, name: string): Promise<Segment> {
     const { body } = await member.store.get(name);
-    const segment = decodeSegment(await collect(body));
+    const segment = decodeSegment(await collect(body, MAX_SEGMENT_BYTES), parseSegmentName(name)?.records);
     if (segment.pool !== this.#options.pool()) {
       throw new HoldfastError("corrupt", "a segment of another pool's ledger stands in this one", {
         store: member.label,

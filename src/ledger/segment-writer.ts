@@ -11,6 +11,7 @@ import type { Runtime } from "../runtime.ts";
 import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";
+import { withLateMarks } from "./record.ts";
 import type { ObjectRecord, PoolRecord, StoreRecord, WriterRecord } from "./record.ts";
 import { countRecords, encodeSegment, segmentName } from "./segment.ts";
 import type { Records } from "./segment.ts";
@@ -99,6 +100,9 @@ export class SegmentWriter {
     const batch = this.#gathering();
     batch.objects.push(...records);
     batch.later.push(...records);
+    // Who changes the name next must know of a request that may still take effect, written or not.
+    const open = records.flatMap((record) => withLateMarks(record) ?? []);
+    if (open.length > 0) this.#ledger.noteBegun(open);
     this.#submitLater();
   }
 
@@ -164,6 +168,8 @@ export class SegmentWriter {
             // The wall clock may be set back before the next run.
             this.#ledger.index.apply({ objects, stores, pools, writers, segment: name, facts: [["clock", at]] });
             if (stores.length + pools.length + writers.length > 0) this.#onStores();
+            // While those are silent that do not get it, nobody may be left that knows it but this machine.
+            if (usable.length < this.#ledger.members.length) this.#ledger.index.sync();
           }
           noteSegment(member, name);
           return undefined;
@@ -172,6 +178,7 @@ export class SegmentWriter {
           toHoldfastError(error, "unavailable").within({ store: member.label, operation: "put" }),
         )
         .then((error) => {
+          if (error !== undefined) this.#ledger.index.sync();
           member.appending--;
           batch.outcome.get(member)?.resolve(error);
           return undefined;

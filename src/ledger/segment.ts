@@ -9,6 +9,7 @@ import { createHash } from "node:crypto";
 import { gunzipSync, gzipSync } from "node:zlib";
 import * as z from "zod/mini";
 import { HoldfastError } from "../errors.ts";
+import { checkName } from "../names.ts";
 import { isVersion } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
 import type {
@@ -26,6 +27,14 @@ export const SEGMENT_PREFIX = ".holdfast/ledger/";
 /** Version of the format, in the head of each segment. A reader refuses a higher one, and reads lower ones. */
 export const FORMAT = 2;
 const COMPRESS_FROM_BYTES = 4096;
+/** A segment of more bytes than this, unpacked or packed, is damaged; writers stay below half of it. */
+export const MAX_SEGMENT_BYTES = 128 * 1024 * 1024;
+/** One line of it, and what a segment may have beside its records. The digests of a 6 TiB object's pieces fit in. */
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
+const MAX_FOOT_BYTES = 1024;
+/** Bytes of a record on average, at most: a segment whose name tells of few records cannot unpack to many bytes. */
+const MAX_RECORD_BYTES = 64 * 1024;
+const MAX_STORES = 10_000;
 
 /** Records of all kinds, as they travel together. */
 export interface Records {
@@ -50,11 +59,12 @@ const LETTER_STATES: Record<string, CopyState> = { h: "holds", c: "copy", d: "de
 
 const version = z.string().check(z.refine(isVersion));
 const storeId = z.string().check(z.regex(/^[0-9a-f]{16}$/u));
+const copyCount = z.number().check(z.int(), z.gte(0), z.lte(MAX_STORES));
 const headForm = z.object({
   holdfast: z.number(),
   pool: z.string(),
   stores: z.array(storeId),
-  replaces: z.optional(z.array(z.string())),
+  replaces: z.optional(z.array(z.string().check(z.maxLength(200)))),
 });
 const storeForm = z.object({
   store: storeId,
@@ -70,8 +80,8 @@ const storeForm = z.object({
 const poolForm = z.object({
   mode: z.enum(["stripe", "mirror"]),
   rev: version,
-  min: z.number(),
-  sure: z.number(),
+  min: copyCount,
+  sure: copyCount,
 });
 const writerForm = z.object({ writer: z.string().check(z.regex(/^[0-9a-f]{8}$/u)), rev: version });
 const footForm = z.object({ records: z.number(), sha256: z.string() });
@@ -83,7 +93,9 @@ export function segmentName(level: number, at: Version, records: number): string
 
 /** Level and number of records as its name tells; undefined for a name that is none. */
 export function parseSegmentName(name: string): { level: number; records: number } | undefined {
-  const match = /^(\d+)-([0-9a-f]{16}(?:[0-9a-f]{16})?-[0-9a-f]{16})-(\d+)$/u.exec(name.slice(SEGMENT_PREFIX.length));
+  const match = /^(\d{1,3})-([0-9a-f]{16}(?:[0-9a-f]{16})?-[0-9a-f]{16})-(\d{1,10})$/u.exec(
+    name.slice(SEGMENT_PREFIX.length),
+  );
   return name.startsWith(SEGMENT_PREFIX) && match ? { level: Number(match[1]), records: Number(match[3]) } : undefined;
 }
 
@@ -115,13 +127,17 @@ function* segmentLines(segment: Segment): Generator<string> {
   yield `${JSON.stringify({ records: countRecords(segment), sha256: hash.digest("hex") })}\n`;
 }
 
-/** Throws `corrupt` unless the bytes are a whole, unchanged segment of this pool's format. */
-export function decodeSegment(bytes: Uint8Array): Segment {
+/**
+ * Throws `corrupt` unless the bytes are a whole, unchanged segment of this pool's format. `records`: how many it has by its
+ * name, which bounds what is unpacked.
+ */
+export function decodeSegment(bytes: Uint8Array, records = Infinity): Segment {
   const damaged = (why: string, cause?: unknown): HoldfastError =>
     new HoldfastError("corrupt", `a segment of the ledger is damaged: ${why}`, { cause });
   let text: Buffer;
   try {
-    text = bytes[0] === 0x1f ? gunzipSync(bytes, { maxOutputLength: 2 ** 31 }) : Buffer.from(bytes);
+    const most = Math.min(MAX_SEGMENT_BYTES, MAX_LINE_BYTES + records * MAX_RECORD_BYTES);
+    text = bytes[0] === 0x1f ? gunzipSync(bytes, { maxOutputLength: most }) : Buffer.from(bytes);
   } catch (error) {
     throw damaged("it cannot be decompressed", error);
   }
@@ -129,6 +145,7 @@ export function decodeSegment(bytes: Uint8Array): Segment {
   const end = text.length - 1;
   if (end < 0 || text[end] !== 0x0a) throw damaged("its end is missing");
   const footStart = text.lastIndexOf(0x0a, end - 1) + 1;
+  if (end - footStart > MAX_FOOT_BYTES) throw damaged("its end is missing");
   const foot = parseLine(footForm, text.subarray(footStart, end), damaged);
   if (createHash("sha256").update(text.subarray(0, footStart)).digest("hex") !== foot.sha256) {
     throw damaged("its digest is wrong");
@@ -143,6 +160,7 @@ export function decodeSegment(bytes: Uint8Array): Segment {
     const stop = text.indexOf(0x0a, start);
     const line = text.subarray(start, stop);
     start = stop + 1;
+    if (line.length > MAX_LINE_BYTES) throw damaged("a line is too long");
     if (head === undefined) {
       head = parseLine(headForm, line, damaged);
       if (head.holdfast > FORMAT) {
@@ -212,6 +230,7 @@ export interface PackedRecord {
   m?: Readonly<Record<string, string>>;
   c: Record<string, string | readonly string[]>;
   x?: readonly string[];
+  z?: readonly string[];
 }
 
 export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, number>): PackedRecord {
@@ -244,6 +263,7 @@ export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, num
   if (record.former !== undefined) packed.f = record.former;
   if (record.metadata !== undefined) packed.m = record.metadata;
   if (record.settles !== undefined) packed.x = record.settles;
+  if (record.undone !== undefined) packed.z = record.undone;
   return packed;
 }
 
@@ -254,10 +274,11 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
   const { n, v, k, c } = packed;
   if (typeof n !== "string" || !isVersion(v) || typeof c !== "object" || c === null)
     throw damaged("a record is incomplete");
+  if (!isName(n)) throw damaged("a record has no valid name");
   if (packed.b !== undefined && !isVersion(packed.b)) throw damaged("a record has no valid base");
   const copies: Record<StoreId, CopyMark> = {};
   for (const [key, packedMark] of Object.entries<unknown>(c)) {
-    const id = key.length === 16 ? key : ids[Number(key)];
+    const id = STORE_ID.test(key) ? key : ids[Number(key)];
     const [letter, since, reason, late]: readonly unknown[] = Array.isArray(packedMark) ? packedMark : [packedMark];
     const state = LETTER_STATES[String(letter)];
     const rev: unknown = since === undefined || since === "" ? v : since;
@@ -272,18 +293,16 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
   }
   const kind = k === "p" ? "put" : k === "d" ? "delete" : k === "i" || k === "r" ? "intent" : undefined;
   if (kind === undefined) throw damaged("a record is of an unknown kind");
-  let content: Content | undefined;
-  if (packed.s !== undefined) {
-    if (!Number.isSafeInteger(packed.s) || packed.s < 0 || typeof packed.h !== "string")
-      throw damaged("a record has no digest");
-    content = {
-      size: packed.s,
-      sha256: packed.h,
-      pieceBytes: packed.pb ?? Math.max(1, packed.s),
-      pieces: packed.ps === undefined ? "" : Buffer.from(packed.ps, "base64").toString("hex"),
-    };
-  }
+  const content = packed.s === undefined ? undefined : unpackContent(packed, damaged);
   if (kind === "put" && content === undefined) throw damaged("a put has no content");
+  const { f, m, x, z } = packed;
+  if (f !== undefined && !(typeof f === "string" && f.length <= 64))
+    throw damaged("a record has no valid digest of before");
+  if (m !== undefined && !isMetadata(m)) throw damaged("a record has no valid metadata");
+  if (x !== undefined && !(Array.isArray(x) && x.every(isVersion)))
+    throw damaged("a record settles what is no version");
+  if (z !== undefined && !(Array.isArray(z) && z.every(isVersion)))
+    throw damaged("a record takes back what is no version");
   return {
     name: n,
     version: v,
@@ -291,9 +310,42 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
     kind,
     copies,
     ...(content === undefined ? {} : { content }),
-    ...(typeof packed.f === "string" ? { former: packed.f } : {}),
-    ...(packed.m === undefined ? {} : { metadata: packed.m }),
-    ...(packed.x === undefined ? {} : { settles: packed.x }),
+    ...(f === undefined ? {} : { former: f }),
+    ...(m === undefined ? {} : { metadata: m }),
+    ...(x === undefined ? {} : { settles: x }),
+    ...(z === undefined ? {} : { undone: z }),
     ...(k === "r" ? { repair: true } : {}),
   };
+}
+
+const STORE_ID = /^[0-9a-f]{16}$/u;
+
+function isName(name: string): boolean {
+  try {
+    checkName(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isMetadata(value: unknown): value is Readonly<Record<string, string>> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  return Object.values({ ...value }).every((one: unknown) => typeof one === "string");
+}
+
+function unpackContent({ s, h, pb, ps }: Partial<PackedRecord>, damaged: Damaged): Content {
+  if (!isCount(s) || typeof h !== "string" || h.length > 64) throw damaged("a record has no digest");
+  const pieceBytes = pb ?? Math.max(1, s);
+  if (!isCount(pieceBytes) || pieceBytes === 0) throw damaged("a record has no valid pieces");
+  const digests: unknown = ps ?? "";
+  if (typeof digests !== "string") throw damaged("a record has no valid pieces");
+  const pieces = Buffer.from(digests, "base64").toString("hex");
+  if (pieces !== "" && pieces.length !== Math.ceil(s / pieceBytes) * 16)
+    throw damaged("a record lacks pieces' digests");
+  return { size: s, sha256: h, pieceBytes, pieces };
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0;
 }

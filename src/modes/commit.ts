@@ -32,6 +32,8 @@ export interface Committed {
   readonly answer: PoolPutResult;
   readonly record: PutRecord;
   readonly holders: readonly Member[];
+  /** Bytes went to a store that is another one now, or is not there: no record can say where they are. */
+  readonly hasMoved: boolean;
 }
 
 export class Commit {
@@ -42,12 +44,16 @@ export class Commit {
   readonly #failed: Map<Member, HoldfastError>;
   readonly #metadata: ObjectMetadata | undefined;
   #version: Version;
+  /** Versions under which it was recorded before. */
+  readonly #formerVersions: Version[] = [];
   /** Versions that the record makes history: its own former ones, and those of others that it was written over. */
   readonly #settles: Set<Version>;
   /** The highest version that was known to this put, or to one that it was written over. */
   #base: Version;
   #holders: readonly Member[];
   #owedDeletes: readonly Member[] = [];
+  /** Stores that were meant, where other ones stand now: a record that is written already may say that they hold it. */
+  readonly #moved = new Set<StoreId>();
 
   /** `took`: the stores that have the bytes. `failed`: those that missed them, and why; more are added. */
   constructor(
@@ -83,7 +89,7 @@ export class Commit {
       const news = this.#put.following.take();
       if (news.length > 0) {
         if (round === MAX_ROUNDS) throw this.#outrun();
-        const winner = await this.#settleWithOthers(round);
+        const winner = await this.#settleWithOthers(round, news);
         if (winner !== undefined) return this.#yieldTo(winner, record);
       } else if (this.#holders.length === heldBefore) break;
       record = await this.#write();
@@ -104,7 +110,10 @@ export class Commit {
         this.#holders.map(async (member) => [member, await appended.get(member)] as const),
       );
       const lost = errors.filter(([, error]) => error !== undefined);
-      for (const [member, error] of lost) if (error !== undefined) this.#failed.set(member, error);
+      for (const [member, error] of lost) {
+        if (error !== undefined) this.#failed.set(member, error);
+        if (member.state !== "unreachable" && !this.#isStillThere(member)) this.#noteMoved(member);
+      }
       this.#holders = this.#holders.filter((member) => !this.#failed.has(member));
       // A put that fails must not take effect later, when its record arrives where nobody waited for it.
       if (this.#holders.length === 0) await Promise.all(appended.values());
@@ -136,6 +145,7 @@ export class Commit {
       }
     }
     this.#owedDeletes = owedDeletes;
+    for (const id of this.#moved) copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "moved" };
     for (const id of this.#absentHolders())
       copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "absent" };
     const former = currentRecord(state);
@@ -187,12 +197,19 @@ export class Commit {
   /** What was sent to a store that is another one now, or does not say any more who it is, went who knows where. */
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
-      if (member.ready && member.id === this.#put.ids.get(member)) continue;
-      this.#drop(
-        member,
-        member.ready ? new HoldfastError("unavailable", `${member.label} is another store now`) : member.trouble(),
-      );
+      if (this.#isStillThere(member)) continue;
+      this.#noteMoved(member);
+      this.#drop(member, member.ready ? isAnother(member) : member.trouble());
     }
+  }
+
+  #isStillThere(member: Member): boolean {
+    return member.ready && member.id === this.#put.ids.get(member);
+  }
+
+  #noteMoved(member: Member): void {
+    const meant = this.#put.ids.get(member);
+    if (meant !== undefined) this.#moved.add(meant);
   }
 
   #drop(member: Member, error: HoldfastError): void {
@@ -219,7 +236,7 @@ export class Commit {
    * Somebody else wrote the name too. Looks at what the stores have now, and takes a version above theirs; or gives the
    * record that this put was overwritten by.
    */
-  async #settleWithOthers(round: number): Promise<ObjectRecord | undefined> {
+  async #settleWithOthers(round: number, news: readonly ObjectRecord[]): Promise<ObjectRecord | undefined> {
     const { ledger, min } = this.#pool;
     const { name } = this.#put;
     const records = ledger.index.get(name)?.records ?? [];
@@ -232,11 +249,7 @@ export class Commit {
     const mine = this.#holders.filter(
       (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
     );
-    // Who knew of this put came after it. Without an intent its version says nothing of that: see `groundOf`.
-    const { hasIntent } = this.#put;
-    const later = others.find(
-      (one) => (hasIntent && one.base >= this.#version) || one.settles?.includes(this.#version) === true,
-    );
+    const later = [...others, ...news].find((one) => this.#isKnownTo(one));
     if (later !== undefined) return later;
     const rivals = mine.length < min ? others : above !== undefined && round > 0 ? [above] : [];
     const winner = rivals.find((other) => this.#stands(other, standing));
@@ -252,9 +265,34 @@ export class Commit {
       this.#settles.add(version);
       if (base > this.#base) this.#base = base;
     }
-    if (above !== undefined) this.#version = ledger.stamp(...records);
-    else this.#settles.delete(this.#version);
+    if (above === undefined) this.#settles.delete(this.#version);
+    else {
+      this.#formerVersions.push(this.#version);
+      this.#version = ledger.stamp(...records);
+    }
     return undefined;
+  }
+
+  /**
+   * Whether another write knew of this put, and so came after it. One that takes copies of this put away does so after its
+   * record is written, and may not hear of a later version first: so it is enough that it knew of an earlier one.
+   */
+  #isKnownTo(other: ObjectRecord): boolean {
+    if (other.kind === "intent") return false;
+    // Without an intent a higher version says nothing of what was known: see `groundOf`.
+    const { hasIntent } = this.#put;
+    const versions = this.#isTakenBy(other) ? [this.#version, ...this.#formerVersions] : [this.#version];
+    return versions.some(
+      (version) => (hasIntent && other.base >= version) || other.settles?.includes(version) === true,
+    );
+  }
+
+  /** Whether another write takes a copy of this put away: a delete, or a put elsewhere in a stripe. */
+  #isTakenBy(other: ObjectRecord): boolean {
+    return this.#holders.some((member) => {
+      const state = this.#pool.ledger.markOf(other, member)?.state;
+      return state === "delete" || state === "none";
+    });
   }
 
   #isBeingWritten(member: Member): boolean {
@@ -301,13 +339,24 @@ export class Commit {
       ),
       settles,
     };
-    const record = winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles);
+    const record = this.#withLanding(winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles));
     const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
     if (outcomes.every((error) => error !== undefined)) throw this.#outrun();
     const { size, sha256 } = this.#content;
     const owed = this.#pool.debtsOf(record);
     if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
-    return { answer: { size, sha256, owed }, record: own, holders: this.#holders };
+    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#moved.size > 0 };
+  }
+
+  /** The record of another write, with the requests of this one that may still take effect on top of it. */
+  #withLanding(record: ObjectRecord): ObjectRecord {
+    const { sentTo, landing } = this.#put;
+    const open = [...sentTo].filter((member) => this.#failed.get(member)?.mayLand === true || landing.has(member));
+    if (open.length === 0) return record;
+    const rev = this.#pool.ledger.stamp(record);
+    const mark: CopyMark = { state: isPut(record) ? "copy" : "delete", rev, reason: "late", late: rev };
+    const ids = open.flatMap(({ owingId }) => owingId ?? []);
+    return { ...record, copies: { ...record.copies, ...Object.fromEntries(ids.map((id) => [id, mark])) } };
   }
 
   /** The record of a write that came after this one, although its version is lower: under one that is above. */
@@ -360,8 +409,18 @@ export class Commit {
     }
     // Pools below have logged what their stores owe.
     owed.push(...holders.flatMap((member) => debtsBelow(member, below.get(member))));
-    return { answer: { size: this.#content.size, sha256: this.#content.sha256, owed }, record, holders };
+    return {
+      answer: { size: this.#content.size, sha256: this.#content.sha256, owed },
+      record,
+      holders,
+      hasMoved: this.#moved.size > 0,
+    };
   }
+}
+
+/** Why a store holds nothing of a put: it is not the one that was there when the put began. */
+export function isAnother(member: Member): HoldfastError {
+  return new HoldfastError("unavailable", `${member.label} is another store now`, { store: member.label });
 }
 
 /** Why a store counts as owing what was put: somebody else's change of it, or an earlier request, may come on top. */

@@ -9,7 +9,7 @@ import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, highestVersion, isPut, openIntents } from "../ledger/record.ts";
+import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
 import { compareNames } from "../names.ts";
 import type { PoolDeleteResult } from "../pool.ts";
@@ -162,29 +162,22 @@ export class PoolDeletes {
     };
   }
 
-  /** A delete that failed must not have happened for those who read the few stores that were told: nothing is gone yet. */
+  /**
+   * A delete that failed must not have happened for those who read the few stores that were told: nothing is gone yet.
+   * What was known before is said again as it was, so that it makes nothing history that this machine has not heard of.
+   */
   async #undo(known: NameState | undefined, tombstone: ObjectRecord): Promise<void> {
     const { ledger } = this.#pool;
     const current = currentRecord(known);
-    const rev = ledger.stamp(tombstone);
-    const marked = (marks: ObjectRecord["copies"], since: Version, reason?: string): ObjectRecord["copies"] =>
-      Object.fromEntries(
-        Object.entries(marks).map(([id, mark]) => [
-          id,
-          { ...mark, rev: since, ...(reason === undefined ? {} : { reason }) },
-        ]),
-      );
-    if (!isPut(current)) {
-      await this.#tell({ ...tombstone, copies: marked(tombstone.copies, rev, "not begun") });
+    if (current !== undefined) {
+      const others = known?.records.filter((record) => record !== current) ?? [];
+      await this.#tell({ ...current, undone: [...(current.undone ?? []), tombstone.version] }, others);
       return;
     }
-    const before = { ...current, version: rev, base: tombstone.version, copies: marked(current.copies, rev) };
-    // What was begun and not finished is history by the tombstone, and what it left may be all that stands there.
-    const begun = openIntents(known).map((intent) => {
-      const version = ledger.clock.next();
-      return { ...intent, version, copies: marked(intent.copies, version) };
-    });
-    await this.#tell(before, begun);
+    // There is no record that could carry it.
+    const rev = ledger.stamp(tombstone);
+    const copies = Object.entries(tombstone.copies).map(([id, mark]) => [id, { ...mark, rev, reason: "not begun" }]);
+    await this.#tell({ ...tombstone, copies: Object.fromEntries(copies) as ObjectRecord["copies"] });
   }
 
   /**

@@ -12,7 +12,7 @@ import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } f
 import type { PoolPutResult } from "../pool.ts";
 import type { Body, ObjectMetadata, PutOptions } from "../store.ts";
 import { checkHeld } from "./capabilities.ts";
-import { Commit, mayStillChange } from "./commit.ts";
+import { Commit, isAnother, mayStillChange } from "./commit.ts";
 import type { Committed } from "./commit.ts";
 import { copyTo, readDigest } from "./copy.ts";
 import { fanOut } from "./fan-out.ts";
@@ -105,8 +105,9 @@ export class PoolPuts {
     }
     const result = await this.#commit(begun, stored, holders, failed, options);
     if (late !== undefined && late.size > 0) {
-      this.#pool.keepUntil(name, this.#finishLate(result.record, result.holders, late));
+      this.#pool.keepUntil(name, this.#finishLate(begun, result, late, failed));
     }
+    if (result.holders.length === 0 && result.hasMoved) await this.#takeBack(begun, result.record);
     // After the commit, so that what the half-done put left is one state, and known.
     this.#refuseOnAbort(failed);
     if (result.holders.length < this.#pool.min) throw tooFew(this.#pool, targets, failed);
@@ -231,15 +232,19 @@ export class PoolPuts {
 
   /** Sees the puts that were not waited for to their end, and brings what failed of them by a copy. */
   async #finishLate(
-    record: PutRecord,
-    holders: readonly Member[],
+    begun: PutInProgress,
+    { record, holders }: Pick<Committed, "record" | "holders">,
     late: ReadonlyMap<Member, Promise<boolean>>,
+    failed: ReadonlyMap<Member, HoldfastError>,
   ): Promise<void> {
     await Promise.all(
       [...late].map(async ([member, put]) => {
         try {
-          if (!(await put)) await this.#bringLate(record, holders, member);
-          await this.#noteLate(record, member);
+          const isPut = await put;
+          const mayLand = isPut ? begun.landing.has(member) : failed.get(member)?.mayLand === true;
+          if (mayLand) return await this.#noteLandingOf(record, member);
+          if (!isPut) await this.#bringLate(record, holders, member);
+          await this.#noteLate(begun, record, member);
         } catch (error) {
           this.#pool.logger.warn("copy still owed", {
             object: record.name,
@@ -251,6 +256,16 @@ export class PoolPuts {
     );
   }
 
+  /** A put that was not waited for ended without an answer: from now on it may take effect at any time. */
+  async #noteLandingOf(record: PutRecord, member: Member): Promise<void> {
+    const { ledger } = this.#pool;
+    const id = member.owingId;
+    if (id === undefined) return;
+    const rev = ledger.stamp(record);
+    const mark: CopyMark = { state: "copy", rev, reason: "timeout", late: rev };
+    await Promise.all(ledger.append({ objects: [{ ...record, copies: { [id]: mark } }] }).values());
+  }
+
   /** Copies what a store missed, while the record says that a request to it is under way. */
   async #bringLate(record: PutRecord, holders: readonly Member[], member: Member): Promise<void> {
     const { ledger } = this.#pool;
@@ -260,13 +275,15 @@ export class PoolPuts {
   }
 
   /** A copy that came late is noted; where another process changed the name meanwhile, it may stand on top of the newer one. */
-  async #noteLate(record: PutRecord, member: Member): Promise<void> {
+  async #noteLate(begun: PutInProgress, record: PutRecord, member: Member): Promise<void> {
     const { ledger } = this.#pool;
     const id = member.owingId;
     if (id === undefined) return;
     // What came in between may stand there as well.
     const digest = await readDigest(member, record.name, record.content.size, undefined);
     await ledger.hear();
+    // What went to another store than the one that was meant is none of that one's.
+    if (!member.ready || member.id !== begun.ids.get(member)) return;
     const newer = currentRecord(ledger.index.get(record.name)) ?? record;
     if (newer.version === record.version && digest === record.content.sha256) {
       ledger.appendLater([{ ...record, copies: { [id]: { state: "holds", rev: ledger.stamp(record) } } }]);
@@ -285,6 +302,42 @@ export class PoolPuts {
     const copies: Record<StoreId, CopyMark> = {};
     for (const { owingId } of landing) if (owingId !== undefined) copies[owingId] = { state: "copy", rev, late: rev };
     await Promise.all(ledger.append({ objects: [{ name, version, base, kind: "intent", copies }] }).values());
+  }
+
+  /**
+   * The bytes of a put went to stores that are not the ones that were meant, and its record names none that holds it: it is
+   * taken back, as a delete that failed is, and the put is one that was cut short.
+   */
+  async #takeBack({ name, sentTo, following, ids }: PutInProgress, record: PutRecord): Promise<void> {
+    const { ledger } = this.#pool;
+    const known = following.foreign;
+    const former = currentRecord(known);
+    const records = ledger.index.get(name)?.records ?? [];
+    if (currentRecord({ records })?.version !== record.version) return;
+    const version = ledger.stamp(record, ...records);
+    // They may stand on the store that was meant, and on the one that is there now.
+    const touched = [...sentTo].flatMap((member) => [ids.get(member), member.id]).filter((id) => id !== undefined);
+    const marked = (state: CopyMark["state"], reason?: string): Record<StoreId, CopyMark> =>
+      Object.fromEntries(
+        touched.map((id) => [id, { state, rev: version, ...(reason === undefined ? {} : { reason }) }]),
+      );
+    const owed = marked(isPut(former) ? "copy" : "delete", "not confirmed");
+    const objects: ObjectRecord[] = [];
+    if (former === undefined) objects.push({ name, kind: "delete", version, base: record.version, copies: owed });
+    else {
+      const undone = [...(former.undone ?? []), record.version];
+      objects.push({ ...former, copies: { ...former.copies, ...owed }, undone });
+      objects.push(...(known?.records ?? []).filter((one) => one !== former));
+    }
+    if (isPut(former)) {
+      const base = former.version;
+      objects.push({ name, version: ledger.clock.next(), base, kind: "intent", copies: marked("copy") });
+    }
+    const outcomes = await Promise.all(ledger.append({ objects }).values());
+    if (outcomes.includes(undefined)) return;
+    // No store answers now: the next that does is told.
+    ledger.noteBegun(objects);
+    ledger.appendLater(objects);
   }
 
   /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
@@ -310,6 +363,7 @@ export class PoolPuts {
     const begun = await this.#begin(name, order, deaf, following);
     // Stores on which this put may have left its bytes.
     const missed = new Map<Member, HoldfastError>();
+    let unheld: PutRecord | undefined;
     const replay =
       this.#pool.onfail === "continue" && order.length > 1 ? this.#pool.options.replayable(body) : undefined;
     try {
@@ -323,8 +377,10 @@ export class PoolPuts {
         }
         const stored = await this.#spread(begun, replay?.body ?? body, [member], missed, options.signal);
         if (stored !== undefined && !missed.has(member)) {
-          const { answer, holders } = await this.#commit(begun, stored, [member], missed, options);
+          const { answer, record, holders, hasMoved } = await this.#commit(begun, stored, [member], missed, options);
+          if (hasMoved) unheld = record;
           if (holders.length > 0) {
+            unheld = undefined;
             for (const [store, error] of failed)
               this.#pool.logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
             return answer;
@@ -336,6 +392,7 @@ export class PoolPuts {
       }
     } finally {
       await replay?.dispose();
+      if (unheld !== undefined) await this.#takeBack(begun, unheld);
     }
     if (begun.sentTo.size === 0) this.#cancel(begun);
     throw tooFew(this.#pool, targets, failed);
@@ -457,6 +514,12 @@ export class PoolPuts {
     await ledger.hear();
     await this.#pool.outwait(() => open("soon-over").length > 0);
     ledger.checkEpoch();
+    for (const member of targets) {
+      // One that did not answer may be there all the same: the hearing after the record tells.
+      if (failed.has(member) || member.state === "unreachable") continue;
+      if (!member.ready) failed.set(member, member.trouble());
+      else if (member.id !== put.ids.get(member)) failed.set(member, isAnother(member));
+    }
     for (const member of open("any")) failed.set(member, mayStillChange(member));
     if (following.take().length === 0) return put;
     // What was written before the intent was there is known now: this put comes after it.

@@ -8,6 +8,7 @@ import { loadDigests } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { Operation } from "../errors.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
+import { isIndexLost } from "../ledger/ledger.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
 import { findOutdated } from "../ledger/outdated.ts";
@@ -78,12 +79,16 @@ export class PoolStore implements Store {
     return this.#opened;
   }
 
-  async #enter(signal: AbortSignal | undefined): Promise<void> {
+  /** `name`: what is known of it is going to be needed. */
+  async #enter(signal: AbortSignal | undefined, name?: string): Promise<void> {
     throwIfAborted(signal);
     if (this.#closed) throw new HoldfastError("invalid", "the pool is closed", { store: this.label });
     await this.open();
-    await this.ledger.keepFresh();
-    this.ledger.checkEpoch();
+    await this.ledger.withIndex(async () => {
+      await this.ledger.keepFresh();
+      this.ledger.checkEpoch();
+      if (name !== undefined) this.ledger.index.get(name);
+    });
     throwIfAborted(signal);
   }
 
@@ -96,8 +101,16 @@ export class PoolStore implements Store {
   /** Hears the stores anew, for what is said of the pool as a whole. Throws where its file says otherwise of it. */
   async listen(): Promise<void> {
     await this.open();
-    await this.ledger.hear();
-    this.ledger.checkEpoch();
+    await this.ledger.withIndex(async () => {
+      await this.ledger.hear();
+      this.ledger.checkEpoch();
+    });
+  }
+
+  /** The same, for what looks at everything: what is known can be read. */
+  async listenToAll(): Promise<void> {
+    await this.listen();
+    await this.ledger.withIndex(async () => this.ledger.index.check());
   }
 
   // ----------------------------------------------------------------------------------- what repair needs to know
@@ -166,7 +179,7 @@ export class PoolStore implements Store {
       });
     }
     if (typeof options.metadata !== "function") checkMetadata(options.metadata);
-    await this.#enter(options.signal);
+    await this.#enter(options.signal, inner);
     return this.#pool.exclusive(inner, async () => {
       await this.#askOnlyIf(inner, { store: this.label, operation: "put", object: name }, options);
       try {
@@ -202,7 +215,7 @@ export class PoolStore implements Store {
     const inner = this.#pool.innerName(name);
     await this.#enterToRead(options.signal);
     try {
-      return await this.#reads.get(inner, name, options);
+      return await this.ledger.withIndex(() => this.#reads.get(inner, name, options));
     } catch (error) {
       throw toHoldfastError(error).within({ store: this.label, operation: "get", object: name });
     }
@@ -213,7 +226,7 @@ export class PoolStore implements Store {
     const inner = this.#pool.innerName(name);
     await this.#enterToRead(options.signal);
     try {
-      const info = await this.#reads.stat(inner, options);
+      const info = await this.ledger.withIndex(() => this.#reads.stat(inner, options));
       return { ...info, name };
     } catch (error) {
       throw toHoldfastError(error).within({ store: this.label, operation: "stat", object: name });
@@ -221,6 +234,22 @@ export class PoolStore implements Store {
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<PoolObjectInfo> {
+    let { after } = options;
+    for (;;) {
+      try {
+        for await (const info of this.#list(prefix, { ...options, after })) {
+          yield info;
+          after = info.name;
+        }
+        return;
+      } catch (error) {
+        if (!isIndexLost(error)) throw error;
+        await this.ledger.renewIndex();
+      }
+    }
+  }
+
+  async *#list(prefix: string, options: ListOptions): AsyncGenerator<PoolObjectInfo> {
     await this.#enterToRead(options.signal);
     const above = this.#pool.options.nested === true && prefix.startsWith(RESERVED_PREFIX);
     const inner = above ? ABOVE_PREFIX + prefix.slice(RESERVED_PREFIX.length) : prefix;
@@ -304,7 +333,7 @@ export class PoolStore implements Store {
   async delete(name: string, options: DeleteOptions = {}): Promise<PoolDeleteResult> {
     checkName(name);
     const inner = this.#pool.innerName(name);
-    await this.#enter(options.signal);
+    await this.#enter(options.signal, inner);
     return this.#pool.exclusive(inner, async () => {
       await this.#askOnlyIf(inner, { store: this.label, operation: "delete", object: name }, options);
       try {

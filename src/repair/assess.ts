@@ -48,6 +48,8 @@ export interface AssessInput {
   readonly hasOwnFiles: (member: Member) => boolean;
   /** Labels of stores of the pool that are not among the members and may have a copy. */
   readonly absent: readonly string[];
+  /** Stripe: which of several good copies is to stay alone. Default: all stay. */
+  readonly keepOne?: ((members: readonly Member[], bytes: number) => Member | undefined) | undefined;
 }
 
 export interface ObjectFinding {
@@ -205,8 +207,10 @@ function judgeGood(
   plan: Steps,
 ): void {
   if (!isWanted) {
-    findings.push({ kind: "stray", member, detail: "the object is not placed here" });
-    plan.deleteFrom.push({ member, why: "not placed here" });
+    const isSpare = input.keepOne !== undefined && input.targets.includes(member);
+    const detail = isSpare ? "a stripe needs one copy" : "the object is not placed here";
+    findings.push({ kind: "stray", member, detail });
+    plan.deleteFrom.push({ member, why: isSpare ? "one copy is enough" : "not placed here" });
     return;
   }
   const mark = input.markOf(record, member)?.state;
@@ -275,6 +279,8 @@ function wantedMembers(input: AssessInput, record: ObjectRecord, good: readonly 
   if (input.mode === "mirror") return new Set(input.targets);
   const placed = good.filter((member) => input.targets.includes(member));
   const recorded = placed.filter((member) => input.markOf(record, member)?.state === "holds");
+  const only = input.keepOne?.(recorded.length > 0 ? recorded : placed, record.content?.size ?? 0);
+  if (only !== undefined) return new Set([only]);
   const chosen = recorded[0] ?? placed[0];
   if (chosen !== undefined) {
     // A second good copy of a striped object is not worth deleting unless the record says that it should go.

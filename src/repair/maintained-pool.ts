@@ -6,7 +6,7 @@ import { hint } from "../hint.ts";
 import { versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
-import type { NameState, PutRecord } from "../ledger/record.ts";
+import type { PutRecord } from "../ledger/record.ts";
 import type { Logger } from "../log.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
 import { verifiedRead } from "../modes/verified-read.ts";
@@ -45,6 +45,8 @@ import type {
 } from "../store.ts";
 import type { ObjectFinding, ObjectPlan } from "./assess.ts";
 import { describePlan, mend } from "./mend.ts";
+import { Spread } from "./spread.ts";
+import type { Sum } from "./spread.ts";
 import { inspect, scanNames } from "./scan.ts";
 import type { Inspected, ScanItem } from "./scan.ts";
 import { debtsOf, describeMember, statusOf } from "./status.ts";
@@ -143,7 +145,7 @@ export class MaintainedPool implements Pool {
 
   async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
     const { ledger } = this.#core;
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const outdated = await this.#core.findOutdated();
     const prefix = options.prefix ?? "";
     const mark = `verify:${options.quick === true ? "quick" : "full"}:${prefix}`;
@@ -238,9 +240,12 @@ export class MaintainedPool implements Pool {
     return this.#repair(options);
   }
 
-  async #repair(options: RepairOptions): Promise<RepairReport> {
+  /** `spread`: keep one copy of what has several in a stripe. */
+  async #repair(options: RepairOptions, spread?: Spread): Promise<RepairReport> {
     const { ledger } = this.#core;
-    await this.#core.listen();
+    await this.#core.open();
+    const { completeness } = ledger;
+    await this.#core.listenToAll();
     const dryRun = options.dryRun ?? false;
     // A store that is filled again counts among those that a new machine needs to hear.
     await this.#refill(options, dryRun);
@@ -256,6 +261,7 @@ export class MaintainedPool implements Pool {
       keep: true,
       signal: options.signal,
       outdated,
+      keepOne: spread?.keepOne,
     };
     const act = async (item: ScanItem): Promise<void> => {
       const { assessment, state, kept } = await inspect(this.#core, item, scope, unheard);
@@ -283,12 +289,12 @@ export class MaintainedPool implements Pool {
     for (const member of ledger.members) if (!member.ready) unheard.set(member, member.trouble());
     const silent = this.#unheard(unheard);
     const whole = left.length === 0 && silent.length === 0 && sum.failed === 0;
-    if (whole && scope.prefix === "") await this.#noteWhole();
+    if (whole && scope.prefix === "") await this.#noteWhole(completeness);
     return { ...sum, left, whole, unheard: silent };
   }
 
-  /** After a census of all stores: what is known of them from now on. */
-  async #noteWhole(): Promise<void> {
+  /** After a census of all stores: what is known of them from now on. `completeness`: the ledger's, before they were heard. */
+  async #noteWhole(completeness: string): Promise<void> {
     const { ledger } = this.#core;
     for (const member of ledger.members) {
       const known = ledger.storeOf(member);
@@ -306,6 +312,7 @@ export class MaintainedPool implements Pool {
     const { sure, min } = ledger.epoch;
     if (sure < min) await ledger.changeEpoch({ sure: min });
     this.#clearPending();
+    ledger.noteComplete(completeness);
     ledger.sightings.prune();
     await ledger.settle();
   }
@@ -453,7 +460,7 @@ export class MaintainedPool implements Pool {
   }
 
   async drain(store: string, options: DrainOptions = {}): Promise<DrainReport> {
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const { ledger } = this.#core;
     await ledger.initialise();
     const member = this.#member(store);
@@ -477,8 +484,15 @@ export class MaintainedPool implements Pool {
     if (staying.length === 0) {
       throw new HoldfastError("invalid", "the last store of a pool cannot be drained", { store: member.label });
     }
-    const enough = leaveCopies ?? Math.max(2, ledger.epoch.min);
-    if (mode !== "mirror" || staying.length >= enough) return;
+    if (mode !== "mirror") return;
+    if (staying.length < ledger.epoch.min) {
+      throw new HoldfastError(
+        "conflict",
+        `draining ${member.label} would leave ${staying.length} of the ${ledger.epoch.min} stores that every put needs: nothing was changed (to need fewer, run: ${hint("rebalance", "--min", String(staying.length))})`,
+        { store: member.label },
+      );
+    }
+    if (staying.length >= (leaveCopies ?? 2)) return;
     const copies = staying.length === 1 ? "1 copy" : `${staying.length} copies`;
     throw new HoldfastError(
       "conflict",
@@ -488,7 +502,7 @@ export class MaintainedPool implements Pool {
   }
 
   async cancelDrain(store: string): Promise<void> {
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const { ledger } = this.#core;
     await ledger.initialise();
     const member = this.#member(store);
@@ -501,7 +515,7 @@ export class MaintainedPool implements Pool {
   }
 
   async forget(store: string): Promise<void> {
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const { ledger } = this.#core;
     const absent = ledger.absentees.find((record) => storeNames(record).includes(store));
     const member = absent === undefined ? this.#member(store) : undefined;
@@ -541,9 +555,11 @@ export class MaintainedPool implements Pool {
 
   async rebalance(options: RebalanceOptions = {}): Promise<RepairReport> {
     await this.#changePool(options);
-    const report = await this.#repair(options);
-    if (this.mode !== "stripe") return report;
-    const moved = await this.#spread(options);
+    await this.#core.listen();
+    if (this.mode !== "stripe") return this.#repair(options);
+    const spread = new Spread(this.#core, this.#logger);
+    const report = await this.#repair(options, spread);
+    const moved = await spread.move(options);
     return {
       ...report,
       planned: report.planned + moved.planned,
@@ -572,97 +588,12 @@ export class MaintainedPool implements Pool {
     await ledger.changeEpoch(next.mode === "stripe" ? { ...next, min: 1, sure: 1 } : next);
   }
 
-  /** Stripe: moves objects from stores that hold more than their share of the bytes to those that hold less. */
-  async #spread(options: RepairOptions): Promise<Sum> {
-    const { ledger } = this.#core;
-    const sum = { planned: 0, done: 0, failed: 0, bytes: 0 };
-    const taking = ledger.members.filter((member) => member.ready && !ledger.isDraining(member));
-    const held = new Map<Member, number>(taking.map((member) => [member, 0]));
-    let total = 0;
-    for (const [, record, holder] of this.#singly(options.prefix ?? "")) {
-      if (!held.has(holder)) continue;
-      held.set(holder, (held.get(holder) ?? 0) + record.content.size);
-      total += record.content.size;
-    }
-    const weights = taking.reduce((all, member) => all + member.weight, 0);
-    const share = (member: Member): number => (total * member.weight) / weights;
-    const excess = (member: Member): number => (held.get(member) ?? 0) - share(member);
-    for (const [name, , holder] of this.#singly(options.prefix ?? "")) {
-      throwIfAborted(options.signal);
-      await this.#core.hold(name, async () => {
-        const state = ledger.index.get(name);
-        const current = currentRecord(state);
-        if (!isPut(current) || !ledger.holds(current, holder)) return;
-        const { size } = current.content;
-        const to = [...taking].sort((a, b) => excess(a) - excess(b))[0];
-        // Only a move that brings the two nearer to each other.
-        if (to === undefined || to === holder || size === 0 || excess(holder) - size < excess(to)) return;
-        sum.planned++;
-        options.onAction?.({
-          action: "copy",
-          object: name,
-          store: to.label,
-          from: holder.label,
-          bytes: size,
-          why: "spreads the load",
-        });
-        held.set(holder, (held.get(holder) ?? 0) - size);
-        held.set(to, (held.get(to) ?? 0) + size);
-        if (options.dryRun === true) return;
-        try {
-          const moved = await this.#move(current, state, holder, to, options.signal);
-          if (moved.errors[0] !== undefined) throw moved.errors[0];
-          sum.done++;
-          sum.bytes += moved.bytes;
-        } catch (error) {
-          throwIfAborted(options.signal);
-          sum.failed++;
-          this.#logger.warn("an object could not be moved", {
-            object: name,
-            reason: error instanceof Error ? error.message : String(error),
-          });
-        }
-      });
-    }
-    return sum;
-  }
-
-  /** Objects with one holder. */
-  *#singly(prefix: string): Generator<readonly [string, PutRecord, Member]> {
-    for (const [name, state] of this.#core.ledger.index.iterate(prefix)) {
-      const current = currentRecord(state);
-      if (state.records.length !== 1 || !isPut(current)) continue;
-      const holders = this.#core.ledger.members.filter((member) => this.#core.ledger.holds(current, member));
-      if (holders.length === 1 && holders[0] !== undefined) yield [name, current, holders[0]];
-    }
-  }
-
-  /** Copies, and only then deletes, as repair does. */
-  #move(
-    record: PutRecord,
-    state: NameState | undefined,
-    from: Member,
-    to: Member,
-    signal: AbortSignal | undefined,
-  ): ReturnType<typeof mend> {
-    const plan: ObjectPlan = {
-      decision: { keep: record },
-      why: "spreads the load",
-      good: [from],
-      wanted: [to],
-      copyTo: [{ member: to, why: "spreads the load" }],
-      deleteFrom: [{ member: from, why: "spreads the load" }],
-      confirm: [],
-    };
-    return mend(this.#core, record.name, plan, state, undefined, signal);
-  }
-
   // -------------------------------------------------------------------------------------------------------- drill
 
   async drill(
     options: ScanOptions & { store?: string | undefined; samplePercent?: number | undefined } = {},
   ): Promise<DrillReport> {
-    await this.#core.listen();
+    await this.#core.listenToAll();
     const { ledger } = this.#core;
     const gone = options.store === undefined ? undefined : this.#member(options.store);
     const started = this.#runtime.monotonicMs();
@@ -702,13 +633,6 @@ export class MaintainedPool implements Pool {
     });
     return { store: gone?.label, objects, bytes, lost: lost.sort(), elapsedMs: this.#runtime.monotonicMs() - started };
   }
-}
-
-interface Sum {
-  planned: number;
-  done: number;
-  failed: number;
-  bytes: number;
 }
 
 function toFinding(object: string, finding: ObjectFinding): Finding {

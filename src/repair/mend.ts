@@ -175,10 +175,11 @@ class Mending {
       try {
         await copyTo(record, this.#plan.good, member, this.#signal, this.#kept);
         this.#bytes += record.content.size;
-        this.#copied.push(member);
         this.#done++;
         // What an earlier request may still do to it is seen by a later look.
-        if (!this.#core.mayChange(member, this.#seen)) this.#mark(record, member, "holds");
+        if (this.#core.mayChange(member, this.#seen)) continue;
+        this.#copied.push(member);
+        this.#mark(record, member, "holds");
       } catch (error) {
         throwIfAborted(this.#signal);
         const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: this.#name });

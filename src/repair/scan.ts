@@ -25,6 +25,8 @@ export interface ScanScope {
   readonly keep?: boolean | undefined;
   /** What stores that went back in time cannot be believed of. Default none. */
   readonly outdated?: Outdated | undefined;
+  /** Stripe: which of several good copies is to stay alone. Default: all stay. */
+  readonly keepOne?: AssessInput["keepOne"];
 }
 
 /** How often an object is looked at again because it was changed meanwhile. */
@@ -79,7 +81,7 @@ export interface Inspected {
 export async function inspect(
   core: PoolStore,
   item: Pick<ScanItem, "name" | "state"> & { readonly listed?: ScanItem["listed"] | undefined },
-  scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated">,
+  scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated" | "keepOne">,
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<Inspected> {
   let { state, listed } = item;
@@ -94,7 +96,7 @@ export async function inspect(
       listed = undefined;
       continue;
     }
-    const assessment = assess(inputOf(core, item.name, state, facts));
+    const assessment = assess({ ...inputOf(core, item.name, state, facts), keepOne: scope.keepOne });
     // A size is not enough to take the copies elsewhere for good ones.
     if (quick && (assessment.plan?.deleteFrom.length ?? 0) > 0) {
       quick = false;

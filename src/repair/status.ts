@@ -6,11 +6,13 @@
  */
 import { throwIfAborted } from "../errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
+import { isIndexLost } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
 import type { Outdated } from "../ledger/outdated.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
+import { compareNames } from "../names.ts";
 import type { PoolStatus, StoreReport, StoreStatus } from "../pool.ts";
 import type { Debt, OperationOptions } from "../store.ts";
 
@@ -32,18 +34,36 @@ interface Missed {
 type Standing = "whole" | "degraded" | "lost";
 
 export async function statusOf(core: PoolStore, options: OperationOptions): Promise<PoolStatus> {
-  return (await judgeOf(core)).judge(options);
+  await beUpToDate(core);
+  return core.ledger.withIndex(async () => (await judgeOf(core)).judge(options));
 }
 
 /** Every copy and delete that `statusOf` counts as owed, in the order of names. */
 export async function* debtsOf(core: PoolStore, options: OperationOptions): AsyncGenerator<Debt> {
-  yield* (await judgeOf(core)).debts(options);
+  await beUpToDate(core);
+  let last: string | undefined;
+  for (;;) {
+    try {
+      for (const [name, debts] of (await judgeOf(core)).debts(options)) {
+        if (last !== undefined && compareNames(name, last) <= 0) continue;
+        yield* debts;
+        last = name;
+      }
+      return;
+    } catch (error) {
+      if (!isIndexLost(error)) throw error;
+      await core.ledger.renewIndex();
+    }
+  }
 }
 
-async function judgeOf(core: PoolStore): Promise<Judge> {
+async function beUpToDate(core: PoolStore): Promise<void> {
   await core.listen();
   // What was done a moment ago may not be noted yet.
   await core.ledger.flushed();
+}
+
+async function judgeOf(core: PoolStore): Promise<Judge> {
   return new Judge(core, await core.findOutdated());
 }
 
@@ -76,20 +96,21 @@ class Judge {
     return { mode, stores, objects: ledger.index.counts().objects, degraded, lost, unsettled, absent };
   }
 
-  *debts({ signal }: OperationOptions): Generator<Debt> {
+  /** Each name's debts. */
+  *debts({ signal }: OperationOptions): Generator<readonly [string, readonly Debt[]]> {
     for (const [name, state] of this.#states()) {
       throwIfAborted(signal);
       const current = currentRecord(state);
       if (current === undefined) continue;
-      for (const { member, owes, mark } of this.#missed(name, current).missed) {
-        yield {
-          object: this.#core.shownName(name),
-          store: member.label,
-          owes,
-          sinceMs: versionMs(mark?.rev ?? current.version),
-          ...(mark?.reason === undefined ? {} : { reason: mark.reason }),
-        };
-      }
+      const { missed } = this.#missed(name, current);
+      const debts = missed.map(({ member, owes, mark }) => ({
+        object: this.#core.shownName(name),
+        store: member.label,
+        owes,
+        sinceMs: versionMs(mark?.rev ?? current.version),
+        ...(mark?.reason === undefined ? {} : { reason: mark.reason }),
+      }));
+      yield [name, debts];
     }
   }
 

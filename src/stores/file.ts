@@ -23,6 +23,8 @@ import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode, Operation } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { silentLogger } from "../log.ts";
+import { makeFolder } from "../make-folder.ts";
+import { systemCode } from "../network-errors.ts";
 import { MAX_NAME_BYTES, RESERVED_PREFIX, checkName, compareNames } from "../names.ts";
 import type { StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
@@ -34,6 +36,9 @@ import { GroupReader } from "./shared/group-reader.ts";
 import type { FileFacts, ReadFailure } from "./shared/group-reader.ts";
 import { GroupWriter } from "./shared/group-writer.ts";
 import { placeOfFolder } from "./shared/place.ts";
+import { foldedName, foldsNameIn, KeptNames, traitsOf } from "./shared/file-system-traits.ts";
+import type { FileSystemTraits } from "./shared/file-system-traits.ts";
+import { removeEmpty } from "./shared/empty-folders.ts";
 import type {
   Body,
   Capabilities,
@@ -97,6 +102,8 @@ const HASHED_HERE_BYTES = 8 * 1024 * 1024;
 /** Chunks of fewer bytes are copied together before they are written. */
 const SMALL_CHUNK_BYTES = 16 * 1024;
 
+/** Whether file systems of this platform mostly take names that differ in case for one. */
+const OFTEN_FOLDS = process.platform === "darwin" || process.platform === "win32";
 const HAS_PROC = process.platform === "linux" && fs.existsSync("/proc/self/fd");
 
 export interface FileStoreOptions {
@@ -157,15 +164,6 @@ class Directory {
 
 export class FileStore implements Store {
   readonly label: string;
-  readonly capabilities: Capabilities = {
-    orderedList: true,
-    conditionalPut: true,
-    prefixNames: false,
-    maxNameBytes: MAX_NAME_BYTES,
-    maxNamePartBytes: MAX_PART_BYTES,
-    caseSensitive: process.platform !== "darwin" && process.platform !== "win32",
-    storeDigests: [],
-  };
   /** The folder, absolute, as given. */
   readonly root: string;
   /** The folder without symbolic links, once it was found. */
@@ -181,6 +179,13 @@ export class FileStore implements Store {
   readonly #writing = new Set<Promise<unknown>>();
   #wasThere = false;
   #swept: Promise<void> | undefined;
+  /** Of the folder's file system, once something was put. */
+  #traits: FileSystemTraits | undefined;
+  /** Whether it folds names, as far as that can be seen without writing. */
+  #looksFolding: boolean | undefined;
+  readonly #kept: KeptNames;
+  /** Names that a file system may take for one are given one after the other. */
+  readonly #naming = new Map<string, Promise<void>>();
   readonly #group = new GroupWriter();
   readonly #reader = new GroupReader();
   /** Without `/proc` nothing is read in another thread. */
@@ -196,6 +201,21 @@ export class FileStore implements Store {
     this.label = options.label ?? this.root;
     this.#logger = options.logger ?? silentLogger;
     this.#runtime = options.runtime ?? systemRuntime;
+    this.#kept = new KeptNames(() => this.#runtime.monotonicMs());
+  }
+
+  /** What the file system decides is known from the first put on, and taken for the usual before. */
+  get capabilities(): Capabilities {
+    const folds = this.#traits?.folds ?? this.#looksFolding ?? OFTEN_FOLDS;
+    return {
+      orderedList: true,
+      conditionalPut: this.#traits?.hasLinks ?? true,
+      prefixNames: false,
+      maxNameBytes: MAX_NAME_BYTES,
+      maxNamePartBytes: MAX_PART_BYTES,
+      caseSensitive: !folds,
+      storeDigests: [],
+    };
   }
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
@@ -213,6 +233,12 @@ export class FileStore implements Store {
     let directory: Directory | undefined;
     try {
       temporary = await this.#openTemporary();
+      if (options.ifAbsent && this.#traits?.hasLinks === false) {
+        throw new HoldfastError(
+          "unsupported",
+          "the file system has no hard links, without which ifAbsent is not decided",
+        );
+      }
       const size = await writeAll(temporary.fd, checkedBytes(body, signal));
       // The directories are made only now: a body that fails leaves none.
       const flushed = fdatasync(temporary.fd);
@@ -226,29 +252,37 @@ export class FileStore implements Store {
       await close(fd);
       throwIfAborted(signal);
       const last = parts.at(-1) ?? "";
-      for (let tries = 1; ; tries++) {
-        try {
-          if (options.ifAbsent) await link(temporary.path, directory.entry(last));
-          else await rename(temporary.path, directory.entry(last));
-          break;
-        } catch (error) {
-          const code = codeOf(error);
-          const gone = code === "ENOENT" && tries < MAX_TRIES;
-          const empty =
-            (code === "EISDIR" || code === "ENOTEMPTY" || code === "EEXIST") &&
-            tries < MAX_TRIES &&
-            (await removeEmpty(directory.entry(last)));
-          if (!gone && !empty) throw putError(error, code, last);
-          if (gone) {
-            // A delete took the directory away between the two steps.
-            await this.#release(directory, true);
-            directory = undefined;
-            directory = await this.#makeDirectory(parts.slice(0, -1));
+      const free = await this.#turnOf(parts);
+      try {
+        for (let tries = 1; ; tries++) {
+          try {
+            if (this.#traits?.folds === true) await this.#refuseOther(parts);
+            if (options.ifAbsent) await link(temporary.path, directory.entry(last));
+            else await rename(temporary.path, directory.entry(last));
+            break;
+          } catch (error) {
+            const code = codeOf(error);
+            const gone = (code === "ENOENT" || code === "ESTALE") && tries < MAX_TRIES;
+            const empty =
+              (code === "EISDIR" || code === "ENOTEMPTY" || code === "EEXIST") &&
+              tries < MAX_TRIES &&
+              (await removeEmpty(directory.entry(last)));
+            if (!gone && !empty) throw putError(error, code, last);
+            if (gone) {
+              // A delete took the directory away between the two steps.
+              await this.#release(directory, true);
+              directory = undefined;
+              directory = await this.#makeDirectory(parts.slice(0, -1));
+            }
           }
         }
+        if (!options.ifAbsent) temporary = undefined;
+        this.#kept.note(directory.where, last, true);
+        if (this.#traits?.changes === true) await this.#refuseChanged(directory, last);
+      } finally {
+        free();
       }
-      if (!options.ifAbsent) temporary = undefined;
-      await directory.sync();
+      await this.#flush(directory, parts.slice(0, -1));
       return { size };
     } finally {
       if (directory) await this.#release(directory);
@@ -259,9 +293,94 @@ export class FileStore implements Store {
     }
   }
 
+  /** Waits for other puts of names that may be the same file; the result lets the next one go. */
+  async #turnOf(parts: readonly string[]): Promise<() => void> {
+    if (this.#traits?.folds !== true) return () => undefined;
+    const key = foldedName(parts.join("/"));
+    const before = this.#naming.get(key);
+    let free = (): void => undefined;
+    const turn = new Promise<void>((resolve) => {
+      free = resolve;
+    });
+    this.#naming.set(key, turn);
+    await before;
+    return () => {
+      if (this.#naming.get(key) === turn) this.#naming.delete(key);
+      free();
+    };
+  }
+
+  /** Throws `conflict` where the file system would take the name for another one. */
+  async #refuseOther(parts: readonly string[]): Promise<void> {
+    const root = await this.#realRoot();
+    const other = root === undefined ? undefined : await this.#kept.otherThan(root, parts);
+    if (other !== undefined) throw otherName(other);
+  }
+
+  /** Takes the object back where the file system gave it another name, under which nobody would find it. */
+  async #refuseChanged(directory: Directory, name: string): Promise<void> {
+    if ((await readdir(directory.where)).includes(name)) return;
+    await unlink(directory.entry(name));
+    this.#kept.note(directory.where, name, false);
+    throw new HoldfastError("invalid", `the file system changes the name ${JSON.stringify(name)}`);
+  }
+
+  /** Whether nothing is there under the very name: what the file system finds may be called otherwise. */
+  async #isOther(root: string, parts: readonly string[]): Promise<boolean> {
+    return (await this.#folds(root)) && (await this.#kept.otherThan(root, parts)) !== undefined;
+  }
+
+  async #folds(root: string): Promise<boolean> {
+    if (this.#traits !== undefined) return this.#traits.folds;
+    this.#looksFolding ??= await foldsNameIn(root, RESERVED_PREFIX.slice(0, -1)).catch(() => false);
+    return this.#looksFolding;
+  }
+
+  /** Does something in a directory, and once more where its descriptor leads nowhere any more: in a union it was moved. */
+  async #directoryOf(parts: readonly string[], work: (directory: Directory) => Promise<void>): Promise<Directory> {
+    for (let tries = 1; ; tries++) {
+      const directory = await this.#directory(parts);
+      try {
+        await work(directory);
+        return directory;
+      } catch (error) {
+        const isStale = codeOf(error) === "ESTALE";
+        await this.#release(directory, isStale);
+        if (!isStale || tries >= MAX_TRIES) throw error;
+      }
+    }
+  }
+
+  /** Flushes a directory, or what is above it where it was removed meanwhile. */
+  async #flush(directory: Directory, parts: readonly string[]): Promise<void> {
+    try {
+      await directory.sync();
+      return;
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      directory.stale = true;
+    }
+    for (let above = parts; ; above = above.slice(0, -1)) {
+      try {
+        const again = await this.#directory(above);
+        try {
+          await again.sync();
+          return;
+        } catch (error) {
+          again.stale = true;
+          throw error;
+        } finally {
+          await this.#release(again);
+        }
+      } catch (error) {
+        if (!isGone(error) || above.length === 0) throw error;
+      }
+    }
+  }
+
   /** Whether so much is being written at once that a group pays for itself, and its ways are prepared. */
   #groups(): boolean {
-    return HAS_PROC && this.#swept !== undefined && this.#writing.size >= GROUP_FROM;
+    return HAS_PROC && this.#traits?.folds === false && this.#writing.size >= GROUP_FROM;
   }
 
   /** A small object, written together with others. What does not work this way is done, or refused, by itself. */
@@ -337,7 +456,7 @@ export class FileStore implements Store {
     try {
       const parts = this.#parts(name, options);
       const root = await this.#rootToRead();
-      if (root === undefined) throw notFound();
+      if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
       const path = join(root, ...parts);
       const file = await this.#reader.hash(path, () => {
         this.#check(options);
@@ -359,7 +478,7 @@ export class FileStore implements Store {
     parts: readonly string[],
   ): Promise<T> {
     if ("code" in file) throw await this.#notOpened(systemError(file), root, parts);
-    if (!isPlace(file.where, path)) throw linkError();
+    if (!isPlace(file.where, path) && !this.#isAt(file.where, path)) throw linkError();
     if (!file.isFile) throw notFound();
     if (file.cutAt !== undefined) throw cutError(file.cutAt);
     return file;
@@ -368,7 +487,7 @@ export class FileStore implements Store {
   /** A small object, read whole together with others; undefined for a large one, which nobody has read of yet. */
   async #getGrouped(name: string, parts: readonly string[], options: GetOptions): Promise<GetResult | undefined> {
     const root = await this.#rootToRead();
-    if (root === undefined) throw notFound();
+    if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
     const path = join(root, ...parts);
     const file = await this.#isFound(await this.#reader.read(path), path, root, parts);
     const { bytes } = file;
@@ -455,7 +574,7 @@ export class FileStore implements Store {
     try {
       const parts = this.#parts(name, options);
       const root = await this.#rootToRead();
-      if (root === undefined) throw notFound();
+      if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
       let stats;
       try {
         if (parts.length > 1) await this.#expectInside(join(root, ...parts.slice(0, -1)));
@@ -533,6 +652,7 @@ export class FileStore implements Store {
     // No object has such a part, so nothing begins with this.
     if (prefix.includes("\0") || above.some((part) => !isPart(part))) return;
     const top = above.length === 0 ? "" : `${above.join("/")}/`;
+    if (top !== "" && (await this.#isOther(root, above))) return;
     if (top.startsWith(`${TMP}/`)) return;
     try {
       if (top !== "") await this.#expectInside(join(root, ...above));
@@ -595,9 +715,9 @@ export class FileStore implements Store {
       } catch (error) {
         const code = codeOf(error);
         // On a file system that does not say what an entry is, each is asked for, and one may be gone by then.
-        const isThere = code === "ENOENT" && (await isDirectoryAt(where));
+        const isThere = isGone(error) && (await isDirectoryAt(where));
         if (isThere && tries < MAX_TRIES) continue;
-        if (!isThere && path !== "" && (code === "ENOENT" || code === "ENOTDIR")) return "";
+        if (!isThere && path !== "" && (isGone(error) || code === "ENOTDIR")) return "";
         throw path === "" ? await this.#notThere(error) : error;
       }
     }
@@ -628,11 +748,15 @@ export class FileStore implements Store {
     const parts = this.#parts(name, options);
     const above = parts.slice(0, -1);
     let directory: Directory | undefined;
+    const root = await this.#realRoot();
+    if (root !== undefined && (await this.#isOther(root, parts))) return { existed: false };
     try {
       try {
-        directory = await this.#directory(above);
-        throwIfAborted(options.signal);
-        await unlink(directory.entry(parts.at(-1) ?? ""));
+        directory = await this.#directoryOf(above, async (found) => {
+          throwIfAborted(options.signal);
+          await unlink(found.entry(parts.at(-1) ?? ""));
+        });
+        this.#kept.note(directory.where, parts.at(-1) ?? "", false);
       } catch (error) {
         const found = await this.#notThere(error);
         if (found.code === "not-found") return { existed: false };
@@ -649,6 +773,7 @@ export class FileStore implements Store {
         }
         try {
           await rmdir(parent.entry(child));
+          this.#kept.note(parent.where, child, false);
         } catch {
           // Not empty, mostly; or another delete was faster.
           await this.#release(parent);
@@ -659,7 +784,7 @@ export class FileStore implements Store {
         directory = parent;
         above.pop();
       }
-      await directory.sync();
+      await this.#flush(directory, above);
       return { existed: true };
     } finally {
       if (directory) await this.#release(directory);
@@ -768,15 +893,21 @@ export class FileStore implements Store {
     return notFound(error);
   }
 
+  /** Whether a place is the one that is meant: it may be called after whoever asked for it first, where names are folded. */
+  #isAt(found: string, where: string): boolean {
+    const folds = this.#traits?.folds ?? this.#looksFolding ?? false;
+    return found === where || (folds && foldedName(found) === foldedName(where));
+  }
+
   /** Throws unless the directory really is at this place, with no link on the way. */
   async #expectInside(path: string): Promise<void> {
-    if ((await realpath(path)) !== path) throw linkError();
+    if (!this.#isAt(await realpath(path), path)) throw linkError();
   }
 
   /** Opens a file and makes sure that it is the one of this name. */
   async #openObject(parts: readonly string[]): Promise<number> {
     const root = await this.#rootToRead();
-    if (root === undefined) throw notFound();
+    if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
     const path = join(root, ...parts);
     try {
       if (!HAS_PROC && parts.length > 1) await this.#expectInside(dirname(path));
@@ -784,7 +915,7 @@ export class FileStore implements Store {
       const fd = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
       if (HAS_PROC) {
         const where = await placeOf(fd);
-        if (!isPlace(where, path)) {
+        if (!isPlace(where, path) && !this.#isAt(where, path)) {
           await close(fd);
           throw linkError();
         }
@@ -833,6 +964,8 @@ export class FileStore implements Store {
     let fd;
     try {
       if (!HAS_PROC) await this.#expectInside(where);
+      const other = (await this.#folds(root)) ? await this.#kept.otherThan(root, parts) : undefined;
+      if (other !== undefined) throw otherName(other);
       fd = await open(where, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     } catch (error) {
       if (codeOf(error) === "ENOTDIR" && (await leadsThroughLink(root, parts))) throw linkError(error);
@@ -840,7 +973,7 @@ export class FileStore implements Store {
     }
     if (HAS_PROC) {
       const found = await placeOf(fd);
-      if (found !== where) {
+      if (!this.#isAt(found, where)) {
         await close(fd);
         if (found === `${where} (deleted)`) {
           throw goneError();
@@ -873,7 +1006,7 @@ export class FileStore implements Store {
         if (code === "ENOTDIR") {
           throw new HoldfastError("conflict", "an object stands where a directory is needed", { cause: error });
         }
-        if (code !== "ENOENT" || tries >= MAX_TRIES) throw error;
+        if (!isGone(error) || tries >= MAX_TRIES) throw error;
         if (parts.length === 0) {
           await this.#makeRoot();
           continue;
@@ -883,7 +1016,7 @@ export class FileStore implements Store {
           await this.#makeEntry(parent, parts.at(-1) ?? "");
         } catch (made) {
           // The parent is gone again: from the top.
-          if (codeOf(made) !== "ENOENT") throw made;
+          if (!isGone(made)) throw made;
           parent.stale = true;
         } finally {
           await this.#release(parent);
@@ -915,7 +1048,7 @@ export class FileStore implements Store {
 
   async #makeRoot(): Promise<void> {
     this.#refuseLoss();
-    const first = await mkdir(this.root, { recursive: true });
+    const first = await makeFolder(this.root);
     this.#real = await realpath(this.root);
     this.#wasThere = true;
     if (first === undefined) return;
@@ -940,24 +1073,33 @@ export class FileStore implements Store {
           if (!this.#swept) {
             // Never through a link: the temporary files would be elsewhere.
             await this.#expectInside(join(root, TMP));
-            this.#swept = this.#sweep(join(root, TMP));
+            this.#swept = this.#prepare(join(root, TMP));
           }
           await this.#swept;
           const fd = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o666);
-          if (HAS_PROC && (await placeOf(fd)) !== path) {
+          if (HAS_PROC && !this.#isAt(await placeOf(fd), path)) {
             await close(fd);
             await unlink(path);
             throw linkError();
           }
           return { path, fd };
         } catch (error) {
-          if (codeOf(error) !== "ENOENT" || tries >= MAX_TRIES) throw error;
+          if (!isGone(error) || tries >= MAX_TRIES) {
+            // What is found out with a first file is found out another time.
+            if (this.#traits === undefined) this.#swept = undefined;
+            throw error;
+          }
         }
       }
       this.#swept = undefined;
       const directory = await this.#makeDirectory(TMP.split("/"));
       await this.#release(directory);
     }
+  }
+
+  async #prepare(path: string): Promise<void> {
+    await this.#sweep(path);
+    this.#traits ??= await traitsOf(path, `${OWNER}.${process.pid}.${randomBytes(8).toString("hex")}`);
   }
 
   /** Removes temporary files whose process is gone, or that nobody has written to for a day. */
@@ -1092,27 +1234,6 @@ async function writeBatch(fd: number, batch: Uint8Array[]): Promise<void> {
   }
 }
 
-/** Removes a directory that holds nothing but empty directories. Resolves to whether it is gone. */
-async function removeEmpty(path: string): Promise<boolean> {
-  try {
-    await rmdir(path);
-    return true;
-  } catch (error) {
-    const code = codeOf(error);
-    if (code === "ENOENT") return true;
-    if (code !== "ENOTEMPTY" && code !== "EEXIST") return false;
-  }
-  const entries = await readdir(path, { withFileTypes: true }).catch(() => undefined);
-  if (!entries?.every((entry) => entry.isDirectory())) return false;
-  for (const entry of entries) {
-    if (!(await removeEmpty(`${path}/${entry.name}`))) return false;
-  }
-  return rmdir(path).then(
-    () => true,
-    () => false,
-  );
-}
-
 /** Whether one of the parts is a symbolic link. */
 async function leadsThroughLink(root: string, parts: readonly string[]): Promise<boolean> {
   let path = root;
@@ -1186,13 +1307,26 @@ function linkError(cause?: unknown): HoldfastError {
   return new HoldfastError("denied", "a symbolic link stands in the way; links are not followed", { cause });
 }
 
+function otherName(found: string): HoldfastError {
+  return new HoldfastError(
+    "conflict",
+    `the file system takes the name for ${JSON.stringify(found)}, which stands there`,
+  );
+}
+
+/** Whether what an open descriptor or a path led to is there no more: removed, or moved to another disk of a union. */
+function isGone(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "ENOENT" || code === "ESTALE";
+}
+
 /** As the system says it when a directory is missing. */
 function goneError(): Error {
   return Object.assign(new Error("ENOENT: the directory does not exist"), { code: "ENOENT" });
 }
 
 function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+  return error instanceof HoldfastError ? undefined : systemCode(error);
 }
 
 /** What a failure to give the object its name means. */

@@ -541,7 +541,11 @@ class SftpTree implements Tree {
         (late) => void session.closeHandle(late).catch(() => undefined),
       );
       const [opened, kind] = await Promise.allSettled([opening, this.#kind(session, path, signal)]);
-      if (opened.status === "rejected") throw opened.reason;
+      if (opened.status === "rejected") {
+        // Some servers do not open a folder at all ("Is a directory"), and say no more than that they failed.
+        const isOther = kind.status === "fulfilled" && kind.value !== "file";
+        throw isOther && isFailure(opened.reason) ? notFound() : opened.reason;
+      }
       try {
         if (kind.status === "rejected") throw kind.reason;
         if (kind.value !== "file") throw notFound();

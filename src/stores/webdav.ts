@@ -8,6 +8,7 @@
 import type { Readable } from "node:stream";
 import { XMLParser, XMLValidator } from "fast-xml-parser";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
 import { RESERVED_PREFIX } from "../names.ts";
 import { conversationError, httpError } from "../network-errors.ts";
 import type { StoreContext, StoreKind } from "../open-store.ts";
@@ -241,6 +242,9 @@ function place(answer: Answer, origin: string): string {
   }
 }
 
+/** Codes of answers that tell of a folder that is missing, or in the way, on one server or another. */
+const UNCLEAR: ReadonlySet<ErrorCode> = new Set(["conflict", "not-found", "denied", "invalid", "unsupported"]);
+
 class WebdavTree implements Tree {
   readonly #client: WebdavClient;
   readonly #root: TreePath;
@@ -286,12 +290,13 @@ class WebdavTree implements Tree {
     if (folder.length === 0) throw new HoldfastError("config", `${this.#client.origin} has no WebDAV folder at /`);
     await this.#make(folder.slice(0, -1), signal);
     const path = encodePath(folder, true);
-    const answer = await this.#client.send({ method: "MKCOL", path, expect: [200, 201, 403, 405, 409], signal });
+    const answer = await this.#client.send({ method: "MKCOL", path, expect: [200, 201, 400, 403, 405, 409], signal });
     if (answer.status < 300) return discard(answer);
-    // Made by another meanwhile; Apache may answer 403 then.
+    // Made by another meanwhile; Apache may answer 403 then, and others 400.
     const error = await statusError(answer, { method: "MKCOL", path, expect: [], signal }, this.#client.origin);
     const now = await this.#kind(encodePath(folder), signal);
-    if (now !== "folder") throw now === undefined && answer.status === 403 ? error : inTheWay(folder);
+    const isRefused = answer.status === 400 || answer.status === 403;
+    if (now !== "folder") throw now === undefined && isRefused ? error : inTheWay(folder);
   }
 
   forgetFolder(folder: TreePath): void {
@@ -339,13 +344,7 @@ class WebdavTree implements Tree {
       await discard(answer);
     } catch (error) {
       if (failure) throw toHoldfastError(failure.error);
-      if (isHoldfastError(error, "conflict") || isHoldfastError(error, "not-found")) {
-        this.forgetFolder(path.slice(0, -1));
-        throw new HoldfastError("unavailable", "the folder of the object was removed while it was put", {
-          cause: error,
-        });
-      }
-      throw error;
+      throw await this.#whyNotPut(path, error, signal);
     } finally {
       // Lets go of a source that was not read to its end. One that hangs ends with the caller's signal.
       source.return(undefined).catch(() => undefined);
@@ -362,7 +361,33 @@ class WebdavTree implements Tree {
     return sent;
   }
 
+  /**
+   * What a refused PUT means. Where the folder is gone, some servers say 409 or 404, and others 403 or 400 (lighttpd), as
+   * they do where it may not be written to.
+   */
+  async #whyNotPut(path: TreePath, error: unknown, signal: AbortSignal | undefined): Promise<unknown> {
+    if (!isHoldfastError(error) || !UNCLEAR.has(error.code)) return error;
+    const folder = path.slice(0, -1);
+    const isClear = error.code === "conflict" || error.code === "not-found";
+    const kind = await this.#kind(this.#at(folder), signal).catch(() => "unknown" as const);
+    if (kind === "file") return inTheWay(folder);
+    if (!isClear && kind !== undefined) return error;
+    this.forgetFolder(folder);
+    return new HoldfastError("unavailable", "the folder of the object was removed while it was put", { cause: error });
+  }
+
   async replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.#move(from, to, signal);
+    } catch (error) {
+      // Servers differ in what they say where a folder stands.
+      const isUnclear = isHoldfastError(error) && UNCLEAR.has(error.code);
+      const kind = isUnclear ? await this.#kind(this.#at(to), signal).catch(() => undefined) : undefined;
+      throw kind === "folder" ? inTheWay(to) : error;
+    }
+  }
+
+  async #move(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void> {
     const move = (overwrite: "F" | "T"): Promise<Answer> =>
       this.#client.send({
         method: "MOVE",

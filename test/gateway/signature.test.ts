@@ -55,7 +55,8 @@ function sendRaw(raw: Raw): Promise<{ status: number; text: string }> {
       response.on("error", () => resolve({ status: 0, text: "" }));
       response.on("end", () => resolve({ status: response.statusCode ?? 0, text }));
     });
-    request.end(raw.body);
+    // Beside a string node would send the headers as UTF-8 of their characters, not as the bytes that they are.
+    request.end(Buffer.from(raw.body));
   });
 }
 
@@ -218,6 +219,124 @@ describe("signed requests", () => {
     } finally {
       skewMs = 0;
     }
+  });
+});
+
+describe("signed headers that are no ASCII", () => {
+  /** A PUT with a header whose bytes are given, and whose signature is over `signedValue` as UTF-8. */
+  const put = async (bytes: Buffer, signedBytes: Buffer): Promise<{ status: number; text: string }> => {
+    const timestamp = stamp(new Date(Date.now() + skewMs));
+    const headers: Record<string, string> = {
+      host,
+      "x-amz-content-sha256": sha256("letters"),
+      "x-amz-date": timestamp,
+      "x-amz-meta-word": "\0",
+    };
+    const names = Object.keys(headers).sort();
+    const lines = [
+      "PUT",
+      "/bucket/letters",
+      "",
+      ...names.map((name) => `${name}:${headers[name]}`),
+      "",
+      names.join(";"),
+    ];
+    const [before = "", after = ""] = [...lines, sha256("letters")].join("\n").split("\0");
+    const canonical = Buffer.concat([Buffer.from(before), signedBytes, Buffer.from(after)]);
+    const scope = `${timestamp.slice(0, 8)}/us-east-1/s3/aws4_request`;
+    const digest = createHash("sha256").update(canonical).digest("hex");
+    const given = createHmac("sha256", key(credential.password, timestamp.slice(0, 8)))
+      .update(["AWS4-HMAC-SHA256", timestamp, scope, digest].join("\n"))
+      .digest("hex");
+    const authorization = `AWS4-HMAC-SHA256 Credential=${credential.user}/${scope}, SignedHeaders=${names.join(";")}, Signature=${given}`;
+    return sendRaw({
+      method: "PUT",
+      path: "/bucket/letters",
+      headers: { ...headers, "x-amz-meta-word": bytes.toString("latin1"), authorization },
+      body: "letters",
+    });
+  };
+  const kept = async (): Promise<string> => {
+    const raw = await signed("HEAD", "/bucket/letters", "");
+    return new Promise((resolve, reject) => {
+      const [name, port] = host.split(":");
+      httpRequest({ host: name, port, method: "HEAD", path: raw.path, headers: raw.headers, agent: false })
+        .on("response", (response) => {
+          response.resume();
+          resolve(String(response.headers["x-amz-meta-word"]));
+        })
+        .on("error", reject)
+        .end();
+    });
+  };
+
+  test.each(["grün", "日本語", "à", "à b", "🎉"])(
+    "are taken as the bytes that were sent, and come back so: %s",
+    async (word) => {
+      const bytes = Buffer.from(word);
+      expect((await put(bytes, bytes)).status).toBe(200);
+      expect(Buffer.from(await kept(), "latin1").toString()).toBe(word);
+    },
+  );
+
+  test("are taken as Latin-1 of a text that was signed as UTF-8, as ceph's s3-tests send it, and come back so", async () => {
+    const bytes = Buffer.from("Hello World\u00e9", "latin1");
+    expect((await put(bytes, Buffer.from("Hello World\u00e9"))).status).toBe(200);
+    expect(await kept()).toBe("Hello World\u00e9");
+  });
+
+  test("are refused where another letter was signed", async () => {
+    expect((await put(Buffer.from("grün"), Buffer.from("grån"))).status).toBe(403);
+    expect((await put(Buffer.from("à"), Buffer.from("\u00c3"))).status).toBe(403);
+  });
+});
+
+describe("requests of ceph's s3-tests that are signed wrongly", () => {
+  const denied = ["AccessDenied"];
+  const late = ["RequestTimeTooSkewed", "SignatureDoesNotMatch"];
+  const undated = ["AccessDenied", "SignatureDoesNotMatch"];
+  const someone =
+    "AWS4-HMAC-SHA256 Credential=AKIAIGR7ZNNBHC5BKSUB/20150930/us-east-1/s3/aws4_request,SignedHeaders=host;user-agent,Signature=FWeDfwojDSdS2Ztmpfeubhd9isU=";
+
+  test.each<[string, Record<string, string | undefined>, number, readonly string[]]>([
+    ["an empty Authorization", { authorization: "" }, 403, denied],
+    ["no Authorization", { authorization: undefined }, 403, denied],
+    ["a part of one", { authorization: "AWS4-HMAC-SHA256 Credential=HAHAHA" }, 400, ["AuthorizationHeaderMalformed"]],
+    ["no kind of one", { authorization: "AWS4 HAHAHA" }, 400, ["InvalidArgument"]],
+    ["somebody's", { authorization: someone }, 403, ["InvalidAccessKeyId", ...undated]],
+    ["no date in x-amz-date", { "x-amz-date": "Bad Date" }, 403, undated],
+    ["an empty x-amz-date", { "x-amz-date": "" }, 403, undated],
+    ["no x-amz-date", { "x-amz-date": undefined }, 403, undated],
+    ["a date long ago", { "x-amz-date": "20100707T215304Z" }, 403, late],
+    ["a date long to come", { "x-amz-date": "21300707T215304Z" }, 403, late],
+    ["a date before 1970", { "x-amz-date": "19500707T215304Z" }, 403, undated],
+    ["the last year that has four digits", { "x-amz-date": "99990707T215304Z" }, 403, late],
+    ["another signed header", { "x-amz-meta-note": "" }, 403, ["SignatureDoesNotMatch"]],
+    ["a signed header missing", { "x-amz-meta-note": undefined }, 403, ["SignatureDoesNotMatch"]],
+  ])("such as with %s are refused as they ask for it", async (_, changes, status, codes) => {
+    for (const path of ["/bucket/wrong", "/wrong-bucket"]) {
+      const raw = await signed("PUT", path, "bar");
+      for (const [name, value] of Object.entries(changes)) {
+        if (value === undefined) delete raw.headers[name];
+        else raw.headers[name] = value;
+      }
+      const answer = await sendRaw(raw);
+      expect(answer.status).toBe(status);
+      expect(codes).toContain(/<Code>(\w+)</u.exec(answer.text)?.[1]);
+    }
+  });
+});
+
+describe("requests signed by other methods", () => {
+  test.each([
+    ["/bucket/object", "AWS test-key:c2lnbmF0dXJl"],
+    ["/bucket/object", "AWS4-ECDSA-P256-SHA256 Credential=a, SignedHeaders=host, Signature=b"],
+    ["/bucket/object?AWSAccessKeyId=test-key&Signature=c2ln&Expires=1999999999", undefined],
+    ["/bucket/object?X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256&X-Amz-Signature=c2ln", undefined],
+  ])("such as %s with %s are told which one is taken", async (path, authorization) => {
+    const headers: Record<string, string> = authorization === undefined ? { host } : { host, authorization };
+    const { status, text } = await sendRaw({ method: "GET", path, headers, body: "" });
+    expect([status, text]).toEqual([400, expect.stringContaining("Signature Version 4")]);
   });
 });
 

@@ -136,6 +136,8 @@ export interface MemoryPoolOptions extends Partial<
   /** 8 hexadecimal digits; the same machine shares an index. */
   readonly machine?: string;
   readonly index?: LedgerIndex;
+  /** Opens the index that takes the place of one that was lost. Default: the same. */
+  readonly openIndex?: () => LedgerIndex;
   readonly fingerprints?: readonly string[];
   readonly mergeAt?: number;
   /** Default 0: every operation asks the stores anew. */
@@ -176,6 +178,7 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
   const runtime = options.runtime ?? (options.laterMs === Infinity ? patientRuntime : systemRuntime);
   // An index outlives the pool that used it, as one on disk does.
   const index = options.index ?? new MemoryIndex();
+  let opened = 0;
   const ledger = new Ledger({
     members: members.map(
       ({ store }, position) =>
@@ -191,7 +194,10 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
     runtime,
     logger: silentLogger,
     machine: options.machine ?? randomBytes(4).toString("hex"),
-    openIndex: () => index,
+    openIndex: () => {
+      opened++;
+      return opened === 1 ? index : (options.openIndex?.() ?? index);
+    },
     freshMs: options.freshMs ?? 0,
     hearMs: 1000,
     ...(options.mergeAt === undefined ? {} : { mergeAt: options.mergeAt }),

@@ -174,6 +174,18 @@ describe("p17: a put that got no answer from one store", () => {
   });
 });
 
+describe("a delete that got no answer from a store", () => {
+  it("is known to the put behind it before any store was told of it", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const { pool } = memoryPool(views, { machine: "00000001", laterMs: Infinity });
+    await pool.put("x", toBody("v0"));
+    silence(views[0], "delete", 1);
+    await pool.delete("x");
+    expect(await owingOf(pool.put("x", toBody("v1")))).toEqual(["A"]);
+  });
+});
+
 describe("a put that did not end as it should while a store had not answered", () => {
   interface Stuck {
     readonly stores: readonly [Switched, Switched];

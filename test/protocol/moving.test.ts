@@ -269,3 +269,55 @@ describe("p12: repair --quick", () => {
     expect(onAll(stores, "x")).toEqual([undefined, "precious", "precious"]);
   });
 });
+
+describe("a drain that would leave fewer stores than a put needs", () => {
+  it("is refused, however few copies are to be left", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const { pool } = memoryPool(stores, { min: 2 });
+    await pool.put("x", toBody("1"));
+    await expect(pool.drain("B", { leaveCopies: 1 })).rejects.toMatchObject({ code: "conflict", store: "B" });
+    expect((await pool.status()).stores.map(({ draining }) => draining)).toEqual([false, false]);
+  });
+
+  it("may go on when the pool needs fewer", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const { pool } = memoryPool(stores, { min: 2 });
+    await pool.put("x", toBody("1"));
+    await pool.rebalance({ min: 1 });
+    expect(await pool.drain("B", { leaveCopies: 1 })).toMatchObject({ removable: true });
+    expect(await pool.put("y", toBody("2"))).toMatchObject({ owed: [] });
+  });
+});
+
+describe("a mirror that becomes a stripe", () => {
+  async function mirrored(): Promise<{ readonly stores: readonly [Switched, Switched]; readonly machine: MemoryPool }> {
+    const stores = [switched("A"), switched("B")] as const;
+    const machine = memoryPool(stores);
+    for (const name of ["w", "x", "y", "z"]) await machine.pool.put(name, toBody(name));
+    return { stores, machine };
+  }
+
+  it("keeps one copy of each object, on the store that has least", async () => {
+    const { stores, machine } = await mirrored();
+    expect(await machine.pool.rebalance({ mode: "stripe" })).toMatchObject({ whole: true, failed: 0 });
+    const copies = ["w", "x", "y", "z"].map((name) => onAll(stores, name).filter((text) => text === name).length);
+    expect(copies).toEqual([1, 1, 1, 1]);
+    expect(stores.map((store) => ["w", "x", "y", "z"].filter((name) => textOn(store, name)).length)).toEqual([2, 2]);
+  });
+
+  it("keeps the copy that is good", async () => {
+    const { stores, machine } = await mirrored();
+    for (const name of ["w", "x", "y", "z"]) plant(stores[0], name, "rot");
+    expect(await machine.pool.rebalance({ mode: "stripe", quick: true })).toMatchObject({ whole: true });
+    for (const name of ["w", "x", "y", "z"]) expect(await textOrCode(machine.pool, name)).toBe(name);
+  });
+
+  it("keeps two copies where the next repair finds them", async () => {
+    const { stores, machine } = await mirrored();
+    await machine.pool.rebalance({ mode: "stripe" });
+    plant(stores[0], "x", "x");
+    plant(stores[1], "x", "x");
+    expect(await machine.pool.repair()).toMatchObject({ whole: true });
+    expect(onAll(stores, "x")).toEqual(["x", "x"]);
+  });
+});

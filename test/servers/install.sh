@@ -25,6 +25,7 @@ nginx-dav    /usr/lib/nginx/modules/ngx_http_dav_ext_module.so apt nginx-light l
 samba        /usr/sbin/smbd                     apt     samba smbclient
 rsyncd       /usr/bin/rsync                     apt     rsync
 rclone       /usr/bin/rclone                    apt     rclone
+ntfs-3g      /usr/bin/lowntfs-3g                apt     ntfs-3g
 memcached    /usr/bin/memcached                 apt     memcached
 openssl      /usr/bin/openssl                   apt     openssl
 azurite      %azurite/node_modules/azurite/package.json         npm  azurite@3.35.0

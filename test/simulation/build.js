@@ -43,8 +43,8 @@ const REMEMBERED = [
   },
   {
     file: "src/ledger/segment.ts",
-    find: "export function decodeSegment(bytes: Uint8Array): Segment {",
-    replace: remembering("decodeSegment", "decodeAnew", "bytes: Uint8Array", LATIN1),
+    find: "export function decodeSegment(bytes: Uint8Array, records = Infinity): Segment {",
+    replace: remembering("decodeSegment", "decodeAnew", "bytes: Uint8Array, records: number = Infinity", LATIN1),
   },
   {
     file: "src/ledger/identity.ts",
@@ -59,7 +59,7 @@ const REMEMBERED = [
  * @param {string} name @param {string} anew @param {string} parameters @param {string} key
  */
 function remembering(name, anew, parameters, key) {
-  const values = parameters.replaceAll(/: [A-Za-z0-9]+/gu, "");
+  const values = parameters.replaceAll(/: [A-Za-z0-9]+(?: = \w+)?/gu, "");
   return `const ${name}Known = new Map<string, ReturnType<typeof ${anew}>>();
 export function ${name}(${parameters}): ReturnType<typeof ${anew}> {
   const key = ${key};

@@ -15,6 +15,8 @@ export interface Write {
   readonly start: number;
   end: number | undefined;
   acknowledged: boolean;
+  /** Its process died before it ended. */
+  hasDied?: boolean;
   /** The cache of the machine that wrote. */
   readonly cache: object;
   /** The process that wrote; undefined for what stood before, and for what a read decided. */
@@ -25,6 +27,8 @@ export interface Write {
   known: boolean;
   /** It was never acknowledged, and a read found it: no record says so. */
   found: boolean;
+  /** It is in the ledger of every store: whoever wrote later, wherever, knew of it. */
+  everywhere: boolean;
   /** Disks that had the value, by the answer. */
   holders: readonly string[];
 }
@@ -43,6 +47,7 @@ export class NameModel {
       clean: true,
       known: true,
       found: false,
+      everywhere: true,
       holders: [],
     },
   ];
@@ -50,6 +55,8 @@ export class NameModel {
   readonly ever = new Set<Value>([undefined]);
   /** Disks whose copy was damaged since the last acknowledged write. */
   readonly damaged = new Set<string>();
+  /** Since when the name may be lost: see `mayLose`. */
+  #lossAt: number | undefined;
   /** Since when nothing decides what the name is: see `taint`. */
   #taintedAt: number | undefined;
 
@@ -58,16 +65,33 @@ export class NameModel {
   }
 
   /**
-   * From `now` on the name may be lost, or what an unfinished write left may be damaged: a copy was damaged while a write
-   * was not finished, or two processes changed the name at one moment and one of them deleted what the other had put
-   * (stores have no delete on a condition). A later write that is acknowledged ends it.
+   * From `now` on what was put may be nowhere: two processes wrote the name at one moment, and one of them died or failed
+   * when its bytes were there and its record was not; or one of them deleted what the other one had put (stores have no
+   * delete on a condition). It is an error to read it then, and never another value than one of those. A later write that
+   * is acknowledged ends it.
+   */
+  mayLose(now: number): void {
+    this.#lossAt = now;
+  }
+
+  /**
+   * From `now` on anything that was ever there may be taken for the value, since nothing decides: a copy was damaged while
+   * a write was not finished, or the only store that knew better went back in time. A later write that is acknowledged
+   * ends it.
    */
   taint(now: number): void {
     this.#taintedAt = now;
   }
 
   get tainted(): boolean {
-    const at = this.#taintedAt;
+    return this.#isSince(this.#taintedAt);
+  }
+
+  get mayBeLost(): boolean {
+    return this.tainted || this.#isSince(this.#lossAt);
+  }
+
+  #isSince(at: number | undefined): boolean {
     if (at === undefined) return false;
     return !this.writes.some((write) => write.acknowledged && write.clean && write.start > at);
   }
@@ -83,6 +107,7 @@ export class NameModel {
       clean: false,
       known: false,
       found: false,
+      everywhere: false,
       holders: [],
     };
     this.writes.push(write);
@@ -111,14 +136,22 @@ export class NameModel {
             later.end < start &&
             write.end !== undefined &&
             later.start > write.end &&
-            (later.clean || later.cache === write.cache),
+            (later.clean || later.cache === write.cache || write.everywhere),
         ),
     );
   }
 
+  /** A store lost what it was told: who hears that one alone may know of nothing. */
+  forgetWhoKnows(): void {
+    for (const write of this.writes) {
+      write.known = false;
+      write.everywhere = write.start < 0;
+    }
+  }
+
   /** A read that saw everything decides. */
   observe(value: Value, start: number, now: number): void {
-    if (this.changedSince(start) || this.tainted) return;
+    if (this.changedSince(start) || this.mayBeLost) return;
     const legal = this.legal(start, now);
     const seen = legal.find((write) => write.value === value);
     if (seen === undefined || legal.length === 1) return;
@@ -127,6 +160,7 @@ export class NameModel {
     write.acknowledged = true;
     write.clean = true;
     write.known = seen.known;
+    write.everywhere = seen.everywhere;
     write.found = !seen.acknowledged || seen.found;
     // Of two that were acknowledged at once each may stand on some stores, and all of them are needed to tell.
     write.holders = legal.filter((one) => one.acknowledged).length === 1 && seen.acknowledged ? seen.holders : [];

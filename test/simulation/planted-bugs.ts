@@ -27,6 +27,7 @@ const READ = "src/modes/verified-read.ts";
 const ASSESS = "src/repair/assess.ts";
 const SCAN = "src/repair/scan.ts";
 const MEND = "src/repair/mend.ts";
+const STATUS = "src/repair/status.ts";
 
 export const plantedBugs: readonly PlantedBug[] = [
   {
@@ -211,11 +212,11 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a late copy is noted whether it came or not",
     file: PUTS,
-    find: `          if (!(await put)) await this.#bringLate(record, holders, member);
-          await this.#noteLate(record, member);
+    find: `          if (!isPut) await this.#bringLate(record, holders, member);
+          await this.#noteLate(begun, record, member);
 `,
-    replace: `          if (!(await put) && holders.length > 99) await this.#bringLate(record, holders, member);
-          if (member.late && holders.length > 99) await this.#noteLate(record, member);
+    replace: `          if (!isPut && holders.length > 99) await this.#bringLate(record, holders, member);
+          if (member.late && holders.length > 99) await this.#noteLate(begun, record, member);
           const id = member.owingId;
           const { ledger } = this.#pool;
           if (id === undefined) return;
@@ -279,5 +280,62 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: COMMIT,
     find: "else if (error !== undefined && mirrored) copies[id] =",
     replace: 'else if (error !== undefined && mirrored && error.code === "internal") copies[id] =',
+  },
+  {
+    name: "a copy of a disk counts as a second store",
+    file: MEMBERSHIP,
+    find: 'if (other !== undefined) (isFirst ? other : member).state = "twin";',
+    replace: 'if (other !== undefined && seen.size > 99) (isFirst ? other : member).state = "twin";',
+    foundBy: 66,
+  },
+  {
+    name: "a put does not look whether its stores are still the ones that were meant",
+    file: COMMIT,
+    find: "      if (this.#isStillThere(member)) continue;\n",
+    replace: '      if (this.#isStillThere(member) || member.label !== "") continue;\n',
+    foundBy: 21,
+  },
+  {
+    name: "a put is answered without the hearing after its record",
+    file: COMMIT,
+    find: "      await ledger.hear();\n      ledger.checkEpoch();\n      const heldBefore",
+    replace: "      const heldBefore",
+    foundBy: 21,
+  },
+  {
+    name: "repair does not look whether another machine is writing",
+    file: ASSESS,
+    find: 'const isLive = records.some((record) => record.kind === "intent" && !input.isDead(record));',
+    replace:
+      'const isLive = records.length > 99 && records.some((record) => record.kind === "intent" && !input.isDead(record));',
+    foundBy: 180,
+  },
+  {
+    name: "a pool may be opened in another mode",
+    file: IDENTITIES,
+    find: "if (mode !== undefined && mode !== declared.mode) {",
+    replace: "if (mode !== undefined && mode.length > 99 && mode !== declared.mode) {",
+    foundBy: 13,
+  },
+  {
+    name: "a pool may be opened with another min",
+    file: IDENTITIES,
+    find: 'recorded.mode === "mirror" && recorded.min !== declared.min)',
+    replace: 'recorded.mode === "mirror" && recorded.min > declared.min + 99)',
+    foundBy: 6,
+  },
+  {
+    name: "a copy is moved away before the one in its place counts",
+    file: MEND,
+    find: "if (this.#core.mayChange(member, this.#seen)) continue;\n        this.#copied.push(member);",
+    replace: "this.#copied.push(member);\n        if (this.#core.mayChange(member, this.#seen)) continue;",
+    foundBy: 20068,
+  },
+  {
+    name: "status believes what the ledger says of a store that is empty",
+    file: STATUS,
+    find: "const isUntrue = isGone(member) ||",
+    replace: "const isUntrue =",
+    foundBy: 101,
   },
 ];

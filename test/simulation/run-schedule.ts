@@ -9,6 +9,7 @@ import { Member } from "../../src/ledger/member.ts";
 import { currentRecord } from "../../src/ledger/record.ts";
 import type { NameState, ObjectRecord } from "../../src/ledger/record.ts";
 import { decodeSegment, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
+import type { Segment } from "../../src/ledger/segment.ts";
 import { silentLogger } from "../../src/log.ts";
 import { isReserved } from "../../src/names.ts";
 import { PoolStore } from "../../src/modes/pool-store.ts";
@@ -18,6 +19,8 @@ import { PoolOfPools } from "../../src/repair/pool-of-pools.ts";
 import type { PoolBelow } from "../../src/repair/pool-of-pools.ts";
 import type { Body, Store } from "../../src/store.ts";
 import { compareFindings, corrupt, lostOf, spoiled } from "./corruption.ts";
+import { misshapen } from "./mishap-steps.ts";
+import { Mishaps } from "./mishaps.ts";
 import { NameModel } from "./oracle.ts";
 import type { Value, Write } from "./oracle.ts";
 import { Random } from "./random.ts";
@@ -32,7 +35,19 @@ const LATE_MS = DEADLINE_MS;
 /** How long a pool waits for a store that does not answer. */
 const HEAR_MS = 10_000;
 /** Steps that wait until nothing is under way. */
-const ALONE: ReadonlySet<Step["do"]> = new Set(["wait", "pass", "unmount", "wipe", "damage", "spoil"]);
+const ALONE: ReadonlySet<Step["do"]> = new Set([
+  "wait",
+  "pass",
+  "wipe",
+  "damage",
+  "spoil",
+  "rollback",
+  "swap",
+  "clone",
+  "readdress",
+]);
+/** What is known as the pool's by a machine: its stores' addresses, by their labels. */
+type Addresses = Map<string, string>;
 const EPOCH_MS = 1_700_000_000_000;
 const MAX_STEPS = 60_000;
 /** How long an operation waits, at most, for what other processes do to end: once when it begins, and once when it ends. */
@@ -45,6 +60,8 @@ const STEP_MS = 4;
 interface Machine {
   id: string;
   readonly wall: WallClock;
+  /** Addresses of stores in its file, where they are not what they were at first. */
+  readonly addresses: Addresses;
   /** The cache: an index for each pool, and which pool these stores are. Replaced when the cache is dropped. */
   cache: Cache;
 }
@@ -116,10 +133,15 @@ class Simulation {
   #events = 0;
   #inFlight = 0;
   #violation: Error | undefined;
-  /** When a process died last, or a change failed of which others cannot know whether it is over. */
-  #diedMs = -Infinity;
+  /** When a process that changed a name died last, or its change failed: others cannot know whether it is over. */
+  readonly #diedMs = new Map<NameModel, number>();
   #draining = false;
   #freshMs: number;
+  readonly #mishaps: Mishaps;
+  /** A disk was lost for good. */
+  #isAnyLost = false;
+  /** Addresses are not what they were: what is lost at one of them is not known by it, and has to be given up by name. */
+  #isAnyMoved = false;
 
   constructor(schedule: Schedule, kept: ReadonlySet<number> | undefined, traced: boolean) {
     this.#schedule = schedule;
@@ -136,10 +158,22 @@ class Simulation {
     this.#machines = Array.from({ length: config.machines }, () => ({
       id: this.#random.hex(4),
       wall: { offsetMs: EPOCH_MS + (config.machines === 1 ? 0 : (this.#random.next() - 0.5) * 600_000) },
+      addresses: new Map(),
       cache: { indexes: new Map<string, MemoryIndex>(), pools: new Map<string, string>() },
     }));
     this.#slots = Array.from({ length: schedule.slots }, () => undefined);
     for (const name of config.names) this.#models.set(name, new NameModel(name));
+    this.#mishaps = new Mishaps({
+      world: this.world,
+      disks: this.#disks,
+      models: this.#models,
+      trouble: this.#trouble,
+      nextEvent: () => this.#events + 1,
+      recordOn: (disks, name) => this.#recordOn(disks, name),
+      isSpoiled: (disk) => this.#isSpoiled(disk),
+      isWritingLater: () => this.#isWritingLater(),
+      note: (line) => this.#note(line),
+    });
   }
 
   async run(): Promise<void> {
@@ -160,7 +194,7 @@ class Simulation {
       while (next < this.#steps.length) {
         const step = this.#steps[next];
         if (step === undefined) break;
-        const alone = ALONE.has(step.do);
+        const alone = ALONE.has(step.do) || this.#isMoving(step);
         const limit = alone ? 1 : this.#config.inFlight;
         if (this.#inFlight >= limit) return false;
         if (this.#inFlight > 0 && !this.#random.chance(0.15)) return false;
@@ -171,6 +205,12 @@ class Simulation {
       return this.#inFlight === 0;
     });
     await this.#finale();
+  }
+
+  /** Whether a step puts a disk where another one was a moment ago: nobody could tell what it had meanwhile. */
+  #isMoving(step: Step): boolean {
+    if (step.do === "unmount") return step.amid !== true;
+    return step.do === "up" && this.#disk(step.disk).isUnmounted;
   }
 
   #note(line: () => string): void {
@@ -189,7 +229,9 @@ class Simulation {
     if (process.dead) return;
     this.#note(() => `process of machine ${process.machine.id} dies`);
     this.#alive.delete(process);
-    this.#diedMs = this.world.nowMs;
+    for (const [model, changes] of this.#changing) {
+      if ([...changes].some((change) => change.process === process)) this.#diedMs.set(model, this.world.nowMs);
+    }
     this.world.kill(process);
     for (const end of this.#endings.get(process) ?? []) end();
     this.#endings.delete(process);
@@ -210,7 +252,8 @@ class Simulation {
     return process;
   }
 
-  #open(machine: Machine): Process {
+  /** `shape`: what the pool's file says that it is. */
+  #open(machine: Machine, shape: Pick<Config, "mode" | "min" | "prefixes"> = this.#config): Process {
     const owner: Owner = { dead: false };
     const writers = new Set<string>();
     const { config } = this.#schedule;
@@ -229,7 +272,7 @@ class Simulation {
       const ledger = new Ledger({
         members: members.map(
           ({ store, prefixes }, place) =>
-            new Member({ store, prefixes, fingerprint: `place of ${store.label}` }, place),
+            new Member({ store, prefixes, fingerprint: addressOf(machine, store.label) }, place),
         ),
         runtime,
         logger: silentLogger,
@@ -256,7 +299,7 @@ class Simulation {
         ledger,
         mode,
         onfail: config.onfail,
-        min: nested ? 1 : config.min,
+        min: nested ? 1 : shape.min,
         wait: nested ? "all" : config.wait,
         runtime,
         logger: silentLogger,
@@ -269,17 +312,17 @@ class Simulation {
     };
     const below: PoolBelow[] = [];
     const members = this.#order.map((place) => {
-      const prefixes = config.prefixes[place] ?? [];
+      const prefixes = shape.prefixes[place] ?? [];
       if (!config.nested) return { store: simStore(this.#disk(place)), prefixes };
       const inner = [this.#disk(place * 2), this.#disk(place * 2 + 1)].map((disk) => ({
         store: simStore(disk),
         prefixes: [],
       }));
-      const { pool } = build(`P${place}`, inner, config.mode === "mirror" ? "stripe" : "mirror", true);
+      const { pool } = build(`P${place}`, inner, shape.mode === "mirror" ? "stripe" : "mirror", true);
       below.push({ label: pool.label, pool });
       return { store: pool, prefixes };
     });
-    const top = build("pool", members, config.mode, false, below);
+    const top = build("pool", members, shape.mode, false, below);
     const process: Process = Object.assign(owner, { machine, cache: machine.cache, writers, ...top });
     this.#alive.add(process);
     return process;
@@ -316,9 +359,39 @@ class Simulation {
       case "rebalance":
         this.#operate(step, this.#process(step.slot));
         return;
+      case "misopen": {
+        if (!this.#isMade()) return;
+        const machine = this.#machines[step.slot % this.#machines.length];
+        if (machine === undefined) return;
+        this.#operate(step, this.#open(machine, misshapen(this.#config, step.as, step.place)));
+        return;
+      }
+      case "image":
+        this.#mishaps.takeImage(this.#disk(step.disk));
+        return;
+      case "rollback":
+        this.#mishaps.rollBack(this.#disk(step.disk));
+        return;
+      case "swap":
+        this.#isAnyMoved = true;
+        this.#mishaps.swap(this.#disk(step.disk), this.#disk(step.other));
+        return;
+      case "clone":
+        if (!this.#isKnownAt(step.from, step.from, "every")) return;
+        this.#mishaps.clone(
+          this.#disk(step.disk),
+          this.#disk(step.from),
+          this.#isKnownAt(step.from, step.disk, "some"),
+        );
+        return;
+      case "readdress":
+        this.#readdress(step.machine, step.disk);
+        return;
       case "down":
       case "up": {
         const disk = this.#disk(step.disk);
+        if (step.do === "down" && this.#mishaps.isCopied(disk)) return;
+        if (step.do === "up" && disk.isUnmounted && this.#isWritingLater()) return;
         if (step.do === "up") {
           disk.full = false;
           this.#mount(disk);
@@ -327,18 +400,23 @@ class Simulation {
         disk.struck(this.#trouble, this.world.nowMs);
         return;
       }
-      case "unmount":
-        // A record on its way would arrive in the wrong place, and be taken for written: nothing can tell that in time.
-        if (this.#disk(step.disk).isWiped || this.#isWritingLater()) return;
-        this.#disk(step.disk).unmount();
-        this.#disk(step.disk).struck(this.#trouble, this.world.nowMs);
+      case "unmount": {
+        const disk = this.#disk(step.disk);
+        if (disk.isWiped || (step.amid !== true && this.#isWritingLater())) return;
+        const isKnown = step.amid !== true && this.#machines.every(({ addresses }) => addresses.size === 0);
+        if (this.#mishaps.isCopied(disk) || (!isKnown && !this.#mishaps.isSpare(disk))) return;
+        if (step.amid === true && !this.#isMade()) return;
+        this.#mishaps.isAnyForgetful ||= step.amid === true;
+        disk.unmount();
+        disk.struck(this.#trouble, this.world.nowMs);
         return;
+      }
       case "full":
         this.#disk(step.disk).full = true;
         this.#disk(step.disk).struck(this.#trouble, this.world.nowMs);
         return;
       case "fault":
-        this.#disk(step.disk).faults.push({ ...step.fault });
+        if (!this.#mishaps.isCopied(this.#disk(step.disk))) this.#disk(step.disk).faults.push({ ...step.fault });
         return;
       case "crash": {
         this.#crashes.push({ slot: step.slot, atStep: this.world.steps + step.after });
@@ -361,8 +439,7 @@ class Simulation {
       case "drop-cache": {
         const machine = this.#machines[step.machine];
         // Two that make one pool, of which one knows nothing of the other and does not reach every store, may make two.
-        const isMade = this.#disks.every((disk) => disk.objects.has(IDENTITY_NAME));
-        if (machine === undefined || !isMade) return;
+        if (machine === undefined || !this.#disks.every((disk) => disk.own.has(IDENTITY_NAME))) return;
         for (const process of this.#alive) if (process.machine === machine) this.#kill(process);
         machine.id = this.#random.hex(4);
         machine.cache = { indexes: new Map(), pools: new Map() };
@@ -380,7 +457,42 @@ class Simulation {
     }
   }
 
+  /** Whether every store that is there has it in its own ledger what the pool is. */
+  #isMade(): boolean {
+    return this.#disks.every(
+      (disk) =>
+        disk.isUnmounted ||
+        (disk.objects.has(IDENTITY_NAME) &&
+          this.#segmentsOn([disk]).some(({ pools, stores }) => (pools ?? []).length > 0 && (stores ?? []).length > 0)),
+    );
+  }
+
+  /** Whether the ledger knows the disk in one place by the address that some machines, or every one, have of another. */
+  #isKnownAt(place: number, at: number, which: "some" | "every"): boolean {
+    const id = this.#idsOf().get(this.#disk(place).label);
+    const known = this.#segmentsOn(this.#disks)
+      .flatMap(({ stores }) => stores ?? [])
+      .filter((record) => record.id === id)
+      .flatMap(({ addresses }) => addresses);
+    return this.#machines[which]((machine) => known.includes(addressOf(machine, this.#disk(at).label)));
+  }
+
+  /** The machine's file has another address for the store: whoever has it open goes on with the former one. */
+  #readdress(place: number, at: number): void {
+    const machine = this.#machines[place];
+    // Somebody has to be left who says which pool this is, and each store has to be told apart from a copy of it.
+    if (machine === undefined || this.#mishaps.isAnyCloned) return;
+    if (this.#disks.some((disk) => disk.isUnmounted && !this.#mishaps.isSpare(disk))) return;
+    const { label } = this.#disk(at);
+    this.#isAnyMoved = true;
+    machine.addresses.set(label, `${addressOf(machine, label)} again`);
+    this.#trouble.count++;
+    for (const [slot, process] of this.#slots.entries())
+      if (process?.machine === machine) this.#slots[slot] = undefined;
+  }
+
   #mount(disk: Disk): void {
+    this.#mishaps.noteMounted(disk);
     // What was on its way when it went may still have arrived; an identity is only given after a look at what is there.
     if (disk.mount().includes(IDENTITY_NAME)) {
       throw new Violation(`${disk.label} was taken for a new store while it was not mounted`);
@@ -465,17 +577,91 @@ class Simulation {
         await this.#attempt(() => process.pool.verify({ resume: false }));
         return;
       case "status":
-        await this.#attempt(() => process.pool.status());
+        await this.#status(process);
+        return;
+      case "misopen":
+        await this.#misopen(process, step);
         return;
       default:
         throw new Error(`${step.do} is no operation`);
     }
   }
 
+  /** What a store lost that answers, or does not have any more, is degraded: nothing is called well that is not. */
+  async #status(process: Process): Promise<void> {
+    const start = ++this.#events;
+    const isAlone = this.#inFlight === 1;
+    const lacking = this.#config.mode === "mirror" && !this.#config.nested ? this.#lacking(process) : [];
+    const result = await this.#attempt(() => process.pool.status());
+    this.#note(() => `status: ${describeResult(result)}`);
+    if ("error" in result || !isAlone || this.#draining) return;
+    const { degraded, lost, unsettled } = result.value;
+    // Whatever begins or ends meanwhile is an event.
+    const found = this.#events === start && this.#inFlight === 1 ? lacking : [];
+    if (degraded + lost + unsettled >= found.length) return;
+    throw new Violation(`status counts ${degraded} degraded and ${lost} lost: ${found.join(", ")}`);
+  }
+
+  /** Names that a store should have, and does not, as its ledger or the lack of one tells. */
+  #lacking(process: Process): readonly string[] {
+    const gone = this.#disks.filter(
+      (disk) =>
+        !disk.down && disk.faults.length === 0 && (disk.isWiped || this.#mishaps.isKnownOutdated(disk, this.#config)),
+    );
+    return [...this.#models.values()]
+      .filter((model) => {
+        const legal = model.legal(this.#events, this.#events);
+        const value = legal.length === 1 ? legal[0]?.value : undefined;
+        if (value === undefined || model.busy || model.mayBeLost) return false;
+        const targets = process.core.targets(model.name).map((member) => member.label);
+        return gone.some((disk) => targets.includes(disk.label) && disk.objects.get(model.name)?.toString() !== value);
+      })
+      .map((model) => model.name);
+  }
+
+  /** A pool that is opened as another one than it is refuses whatever it is asked for, and changes nothing. */
+  async #misopen(process: Process, step: Extract<Step, { readonly do: "misopen" }>): Promise<void> {
+    const before = this.#excuse();
+    const speakers = this.#disks
+      .filter((disk) => !disk.down && !disk.isUnmounted && disk.trouble.hanging === 0 && this.#isPast(disk.trouble))
+      .map((disk) => ({ disk, count: disk.trouble.count }));
+    const name = this.#random.pick(this.#config.names);
+    const { pool } = process;
+    const operations = {
+      put: () => pool.put(name, this.#body(process, "misopened", 0)),
+      delete: () => pool.delete(name),
+      get: () => pool.get(name),
+      list: () => collectAll(pool.list("")),
+      debts: () => collectAll(pool.debts()),
+      repair: () => pool.repair(),
+      verify: () => pool.verify({ resume: false }),
+      status: () => pool.status(),
+      rebalance: () => pool.rebalance(),
+    };
+    const what = this.#random.pick(Object.keys(operations) as (keyof typeof operations)[]);
+    const result = await this.#attempt<unknown>(operations[what]);
+    this.#note(() => `${what} with another ${step.as}: ${describeResult(result)}`);
+    await pool.close();
+    if ((process.changes ?? 0) > 0) throw new Violation(`a pool that was opened with another ${step.as} was changed`);
+    // A store that nobody knows by its new address has the prefixes that its file gives it, as long as it is silent.
+    const isUnknown = step.as === "prefixes" && process.machine.addresses.size > 0 && !this.#isClean(before);
+    const isHeard = speakers.some(({ disk, count }) => disk.trouble.count === count);
+    if (!("error" in result) && isHeard && !isUnknown) {
+      throw new Violation(`${what} of a pool that was opened with another ${step.as} went on`);
+    }
+    if (!("error" in result)) return;
+    if (result.error.code !== "config" && this.#isClean(before)) {
+      throw new Violation(`${what} with another ${step.as} failed for another reason: ${result.error.message}`);
+    }
+  }
+
   async #repair(process: Process, step: Extract<Step, { readonly do: "repair" }>): Promise<void> {
     const wiped = step.refill ? this.#disks.filter((disk) => disk.isWiped && !disk.down) : [];
     for (const disk of wiped) disk.mayBeFilled = true;
-    await this.#attempt(() => process.pool.repair({ quick: step.quick, refill: wiped.map((disk) => disk.label) }));
+    const result = await this.#attempt(() =>
+      process.pool.repair({ quick: step.quick, refill: wiped.map((disk) => disk.label) }),
+    );
+    if ("value" in result && result.value.whole) this.#mishaps.noteWhole();
     for (const disk of wiped) disk.noteFilled(IDENTITY_NAME);
   }
 
@@ -526,6 +712,7 @@ class Simulation {
       this.#trouble.hanging === 0 &&
       this.world.nowMs - this.#trouble.hungUntilMs > HEAR_MS &&
       this.#isPast(this.#trouble) &&
+      !(this.#isAnyLost && this.#isAnyMoved) &&
       this.#disks.every((disk) => !disk.down && !disk.full && !disk.isUnmounted && !disk.isWiped);
     return { count: this.#trouble.count, calm };
   }
@@ -552,9 +739,10 @@ class Simulation {
     const before = this.#excuse();
     const isUnaware = this.#isUnaware(process, name);
     const write = model.begin(value, ++this.#events, process.cache, process);
-    const { release, isAlone } = this.#enter(process, model, this.#config.mode === "stripe");
+    const { release, isAlone } = this.#enter(process, model, "put");
     const fail = (): void => {
       release();
+      write.hasDied = process.dead;
       this.#failed(model, write);
     };
     endings.add(fail);
@@ -566,7 +754,9 @@ class Simulation {
       // Who writes a name while another one does, or while one that died might still, may be told so.
       const isOutrun =
         result.error.code === "conflict" &&
-        (!isAlone() || this.world.nowMs - this.#diedMs < LATE_MS + OTHERS_MS + this.#freshMs * STALE_FACTOR);
+        (!isAlone() ||
+          this.world.nowMs - (this.#diedMs.get(model) ?? -Infinity) <
+            LATE_MS + OTHERS_MS + this.#freshMs * STALE_FACTOR);
       if (sound && this.#isClean(before) && !this.#draining && !isOutrun) {
         throw new Violation(`put of ${name} failed although nothing was wrong: ${result.error.message}`);
       }
@@ -584,9 +774,7 @@ class Simulation {
         !model.writes.some((other) => other !== write && (other.end === undefined || other.end > write.start)) &&
         isAlone();
       const targets = process.core.targets(name).map((member) => member.label);
-      const holders = this.#disks
-        .filter((disk) => disk.objects.get(name)?.toString() === value)
-        .map((disk) => disk.label);
+      const holders = this.#disks.filter((disk) => disk.own.get(name)?.toString() === value).map((disk) => disk.label);
       // What stands on a store that owes its copy, or its delete, is no copy of the put.
       write.holders = holders.filter((label) => !owed.some((debt) => debt.store === label));
       if (alone && !this.#draining) {
@@ -612,6 +800,7 @@ class Simulation {
     write.acknowledged = true;
     write.clean = this.#isClean(before) && !isUnaware;
     write.known = write.clean;
+    write.everywhere = write.clean && write.holders.length === this.#disks.length;
     write.end = ++this.#events;
     model.damaged.clear();
     this.acknowledged++;
@@ -644,14 +833,14 @@ class Simulation {
   #idsOf(): ReadonlyMap<string, string> {
     const ids = new Map<string, string>();
     for (const disk of this.#disks) {
-      const identity = disk.objects.get(IDENTITY_NAME);
+      const identity = disk.own.get(IDENTITY_NAME);
       if (identity !== undefined) ids.set(disk.label, parseIdentity(identity, disk.label).store);
     }
     return ids;
   }
 
   #hasCopy(label: string, name: string, sha256: string): boolean {
-    const bytes = this.#disks.find((disk) => disk.label === label)?.objects.get(name);
+    const bytes = this.#disks.find((disk) => disk.label === label)?.own.get(name);
     return bytes !== undefined && createHash("sha256").update(bytes).digest("hex") === sha256;
   }
 
@@ -677,30 +866,33 @@ class Simulation {
   /** Who changes a name now. */
   readonly #changing = new Map<
     NameModel,
-    Set<{ readonly process: Process; readonly deletes: boolean; alone: boolean }>
+    Set<{ readonly process: Process; readonly how: "put" | "delete" | "care"; alone: boolean }>
   >();
 
-  /** Notes that a process changes a name, and whether that may delete copies, until `release` is called. */
-  #enter(process: Process, model: NameModel, deletes: boolean): Change {
+  /** Notes that a process changes a name, until `release` is called. */
+  #enter(process: Process, model: NameModel, how: "put" | "delete" | "care"): Change {
     const others = this.#changing.get(model) ?? new Set();
     this.#changing.set(model, others);
-    const self = { process, deletes, alone: others.size === 0 };
+    const self = { process, how, alone: others.size === 0 };
+    // Repair says what it is about to change, and a put looks for that: neither harms the other.
+    const opposite = how === "put" ? "delete" : "put";
     const isContested = (): boolean =>
-      [...others].some((other) => other.process !== process && (other.deletes || deletes));
+      how !== "care" && [...others].some((other) => other.process !== process && other.how === opposite);
     let contested = isContested();
     for (const other of others) other.alone = false;
     others.add(self);
     const release = (): void => {
       contested ||= isContested();
       others.delete(self);
-      if (contested) model.taint(++this.#events);
+      if (contested) model.mayLose(++this.#events);
     };
     return { release, isAlone: () => self.alone };
   }
 
   /** Notes the same of a repair, which may change any name. */
   async #enterAll<T>(process: Process, endings: Set<() => void>, work: () => Promise<T>): Promise<T> {
-    const leave = [...this.#models.values()].map((model) => this.#enter(process, model, true).release);
+    this.#mishaps.noteRepair();
+    const leave = [...this.#models.values()].map((model) => this.#enter(process, model, "care").release);
     const end = (): void => leave.forEach((one) => one());
     endings.add(end);
     try {
@@ -712,11 +904,21 @@ class Simulation {
   }
 
   #failed(model: NameModel, write: Write): void {
-    this.#diedMs = this.world.nowMs;
+    this.#diedMs.set(model, this.world.nowMs);
     write.end = ++this.#events;
     // Its bytes may stand on top of those of another process's put at the same moment: see docs/guarantees.md.
     const beside = model.writes.filter(({ by, end }) => by !== write.by && (end === undefined || end > write.start));
-    if (model.damaged.size > 0 || beside.some(({ by }) => by !== undefined)) model.taint(this.#events);
+    if (beside.some(({ by }) => by !== undefined)) model.mayLose(this.#events);
+    if (model.damaged.size > 0) model.taint(this.#events);
+    // Its record may name a store that was taken away meanwhile, and nobody could say that any more.
+    const isUntold = write.hasDied || this.#disks.some((disk) => this.#isShaky(disk));
+    if (isUntold && this.#disks.some((disk) => disk.isUnmounted)) model.mayLose(this.#events);
+  }
+
+  /** Whether a store that is there failed a moment ago. */
+  #isShaky({ isUnmounted, down, trouble }: Disk): boolean {
+    if (isUnmounted) return false;
+    return down || trouble.hanging > 0 || this.world.nowMs - Math.max(trouble.atMs, trouble.hungUntilMs) < HEAR_MS;
   }
 
   async #delete(process: Process, name: string, endings: Set<() => void>): Promise<void> {
@@ -724,9 +926,10 @@ class Simulation {
     const before = this.#excuse();
     const isUnaware = this.#isUnaware(process, name);
     const write = model.begin(undefined, ++this.#events, process.cache, process);
-    const { release } = this.#enter(process, model, true);
+    const { release } = this.#enter(process, model, "delete");
     const fail = (): void => {
       release();
+      write.hasDied = process.dead;
       this.#failed(model, write);
     };
     endings.add(fail);
@@ -744,6 +947,7 @@ class Simulation {
     write.acknowledged = true;
     write.clean = this.#isClean(before) && !isUnaware;
     write.known = write.clean;
+    write.everywhere = write.clean;
     write.end = ++this.#events;
     model.damaged.clear();
     this.acknowledged++;
@@ -783,7 +987,7 @@ class Simulation {
         if (this.#mayGuess(model)) return;
         throw new Violation(`get of ${name} gave ${JSON.stringify(result.value)}, which was never put`);
       }
-      if (this.#mayBeStale(process) && unheard.length > 0) return;
+      if (model.tainted || (this.#mayBeStale(process) && unheard.length > 0)) return;
       if (!this.#config.withinTolerance && model.damaged.size > 0 && this.#schedule.config.machines > 1) return;
       throw new Violation(
         `get of ${name} gave ${JSON.stringify(result.value)}; it may only be ${this.#legalText(model, start, now)}`,
@@ -820,6 +1024,11 @@ class Simulation {
       .every((write) => write.value === undefined || (write.cache !== process.cache && !write.known));
   }
 
+  /** A silent store whose address nobody knows may be of another pool: with as many of those nothing is read. */
+  #isUnsure({ machine }: Process, { message }: HoldfastError, clean: boolean): boolean {
+    return !clean && machine.addresses.size > 0 && message.includes("it cannot be told which pool this is");
+  }
+
   get #cachesDropped(): boolean {
     return this.#steps.some((step) => step.do === "drop-cache");
   }
@@ -839,7 +1048,12 @@ class Simulation {
     if (legal.length !== 1 || only?.value === undefined || model.busy) return [];
     return this.#disks
       .filter(
-        (disk) => !disk.down && disk.trouble.hanging === 0 && this.#isPast(disk.trouble) && !this.#isSpoiled(disk),
+        (disk) =>
+          !disk.down &&
+          !disk.isUnmounted &&
+          disk.trouble.hanging === 0 &&
+          this.#isPast(disk.trouble) &&
+          !this.#isSpoiled(disk),
       )
       .filter((disk) => only.holders.includes(disk.label) && disk.objects.get(model.name)?.toString() === only.value)
       .map((disk) => ({ disk, value: only.value, count: disk.trouble.count }));
@@ -871,7 +1085,7 @@ class Simulation {
         `${what} of ${model.name} says that it does not exist; it is ${this.#legalText(model, start, now)}`,
       );
     }
-    if (model.tainted || model.changedSince(start)) return;
+    if (model.mayBeLost || model.changedSince(start) || this.#isUnsure(process, error, clean)) return;
     const holder = this.#stood(model, standing);
     if (holder !== undefined) {
       throw new Violation(`${what} of ${model.name} failed although ${holder} has it: ${error.code} ${error.message}`);
@@ -928,7 +1142,7 @@ class Simulation {
       for (const [model, disks] of standing) {
         const holder = this.#stood(model, disks);
         if (!model.name.startsWith(prefix) || found.includes(model.name) || holder === undefined) continue;
-        if (!model.tainted && !model.changedSince(start)) {
+        if (!model.mayBeLost && !model.changedSince(start)) {
           throw new Violation(`a listing lacks ${model.name}, although ${holder} has it`);
         }
       }
@@ -951,6 +1165,7 @@ class Simulation {
     const legal = model.legal(now, now);
     const [only] = legal;
     if (legal.length !== 1 || only?.value === undefined || model.busy || !only.acknowledged) return;
+    if (this.#mishaps.isAnyCloned) return;
     const { value } = only;
     const copy = disk.objects.get(name);
     if (copy === undefined || copy.toString() !== value) return;
@@ -995,26 +1210,35 @@ class Simulation {
 
   #stateOn(disks: readonly Disk[], name: string): NameState | undefined {
     const index = new MemoryIndex();
-    for (const disk of disks) {
-      for (const segment of disk.names(SEGMENT_PREFIX)) {
-        const bytes = disk.objects.get(segment) ?? Buffer.alloc(0);
-        if (!this.#spoiled.has(bytes)) index.apply({ objects: decodeSegment(bytes).objects });
-      }
-    }
+    for (const { objects } of this.#segmentsOn(disks)) index.apply({ objects });
     return index.get(name);
+  }
+
+  #segmentsOn(disks: readonly Disk[]): readonly Segment[] {
+    return disks.flatMap((disk) =>
+      disk
+        .names(SEGMENT_PREFIX)
+        .map((segment) => disk.objects.get(segment) ?? Buffer.alloc(0))
+        .filter((bytes) => !this.#spoiled.has(bytes))
+        .map((bytes) => decodeSegment(bytes)),
+    );
   }
 
   /** A disk loses everything: only where the others have a good copy of all, and know it. */
   #wipe(disk: Disk): void {
     const others = this.#disks.filter((other) => other !== disk);
+    if (others.length === 0 || this.#disks.some((one) => !one.own.has(IDENTITY_NAME))) return;
     if (disk.isUnmounted || others.some((other) => other.isUnmounted || other.isWiped || this.#isSpoiled(other)))
       return;
     if (this.#config.wait === "min" && this.#isWritingLater()) return;
+    // One of which nobody else ever heard is a stranger.
+    const id = this.#idsOf().get(disk.label);
+    if (!this.#segmentsOn(others).some(({ stores }) => (stores ?? []).some((record) => record.id === id))) return;
     const now = this.#events + 1;
     for (const model of this.#models.values()) {
       const legal = model.legal(now, now);
       const [only] = legal;
-      if (legal.length !== 1 || only === undefined || model.busy || model.tainted) return;
+      if (legal.length !== 1 || only === undefined || model.busy || model.mayBeLost) return;
       if (model.damaged.size > 0 && this.#config.withinTolerance) return;
       const { value } = only;
       const record = this.#recordOn(others, model.name);
@@ -1027,6 +1251,8 @@ class Simulation {
       if (!knows || !good.some((other) => only.holders.includes(other.label))) return;
     }
     this.#note(() => `${disk.label} is wiped`);
+    for (const model of this.#models.values()) model.forgetWhoKnows();
+    this.#isAnyLost = true;
     disk.wipe();
     disk.struck(this.#trouble, this.world.nowMs);
   }
@@ -1100,7 +1326,7 @@ class Simulation {
     for (const model of this.#models.values()) {
       const state = this.#stateOn(this.#disks, model.name);
       const [record] = state?.records ?? [];
-      if (state?.records.length !== 1 || record === undefined || model.tainted) continue;
+      if (state?.records.length !== 1 || record === undefined || model.mayBeLost) continue;
       if (this.#cutShort.has(model.name)) continue;
       for (const disk of this.#disks) {
         const id = ids.get(disk.label);
@@ -1134,16 +1360,19 @@ class Simulation {
   }
 
   async #converge(machine: Machine): Promise<void> {
-    const tainted = [...this.#models.values()].some(
-      (model) => model.tainted || (model.damaged.size > 0 && !this.#config.withinTolerance),
-    );
+    const isExcused = ({ object }: Finding): boolean => {
+      const model = this.#models.get(object);
+      return model !== undefined && (model.mayBeLost || (model.damaged.size > 0 && !this.#config.withinTolerance));
+    };
     const refill = await this.#refuseToFill(machine);
     let report = await this.#repairAlone(machine, refill);
+    if (this.#isAnyLost) await this.#forgetGone(machine);
     for (let round = 1; round < 3 && !report.whole; round++) {
       report = await this.#repairAlone(machine, refill);
     }
     const { whole, left } = report;
-    if (!whole && !tainted && !this.#isUndecidable(left)) {
+    const isLossy = report.unheard.length === 0 && left.length > 0 && left.every(isExcused);
+    if (!whole && !isLossy && !this.#isUndecidable(left)) {
       throw new Violation(`repair did not converge: ${JSON.stringify(report)}`);
     }
     const writes = this.#writes();
@@ -1155,6 +1384,8 @@ class Simulation {
     }
     const loose = left.length > 0;
     const values = await this.#checkFinal(machine, loose);
+    // Machines that know more than the stores do call a pool whole in which a stranger has to wait for something.
+    if (this.#mishaps.isAnyForgetful) return;
     if (!loose && !this.#config.nested && this.#random.chance(0.4)) await this.#checkCare(machine, values);
   }
 
@@ -1164,15 +1395,26 @@ class Simulation {
     for (const disk of this.#disks) if (disk.mayBeFilled) disk.noteFilled(IDENTITY_NAME);
     const wiped = this.#disks.filter((disk) => disk.isWiped);
     if (wiped.length === 0) return [];
-    const report = await this.#repairAlone(machine);
+    const repair = await this.#attempt(() => this.#repairAlone(machine));
+    // A machine that never wrote may not begin to while a store is gone.
+    if ("error" in repair && repair.error.code !== "unavailable") throw repair.error;
     for (const disk of wiped) {
       disk.isWiped = false;
       if (disk.objects.has(IDENTITY_NAME)) throw new Violation(`${disk.label} lost everything and was taken for new`);
-      if (report.whole || !report.unheard.includes(disk.label)) {
-        throw new Violation(`repair does not say that ${disk.label} lost everything: ${JSON.stringify(report)}`);
+      if ("value" in repair && (repair.value.whole || !repair.value.unheard.includes(disk.label))) {
+        throw new Violation(`repair does not say that ${disk.label} lost everything: ${JSON.stringify(repair.value)}`);
       }
     }
     return wiped.map((disk) => disk.label);
+  }
+
+  /** What was lost under an address that the file does not have any more has to be given up by name. */
+  async #forgetGone(machine: Machine): Promise<void> {
+    const process = this.#open(machine);
+    await process.core.listen();
+    for (const { label } of process.core.ledger.absentees) await process.pool.forget(label);
+    await process.pool.close();
+    this.#kill(process);
   }
 
   /** Two writes of one name that died, one over the other, may leave copies that nothing decides between: both are kept. */
@@ -1276,6 +1518,7 @@ class Simulation {
     return {
       id: this.#random.hex(4),
       wall: { offsetMs: EPOCH_MS },
+      addresses: new Map(),
       cache: { indexes: new Map(), pools: new Map() },
     };
   }
@@ -1308,7 +1551,7 @@ class Simulation {
       const reader = this.#open(other);
       for (const model of this.#models.values()) {
         const value = await this.#readFinal(reader, model, loose);
-        if (!loose && value !== values.get(model.name)) {
+        if (!loose && !model.mayBeLost && value !== values.get(model.name)) {
           throw new Violation(
             `machines disagree on ${model.name}: ${String(value)} and ${String(values.get(model.name))}`,
           );
@@ -1329,7 +1572,7 @@ class Simulation {
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error;
       if (error.code !== "not-found") {
-        if (loose) return undefined;
+        if (loose || model.mayBeLost) return undefined;
         throw new Violation(`${model.name} cannot be read in the end: ${error.code} ${error.message}`);
       }
     }
@@ -1369,6 +1612,16 @@ interface Standing {
   readonly disk: Disk;
   readonly value: Value;
   readonly count: number;
+}
+
+function addressOf({ addresses }: Machine, label: string): string {
+  return addresses.get(label) ?? `place of ${label}`;
+}
+
+async function collectAll<T>(items: AsyncIterable<T>): Promise<readonly T[]> {
+  const all: T[] = [];
+  for await (const item of items) all.push(item);
+  return all;
 }
 
 function describeBytes(bytes: Buffer | undefined): string {

@@ -1,5 +1,7 @@
 /** A schedule: what a pool looks like, and what is done to it and happens to it, all from one seed. */
 import type { Mode, OnFail } from "../../src/pool.ts";
+import { withMishaps } from "./mishap-steps.ts";
+import type { Mishap } from "./mishap-steps.ts";
 import { Random } from "./random.ts";
 import type { Fault, FaultKind } from "./sim-store.ts";
 
@@ -54,8 +56,11 @@ export type Step =
   | { readonly do: "rebalance"; readonly slot: number }
   | { readonly do: "down"; readonly disk: number }
   | { readonly do: "up"; readonly disk: number }
-  /** Something empty stands in the store's place until it is up again: a folder that is not mounted. */
-  | { readonly do: "unmount"; readonly disk: number }
+  /**
+   * Something empty stands in the store's place until it is up again: a folder that is not mounted. `amid`: whatever is
+   * under way goes on, and what it writes arrives there.
+   */
+  | { readonly do: "unmount"; readonly disk: number; readonly amid?: boolean }
   | { readonly do: "full"; readonly disk: number }
   /** The store loses everything, its identity too. */
   | { readonly do: "wipe"; readonly disk: number }
@@ -73,7 +78,8 @@ export type Step =
   | { readonly do: "drop-cache"; readonly machine: number }
   | { readonly do: "pass"; readonly ms: number }
   | { readonly do: "reorder" }
-  | { readonly do: "wait" };
+  | { readonly do: "wait" }
+  | Mishap;
 
 export interface Schedule {
   readonly seed: number;
@@ -170,12 +176,12 @@ export function makeSchedule(seed: number): Schedule {
   const steps: Step[] = [];
   const diskCount = nested ? stores * 2 : stores;
   for (let i = 0; i < length; i++) steps.push(makeStep(random, random.weighted(weights), i, config, slots, diskCount));
-  return { seed, config, steps, slots };
+  return { seed, config, steps: quiet || nested ? steps : withMishaps(steps, config, seed, slots), slots };
 }
 
 function makeStep(
   random: Random,
-  kind: Step["do"],
+  kind: Exclude<Step["do"], Mishap["do"]>,
   place: number,
   config: Config,
   slots: number,

@@ -56,6 +56,10 @@ export class Disk {
   objects = new Map<string, Buffer>();
   /** What it holds really, while something empty stands in its place. */
   #mounted: Map<string, Buffer> | undefined;
+  /** What stood in its place at first. */
+  #standIn: ReadonlyMap<string, Buffer> = new Map();
+  /** What it was at an earlier moment. */
+  image: ReadonlyMap<string, Buffer> | undefined;
   down = false;
   full = false;
   /** It lost everything, and nobody has said yet that it is to be filled again. */
@@ -89,16 +93,32 @@ export class Disk {
     return names;
   }
 
-  unmount(): void {
+  /** Something else stands in its place: nothing, unless said otherwise. */
+  unmount(standIn: ReadonlyMap<string, Buffer> = new Map()): void {
     if (this.#mounted !== undefined) return;
     this.#mounted = this.objects;
-    this.objects = new Map();
+    this.#standIn = new Map(standIn);
+    this.objects = new Map(standIn);
     this.forget();
+  }
+
+  /** What is on the disk itself, wherever it is. */
+  get own(): ReadonlyMap<string, Buffer> {
+    return this.#mounted ?? this.objects;
+  }
+
+  /** What is on each of two is on the other from now on. */
+  swap(other: Disk): void {
+    [this.objects, other.objects] = [other.objects, this.objects];
+    [this.image, other.image] = [other.image, this.image];
+    this.forget();
+    other.forget();
   }
 
   /** Loses everything for good: another disk stands in its place, empty. */
   wipe(): void {
     this.objects = new Map();
+    this.image = undefined;
     this.forget();
     this.isWiped = true;
     this.mayBeFilled = false;
@@ -117,7 +137,9 @@ export class Disk {
   /** Gives the names that were written in its place meanwhile. */
   mount(): readonly string[] {
     if (this.#mounted === undefined) return [];
-    const written = [...this.objects.keys()];
+    const written = [...this.objects]
+      .filter(([name, bytes]) => this.#standIn.get(name) !== bytes)
+      .map(([name]) => name);
     this.objects = this.#mounted;
     this.#mounted = undefined;
     this.forget();
@@ -207,6 +229,7 @@ export class SimStore implements Store {
   }
 
   async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    this.#owner.changes = (this.#owner.changes ?? 0) + 1;
     const fault = this.#goesOn ? undefined : await this.#arrive("put", name, options.signal);
     const chunks: Uint8Array[] = [];
     try {
@@ -306,6 +329,7 @@ export class SimStore implements Store {
   }
 
   async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    this.#owner.changes = (this.#owner.changes ?? 0) + 1;
     if (this.#goesOn) return { existed: this.#disk.delete(name) };
     const fault = await this.#arrive("delete", name, options.signal);
     let existed = false;

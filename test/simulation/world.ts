@@ -12,6 +12,8 @@ import type { Random } from "./random.ts";
 /** A process that runs holdfast: when it dies, nothing of it ever runs again. */
 export interface Owner {
   dead: boolean;
+  /** How often it asked a store to change something. */
+  changes?: number;
 }
 
 interface Parked {

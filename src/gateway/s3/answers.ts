@@ -9,7 +9,8 @@ import { tag, xmlDocument } from "./xml.ts";
 const KEEP_ALIVE_MS = 10_000;
 
 /** Who everything belongs to. */
-export const OWNER = tag("ID", "holdfast") + tag("DisplayName", "holdfast");
+export const OWNER_ID = "holdfast";
+export const OWNER = tag("ID", OWNER_ID) + tag("DisplayName", OWNER_ID);
 
 export function sendXml(exchange: Exchange, root: string, content: string): void {
   send(exchange, 200, { "Content-Type": "application/xml" }, xmlDocument(root, content));
@@ -37,6 +38,7 @@ export async function withKeepAlive(exchange: Exchange, root: string, work: () =
     else sendXml(exchange, root, content);
   } catch (error) {
     if (!begun) throw error;
+    exchange.failed(error);
     response.end(`<Error>${errorTags(toS3Error(error))}${tag("RequestId", exchange.id)}</Error>`);
   } finally {
     clearInterval(timer);
@@ -50,12 +52,4 @@ export function errorTags(error: S3Error): string {
 /** A time in whole seconds, as the header Last-Modified has it too: clients compare the two. */
 export function isoDate(ms: number): string {
   return new Date(Math.floor(ms / 1000) * 1000).toISOString();
-}
-
-export function aclXml(): string {
-  return (
-    `<Owner>${OWNER}</Owner><AccessControlList><Grant>` +
-    `<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">${OWNER}</Grantee>` +
-    `${tag("Permission", "FULL_CONTROL")}</Grant></AccessControlList>`
-  );
 }

@@ -1,21 +1,25 @@
 /** Buckets of the S3 gateway: first parts of names, or the one bucket that is the whole pool. */
-import { compareNames, isReserved } from "../../names.ts";
+import { Buffer } from "node:buffer";
+import { MAX_NAME_BYTES, compareNames, isReserved } from "../../names.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import { percentEncode } from "../../signature-v4.ts";
 import { send } from "../http-tools.ts";
-import { FOLDER_MARKER } from "../object-facts.ts";
+import { FOLDER_MARKER, checkClientName } from "../object-facts.ts";
 import { putIfAbsent } from "../put-if-absent.ts";
+import { takeAcl } from "./acls.ts";
 import { OWNER, isoDate, sendXml } from "./answers.ts";
-import { notAllowed, takeWhole } from "./call.ts";
+import { takeWhole } from "./call.ts";
 import type { Call } from "./call.ts";
-import { checkAcl } from "./object-headers.ts";
+import { decodeToken, encodeToken } from "./paging.ts";
 import { S3Error } from "./s3-error.ts";
 import type { Uploads } from "./uploads.ts";
 import { parseXml, tag } from "./xml.ts";
 
 /** An existing bucket is believed to be there for this long, in milliseconds. */
 const BUCKET_KNOWN_MS = 10_000;
+/** S3's limit. */
+const MAX_KEY_BYTES = 1024;
 
 export class Buckets {
   /** The one bucket that is the whole pool; undefined where buckets are first parts of names. */
@@ -41,6 +45,14 @@ export class Buckets {
     return this.prefixOf(bucket) + (key.endsWith("/") ? key + FOLDER_MARKER : key);
   }
 
+  /** Throws for keys that no object can have. */
+  checkKey(bucket: string, key: string): void {
+    if (Buffer.byteLength(key) > MAX_KEY_BYTES) throw new S3Error("KeyTooLongError", "a key has at most 1,024 bytes");
+    if (Buffer.byteLength(this.nameOf(bucket, key)) > MAX_NAME_BYTES)
+      throw new S3Error("KeyTooLongError", "bucket and key have at most 1,023 bytes together");
+    checkClientName(this.prefixOf(bucket) + key);
+  }
+
   /** Throws NoSuchBucket where the bucket of a call is not there. */
   async require(call: Call): Promise<void> {
     if (!(await this.exists(call.bucket, call.exchange.signal))) {
@@ -64,8 +76,12 @@ export class Buckets {
   }
 
   async list(call: Call): Promise<void> {
-    if (call.exchange.method !== "GET" && call.exchange.method !== "HEAD") throw notAllowed();
-    const { signal } = call.exchange;
+    const { exchange, query } = call;
+    const { signal } = exchange;
+    const prefix = query.get("prefix") ?? "";
+    const token = query.get("continuation-token");
+    const after = token === undefined ? "" : decodeToken(token);
+    const max = maxBuckets(query.get("max-buckets"));
     const buckets = new Map<string, number>();
     if (this.fixed === undefined) {
       for (const info of await this.#context.listings.entries("", false, { signal })) {
@@ -76,17 +92,31 @@ export class Buckets {
         buckets.set(bucket, Math.min(buckets.get(bucket) ?? madeMs, madeMs));
       }
     } else buckets.set(this.fixed, 0);
-    const list = [...buckets]
-      .sort((a, b) => compareNames(a[0], b[0]))
+    const found = [...buckets]
+      .filter(([name]) => name.startsWith(prefix) && (after === "" || compareNames(name, after) > 0))
+      .sort((a, b) => compareNames(a[0], b[0]));
+    const page = found.slice(0, max);
+    const last = page.at(-1)?.[0];
+    const more = found.length > page.length && last !== undefined ? tag("ContinuationToken", encodeToken(last)) : "";
+    const list = page
       .map(([name, madeMs]) => `<Bucket>${tag("Name", name)}${tag("CreationDate", isoDate(madeMs))}</Bucket>`)
       .join("");
-    sendXml(call.exchange, "ListAllMyBucketsResult", `<Owner>${OWNER}</Owner><Buckets>${list}</Buckets>`);
+    sendXml(
+      exchange,
+      "ListAllMyBucketsResult",
+      `<Owner>${OWNER}</Owner><Buckets>${list}</Buckets>${tag("Prefix", query.get("prefix"))}${more}`,
+    );
   }
 
   async create(call: Call): Promise<void> {
     const { exchange, bucket } = call;
     const body = await takeWhole(call);
-    const region = body.length > 0 ? parseXml(body, "CreateBucketConfiguration").text("LocationConstraint") : undefined;
+    const configuration = body.length > 0 ? parseXml(body, "CreateBucketConfiguration") : undefined;
+    for (const name of ["Location", "Bucket", "Tags"]) {
+      if (configuration && configuration.all(name).length > 0)
+        throw new S3Error("NotImplemented", `a bucket is made without ${name}`);
+    }
+    const region = configuration?.text("LocationConstraint");
     if (this.fixed !== undefined) {
       if (bucket !== this.fixed) throw new S3Error("AccessDenied", `this gateway has the one bucket ${this.fixed}`);
     } else {
@@ -126,12 +156,18 @@ export class Buckets {
   }
 
   async putAcl(call: Call): Promise<void> {
-    const { exchange } = call;
     await this.require(call);
-    await takeWhole(call);
-    checkAcl(exchange);
-    send(exchange, 200);
+    await takeAcl(call);
+    send(call.exchange, 200);
   }
+}
+
+/** How many buckets a page has at most; all of them where the client does not say. */
+function maxBuckets(text: string | undefined): number {
+  if (text === undefined) return Number.POSITIVE_INFINITY;
+  if (!/^\d{1,5}$/u.test(text) || Number(text) < 1 || Number(text) > 10_000)
+    throw new S3Error("InvalidArgument", "max-buckets is from 1 to 10,000");
+  return Number(text);
 }
 
 /** Throws InvalidBucketName for names that no bucket is made with. Folders of a pool may have others. */

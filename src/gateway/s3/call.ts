@@ -40,21 +40,3 @@ export function decodeUri(text: string): string {
     throw new S3Error("InvalidURI", "the path is not percent-encoded UTF-8", error);
   }
 }
-
-/** Words in a query that ask for something else than the object or the listing. */
-const subresources = [
-  "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "intelligent-tiering", "inventory",
-  "legal-hold", "lifecycle", "logging", "metrics", "notification", "object-lock", "ownershipControls", "policy",
-  "policyStatus", "publicAccessBlock", "replication", "requestPayment", "restore", "retention", "select", "tagging",
-  "torrent", "uploads", "versioning", "versions", "website",
-]; // prettier-ignore
-
-export function refuseSubresources(query: ReadonlyMap<string, string>, but: readonly string[]): void {
-  for (const name of subresources) {
-    if (query.has(name) && !but.includes(name)) throw new S3Error("NotImplemented", `?${name} is not supported`);
-  }
-}
-
-export function notAllowed(): S3Error {
-  return new S3Error("MethodNotAllowed", "this method is not allowed here");
-}

@@ -1,6 +1,8 @@
 /** The checksums of S3's x-amz-checksum family, computed as the bytes go by. */
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import type { Exchange } from "../http-server.ts";
+import { S3Error } from "./s3-error.ts";
 
 export const checksumAlgorithms = ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"] as const;
 export type ChecksumAlgorithm = (typeof checksumAlgorithms)[number];
@@ -15,6 +17,15 @@ export interface Checksum {
 export function checksumAlgorithm(name: string): ChecksumAlgorithm | undefined {
   const bare = name.toLowerCase().replace(/^x-amz-checksum-/u, "");
   return checksumAlgorithms.find((algorithm) => algorithm === bare);
+}
+
+/** The checksum that a request asks to be computed with `x-amz-checksum-algorithm`. Throws InvalidRequest. */
+export function askedAlgorithm({ request }: Exchange): ChecksumAlgorithm | undefined {
+  const asked = request.headers["x-amz-checksum-algorithm"];
+  if (asked === undefined) return undefined;
+  const algorithm = checksumAlgorithm(String(asked));
+  if (algorithm === undefined) throw new S3Error("InvalidRequest", "this checksum algorithm is not known");
+  return algorithm;
 }
 
 export function createChecksum(algorithm: ChecksumAlgorithm): Checksum {

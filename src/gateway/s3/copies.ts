@@ -1,21 +1,21 @@
 /** Objects copied within the pool, whole or as parts of uploads. */
 import { createHash } from "node:crypto";
 import { toBody } from "../../body.ts";
-import { HoldfastError } from "../../errors.ts";
 import type { PoolObjectInfo } from "../../pool.ts";
-import type { Body, ChangeCondition } from "../../store.ts";
+import type { Body, ChangeCondition, ObjectMetadata } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
-import { checkConditions, conditionsOf, parseRange, percentDecode } from "../http-tools.ts";
-import { checkClientName, etagOf, isSameVersion, isUnknown } from "../object-facts.ts";
+import { ClientError, checkConditions, conditionsOf, fromHeader, parseRange, percentDecode } from "../http-tools.ts";
+import { etagOf, isSameVersion, isUnknown } from "../object-facts.ts";
 import { spooled } from "../spooled.ts";
 import { isoDate, withKeepAlive } from "./answers.ts";
 import type { Buckets } from "./buckets.ts";
 import { takeWhole } from "./call.ts";
 import type { Call } from "./call.ts";
-import { createChecksum } from "./checksums.ts";
-import { checkAcl, requestMetadata, utf8 } from "./object-headers.ts";
+import { askedAlgorithm, createChecksum } from "./checksums.ts";
+import type { ChecksumAlgorithm } from "./checksums.ts";
+import { checksumTags, keptWithContent, requestMetadata } from "./object-headers.ts";
 import { changeCondition } from "./objects.ts";
 import type { Objects } from "./objects.ts";
 import { S3Error } from "./s3-error.ts";
@@ -40,7 +40,6 @@ export class Copies {
     const onlyIf = changeCondition(exchange);
     await takeWhole(call);
     await this.#buckets.require(call);
-    checkAcl(exchange);
     const source = copySource(exchange);
     const info = await this.#sourceInfo(call, source);
     const from = this.#buckets.nameOf(source.bucket, source.key);
@@ -49,43 +48,35 @@ export class Copies {
     if (from === to && !replace) {
       throw new S3Error("InvalidRequest", "an object is copied onto itself only to replace its metadata");
     }
-    const own = requestMetadata(exchange);
-    const kept = Object.entries(info.metadata ?? {}).filter(
-      ([name]) => !replace || name === "md5" || name === "etag" || name.startsWith("x-amz-checksum-"),
-    );
-    const metadata = replace ? { ...Object.fromEntries(kept), ...own } : Object.fromEntries(kept);
+    const metadata = copiedMetadata(exchange, info, replace);
+    const algorithm = askedAlgorithm(exchange);
     const result = await this.#context.store.get(from, { signal: exchange.signal });
-    let etag = "";
     await withKeepAlive(exchange, "CopyObjectResult", async () => {
+      const put = async (body: Body): Promise<ObjectMetadata> => {
+        const known = metadata["md5"] ?? metadata["etag"];
+        const digests = new Digests(known === undefined, algorithm);
+        let stored: ObjectMetadata = {};
+        const done = await this.#context.store.put(to, digests.of(body), {
+          signal: exchange.signal,
+          metadata: () => (stored = { ...metadata, ...digests.metadata() }),
+          onlyIf: from === to ? unchanged(info, onlyIf) : onlyIf,
+        });
+        noteWrite(this.#context, exchange, to, done);
+        return stored;
+      };
+      let stored: ObjectMetadata;
       try {
         if (!isSameVersion(result.info, info)) throw replaced();
-        const hash = createHash("md5");
-        const known = metadata["md5"] ?? metadata["etag"];
-        const hashed = async function* (): AsyncGenerator<Uint8Array> {
-          for await (const chunk of result.body) {
-            if (known === undefined) hash.update(chunk);
-            yield chunk;
-          }
-        };
-        const put = async (body: Body): Promise<void> => {
-          const done = await this.#context.store.put(to, body, {
-            signal: exchange.signal,
-            metadata: () => {
-              etag = known ?? hash.digest("hex");
-              return known === undefined ? { ...metadata, md5: etag } : metadata;
-            },
-            onlyIf: from === to ? unchanged(info, onlyIf) : onlyIf,
-          });
-          noteWrite(this.#context, exchange, to, done);
-        };
-        const body = toBody(hashed(), { size: result.info.size });
+        const body = toBody(result.body, { size: result.info.size });
         // An object must not be read while it is being replaced.
-        if (from === to) await spooled(body, exchange.signal, put);
-        else await put(body);
+        stored = await (from === to ? spooled(body, exchange.signal, put) : put(body));
       } finally {
         await result.close();
       }
-      return tag("LastModified", isoDate(await this.#modifiedMs(call))) + tag("ETag", `"${etag}"`);
+      const etag = stored["md5"] ?? stored["etag"] ?? "";
+      return (
+        tag("LastModified", isoDate(await this.#modifiedMs(call))) + tag("ETag", `"${etag}"`) + checksumTags(stored)
+      );
     });
   }
 
@@ -144,7 +135,7 @@ export class Copies {
   }
 
   async #sourceInfo(call: Call, source: { bucket: string; key: string }): Promise<PoolObjectInfo> {
-    checkClientName(this.#buckets.prefixOf(source.bucket) + source.key);
+    this.#buckets.checkKey(source.bucket, source.key);
     const info = await this.#objects.stat(call, source.bucket, source.key);
     const conditions = conditionsOf(call.exchange, "x-amz-copy-source-");
     const target = { etag: `"${etagOf(info)}"`, modifiedMs: info.modifiedMs };
@@ -163,8 +154,57 @@ function unchanged(copied: PoolObjectInfo, onlyIf: ChangeCondition | undefined):
   };
 }
 
-function replaced(): HoldfastError {
-  return new HoldfastError("unavailable", "the source was replaced while it was being copied; try again");
+function replaced(): ClientError {
+  return new ClientError("unavailable", "the source was replaced while it was being copied; try again");
+}
+
+/** What a copy is kept with: the source's metadata or the request's, and in both cases what tells of the content. */
+function copiedMetadata(exchange: Exchange, info: PoolObjectInfo, replace: boolean): Record<string, string> {
+  const kept = Object.entries(info.metadata ?? {}).filter(([name]) => !replace || keptWithContent(name));
+  // One checksum is kept: the one that the client asks for, where it asks for one.
+  const other =
+    askedAlgorithm(exchange) === undefined ? [] : kept.filter(([name]) => name.startsWith("x-amz-checksum-"));
+  const metadata = Object.fromEntries(kept.filter((entry) => !other.includes(entry)));
+  return replace ? { ...metadata, ...requestMetadata(exchange) } : metadata;
+}
+
+/** Digests of a body, taken as it goes by. */
+class Digests {
+  readonly #withMd5: boolean;
+  readonly #algorithm: ChecksumAlgorithm | undefined;
+  #found: () => ObjectMetadata = () => ({});
+
+  constructor(withMd5: boolean, algorithm: ChecksumAlgorithm | undefined) {
+    this.#withMd5 = withMd5;
+    this.#algorithm = algorithm;
+  }
+
+  /** The same body; each time that it is read the digests are taken anew. */
+  of(body: Body): Body {
+    if (!this.#withMd5 && this.#algorithm === undefined) return body;
+    // Without the path of a file, which a store could copy without reading it here.
+    return { size: body.size, reopenable: body.reopenable, open: () => this.#read(body.open()) };
+  }
+
+  /** What was found when the body was last read to its end. */
+  metadata(): ObjectMetadata {
+    return this.#found();
+  }
+
+  async *#read(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    const md5 = this.#withMd5 ? createHash("md5") : undefined;
+    const sum = this.#algorithm === undefined ? undefined : createChecksum(this.#algorithm);
+    for await (const chunk of chunks) {
+      md5?.update(chunk);
+      sum?.update(chunk);
+      yield chunk;
+    }
+    const found = {
+      ...(md5 === undefined ? {} : { md5: md5.digest("hex") }),
+      ...(sum === undefined ? {} : { [`x-amz-checksum-${this.#algorithm}`]: sum.digest().toString("base64") }),
+    };
+    this.#found = () => found;
+  }
 }
 
 function replacesMetadata(exchange: Exchange): boolean {
@@ -177,7 +217,7 @@ function replacesMetadata(exchange: Exchange): boolean {
 
 /** Clients should encode the source's path; some do not, or not all of it. What is no encoding stands for itself. */
 function decodedSource(rawPath: string): string {
-  return utf8(rawPath).replace(/(?:%[0-9a-f]{2})+/giu, (encoded) => {
+  return fromHeader(rawPath).text.replace(/(?:%[0-9a-f]{2})+/giu, (encoded) => {
     try {
       return percentDecode(encoded);
     } catch {

@@ -106,6 +106,10 @@ export async function takeObject(
       if (sha256 && payload.kind === "sha256" && sha256.digest("hex") !== payload.sha256) {
         throw new S3Error("XAmzContentSHA256Mismatch", "the body's SHA-256 is not the signed one");
       }
+      const promised = typeof announced === "string" ? announced.split(",").map((one) => one.trim().toLowerCase()) : [];
+      const surprise = [...trailers.keys()].find((name) => !promised.includes(name));
+      if (surprise !== undefined)
+        throw new S3Error("InvalidRequest", `the trailer ${surprise} was not announced with x-amz-trailer`);
       for (const [name, sum] of sums) {
         const result = sum.digest();
         results[name] = result.toString("base64");
@@ -116,13 +120,8 @@ export async function takeObject(
           }
         }
       }
-      if (typeof announced === "string") {
-        for (const name of announced.split(",")) {
-          if (!trailers.has(name.trim().toLowerCase())) {
-            throw new S3Error("InvalidRequest", `the announced trailer ${name.trim()} is missing`);
-          }
-        }
-      }
+      const missing = promised.find((name) => !trailers.has(name));
+      if (missing !== undefined) throw new S3Error("InvalidRequest", `the announced trailer ${missing} is missing`);
     } catch (error) {
       problem = error;
       throw error;

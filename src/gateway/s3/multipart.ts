@@ -1,8 +1,10 @@
 /** Multipart uploads: begun, filled with parts, completed, aborted and listed. */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { throwIfAborted } from "../../errors.ts";
 import { compareNames } from "../../names.ts";
-import type { Body, ObjectMetadata } from "../../store.ts";
+import type { Body, ChangeCondition, ObjectMetadata } from "../../store.ts";
+import type { XmlElement } from "../../xml.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
@@ -13,27 +15,31 @@ import type { Buckets } from "./buckets.ts";
 import { takeWhole } from "./call.ts";
 import type { Call } from "./call.ts";
 import type { ChecksumAlgorithm } from "./checksums.ts";
-import { checksumAlgorithm, checksumAlgorithms, createChecksum } from "./checksums.ts";
+import { askedAlgorithm, checksumAlgorithms, createChecksum } from "./checksums.ts";
 import type { Copies } from "./copies.ts";
 import { takeObject } from "./incoming-object.ts";
-import { checkAcl, checksumMetadata, requestMetadata } from "./object-headers.ts";
+import { checksumMetadata, checksumTags, requestMetadata } from "./object-headers.ts";
 import { MAX_PUT_BYTES, changeCondition } from "./objects.ts";
 import { encoder, maxKeys, prefixesXml } from "./paging.ts";
+import { MAX_PART_NUMBER, partNumber, partsMetadata } from "./part-sizes.ts";
 import { S3Error } from "./s3-error.ts";
-import { MAX_PART_NUMBER } from "./uploads.ts";
 import type { PartFacts, Upload, Uploads } from "./uploads.ts";
 import { parseXml, tag } from "./xml.ts";
 
 /** Smallest part but the last: S3's own limit, 5 MiB. */
 const MIN_PART_BYTES = 5 * 1024 ** 2;
+/** Completed uploads that are remembered. */
+const COMPLETED_KEPT = 1000;
 
 export class Multipart {
   readonly #context: GatewayContext;
   readonly #buckets: Buckets;
   readonly #copies: Copies;
   readonly #uploads: Uploads;
-  /** Uploads completed a short while ago, for clients that lost the answer. */
-  readonly #completed = new Map<string, { readonly etag: string; readonly bucket: string; readonly key: string }>();
+  /** Uploads that are being completed. */
+  readonly #completing = new Map<string, Promise<unknown>>();
+  /** Uploads completed a short while ago, for clients that lost the answer: what was asked, and what was stored. */
+  readonly #completed = new Map<string, { readonly asked: string; readonly metadata: ObjectMetadata }>();
 
   constructor(context: GatewayContext, buckets: Buckets, copies: Copies, uploads: Uploads) {
     this.#context = context;
@@ -46,17 +52,12 @@ export class Multipart {
     const { exchange, bucket, key } = call;
     await takeWhole(call);
     await this.#buckets.require(call);
-    checkAcl(exchange);
-    const asked = exchange.request.headers["x-amz-checksum-algorithm"];
-    const algorithm = typeof asked === "string" ? checksumAlgorithm(asked) : undefined;
-    if (typeof asked === "string" && !algorithm)
-      throw new S3Error("InvalidRequest", "this checksum algorithm is not known");
-    const type = exchange.request.headers["x-amz-checksum-type"]?.toString().toUpperCase();
+    const algorithm = askedAlgorithm(exchange);
     const upload = await this.#uploads.create({
       bucket,
       key,
       metadata: requestMetadata(exchange),
-      ...(algorithm ? { algorithm, fullObject: type === "FULL_OBJECT" || algorithm === "crc64nvme" } : {}),
+      ...(algorithm ? { algorithm, fullObject: isOfFullObject(exchange, algorithm) } : {}),
     });
     if (algorithm) {
       exchange.response.setHeader("x-amz-checksum-algorithm", algorithm.toUpperCase());
@@ -71,10 +72,7 @@ export class Multipart {
 
   async putPart(call: Call, uploadId: string): Promise<void> {
     const { exchange, bucket, key, query } = call;
-    const number = Number(query.get("partNumber"));
-    if (!Number.isInteger(number) || number < 1 || number > MAX_PART_NUMBER) {
-      throw new S3Error("InvalidArgument", `a part's number is from 1 to ${MAX_PART_NUMBER}`);
-    }
+    const number = partNumber(query.get("partNumber"));
     await this.#buckets.require(call);
     const upload = await this.#uploads.find(uploadId, bucket, key);
     if (exchange.request.headers["x-amz-copy-source"] !== undefined) return this.#copies.copyPart(call, upload, number);
@@ -96,49 +94,69 @@ export class Multipart {
     send(exchange, 200, { ETag: `"${part.md5}"`, ...checksumMetadata(incoming) });
   }
 
+  /**
+   * Makes an upload an object. Requests that ask for the same at the same time, or again because the answer was lost, get
+   * the same answer.
+   */
   async complete(call: Call, uploadId: string): Promise<void> {
     const { exchange, bucket, key } = call;
     const onlyIf = changeCondition(exchange);
     const text = await takeWhole(call, true);
     await this.#buckets.require(call);
-    const document = parseXml(text, "CompleteMultipartUpload");
-    const location = `http://${exchange.request.headers.host ?? ""}/${percentEncode(bucket)}/${encodePath(key)}`;
-    const answer = (etag: string): string =>
-      tag("Location", location) + tag("Bucket", bucket) + tag("Key", key) + tag("ETag", `"${etag}"`);
-    const before = this.#completed.get(uploadId);
-    if (before && before.bucket === bucket && before.key === key) {
-      return sendXml(exchange, "CompleteMultipartUploadResult", answer(before.etag));
-    }
+    const listed = listedParts(parseXml(text, "CompleteMultipartUpload"));
+    const asked = JSON.stringify([bucket, key, listed.map(({ number, etag }) => [number, etag])]);
+    await withKeepAlive(exchange, "CompleteMultipartUploadResult", async () => {
+      for (;;) {
+        const running = this.#completing.get(uploadId);
+        if (running === undefined) break;
+        // Where it fails for the other, it may still succeed for this one.
+        await running.catch(() => undefined);
+        throwIfAborted(exchange.signal);
+      }
+      const before = this.#completed.get(uploadId);
+      if (before?.asked === asked) return completedXml(call, before.metadata);
+      const work = this.#complete(call, uploadId, listed, onlyIf);
+      this.#completing.set(uploadId, work);
+      try {
+        const metadata = await work;
+        if (this.#completed.size >= COMPLETED_KEPT) {
+          const [oldest = ""] = this.#completed.keys();
+          this.#completed.delete(oldest);
+        }
+        this.#completed.set(uploadId, { asked, metadata });
+        return completedXml(call, metadata);
+      } finally {
+        this.#completing.delete(uploadId);
+      }
+    });
+  }
+
+  /** Gives the metadata that the object is stored with. */
+  async #complete(
+    { exchange, bucket, key }: Call,
+    uploadId: string,
+    listed: readonly ListedPart[],
+    onlyIf: ChangeCondition | undefined,
+  ): Promise<ObjectMetadata> {
     const upload = await this.#uploads.find(uploadId, bucket, key);
-    const listed = document.all("Part").map((part) => ({
-      number: Number(part.text("PartNumber")),
-      etag: (part.text("ETag") ?? "").replaceAll('"', ""),
-      checksums: checksumAlgorithms.flatMap((algorithm) => {
-        const value = part.text(`Checksum${algorithm.toUpperCase()}`);
-        return value === undefined ? [] : [{ algorithm, value }];
-      }),
-    }));
-    if (listed.length === 0) throw new S3Error("MalformedXML", "an upload is completed with at least one part");
     const name = this.#buckets.nameOf(bucket, key);
-    await withKeepAlive(exchange, "CompleteMultipartUploadResult", () =>
-      this.#uploads.complete(upload, async (stored, bodyOf) => {
-        const parts = chooseParts(listed, stored);
-        const md5s = Buffer.concat(parts.map((part) => Buffer.from(part.md5, "hex")));
-        const etag = `${createHash("md5").update(md5s).digest("hex")}-${parts.length}`;
-        const body = bodyOf(parts);
-        const checksums = await wholeChecksum(exchange, upload, parts, body);
-        const result = await this.#context.store.put(name, body, {
-          signal: exchange.signal,
-          metadata: { ...upload.metadata, etag, ...checksums },
-          onlyIf,
-        });
-        noteWrite(this.#context, exchange, name, result);
-        if (this.#completed.size > 1000) this.#completed.clear();
-        this.#completed.set(uploadId, { etag, bucket, key });
-        exchange.fields["bytes"] = result.size;
-        return answer(etag);
-      }),
-    );
+    return this.#uploads.complete(upload, async (stored, bodyOf) => {
+      const parts = chooseParts(listed, stored);
+      checkSize(exchange, parts);
+      const md5s = Buffer.concat(parts.map((part) => Buffer.from(part.md5, "hex")));
+      const etag = `${createHash("md5").update(md5s).digest("hex")}-${parts.length}`;
+      const body = bodyOf(parts);
+      const metadata = {
+        ...upload.metadata,
+        etag,
+        ...partsMetadata(parts.map((part) => part.size)),
+        ...(await wholeChecksum(exchange, upload, parts, body)),
+      };
+      const result = await this.#context.store.put(name, body, { signal: exchange.signal, metadata, onlyIf });
+      noteWrite(this.#context, exchange, name, result);
+      exchange.fields["bytes"] = result.size;
+      return metadata;
+    });
   }
 
   async abort(call: Call, uploadId: string): Promise<void> {
@@ -152,7 +170,7 @@ export class Multipart {
     await this.#buckets.require(call);
     const upload = await this.#uploads.find(uploadId, bucket, key);
     const max = maxKeys(query.get("max-parts"));
-    const marker = Number(query.get("part-number-marker") ?? 0);
+    const marker = maxKeys(query.get("part-number-marker") ?? "0", MAX_PART_NUMBER);
     const parts = (await this.#uploads.parts(upload)).filter((part) => part.number > marker);
     const page = parts.slice(0, max);
     const rest = parts.length > page.length;
@@ -235,14 +253,66 @@ export class Multipart {
   }
 }
 
-function chooseParts(
-  listed: readonly { number: number; etag: string; checksums: { algorithm: ChecksumAlgorithm; value: string }[] }[],
-  stored: readonly PartFacts[],
-): PartFacts[] {
+interface ListedPart {
+  readonly number: number;
+  readonly etag: string;
+  readonly checksums: readonly { readonly algorithm: ChecksumAlgorithm; readonly value: string }[];
+}
+
+/** The parts that a request to complete an upload names. Throws MalformedXML. */
+function listedParts(document: XmlElement): ListedPart[] {
+  const listed = document.all("Part").map((part) => {
+    const number = part.text("PartNumber") ?? "";
+    if (!/^\d{1,5}$/u.test(number)) throw new S3Error("MalformedXML", "a part without a number");
+    for (const name of ["ChecksumSHA512", "ChecksumMD5", "ChecksumXXHASH64", "ChecksumXXHASH3", "ChecksumXXHASH128"]) {
+      if (part.all(name).length > 0) throw new S3Error("NotImplemented", `${name} is not supported`);
+    }
+    return {
+      number: Number(number),
+      etag: (part.text("ETag") ?? "").replaceAll('"', ""),
+      checksums: checksumAlgorithms.flatMap((algorithm) => {
+        const value = part.text(`Checksum${algorithm.toUpperCase()}`);
+        return value === undefined ? [] : [{ algorithm, value }];
+      }),
+    };
+  });
+  if (listed.length === 0) throw new S3Error("MalformedXML", "an upload is completed with at least one part");
+  return listed;
+}
+
+function completedXml({ exchange, bucket, key }: Call, metadata: ObjectMetadata): string {
+  const location = `http://${exchange.request.headers.host ?? ""}/${percentEncode(bucket)}/${encodePath(key)}`;
+  return (
+    tag("Location", location) +
+    tag("Bucket", bucket) +
+    tag("Key", key) +
+    tag("ETag", `"${metadata["etag"] ?? ""}"`) +
+    checksumTags(metadata)
+  );
+}
+
+/** Whether the checksum of a new upload is that of its bytes. Throws InvalidRequest for what the algorithm cannot be. */
+function isOfFullObject({ request }: Exchange, algorithm: ChecksumAlgorithm): boolean {
+  const type = request.headers["x-amz-checksum-type"]?.toString().toUpperCase();
+  if (type !== undefined && type !== "FULL_OBJECT" && type !== "COMPOSITE")
+    throw new S3Error("InvalidRequest", "x-amz-checksum-type is FULL_OBJECT or COMPOSITE");
+  if (algorithm === "crc64nvme" && type === "COMPOSITE")
+    throw new S3Error("InvalidRequest", "the checksum CRC64NVME is of the full object");
+  return type === "FULL_OBJECT" || algorithm === "crc64nvme";
+}
+
+/** Throws InvalidRequest where the client says another size than its parts have. */
+function checkSize({ request }: Exchange, parts: readonly PartFacts[]): void {
+  const said = request.headers["x-amz-mp-object-size"];
+  const size = parts.reduce((sum, part) => sum + part.size, 0);
+  if (said !== undefined && said !== String(size))
+    throw new S3Error("InvalidRequest", `the parts have ${size} bytes, not as many as x-amz-mp-object-size says`);
+}
+
+function chooseParts(listed: readonly ListedPart[], stored: readonly PartFacts[]): PartFacts[] {
   const byNumber = new Map(stored.map((part) => [part.number, part]));
   let previous = 0;
   return listed.map(({ number, etag, checksums }, index) => {
-    if (!Number.isInteger(number)) throw new S3Error("MalformedXML", "a part without a number");
     if (number <= previous) throw new S3Error("InvalidPartOrder", "the parts are not in ascending order");
     previous = number;
     const part = byNumber.get(number);
@@ -269,6 +339,7 @@ async function wholeChecksum(
   parts: readonly PartFacts[],
   body: Body,
 ): Promise<ObjectMetadata> {
+  const type = exchange.request.headers["x-amz-checksum-type"]?.toString().toUpperCase();
   const given = checksumAlgorithms.find((one) => exchange.request.headers[`x-amz-checksum-${one}`] !== undefined);
   const algorithm = upload.algorithm ?? given;
   if (!algorithm) return {};
@@ -277,6 +348,8 @@ async function wholeChecksum(
   if (composite) for (const part of parts) sum.update(Buffer.from(part.checksums[algorithm] ?? "", "base64"));
   else for await (const chunk of body.open()) sum.update(chunk);
   const value = sum.digest().toString("base64") + (composite ? `-${parts.length}` : "");
+  if (type !== undefined && type !== (composite ? "COMPOSITE" : "FULL_OBJECT"))
+    throw new S3Error("InvalidRequest", "x-amz-checksum-type is not the one that the upload was begun with");
   const header = exchange.request.headers[`x-amz-checksum-${algorithm}`];
   if (header !== undefined && header !== value && header !== value.replace(/-\d+$/u, "")) {
     throw new S3Error("BadDigest", `the object's ${algorithm} is not the one that the client gives`);

@@ -1,23 +1,22 @@
 /** Objects through S3: read, written and deleted, under conditions. */
 import type { OutgoingHttpHeaders } from "node:http";
-import { HoldfastError, isHoldfastError } from "../../errors.ts";
+import { isHoldfastError } from "../../errors.ts";
 import type { PoolObjectInfo } from "../../pool.ts";
 import type { ChangeCondition, PutOptions, PutResult } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
-import { checkConditions, conditionsOf, parseRange, send, sendStream } from "../http-tools.ts";
-import type { ConditionHeaders } from "../http-tools.ts";
-import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
-import { errorTags, sendXml } from "./answers.ts";
+import { ClientError, checkConditions, conditionsOf, parseRange, send, sendStream, toHeader } from "../http-tools.ts";
+import type { ConditionHeaders, ServedRange } from "../http-tools.ts";
+import { etagOf, isUnknown } from "../object-facts.ts";
+import { sendAttributes } from "./attributes.ts";
 import type { Buckets } from "./buckets.ts";
-import { takeWhole } from "./call.ts";
 import type { Call } from "./call.ts";
 import { takeObject } from "./incoming-object.ts";
 import type { IncomingObject } from "./incoming-object.ts";
-import { checkAcl, checksumMetadata, objectHeaders, requestMetadata } from "./object-headers.ts";
-import { S3Error, toS3Error } from "./s3-error.ts";
-import { parseXml, tag } from "./xml.ts";
+import { checksumMetadata, objectHeaders, requestMetadata } from "./object-headers.ts";
+import { partNumber, partRange, partsCount } from "./part-sizes.ts";
+import { S3Error } from "./s3-error.ts";
 
 /** Largest body of one PUT: S3's own limit, 5 GiB. */
 export const MAX_PUT_BYTES = 5 * 1024 ** 3;
@@ -40,58 +39,65 @@ export class Objects {
   async get(call: Call): Promise<void> {
     const { exchange, query } = call;
     const { request } = exchange;
+    const part = query.has("partNumber") ? partNumber(query.get("partNumber")) : undefined;
+    if (part !== undefined && request.headers.range !== undefined)
+      throw new S3Error("InvalidRequest", "a part is asked for by its number or by a range, not by both");
     const info = await this.stat(call);
     const etag = `"${etagOf(info)}"`;
-    const headers: OutgoingHttpHeaders = objectHeaders(info, etag);
-    if (request.headers["x-amz-checksum-mode"]?.toString().toUpperCase() === "ENABLED") {
-      for (const [name, value] of Object.entries(info.metadata ?? {})) {
-        if (name.startsWith("x-amz-checksum-")) headers[name] = value;
-      }
-    }
-    for (const [name, value] of query) {
-      const header =
-        /^response-(content-type|content-language|expires|cache-control|content-disposition|content-encoding)$/u.exec(
-          name,
-        )?.[1];
-      if (header !== undefined && !/[\r\n\0]/u.test(value)) headers[header] = value;
-    }
+    const headers: OutgoingHttpHeaders = { ...objectHeaders(info, etag), ...askedHeaders(query) };
     const decision = checkConditions(conditionsOf(exchange), { etag, modifiedMs: info.modifiedMs }, true);
     if (decision === 412) throw new S3Error("PreconditionFailed", "a condition of the request does not hold");
     if (decision === 304) {
       send(exchange, 304, { ETag: etag, "Last-Modified": headers["last-modified"] });
       return;
     }
-    const ifRange = request.headers["if-range"];
-    const wanted = ifRange === undefined || ifRange === etag || ifRange === headers["last-modified"];
-    const range = wanted ? parseRange(request.headers.range, info.size) : "whole";
-    if (range === "unsatisfiable") {
-      exchange.response.setHeader("Content-Range", `bytes */${info.size}`);
-      throw new S3Error("InvalidRange", "the range lies behind the end of the object");
+    const range = part === undefined ? askedRange(exchange, info, headers) : partRange(info, part);
+    // A range of no bytes cannot be written down.
+    const isRange = range !== "whole" && range.length > 0;
+    headers["content-length"] = range === "whole" ? info.size : range.length;
+    if (isRange) headers["content-range"] = `bytes ${range.offset}-${range.offset + range.length - 1}/${info.size}`;
+    if (part !== undefined) {
+      const count = partsCount(info.metadata);
+      if (count !== undefined) headers["x-amz-mp-parts-count"] = count;
     }
-    const status = range === "whole" ? 200 : 206;
-    if (range === "whole") headers["content-length"] = info.size;
-    else {
-      headers["content-length"] = range.length;
-      headers["content-range"] = `bytes ${range.offset}-${range.offset + range.length - 1}/${info.size}`;
-      // A checksum of the whole does not describe a range.
-      for (const name of Object.keys(headers)) if (name.startsWith("x-amz-checksum-")) delete headers[name];
+    const isWhole = range === "whole" || range.length === info.size;
+    // A checksum of the whole does not describe a range.
+    if (isWhole && request.headers["x-amz-checksum-mode"]?.toString().toUpperCase() === "ENABLED") {
+      for (const [name, value] of Object.entries(info.metadata ?? {})) {
+        if (name.startsWith("x-amz-checksum-")) headers[name] = value;
+      }
     }
-    if (exchange.method === "HEAD") {
+    const status = isRange ? 206 : 200;
+    if (exchange.method === "HEAD" || (range !== "whole" && !isRange)) {
       exchange.response.writeHead(status, headers).end();
       return;
     }
-    const result = await this.#named(call.bucket, call.key, exchange.signal, (name) =>
-      this.#context.store.get(name, { signal: exchange.signal, ...(range === "whole" ? {} : { range }) }),
+    await this.#sendContent(call, info, status, headers, isRange ? range : undefined);
+  }
+
+  async #sendContent(
+    { bucket, key, exchange }: Call,
+    info: PoolObjectInfo,
+    status: number,
+    headers: OutgoingHttpHeaders,
+    range: ServedRange | undefined,
+  ): Promise<void> {
+    const result = await this.#named(bucket, key, exchange.signal, (name) =>
+      this.#context.store.get(name, { signal: exchange.signal, ...(range === undefined ? {} : { range }) }),
     );
     try {
       // Headers of one version must not stand before the bytes of another.
       if (result.info.size !== info.size || etagOf(result.info) !== etagOf(info)) {
-        throw new HoldfastError("unavailable", "the object was replaced while it was being read; try again");
+        throw new ClientError("unavailable", "the object was replaced while it was being read; try again");
       }
       await sendStream(exchange, status, headers, result.body);
     } finally {
       await result.close();
     }
+  }
+
+  async attributes(call: Call): Promise<void> {
+    sendAttributes(call.exchange, await this.stat(call));
   }
 
   async put(call: Call): Promise<void> {
@@ -100,7 +106,6 @@ export class Objects {
       // With a store down it may not be known. A write is owed to that store, not refused because of it.
       if (!isUnknown(error)) throw error;
     });
-    checkAcl(exchange);
     const onlyIf = changeCondition(exchange);
     const metadata = requestMetadata(exchange);
     const name = this.#buckets.nameOf(bucket, key);
@@ -122,52 +127,6 @@ export class Objects {
     const result = await this.#context.store.delete(name, { signal: exchange.signal, onlyIf });
     noteWrite(this.#context, exchange, name, result);
     send(exchange, 204);
-  }
-
-  async deleteMany(call: Call): Promise<void> {
-    const { exchange, bucket } = call;
-    const text = await takeWhole(call);
-    await this.#buckets.require(call);
-    const document = parseXml(text, "Delete");
-    const objects = document.all("Object");
-    const quiet = document.text("Quiet") === "true";
-    if (objects.length === 0 || objects.length > 1000) {
-      throw new S3Error("MalformedXML", "from 1 to 1,000 objects are deleted at a time");
-    }
-    const keys = objects.map((object) => {
-      const key = object.text("Key");
-      const version = object.text("VersionId");
-      if (key === undefined) throw new S3Error("MalformedXML", "an object without a key");
-      if (key === "") throw new S3Error("UserKeyMustBeSpecified", "a key of no characters");
-      for (const condition of ["LastModifiedTime", "Size"]) {
-        if (object.text(condition) !== undefined)
-          throw new S3Error("NotImplemented", `a delete takes no ${condition}; it takes an ETag`);
-      }
-      return { key, version, ifMatch: object.text("ETag") };
-    });
-    const results: string[] = keys.map(() => "");
-    const one = async (index: number): Promise<void> => {
-      const { key, version, ifMatch } = keys[index] ?? { key: "" };
-      try {
-        if (version !== undefined && version !== "null")
-          throw new S3Error("NoSuchVersion", "objects have one version, null");
-        checkClientName(this.#buckets.prefixOf(bucket) + key);
-        const name = this.#buckets.nameOf(bucket, key);
-        const onlyIf = ifMatch === undefined ? undefined : holding({ ifMatch });
-        const result = await this.#context.store.delete(name, { signal: exchange.signal, onlyIf });
-        noteWrite(this.#context, exchange, name, result);
-        const versionTag = tag("VersionId", version);
-        results[index] = quiet ? "" : `<Deleted>${tag("Key", key)}${versionTag}</Deleted>`;
-      } catch (error) {
-        results[index] = `<Error>${tag("Key", key)}${errorTags(toS3Error(error))}</Error>`;
-      }
-    };
-    let next = 0;
-    const worker = async (): Promise<void> => {
-      while (next < keys.length) await one(next++);
-    };
-    await Promise.all(Array.from({ length: 8 }, worker));
-    sendXml(exchange, "DeleteResult", results.join(""));
   }
 
   /** Puts what a client sends; where its body is at fault, that is the error. */
@@ -202,17 +161,35 @@ export class Objects {
   }
 }
 
+/** Headers of the answer that the address asks for. */
+function askedHeaders(query: ReadonlyMap<string, string>): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = {};
+  for (const [word, value] of query) {
+    if (!word.startsWith("response-")) continue;
+    // oxlint-disable-next-line no-control-regex -- these are what is looked for
+    if (/[\u0000-\u001f\u007f]/u.test(value)) throw new S3Error("InvalidArgument", `${word} holds a control character`);
+    headers[word.slice("response-".length)] = toHeader(value);
+  }
+  return headers;
+}
+
+/** What the headers Range and If-Range ask for. Throws InvalidRange. */
+function askedRange(exchange: Exchange, info: PoolObjectInfo, headers: OutgoingHttpHeaders): ServedRange | "whole" {
+  const { "if-range": ifRange, range: given } = exchange.request.headers;
+  const wanted = ifRange === undefined || ifRange === headers["etag"] || ifRange === headers["last-modified"];
+  const range = wanted ? parseRange(given, info.size) : "whole";
+  if (range !== "unsatisfiable") return range;
+  exchange.response.setHeader("Content-Range", `bytes */${info.size}`);
+  throw new S3Error("InvalidRange", "the range lies behind the end of the object");
+}
+
 /** What a request's conditions ask of the object that it changes; undefined where it has none. */
 export function changeCondition(exchange: Exchange): ChangeCondition | undefined {
-  for (const name of Object.keys(exchange.request.headers)) {
-    if (/^if-(?:un)?modified-since$|^x-amz-if-match-/u.test(name))
-      throw new S3Error("NotImplemented", `a change takes no ${name}`);
-  }
   const { ifMatch, ifNoneMatch } = conditionsOf(exchange);
   return ifMatch === undefined && ifNoneMatch === undefined ? undefined : holding({ ifMatch, ifNoneMatch });
 }
 
-function holding(conditions: ConditionHeaders): ChangeCondition {
+export function holding(conditions: ConditionHeaders): ChangeCondition {
   return (current) => {
     if (conditions.ifMatch !== undefined && current === undefined)
       throw new S3Error("NoSuchKey", "the key does not exist");

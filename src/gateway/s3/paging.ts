@@ -6,10 +6,10 @@ import { tag } from "./xml.ts";
 
 const MAX_KEYS = 1000;
 
-export function maxKeys(text: string | undefined): number {
-  if (text === undefined || text === "") return MAX_KEYS;
+export function maxKeys(text: string | undefined, most = MAX_KEYS): number {
+  if (text === undefined || text === "") return most;
   if (!/^\d{1,9}$/u.test(text)) throw new S3Error("InvalidArgument", "the number of entries must be 0 or more");
-  return Math.min(MAX_KEYS, Number(text));
+  return Math.min(most, Number(text));
 }
 
 export function encoder(query: ReadonlyMap<string, string>): (text: string) => string {

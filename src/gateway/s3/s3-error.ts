@@ -1,7 +1,7 @@
 /** Errors of the S3 protocol, with the code that clients know. */
-import { HoldfastError, isHoldfastError } from "../../errors.ts";
+import { isHoldfastError } from "../../errors.ts";
 import type { ErrorCode } from "../../errors.ts";
-import { statusOf } from "../http-tools.ts";
+import { ClientError, clientMessage, statusOf } from "../http-tools.ts";
 
 /** S3's codes that this gateway answers with, and their statuses. */
 const statuses = {
@@ -22,6 +22,7 @@ const statuses = {
   InvalidBucketName: 400,
   InvalidDigest: 400,
   InvalidPart: 400,
+  InvalidPartNumber: 416,
   InvalidPartOrder: 400,
   InvalidRange: 416,
   InvalidRequest: 400,
@@ -58,7 +59,7 @@ const statuses = {
 
 export type S3Code = keyof typeof statuses;
 
-export class S3Error extends HoldfastError {
+export class S3Error extends ClientError {
   readonly s3Code: S3Code;
   readonly status: number;
 
@@ -80,7 +81,7 @@ export function toS3Error(error: unknown): S3Error {
       case "not-found":
         return "NoSuchKey";
       case "invalid":
-        return error.message.includes("bytes long") ? "KeyTooLongError" : "InvalidArgument";
+        return "InvalidArgument";
       case "conflict":
         return "OperationAborted";
       case "unsupported":
@@ -100,7 +101,5 @@ export function toS3Error(error: unknown): S3Error {
         return statusOf(error) === 503 ? "ServiceUnavailable" : "InternalError";
     }
   })();
-  // What the stores said stands in the gateway's log; a client learns no more than it needs.
-  const message = code === "InternalError" ? "an internal error happened" : error.message;
-  return new S3Error(code, message, error);
+  return new S3Error(code, clientMessage(error), error);
 }

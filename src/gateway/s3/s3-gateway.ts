@@ -4,21 +4,23 @@
  * A bucket is the first part of an object's name (`photos/2024/a.jpg` is the key `2024/a.jpg` of the bucket `photos`), or
  * the whole pool is one bucket. Either way an object's name on the stores is what a person would look for.
  */
-import { Buffer } from "node:buffer";
 import type { OutgoingHttpHeaders } from "node:http";
 import { isHoldfastError } from "../../errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import type { Exchange, Gateway } from "../http-server.ts";
 import { hasBody, parseQuery, send } from "../http-tools.ts";
-import { checkClientName } from "../object-facts.ts";
-import { aclXml, errorTags, sendXml } from "./answers.ts";
+import { aclXml, takeAcl } from "./acls.ts";
+import { errorTags, sendXml } from "./answers.ts";
 import { Buckets } from "./buckets.ts";
-import { decodeUri, notAllowed, refuseSubresources, takeWhole } from "./call.ts";
+import { decodeUri, takeWhole } from "./call.ts";
 import type { Call } from "./call.ts";
 import { Copies } from "./copies.ts";
+import { Deletions } from "./deletions.ts";
 import { Multipart } from "./multipart.ts";
 import { ObjectListings } from "./object-listings.ts";
 import { Objects } from "./objects.ts";
+import { absentSettings, offeredOperation } from "./offered.ts";
+import type { S3Operation } from "./offered.ts";
 import { Replays } from "./replays.ts";
 import { S3Error, toS3Error } from "./s3-error.ts";
 import { MAX_SKEW_MS, authenticate } from "./signature.ts";
@@ -31,17 +33,8 @@ export interface S3GatewayOptions {
   readonly uploads: Uploads;
 }
 
-/** Settings of a bucket that are never there, with the code that says so. */
-const absentSettings = [
-  ["policy", "NoSuchBucketPolicy"],
-  ["lifecycle", "NoSuchLifecycleConfiguration"],
-  ["cors", "NoSuchCORSConfiguration"],
-  ["tagging", "NoSuchTagSet"],
-  ["website", "NoSuchWebsiteConfiguration"],
-  ["encryption", "ServerSideEncryptionConfigurationNotFoundError"],
-  ["object-lock", "ObjectLockConfigurationNotFoundError"],
-] as const;
-
+/** The region that the gateway says it is in; it takes any. */
+const REGION = "us-east-1";
 /** Both are there in S3's answers, and clients print both. */
 const ID_HEADERS = ["x-amz-request-id", "x-amz-id-2"];
 
@@ -58,6 +51,7 @@ class S3Gateway implements Gateway {
   readonly #objects: Objects;
   readonly #copies: Copies;
   readonly #multipart: Multipart;
+  readonly #deletions: Deletions;
 
   constructor(context: GatewayContext, { bucket, uploads }: S3GatewayOptions) {
     this.#context = context;
@@ -65,6 +59,7 @@ class S3Gateway implements Gateway {
     this.#listings = new ObjectListings(context, this.#buckets);
     this.#objects = new Objects(context, this.#buckets);
     this.#copies = new Copies(context, this.#buckets, this.#objects, uploads);
+    this.#deletions = new Deletions(context, this.#buckets);
     this.#multipart = new Multipart(context, this.#buckets, this.#copies, uploads);
   }
 
@@ -99,9 +94,19 @@ class S3Gateway implements Gateway {
     // A body that nothing is done with must still be the signed one.
     if (["GET", "HEAD", "DELETE"].includes(exchange.method) && hasBody(exchange)) await takeWhole(call);
     if (!exchange.rawPath.startsWith("/")) throw new S3Error("InvalidURI", "the path must begin with a slash");
-    if (call.bucket === "") await this.#buckets.list(call);
-    else if (call.key === "") await this.#bucket(call);
-    else await this.#object(call);
+    const operation = offeredOperation(call);
+    exchange.fields["operation"] = operation;
+    if (call.key !== "") this.#checkObject(call);
+    else if (call.bucket !== "" && (exchange.method === "GET" || exchange.method === "HEAD"))
+      await this.#buckets.require(call);
+    await this.#operations[operation](call);
+  }
+
+  #checkObject({ bucket, key, query }: Call): void {
+    const version = query.get("versionId");
+    if (version !== undefined && version !== "null")
+      throw new S3Error("NoSuchVersion", "objects have one version, null");
+    this.#buckets.checkKey(bucket, key);
   }
 
   fail(exchange: Exchange, error: unknown): void {
@@ -118,89 +123,60 @@ class S3Gateway implements Gateway {
     send(exchange, problem.status, headers, text);
   }
 
-  async #bucket(call: Call): Promise<void> {
-    const { exchange, bucket, query } = call;
-    switch (exchange.method) {
-      case "HEAD":
-        await this.#buckets.require(call);
-        send(exchange, 200, { "x-amz-bucket-region": "us-east-1", "Content-Type": "application/xml" });
-        return;
-      case "PUT":
-        if (query.has("acl")) return this.#buckets.putAcl(call);
-        refuseSubresources(query, []);
-        return this.#buckets.create(call);
-      case "DELETE":
-        refuseSubresources(query, []);
-        return this.#buckets.delete(call);
-      case "POST":
-        if (query.has("delete")) return this.#objects.deleteMany(call);
-        refuseSubresources(query, []);
-        throw new S3Error("NotImplemented", "uploads by HTML forms are not supported");
-      case "GET":
-        break;
-      default:
-        throw notAllowed();
-    }
-    await this.#buckets.require(call);
-    for (const [name, code] of absentSettings) {
-      if (query.has(name)) throw new S3Error(code, `the bucket ${bucket} has no ${name}`);
-    }
-    if (query.has("location")) return sendXml(exchange, "LocationConstraint", "");
-    if (query.has("versioning")) return sendXml(exchange, "VersioningConfiguration", "");
-    if (query.has("acl")) return sendXml(exchange, "AccessControlPolicy", aclXml());
-    if (query.has("requestPayment")) {
-      return sendXml(exchange, "RequestPaymentConfiguration", tag("Payer", "BucketOwner"));
-    }
-    if (query.has("uploads")) return this.#multipart.list(call);
-    refuseSubresources(query, ["versions"]);
-    if (query.has("versions")) return this.#listings.versions(call);
-    if (query.get("list-type") === "2") return this.#listings.version2(call);
-    return this.#listings.version1(call);
-  }
+  /** Each operation that is offered. */
+  readonly #operations: Readonly<Record<S3Operation, (call: Call) => void | Promise<void>>> = {
+    ListBuckets: (call) => this.#buckets.list(call),
+    HeadBucket: (call) =>
+      send(call.exchange, 200, { "x-amz-bucket-region": REGION, "Content-Type": "application/xml" }),
+    GetBucketLocation: ({ exchange }) => sendXml(exchange, "LocationConstraint", ""),
+    GetBucketVersioning: ({ exchange }) => sendXml(exchange, "VersioningConfiguration", ""),
+    GetBucketAcl: ({ exchange }) => sendXml(exchange, "AccessControlPolicy", aclXml()),
+    GetBucketRequestPayment: ({ exchange }) =>
+      sendXml(exchange, "RequestPaymentConfiguration", tag("Payer", "BucketOwner")),
+    GetAbsentSetting: (call) => {
+      for (const [name, code] of Object.entries(absentSettings)) {
+        if (call.query.has(name)) throw new S3Error(code, `the bucket ${call.bucket} has no ${name}`);
+      }
+    },
+    ListMultipartUploads: (call) => this.#multipart.list(call),
+    ListObjectVersions: (call) => this.#listings.versions(call),
+    ListObjectsV2: (call) => {
+      if (call.query.get("list-type") !== "2") throw new S3Error("InvalidArgument", "list-type can only be 2");
+      return this.#listings.version2(call);
+    },
+    ListObjects: (call) => this.#listings.version1(call),
+    PutBucketAcl: (call) => this.#buckets.putAcl(call),
+    CreateBucket: (call) => this.#buckets.create(call),
+    DeleteBucket: (call) => this.#buckets.delete(call),
+    DeleteObjects: (call) => this.#deletions.deleteMany(call),
+    ListParts: (call) => this.#multipart.listParts(call, uploadIdOf(call)),
+    GetObjectAcl: async (call) => {
+      await this.#objects.stat(call);
+      sendXml(call.exchange, "AccessControlPolicy", aclXml());
+    },
+    GetObjectTagging: async (call) => {
+      await this.#objects.stat(call);
+      sendXml(call.exchange, "Tagging", "<TagSet></TagSet>");
+    },
+    GetObjectAttributes: (call) => this.#objects.attributes(call),
+    GetObject: (call) => this.#objects.get(call),
+    HeadObject: (call) => this.#objects.get(call),
+    UploadPartCopy: (call) => this.#multipart.putPart(call, uploadIdOf(call)),
+    UploadPart: (call) => this.#multipart.putPart(call, uploadIdOf(call)),
+    PutObjectAcl: async (call) => {
+      await this.#objects.stat(call);
+      await takeAcl(call);
+      send(call.exchange, 200);
+    },
+    CopyObject: (call) => this.#copies.copy(call),
+    PutObject: (call) => this.#objects.put(call),
+    AbortMultipartUpload: (call) => this.#multipart.abort(call, uploadIdOf(call)),
+    DeleteObject: (call) => this.#objects.delete(call),
+    CreateMultipartUpload: (call) => this.#multipart.create(call),
+    CompleteMultipartUpload: (call) => this.#multipart.complete(call, uploadIdOf(call)),
+  };
+}
 
-  async #object(call: Call): Promise<void> {
-    const { exchange, query, key, bucket } = call;
-    const version = query.get("versionId");
-    if (version !== undefined && version !== "null")
-      throw new S3Error("NoSuchVersion", "objects have one version, null");
-    if (Buffer.byteLength(key) > 1024) throw new S3Error("KeyTooLongError", "a key has at most 1,024 bytes");
-    checkClientName(this.#buckets.prefixOf(bucket) + key);
-    const uploadId = query.get("uploadId");
-    switch (exchange.method) {
-      case "GET":
-        if (uploadId !== undefined) return this.#multipart.listParts(call, uploadId);
-        if (query.has("acl")) {
-          await this.#objects.stat(call);
-          return sendXml(exchange, "AccessControlPolicy", aclXml());
-        }
-        if (query.has("tagging")) {
-          await this.#objects.stat(call);
-          return sendXml(exchange, "Tagging", "<TagSet></TagSet>");
-        }
-        refuseSubresources(query, []);
-        return this.#objects.get(call);
-      case "HEAD":
-        return this.#objects.get(call);
-      case "PUT":
-        if (uploadId !== undefined) return this.#multipart.putPart(call, uploadId);
-        if (query.has("acl")) {
-          await this.#objects.stat(call);
-          return this.#buckets.putAcl(call);
-        }
-        refuseSubresources(query, []);
-        if (exchange.request.headers["x-amz-copy-source"] !== undefined) return this.#copies.copy(call);
-        return this.#objects.put(call);
-      case "DELETE":
-        if (uploadId !== undefined) return this.#multipart.abort(call, uploadId);
-        refuseSubresources(query, []);
-        return this.#objects.delete(call);
-      case "POST":
-        if (query.has("uploads")) return this.#multipart.create(call);
-        if (uploadId !== undefined) return this.#multipart.complete(call, uploadId);
-        refuseSubresources(query, []);
-        throw new S3Error("MethodNotAllowed", "objects take no POST");
-      default:
-        throw notAllowed();
-    }
-  }
+function uploadIdOf(call: Call): string {
+  return call.query.get("uploadId") ?? "";
 }

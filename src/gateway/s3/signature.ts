@@ -69,7 +69,11 @@ export function authenticate(request: SignedRequest, credentials: readonly Crede
     throw new S3Error("InvalidRequest", "a request is signed in its header or in its query, not in both");
   }
   if (presigned) return checkPresigned(request, query, credentials, nowMs, declared);
-  if (authorization === undefined) throw new S3Error("AccessDenied", "the request is not signed");
+  if (authorization === undefined || authorization === "") {
+    // Version 2 has its signature in words without a prefix.
+    if (query.some(([name]) => name === "AWSAccessKeyId" || name === "Signature")) throw otherSignature();
+    throw new S3Error("AccessDenied", "the request is not signed");
+  }
   return checkHeader(request, query, credentials, nowMs, authorization, declared);
 }
 
@@ -82,7 +86,10 @@ function checkHeader(
   declared: string | undefined,
 ): Authenticated {
   const match = /^AWS4-HMAC-SHA256\s+(.*)$/u.exec(authorization);
-  if (!match) throw new S3Error("InvalidRequest", "only AWS4-HMAC-SHA256 is accepted");
+  if (!match) {
+    if (/^AWS(?:4-\S+)? /u.test(authorization)) throw otherSignature();
+    throw new S3Error("InvalidArgument", "the Authorization header is of no kind that is known here");
+  }
   const fields = new Map<string, string>();
   for (const part of (match[1] ?? "").split(",")) {
     const equals = part.indexOf("=");
@@ -110,9 +117,8 @@ function checkHeader(
   }
   if (declared === undefined) throw new S3Error("InvalidRequest", "x-amz-content-sha256 is missing");
   const { credential, key } = keyOf(scope, credentials);
-  const canonical = canonicalRequest(request, query, signedHeaders, declared);
-  const signature = sign(key, stringToSign(timestamp, scope.text, canonical));
-  const same = sameSignature(signature, given);
+  const canonical = canonicalRequests(request, query, signedHeaders, declared);
+  const { signature, same } = compareSigned(canonical, key, timestamp, scope, given);
   if (credential === undefined) throw unknownKey();
   if (!same) throw mismatch();
   return {
@@ -136,9 +142,7 @@ function checkPresigned(
     if (found.length !== 1 || !only) throw new S3Error(malformed, `${name} must be given once`);
     return only[1];
   };
-  if (value("X-Amz-Algorithm") !== "AWS4-HMAC-SHA256") {
-    throw new S3Error(malformed, "only AWS4-HMAC-SHA256 is accepted");
-  }
+  if (value("X-Amz-Algorithm") !== "AWS4-HMAC-SHA256") throw otherSignature(malformed);
   const scope = parseScope(value("X-Amz-Credential"), malformed);
   const timestamp = value("X-Amz-Date");
   const signedMs = parseTimestamp(timestamp, malformed);
@@ -158,9 +162,8 @@ function checkPresigned(
   const payload = inQuery ?? declared ?? "UNSIGNED-PAYLOAD";
   const { credential, key } = keyOf(scope, credentials);
   const unsigned = query.filter(([name]) => name !== "X-Amz-Signature");
-  const canonical = canonicalRequest(request, unsigned, signedHeaders, payload);
-  const signature = sign(key, stringToSign(timestamp, scope.text, canonical));
-  const same = sameSignature(signature, given);
+  const canonical = canonicalRequests(request, unsigned, signedHeaders, payload);
+  const { signature, same } = compareSigned(canonical, key, timestamp, scope, given);
   if (credential === undefined) throw unknownKey();
   if (!same) throw mismatch();
   return { credential, payload: parsePayload(payload, { key, timestamp, scope: scope.text, seed: signature }) };
@@ -248,12 +251,16 @@ function keyOf(scope: Scope, credentials: readonly Credential[]): { credential: 
   return { credential, key: signingKey(credential?.password ?? "\0", scope.date, scope.region) };
 }
 
-function canonicalRequest(
+/**
+ * The texts that a client may have signed, as node gives headers: each character a byte. Clients sign the bytes that they
+ * send, but for some that sign a text's UTF-8 and send its Latin-1. Each of the two texts tells every byte.
+ */
+function canonicalRequests(
   request: SignedRequest,
   query: readonly [string, string][],
   signedHeaders: readonly string[],
   payload: string,
-): string {
+): string[] {
   // Decoded and encoded again: clients differ in what they leave as it is on the wire, not in what they sign.
   const path = request.rawPath
     .split("/")
@@ -261,9 +268,29 @@ function canonicalRequest(
     .join("/");
   const headers = signedHeaders.map((name): [string, string] => [
     name,
-    (request.headers[name] ?? [""]).map((value) => value.trim().replace(/ +/gu, " ")).join(","),
+    // Spaces and no other bytes: the last byte of a letter can look like a space of another script.
+    (request.headers[name] ?? [""])
+      .map((value) => value.replace(/^[ \t]+|[ \t]+$/gu, "").replace(/ +/gu, " "))
+      .join(","),
   ]);
-  return canonicalText({ method: request.method, path, query: canonicalQuery(query), headers, payload });
+  const text = canonicalText({ method: request.method, path, query: canonicalQuery(query), headers, payload });
+  const asText = Buffer.from(text, "utf8").toString("latin1");
+  return asText === text ? [text] : [text, asText];
+}
+
+/** Whether one of the texts has the given signature; which one decides about the signatures of chunks. */
+function compareSigned(
+  canonical: readonly string[],
+  key: Buffer,
+  timestamp: string,
+  scope: Scope,
+  given: string,
+): { readonly signature: string; readonly same: boolean } {
+  const signatures = canonical.map((text) =>
+    sign(key, stringToSign(timestamp, scope.text, Buffer.from(text, "latin1"))),
+  );
+  const right = signatures.find((signature) => sameSignature(signature, given));
+  return { signature: right ?? "", same: right !== undefined };
 }
 
 function parsePayload(declared: string, signing: ChunkSigning): Payload {
@@ -312,6 +339,10 @@ export function signTrailer(signing: ChunkSigning, previous: string, text: strin
 export function sameSignature(a: string, b: string): boolean {
   const [x, y] = [Buffer.from(a), Buffer.from(b)];
   return x.length === y.length && timingSafeEqual(x, y);
+}
+
+function otherSignature(code: "InvalidRequest" | "AuthorizationQueryParametersError" = "InvalidRequest"): S3Error {
+  return new S3Error(code, "only Signature Version 4 (AWS4-HMAC-SHA256) is accepted, not Version 2 or another");
 }
 
 function mismatch(): S3Error {

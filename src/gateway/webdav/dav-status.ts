@@ -1,8 +1,8 @@
 /** Answers of the WebDAV gateway other than success. */
-import { HoldfastError } from "../../errors.ts";
+import { ClientError } from "../http-tools.ts";
 
 /** An answer other than success, thrown. */
-export class DavStatus extends HoldfastError {
+export class DavStatus extends ClientError {
   readonly status: number;
   /** Name of the DAV: element that says which condition failed. */
   readonly condition: string | undefined;

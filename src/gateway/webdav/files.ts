@@ -1,20 +1,22 @@
 /** GET, HEAD and PUT: files, and the page that a folder is to a browser. */
 import type { OutgoingHttpHeaders } from "node:http";
 import { toBody } from "../../body.ts";
-import { HoldfastError } from "../../errors.ts";
 import type { ChangeCondition, ObjectInfo } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
 import {
+  ClientError,
   checkConditions,
   conditionsOf,
   contentLength,
   hasBody,
   incomingBytes,
+  fromHeader,
   parseRange,
   send,
   sendStream,
+  toHeader,
 } from "../http-tools.ts";
 import { escapeXml } from "../../xml.ts";
 import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
@@ -46,7 +48,7 @@ export class Files {
     const etag = `"${etagOf(info)}"`;
     const modifiedMs = modifiedOf(info);
     const headers: OutgoingHttpHeaders = {
-      "Content-Type": info.metadata?.["content-type"] ?? "application/octet-stream",
+      "Content-Type": toHeader(info.metadata?.["content-type"] ?? "application/octet-stream"),
       "Last-Modified": new Date(modifiedMs).toUTCString(),
       ETag: etag,
       "Accept-Ranges": "bytes",
@@ -77,7 +79,7 @@ export class Files {
     const result = await this.#context.store.get(path, { signal, ...(whole ? {} : { range }) });
     try {
       if (etagOf(result.info) !== etagOf(info)) {
-        throw new HoldfastError("unavailable", "the file was replaced while it was being read; try again");
+        throw new ClientError("unavailable", "the file was replaced while it was being read; try again");
       }
       await sendStream(exchange, whole ? 200 : 206, headers, result.body);
     } finally {
@@ -116,8 +118,8 @@ export class Files {
         });
       const metadata: Record<string, string> = {};
       const type = request.headers["content-type"];
-      if (type !== undefined) metadata["content-type"] = type;
-      const mtime = /^(\d{1,12})(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
+      if (type !== undefined) metadata["content-type"] = fromHeader(type).text;
+      const mtime = /^-?\d{1,12}(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
       if (mtime) {
         metadata["mtime"] = Number(mtime[0]).toFixed(3);
         exchange.response.setHeader("X-OC-Mtime", "accepted");

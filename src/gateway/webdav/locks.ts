@@ -7,6 +7,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { HoldfastError } from "../../errors.ts";
+import { ClientError } from "../http-tools.ts";
 
 /** The longest life of a lock before it has to be refreshed, and the usual one, in milliseconds. */
 const MAX_LOCK_MS = 3_600_000;
@@ -57,9 +58,9 @@ export class Locks {
   add(facts: Pick<Lock, "path" | "deep" | "exclusive" | "owner" | "user">, timeoutMs: number | undefined): Lock {
     const others = [...this.covering(facts.path), ...(facts.deep ? this.below(facts.path) : [])];
     if (others.some((other) => other.exclusive || facts.exclusive)) {
-      throw new HoldfastError("conflict", "the resource is locked");
+      throw new ClientError("conflict", "the resource is locked");
     }
-    if (this.#locks.size >= MAX_LOCKS) throw new HoldfastError("throttled", "there are too many locks");
+    if (this.#locks.size >= MAX_LOCKS) throw new ClientError("throttled", "there are too many locks");
     const life = Math.min(timeoutMs ?? DEFAULT_LOCK_MS, MAX_LOCK_MS);
     const lock: Lock = {
       ...facts,

@@ -8,7 +8,7 @@ import type { OutgoingHttpHeaders } from "node:http";
 import { toHoldfastError } from "../../errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import type { Exchange, Gateway } from "../http-server.ts";
-import { basicUser, send, statusOf } from "../http-tools.ts";
+import { basicUser, clientMessage, send, statusOf } from "../http-tools.ts";
 import { escapeXml } from "../../xml.ts";
 import { toPath } from "./call.ts";
 import type { Call } from "./call.ts";
@@ -96,9 +96,8 @@ class WebdavGateway implements Gateway {
     const headers: OutgoingHttpHeaders = { "Content-Type": 'application/xml; charset="utf-8"' };
     if (problem.retryAfterMs !== undefined) headers["Retry-After"] = Math.ceil(problem.retryAfterMs / 1000);
     if (status === 405) headers["Allow"] = ALLOW;
-    const message = problem.code === "internal" ? "an internal error happened" : problem.message;
     const condition = problem instanceof DavStatus && problem.condition ? `<D:${problem.condition}/>` : "";
-    const text = element("urn:holdfast", "message", escapeXml(message));
+    const text = element("urn:holdfast", "message", escapeXml(clientMessage(problem)));
     send(exchange, status, headers, `${PROLOG}<D:error xmlns:D="DAV:">${condition}${text}</D:error>`);
   }
 }

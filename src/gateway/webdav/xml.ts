@@ -5,6 +5,7 @@
  */
 import { XMLParser, XMLValidator } from "fast-xml-parser";
 import { HoldfastError } from "../../errors.ts";
+import { ClientError } from "../http-tools.ts";
 
 /** What a document begins with. */
 export const PROLOG = '<?xml version="1.0" encoding="utf-8"?>\n';
@@ -45,7 +46,7 @@ export function parseDocument(bytes: Buffer): XmlNode {
     roots = parser.parse(text);
   } catch (error) {
     if (error instanceof HoldfastError) throw error;
-    throw new HoldfastError("invalid", "the body is not acceptable XML", { cause: error });
+    throw new ClientError("invalid", "the body is not acceptable XML", { cause: error });
   }
   const nodes = Array.isArray(roots) ? roots.map((root) => toNode(root, new Map([["xml", XML_NAMESPACE]]))) : [];
   const root = nodes.find((node) => typeof node === "object");

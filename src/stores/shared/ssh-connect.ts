@@ -1,5 +1,5 @@
 /** One SSH connection: reached (through jump hosts where the settings say so), its host key checked, logged in. */
-import { appendFile, mkdir, readFile } from "node:fs/promises";
+import { appendFile, readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
@@ -21,6 +21,7 @@ import { describeHostKey, judgeHostKey, knownHostName, knownKeyTypes, parseKnown
 import type { KnownHost } from "./known-hosts.ts";
 import type { SshSettings } from "./ssh-settings.ts";
 import { shellWord } from "../../hint.ts";
+import { makeFolder } from "../../make-folder.ts";
 import { systemCode } from "../../network-errors.ts";
 import { systemWords, wordsOfCode } from "../../system-words.ts";
 
@@ -224,7 +225,7 @@ async function checkHostKey(
     );
   }
   if (settings.acceptNew && file !== undefined) {
-    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    await makeFolder(path.dirname(file), 0o700);
     await appendFile(file, `${name} ${shown.split(" ")[0] ?? ""} ${key.toString("base64")}\n`, { mode: 0o600 });
     return;
   }

@@ -67,4 +67,21 @@ export const plantedBugs: readonly PlantedBug[] = [
     scenario: "mirror1x3+back/delete.x,put.x",
     finds: "final",
   },
+  {
+    name: "a request that may still take effect is known only once it is written",
+    file: "src/ledger/segment-writer.ts",
+    find: "const open = records.flatMap((record) => withLateMarks(record) ?? []);",
+    replace: 'const open = records.flatMap((record) => (record.name === "" ? (withLateMarks(record) ?? []) : []));',
+    scenario: "stripex3+late/delete.x,put.x",
+    finds: "final",
+  },
+  {
+    name: "a delete that knew of an earlier version of a put is taken for one that did not know of it",
+    file: COMMIT,
+    find: "const versions = this.#isTakenBy(other) ? [this.#version, ...this.#formerVersions] : [this.#version];",
+    replace: "const versions = [this.#version];",
+    scenario: "mirror1x3+late/put.x|delete.x",
+    limits: { splits: 0 },
+    finds: "final",
+  },
 ];
