@@ -6,6 +6,8 @@
  * never hold a credential: whoever builds one passes text that has gone through `redact` (see `redact.ts`).
  */
 
+import { systemWordsOfPath } from "./system-words.ts";
+
 /** What went wrong, in words that hold for every kind of store. */
 export type ErrorCode =
   /** The store answered, and has no such object. Never used when the store could not be asked. */
@@ -126,11 +128,10 @@ export function isHoldfastError(error: unknown, code?: ErrorCode): error is Hold
 /** Anything thrown, as a HoldfastError: one passes through, an abort becomes `aborted`, the rest becomes `fallback`. */
 export function toHoldfastError(error: unknown, fallback: ErrorCode = "internal"): HoldfastError {
   if (error instanceof HoldfastError) return error;
-  const message = error instanceof Error ? error.message : String(error);
   if (error instanceof Error && error.name === "AbortError") {
     return new HoldfastError("aborted", "the operation was cancelled", { cause: error });
   }
-  return new HoldfastError(fallback, message, { cause: error });
+  return new HoldfastError(fallback, systemWordsOfPath(error), { cause: error });
 }
 
 /** Throws `aborted` (or the signal's own HoldfastError) when the signal has fired. */

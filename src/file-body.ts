@@ -5,6 +5,7 @@ import type { FileHandle } from "node:fs/promises";
 import { CHUNK_BYTES, onceBody } from "./body.ts";
 import { HoldfastError } from "./errors.ts";
 import type { Body } from "./store.ts";
+import { systemWords } from "./system-words.ts";
 
 export interface FileBody extends Body {
   /** The regular file as it was found, and as it has to be before and after it is read; undefined for what is none. */
@@ -25,7 +26,7 @@ export async function bodyFromFile(path: string): Promise<FileBody> {
   const found = await stat(path, { bigint: true }).catch((error: unknown) => {
     throw unreadable(path, error);
   });
-  if (found.isDirectory()) throw new HoldfastError("invalid", `${path} is a directory, not a file`);
+  if (found.isDirectory()) throw new HoldfastError("invalid", `${path} is a folder, not a file`);
   if (!found.isFile()) return { ...onceBody(() => fileChunks(path, undefined), undefined), changed: false };
   // Whether it can be read is known here, not in the middle of a put.
   await (await openSource(path)).close();
@@ -58,8 +59,7 @@ async function openSource(path: string): Promise<FileHandle> {
 }
 
 function unreadable(path: string, error: unknown): HoldfastError {
-  const message = error instanceof Error ? error.message : String(error);
-  return new HoldfastError("invalid", `cannot read ${path}: ${message}`, { cause: error });
+  return new HoldfastError("invalid", `cannot read ${path}: ${systemWords(error)}`, { cause: error });
 }
 
 /** What a regular file has to be: `check` rejects where it is not. */

@@ -8,7 +8,7 @@ export type { ErrorCode, HoldfastErrorOptions, Operation } from "./errors.ts";
 export type { LogFields, Logger } from "./log.ts";
 export { checkName, compareNames, MAX_NAME_BYTES } from "./names.ts";
 export { openPool } from "./open-pool.ts";
-export type { OpenedPool, OpenPoolOptions } from "./open-pool.ts";
+export type { OpenedPool, OpenPoolOptions, PoolPutOptions } from "./open-pool.ts";
 export { knownSchemes, openStore } from "./open-store.ts";
 export type { OpenStoreOptions, StoreContext, StoreKind, StorePlace } from "./open-store.ts";
 export { parsePool, POOL_PARAMETERS } from "./pool-config.ts";

@@ -1,7 +1,7 @@
 /** What goes wrong between here and a server, as codes of Holdfast: HTTP statuses, sockets, TLS. One place for every kind. */
-import { constants } from "node:os";
 import { HoldfastError, abortError } from "./errors.ts";
 import type { ErrorCode } from "./errors.ts";
+import { ownCode, systemWords, wordsOfCode } from "./system-words.ts";
 
 /** The longest `Retry-After` that is believed, in milliseconds: a hostile server could otherwise name next year. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -58,6 +58,14 @@ const CERTIFICATE_CODE =
   /^(?:CERT_|ERR_TLS_CERT|UNABLE_TO_(?:GET|VERIFY)|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_(?:CA|PURPOSE)|PATH_LENGTH_EXCEEDED|CRL_)/u;
 /** Errors of TLS that stay until someone changes something: trying again only repeats them. */
 const TLS_CODE = /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/u;
+/** No connection came about: there is no answer that could be improper. */
+const UNREACHED_CODE =
+  /^(?:ECONNREFUSED|ENOTFOUND|EAI_\w+|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL)$/u;
+/** The other end sent something else than TLS: most often it is a server of plain HTTP. */
+const NO_TLS_CODE =
+  /^(?:ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|HTTPS_PROXY_REQUEST)|EPROTO)$/u;
+const NO_TLS =
+  "the server does not speak TLS on this port: if it serves plain HTTP, the store's URL has to say so (http:// or tls=off, docs/stores.md)";
 const TIMEOUT_CODE = /^(?:ETIMEDOUT|ESOCKETTIMEDOUT|UND_ERR_(?:CONNECT|HEADERS|BODY)_TIMEOUT)$/u;
 /** `HPE_`: an answer that is no HTTP, or whose headers have no end. It says nothing of the object's bytes: not `corrupt`. */
 const UNAVAILABLE_CODE =
@@ -72,25 +80,6 @@ function* chainOf(error: unknown): Generator<Error> {
   }
 }
 
-/** Names of the system's errors by their numbers: Node knows some (ESTALE, EDQUOT) by these alone. */
-const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(constants.errno).map(([name, no]) => [-no, name]));
-
-function ownCode(error: Error): string {
-  const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  if (!code.startsWith(UNNAMED) || !("errno" in error) || typeof error.errno !== "number") return code;
-  return NAMES.get(error.errno) ?? code;
-}
-
-const UNNAMED = "Unknown system error";
-
-/** A message of the system's, with the name of an error that Node has none for. */
-export function systemMessage(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.includes(UNNAMED)
-    ? message.replaceAll(/Unknown system error -\d+/gu, systemCode(error) ?? "")
-    : message;
-}
-
 /** The system's or library's code of an error (`ECONNRESET` …), or of one beneath it. */
 export function systemCode(error: unknown): string | undefined {
   for (const one of chainOf(error)) if (ownCode(one) !== "") return ownCode(one);
@@ -101,12 +90,16 @@ export function systemCode(error: unknown): string | undefined {
 export function networkError(error: unknown): HoldfastError | undefined {
   for (const one of chainOf(error)) {
     const code = ownCode(one);
-    const message = one.message === "" ? code : one.message;
+    const words = systemWords(one);
+    const message = words === "" ? code : words;
     if (CERTIFICATE_CODE.test(code)) {
       return new HoldfastError("denied", `the certificate is not trusted: ${message}`, { cause: error });
     }
     if (TLS_CODE.test(code)) {
-      return new HoldfastError("unavailable", `TLS: ${message}`, { cause: error, retryable: false });
+      return new HoldfastError("unavailable", NO_TLS_CODE.test(code) ? NO_TLS : `TLS: ${message}`, {
+        cause: error,
+        retryable: false,
+      });
     }
     // By the code first: the AWS SDK calls a reset connection a timeout.
     if (UNAVAILABLE_CODE.test(code)) return new HoldfastError("unavailable", message, { cause: error });
@@ -128,8 +121,11 @@ export function conversationError(error: unknown, server: string, signal?: Abort
   if (error instanceof HoldfastError) return error;
   if (signal?.aborted) return abortError(signal);
   const known = networkError(error);
-  const message = known?.message ?? (error instanceof Error ? error.message : String(error));
-  return new HoldfastError(known?.code ?? "unavailable", `no proper answer from ${server}: ${message}`, {
+  const code = systemCode(error);
+  const message = UNREACHED_CODE.test(code ?? "")
+    ? `cannot reach ${server}: ${wordsOfCode(code) ?? code}`
+    : `no proper answer from ${server}: ${known?.message ?? systemWords(error)}`;
+  return new HoldfastError(known?.code ?? "unavailable", message, {
     cause: error,
     retryable: known?.retryable,
   });

@@ -5,7 +5,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { toBody } from "./body.ts";
 import type { BodyInput } from "./body.ts";
-import { cacheFolderPath, makeFolder, readNote, writeFirstNote, writeNote } from "./cache-folder.ts";
+import { cacheFolderPath, readNote, writeFirstNote, writeNote } from "./cache-folder.ts";
 import { loadDigests } from "./digest.ts";
 import { toHoldfastError } from "./errors.ts";
 import { Ledger } from "./ledger/ledger.ts";
@@ -15,11 +15,12 @@ import { Member } from "./ledger/member.ts";
 import { isLiveWriter, registerWriter, unregisterWriter } from "./live-writers.ts";
 import { INDEX_NOT_KEPT, silentLogger } from "./log.ts";
 import type { Logger } from "./log.ts";
+import { makeFolderSync } from "./make-folder.ts";
 import { PoolStore } from "./modes/pool-store.ts";
 import { openStore } from "./open-store.ts";
 import type { OpenStoreOptions } from "./open-store.ts";
 import { parsePool, poolOfOne } from "./pool-config.ts";
-import type { PoolDescription, StoreDescription } from "./pool-config.ts";
+import type { PoolDescription, SingleDescription, StoreDescription } from "./pool-config.ts";
 import type { Pool, RepairOptions, RepairReport } from "./pool.ts";
 import { MaintainedPool } from "./repair/maintained-pool.ts";
 import { PoolOfPools } from "./repair/pool-of-pools.ts";
@@ -30,6 +31,7 @@ import type { Runtime } from "./runtime.ts";
 import { addressOf, formerAddressOf, placesOf, refuseStoresInStores } from "./store-address.ts";
 import type { Places } from "./store-address.ts";
 import type { PutOptions, Store } from "./store.ts";
+import { systemWords } from "./system-words.ts";
 import { sharedBandwidth } from "./wrappers/bandwidth.ts";
 import { breaker } from "./wrappers/breaker.ts";
 import { deadline } from "./wrappers/deadline.ts";
@@ -56,11 +58,14 @@ const CALLS_AT_ONCE = 32;
 const FAILURES_IN_A_ROW = 3;
 
 /**
- * Opens the pool that `source` names: a `multi://` URL, the path of a pool file, or a description made elsewhere. A
+ * Opens the pool that `source` names: a `multi://` URL, the path of a pool file, or what `parsePool` gave. A
  * single store's URL is opened as a mirror of that one store. Throws `config` for what cannot be a pool. Stores that
  * are down do not hinder opening.
  */
-export async function openPool(source: string | PoolDescription, options: OpenPoolOptions = {}): Promise<OpenedPool> {
+export async function openPool(
+  source: string | PoolDescription | SingleDescription,
+  options: OpenPoolOptions = {},
+): Promise<OpenedPool> {
   const parsed = typeof source === "string" ? await parsePool(source) : source;
   const logger = options.logger ?? silentLogger;
   for (const warning of parsed.warnings) logger.warn(warning);
@@ -70,10 +75,16 @@ export async function openPool(source: string | PoolDescription, options: OpenPo
   return openDescribed(description, places, options);
 }
 
-/** A pool as the library's users get it: bodies may be anything that `toBody` takes. */
+/**
+ * A pool as the library's users get it: bodies may be anything that `toBody` takes. A pool cannot decide `ifAbsent` for
+ * everybody, and offers `onlyIf` instead.
+ */
 export interface OpenedPool extends Pool {
-  put(name: string, body: BodyInput, options?: PutOptions): ReturnType<Pool["put"]>;
+  put(name: string, body: BodyInput, options?: PoolPutOptions): ReturnType<Pool["put"]>;
 }
+
+/** What a pool's put takes. */
+export type PoolPutOptions = Omit<PutOptions, "ifAbsent">;
 
 /** `nestedAs`: what the pool above calls this one, where there is one. */
 async function openDescribed(
@@ -225,7 +236,7 @@ function cacheFolder(cache: string | false | undefined): string | undefined {
   if (cache === false) return undefined;
   const folder = cache ?? cacheFolderPath();
   try {
-    makeFolder(folder);
+    makeFolderSync(folder);
     return folder;
   } catch {
     // A machine that cannot keep a cache reads the ledgers anew each time.
@@ -262,11 +273,7 @@ async function indexOpener(cache: string | undefined, logger: Logger): Promise<(
     try {
       return openFileIndex(folder, { logger });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      logger.warn(INDEX_NOT_KEPT, {
-        folder,
-        reason,
-      });
+      logger.warn(INDEX_NOT_KEPT, { folder, reason: systemWords(error) });
       return new UnsharedIndex(folder, { logger });
     }
   };
@@ -287,7 +294,7 @@ function rememberPool(cache: string | undefined, members: readonly Member[], poo
   const unknown = members.filter(({ fingerprint }) => remembered(cache, fingerprint) !== pool);
   if (unknown.length === 0) return;
   try {
-    makeFolder(join(cache, "stores"));
+    makeFolderSync(join(cache, "stores"));
     for (const { fingerprint } of unknown) writeNote(pointer(cache, fingerprint), pool);
   } catch (error) {
     logger.debug("the cache cannot be written", { reason: toHoldfastError(error).message });

@@ -1,8 +1,8 @@
 /** The JSON Schema of a pool's file, for editors: made from the same table that the parser reads parameters with. */
 import { POOL_PARAMETERS } from "./pool-config.ts";
 
-/** Where the schema is published; a pool file may name it as its `$schema`. */
-export const POOL_SCHEMA_ID = "https://unpkg.com/holdfast/dist/pool.schema.json";
+/** What the schema is called; not an address. It stands in the package, as `dist/pool.schema.json`. */
+export const POOL_SCHEMA_ID = "urn:holdfast:pool";
 
 /** The schema (draft 2020-12) of both forms of a pool's file: the list, and the object with parameters. */
 export function poolSchema(): Record<string, unknown> {

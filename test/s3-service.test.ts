@@ -121,6 +121,36 @@ describe("the place of a bucket", () => {
   });
 });
 
+describe("what cannot work", () => {
+  it("names the variables where there are no keys", async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), "holdfast-no-keys-"));
+    closing.push(() => rm(folder, { recursive: true }));
+    const none = { AWS_CONFIG_FILE: path.join(folder, "c"), AWS_SHARED_CREDENTIALS_FILE: path.join(folder, "s") };
+    const store = new S3Store(parseStoreUrl("s3://bucket?endpoint=http://127.0.0.1:1&profile=nobody"), {
+      label: "s3",
+      env: none,
+      runtime: systemRuntime,
+      logger: silentLogger,
+    });
+    closing.push(() => store.close());
+    await expect(store.stat("a")).rejects.toMatchObject({
+      code: "denied",
+      message: expect.stringMatching(
+        /for the profile nobody: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY/u,
+      ) as string,
+    });
+  });
+
+  it("says that a server of plain HTTP speaks no TLS", async () => {
+    const proxy = await service();
+    const url = proxy.url.replace("http:", "https:");
+    await expect(open(`s3://bucket?endpoint=${url}`).stat("a")).rejects.toMatchObject({
+      code: "unavailable",
+      message: expect.stringMatching(/does not speak TLS on this port.*http:\/\/ or tls=off/u) as string,
+    });
+  });
+});
+
 describe("requests", () => {
   it("carry a session's token, signed", async () => {
     const proxy = await service();

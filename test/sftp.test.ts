@@ -83,8 +83,20 @@ describe.runIf(openssh.running)("sftp, the host's key and ours", onServer, () =>
     await expect(store.stat("x")).rejects.toMatchObject({
       code: "denied",
       retryable: false,
-      message: expect.stringMatching(/SHA256:.*is not known.*ssh-keyscan -p \d+ 127\.0\.0\.1 >> '/u) as string,
+      message: expect.stringMatching(/SHA256:.*is not known.*ssh-keyscan -p \d+ 127\.0\.0\.1 >> \//u) as string,
     });
+    await store.close();
+  });
+
+  it("tells a user who has no ~/.ssh yet how to make it, too", async () => {
+    const folder = path.join(server.folder, `none-${uniqueName()}`);
+    const identity = path.join(server.folder, "id");
+    const url = opensshUrl(server, "keys", `identity=${identity}&known-hosts=${folder}/known_hosts`);
+    const store = await openStore(url, { env });
+    const error: unknown = await store.stat("x").catch((failure: unknown) => failure);
+    const [, command = ""] = /add the key with: (.*)$/u.exec((error as Error).message) ?? [];
+    await run("sh", ["-c", command]);
+    await expect(store.stat("x")).rejects.toMatchObject({ code: "not-found" });
     await store.close();
   });
 

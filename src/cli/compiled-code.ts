@@ -18,7 +18,8 @@ import * as nodeModule from "node:module";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { Script } from "node:vm";
-import { cacheFolderPath, makeFolder } from "../cache-folder.ts";
+import { cacheFolderPath } from "../cache-folder.ts";
+import { makeFolderSync } from "../make-folder.ts";
 
 /** Set to anything, it turns all of this off. */
 const OFF = "HOLDFAST_NO_COMPILED_CODE";
@@ -107,7 +108,7 @@ function makeCompiledFolder(): string | undefined {
   const isNamed = Boolean(process.env["HOLDFAST_CACHE"] || process.env["XDG_CACHE_HOME"]);
   return attempt(() => {
     const folder = compiledFolder();
-    if (isNamed || existsSync(homedir())) makeFolder(folder);
+    if (isNamed || existsSync(homedir())) makeFolderSync(folder);
     return safeFolder();
   });
 }

@@ -1,5 +1,6 @@
 /** `holdfast drain`: moves everything off a store. */
 import { HoldfastError } from "../errors.ts";
+import { hint } from "../hint.ts";
 import type { CommandContext } from "./context.ts";
 import { printable } from "./format.ts";
 import { printActions, reportRepair, scanOptions } from "./maintenance.ts";
@@ -9,7 +10,8 @@ export async function drain(
   store: string,
   options: { readonly dryRun?: boolean; readonly leaveCopies?: number; readonly cancel?: boolean },
 ): Promise<void> {
-  if (store.length === 0) throw new HoldfastError("config", "drain needs a store, as holdfast stores shows it");
+  if (store.length === 0)
+    throw new HoldfastError("config", `drain needs a STORE; to see the stores, run: ${hint("stores")}`);
   const { pool, labels } = await context.openTarget();
   if (options.cancel === true) {
     if (options.dryRun === true || options.leaveCopies !== undefined)
@@ -17,7 +19,7 @@ export async function drain(
     await pool.cancelDrain(store);
     await context.printer.data(
       { type: "summary", command: "drain", store, cancelled: true, exitCode: context.outcome.exitCode },
-      `${printable(store)} takes objects again; holdfast repair brings back what was moved`,
+      `${printable(store)} takes objects again; to bring back what was moved, run: ${hint("repair")}`,
     );
     return;
   }

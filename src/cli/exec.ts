@@ -11,8 +11,11 @@ import type { Credential } from "../gateway/http-tools.ts";
 import { openPool } from "../open-pool.ts";
 import { parsePool } from "../pool-config.ts";
 import type { CommandContext } from "./context.ts";
-import { count, formatBytes, printable } from "./format.ts";
+import { printable } from "./format.ts";
 import type { ExecFlags } from "./program.ts";
+import { isWhole, owedWords, standingLine } from "./standing.ts";
+import { troubleWords } from "./stores.ts";
+import { systemWords } from "../system-words.ts";
 
 /** The one bucket of the gateway: the whole pool, so that objects have the names that the program gives them. */
 const BUCKET = "holdfast";
@@ -143,8 +146,8 @@ export async function exec(context: CommandContext, words: readonly string[], fl
       // Closes the pool too, which waits until everything written is where it belongs or is recorded as owed.
       await gateways.stop();
     }
-    await report(context);
-    context.outcome.command(code);
+    await report(context, command, code);
+    context.outcome.command(code, flags.degradedExit);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -168,7 +171,7 @@ async function runCommand(
     context.signal.addEventListener("abort", onAbort, { once: true });
     child.on("error", (error) => {
       context.signal.removeEventListener("abort", onAbort);
-      const why = "code" in error && error.code === "ENOENT" ? "there is no such program" : error.message;
+      const why = "code" in error && error.code === "ENOENT" ? "there is no such program" : systemWords(error);
       reject(new HoldfastError("config", `cannot run ${printable(command)}: ${why}`, { cause: error }));
     });
     child.on("close", (code, signal) => {
@@ -179,30 +182,33 @@ async function runCommand(
 }
 
 /** The pool's state afterwards, read anew. */
-async function report(context: CommandContext): Promise<void> {
+async function report(context: CommandContext, command: string, code: number): Promise<void> {
   const { printer, outcome } = context;
-  const source = await parsePool(context.pool ?? "", { cwd: context.cwd });
-  const pool = await openPool(source.kind === "pool" ? source : (context.pool ?? ""), { logger: context.logger });
+  // The code alone may be one of Holdfast's own.
+  if (code !== 0) await printer.warning(`${basename(command)} ended with exit code ${code}`, { exitCode: code });
+  const pool = await openPool(await parsePool(context.pool ?? "", { cwd: context.cwd }), { logger: context.logger });
   try {
     const status = await pool.status();
-    const owing = status.stores.filter((store) => store.owedCopies + store.owedDeletes > 0 || !store.reachable);
-    const degraded = status.degraded > 0 || status.unsettled > 0 || owing.length > 0;
-    if (degraded) outcome.degraded();
-    for (const store of owing) {
-      const owes = `owes ${count(store.owedCopies, "copy", "copies")} (${formatBytes(store.owedBytes)}) and ${count(store.owedDeletes, "delete")}`;
-      await printer.warning(`${printable(store.label)} ${owes}${store.reachable ? "" : "; it cannot be reached"}`);
+    const whole = isWhole(status);
+    if (!whole) outcome.degraded();
+    for (const store of status.stores) {
+      const owed = owedWords(store);
+      const usable = store.reachable && store.trouble === undefined;
+      if (owed === undefined && usable) continue;
+      const said = [...(owed === undefined ? [] : [`owes ${owed}`]), ...(usable ? [] : [troubleWords(store)])];
+      await printer.warning(`${store.label}: ${said.join("; ")}`, { store: store.label });
     }
-    if (context.quiet && !degraded) return;
+    if (context.quiet && whole) return;
     await printer.data(
       {
         type: "status",
         mode: status.mode,
         objects: status.objects,
         degraded: status.degraded,
+        lost: status.lost,
         unsettled: status.unsettled,
       },
-      `pool: ${status.mode} of ${count(status.stores.length, "store")}, ${count(status.objects, "object")}, ` +
-        (degraded ? `${status.degraded} DEGRADED; holdfast repair puts it right` : "none degraded"),
+      `pool: ${standingLine(status)}`,
     );
   } finally {
     await pool.close();

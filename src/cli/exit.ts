@@ -35,6 +35,7 @@ export class Outcome {
   #notFound = false;
   #usage = false;
   #command = 0;
+  #degradedCode = EXIT_DEGRADED;
 
   /** An error that ended the run, or one part of it. */
   error(error: HoldfastError): void {
@@ -53,16 +54,20 @@ export class Outcome {
     this.#degraded = true;
   }
 
-  /** The code of a command that was run on the user's behalf; what went wrong here says more only where it is 0. */
-  command(code: number): void {
+  /**
+   * The code of a command that was run on the user's behalf; what went wrong here says more only where it is 0. Degraded
+   * is told by a code of the user's choice, for commands that end with 3 themselves.
+   */
+  command(code: number, degradedCode: number): void {
     this.#command = code;
+    this.#degradedCode = degradedCode;
   }
 
   get exitCode(): number {
     if (this.#command !== 0) return this.#command;
     if (this.#usage) return EXIT_USAGE;
     if (this.#failed) return EXIT_FAILED;
-    if (this.#degraded) return EXIT_DEGRADED;
+    if (this.#degraded) return this.#degradedCode;
     if (this.#notFound) return EXIT_NOT_FOUND;
     return EXIT_DONE;
   }

@@ -1,5 +1,6 @@
 /** `holdfast forget`: gives up what is gone for good, a store or (on this machine) the whole pool. */
 import { HoldfastError } from "../errors.ts";
+import { hint } from "../hint.ts";
 import type { CommandContext } from "./context.ts";
 import { printable } from "./format.ts";
 
@@ -9,7 +10,10 @@ export async function forget(
   options: { readonly wholePool?: boolean },
 ): Promise<void> {
   if ((store === undefined) !== (options.wholePool === true)) {
-    throw new HoldfastError("config", "forget needs a store, as holdfast status shows it, or --whole-pool");
+    throw new HoldfastError(
+      "config",
+      `forget needs a STORE or --whole-pool; to see the stores, run: ${hint("status")}`,
+    );
   }
   const { pool } = await context.openTarget();
   if (store === undefined) await pool.forgetPool();

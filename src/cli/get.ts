@@ -2,23 +2,12 @@
 import { stat } from "node:fs/promises";
 import { basename, join, resolve, sep } from "node:path";
 import { HoldfastError } from "../errors.ts";
-import type { GetResult } from "../store.ts";
 import type { CommandContext } from "./context.ts";
 import { restoreMetadata } from "./file-metadata.ts";
 import { formatBytes, printable } from "./format.ts";
 import { nameArgument, pathArgument } from "./names.ts";
+import { UnheardCounter } from "./unheard.ts";
 import { writeFile } from "./write-file.ts";
-
-/** Says that a read may not be of the newest version, and makes the run a degraded one. */
-export async function warnUnheard(context: CommandContext, name: string, result: GetResult): Promise<void> {
-  if (result.unheard === undefined || result.unheard.length === 0) return;
-  context.outcome.degraded();
-  await context.printer.warning(`${name}: not heard, and may hold something newer: ${result.unheard.join(", ")}`, {
-    code: "unheard",
-    object: name,
-    stores: result.unheard,
-  });
-}
 
 /** The path of the file that an object is to become. */
 async function placeFor(cwd: string, name: string, file: string | undefined): Promise<string> {
@@ -80,7 +69,9 @@ export async function get(context: CommandContext, name: string, file: string | 
   } finally {
     await result.close();
   }
-  await warnUnheard(context, name, result);
+  const unheard = new UnheardCounter(context);
+  unheard.add(name, result);
+  await unheard.tell();
   await context.printer.done(
     {
       type: "get",

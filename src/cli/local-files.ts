@@ -7,6 +7,7 @@ import { aheadOf } from "../bounded.ts";
 import { compareNames } from "../names.ts";
 import type { FileStats, LocalThread } from "./local-thread.ts";
 import { isTemporaryName } from "./write-file.ts";
+import { systemWords } from "../system-words.ts";
 
 /** So many files are asked about at once. */
 const BATCH = 256;
@@ -30,10 +31,6 @@ export interface WalkOptions {
   readonly storeAt?: ((real: string) => string | undefined) | undefined;
   /** Finds out what files are; it stays the caller's to close. */
   readonly thread: LocalThread;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /**
@@ -78,7 +75,7 @@ async function* walkFolders(root: string, options: WalkOptions): AsyncGenerator<
       return others;
     } catch (error) {
       if (prefix === "") throw error;
-      return [errorOf(prefix.slice(0, -1), messageOf(error))];
+      return [errorOf(prefix.slice(0, -1), systemWords(error))];
     }
   };
   yield await enter(root, "", [await realpath(root)]);
@@ -116,7 +113,9 @@ async function look({ folder, prefix, names }: Names, { links, thread }: WalkOpt
   return all.map((found, place): LocalEntry => {
     const name = `${prefix}${names[place] ?? ""}`;
     if ("message" in found) {
-      return found.code === "ENOENT" && links !== "follow" ? { kind: "gone", name } : errorOf(name, found.message);
+      return found.code === "ENOENT" && links !== "follow"
+        ? { kind: "gone", name }
+        : errorOf(name, systemWords(Object.assign(new Error(found.message), found)));
     }
     // What became a folder has no place in the order of names any more.
     if (!found.isFile) return errorOf(name, "it was replaced while the folder was read");
@@ -186,6 +185,6 @@ async function specialAt(
     return { kind: "skipped", name, path, what };
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
-    return code === "ENOENT" && options.links !== "follow" ? { kind: "gone", name } : errorOf(name, messageOf(error));
+    return code === "ENOENT" && options.links !== "follow" ? { kind: "gone", name } : errorOf(name, systemWords(error));
   }
 }

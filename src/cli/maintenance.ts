@@ -1,5 +1,6 @@
 /** What verify, repair, drain, rebalance and drill share: progress, findings, and the words for them. */
 import type { DrainReport, Finding, RepairAction, RepairReport, ScanOptions } from "../pool.ts";
+import { hint } from "../hint.ts";
 import type { CommandContext } from "./context.ts";
 import { count, formatBytes, printable } from "./format.ts";
 import type { OutputRecord } from "./printer.ts";
@@ -75,6 +76,20 @@ export function printActions(context: CommandContext, dryRun: boolean): (action:
   };
 }
 
+/** What is left, each by itself; for people what is owed by a store that was not heard in one line. */
+async function printLeft({ printer, json }: CommandContext, { left, unheard }: RepairReport): Promise<void> {
+  const owing = new Map<string, number>();
+  for (const finding of left) {
+    const { store = "", detail } = finding;
+    if (!json && detail === "still owed" && unheard.includes(store)) owing.set(store, (owing.get(store) ?? 0) + 1);
+    else await printer.data({ ...findingRecord(finding), left: true }, findingLine(finding));
+  }
+  for (const [store, number] of owing) {
+    const what = `${printable(store)} was not heard, and still owes ${count(number, "copy or delete", "copies and deletes")}`;
+    await printer.data({ type: "finding" }, `${what}; to see which, run: ${hint("status", "--debts")}`);
+  }
+}
+
 /** Ends a repair, drain or rebalance: what is left, the summary, and the exit code. */
 export async function reportRepair(
   context: CommandContext,
@@ -83,9 +98,7 @@ export async function reportRepair(
   dryRun: boolean,
 ): Promise<void> {
   const { printer, outcome } = context;
-  for (const finding of report.left) {
-    await printer.data({ ...findingRecord(finding), left: true }, findingLine(finding));
-  }
+  await printLeft(context, report);
   if (report.failed > 0 || report.left.some((finding) => finding.kind === "lost")) outcome.failed();
   const removable = "removable" in report ? report.removable : undefined;
   const good = removable ?? report.whole;

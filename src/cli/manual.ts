@@ -3,7 +3,7 @@ import type { Argument, Command, Option } from "commander";
 import { REFUSED_ENVIRONMENT } from "../environment-names.ts";
 import { POOL_PARAMETERS } from "../pool-config.ts";
 import { VERSION } from "../version.ts";
-import { optionsOf } from "./completion.ts";
+import { commandsOf, optionsOf } from "./completion.ts";
 
 const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
   ["0", "Done, and nothing is missing."],
@@ -70,6 +70,11 @@ function ownOptions(program: Command, command: Command): Option[] {
   return optionsOf(command).filter((option) => !shared.has(option.long));
 }
 
+/** The commands that are shown, without `help`. */
+function commandsIn(program: Command): readonly Command[] {
+  return commandsOf(program).filter((command) => command.name() !== "help");
+}
+
 function argumentLines(command: Command): (readonly [string, string])[] {
   return command.registeredArguments.map((argument) => {
     const choices = argument.argChoices ? `; one of: ${argument.argChoices.join(", ")}` : "";
@@ -106,7 +111,7 @@ export function manPage(program: Command): string {
   const entry = (term: string, text: string): void => void lines.push(".TP", `.B ${roff(term)}`, roff(text));
   for (const option of optionsOf(program)) entry(option.flags, optionText(option));
   lines.push(".SH COMMANDS");
-  for (const command of program.commands) {
+  for (const command of commandsIn(program)) {
     lines.push(`.SS ${roff(usage(command))}`, roff(sentence(command.description())));
     for (const [name, text] of argumentLines(command)) entry(name, text);
     for (const option of ownOptions(program, command)) entry(option.flags, optionText(option));
@@ -176,7 +181,7 @@ export function commandReference(program: Command): string {
     "## Commands",
     "",
   ];
-  for (const command of program.commands) {
+  for (const command of commandsIn(program)) {
     lines.push(`### ${command.name()}`, "", "```", usage(command), "```", "", sentence(command.description()), "");
     const rows = [
       ...argumentLines(command).map(([name, text]) => [`\`${name}\``, cell(text)] as const),

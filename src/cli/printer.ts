@@ -40,6 +40,8 @@ export interface PrinterOptions {
   readonly quiet: boolean;
   /** Whether stderr may be coloured. */
   readonly colour: boolean;
+  /** Completes a message: gives hints in it what they need to be run as they stand. */
+  readonly complete: (message: string) => string;
 }
 
 /** An error as one JSON object, with the errors beneath it. */
@@ -69,7 +71,9 @@ export function debtRecord(debt: Debt): Record<string, unknown> {
 
 /** An error in one line, and below it each store's own, as far as that line does not hold them. */
 export function errorLines(error: HoldfastError, indent = ""): string[] {
-  const where = [error.store, error.object].filter((part) => part !== undefined && !error.message.includes(part));
+  // A label in a hint says what to type, not where it happened.
+  const said = error.message.replaceAll(/\bholdfast [^)]*/gu, "");
+  const where = [error.store, error.object].filter((part) => part !== undefined && !said.includes(part));
   const lines = [`${indent}${printable([...where, error.message].join(": "))}`];
   for (const inner of error.errors) {
     if (!error.message.includes(inner.message)) lines.push(...errorLines(inner, `${indent}  `));
@@ -77,9 +81,25 @@ export function errorLines(error: HoldfastError, indent = ""): string[] {
   return lines;
 }
 
-export function textPrinter({ stdout, stderr, quiet, colour }: PrinterOptions): Printer {
+/** So many reasons are remembered by which object had them first. */
+const MAX_TOLD = 100;
+
+/** An error's lines; of a reason that was told before, of another object, only the object. */
+function briefly(error: HoldfastError, told: Map<string, string>): string {
+  const lines = errorLines(error).join("\n");
+  const { object } = error;
+  if (object === undefined) return lines;
+  const reason = lines.replaceAll(printable(object), "");
+  const first = told.get(reason);
+  if (first !== undefined) return printable(`${object}: for the same reason as ${first}`);
+  if (told.size < MAX_TOLD) told.set(reason, object);
+  return lines;
+}
+
+export function textPrinter({ stdout, stderr, quiet, colour, complete }: PrinterOptions): Printer {
   let out = stdout;
   let bar: Progress | undefined;
+  const told = new Map<string, string>();
   const paint = (code: number, text: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   const say = (text: string): Promise<void> | void => {
     // What was said before on stdout stands before it on a terminal, too.
@@ -87,17 +107,17 @@ export function textPrinter({ stdout, stderr, quiet, colour }: PrinterOptions): 
     return Promise.resolve(out.isTerminal ? out.flush() : undefined).then(() => stderr.write(`${text}\n`));
   };
   return {
-    data: (_record, line) => out.write(`${line}\n`),
+    data: (_record, line) => out.write(`${complete(line)}\n`),
     step: (_record, line) => {
       if (!quiet && bar?.visible !== true) return out.write(`${line}\n`);
     },
     done: (_record, line) => {
       bar?.stop();
       // The bytes on stdout say it.
-      if (!quiet && out === stdout) return out.write(`${line}\n`);
+      if (!quiet && out === stdout) return out.write(`${complete(line)}\n`);
     },
-    warning: (message) => say(`${paint(33, "warning:")} ${printable(message)}`),
-    error: (error) => say(`${paint(31, "error:")} ${errorLines(error).join("\n")}`),
+    warning: (message) => say(`${paint(33, "warning:")} ${printable(complete(message))}`),
+    error: (error) => say(`${paint(31, "error:")} ${complete(briefly(error, told))}`),
     giveStdoutAway: () => {
       out = stderr;
     },
@@ -112,7 +132,7 @@ export function textPrinter({ stdout, stderr, quiet, colour }: PrinterOptions): 
   };
 }
 
-export function jsonPrinter({ stdout, stderr, quiet }: PrinterOptions): Printer {
+export function jsonPrinter({ stdout, stderr, quiet, complete }: PrinterOptions): Printer {
   let out = stdout;
   const print = (record: OutputRecord): Promise<void> | void => out.write(`${JSON.stringify(record)}\n`);
   return {
@@ -123,8 +143,11 @@ export function jsonPrinter({ stdout, stderr, quiet }: PrinterOptions): Printer 
     done: (record) => {
       if (!quiet) return print(record);
     },
-    warning: (message, fields) => print({ type: "warning", message, ...fields }),
-    error: (error) => print(errorRecord(error)),
+    warning: (message, fields) => print({ type: "warning", message: complete(message), ...fields }),
+    error: (error) => {
+      const record = errorRecord(error);
+      return print({ ...record, message: complete(error.message) });
+    },
     giveStdoutAway: () => {
       out = stderr;
     },

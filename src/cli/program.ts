@@ -3,10 +3,13 @@
  * shell completion. What a command does is in its own file, loaded when it is called.
  */
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
+import type { OutputConfiguration } from "commander";
 import { HoldfastError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import type { RebalanceFlags } from "./rebalance.ts";
+import type { Completed } from "./complete.ts";
 import type { CommandContext } from "./context.ts";
+import { EXIT_DEGRADED } from "./exit.ts";
 
 /** Options that every command takes, before or behind its name. */
 export interface GlobalOptions {
@@ -19,7 +22,9 @@ export interface GlobalOptions {
 
 function globalOptions(): Option[] {
   return [
-    new Option("-p, --pool <POOL>", "a multi:// URL, a pool file's path, or a single store's URL").env("HOLDFAST_POOL"),
+    new Option("-p, --pool <POOL>", "the pool: a multi:// URL, a pool file's path, or a single store's URL").env(
+      "HOLDFAST_POOL",
+    ),
     new Option("--json", "print one JSON object a line (docs/json.md)"),
     new Option("-q, --quiet", "print only what was asked for, warnings and errors"),
     new Option("--debug", "log every step to stderr, one JSON object a line, without secrets"),
@@ -31,14 +36,14 @@ function wholeNumber(least: number, most: number): (text: string) => number {
   return (text) => {
     const number = /^\d{1,9}$/u.test(text) ? Number(text) : Number.NaN;
     if (number >= least && number <= most) return number;
-    throw new InvalidArgumentError(`It is a whole number from ${least} to ${most}.`);
+    throw new InvalidArgumentError(`give a whole number from ${least} to ${most}.`);
   };
 }
 
 function percentage(text: string): number {
   const number = /^\d{1,3}(\.\d{1,6})?%?$/u.test(text) ? Number.parseFloat(text) : Number.NaN;
   if (number > 0 && number <= 100) return number;
-  throw new InvalidArgumentError("It is a percentage above 0, up to 100.");
+  throw new InvalidArgumentError("give a percentage above 0, up to 100.");
 }
 
 function several(text: string, before: readonly string[] | undefined): string[] {
@@ -46,23 +51,31 @@ function several(text: string, before: readonly string[] | undefined): string[] 
 }
 
 const jobs = (): Option =>
-  new Option("-j, --jobs <N>", "objects at a time; of small ones (64 KiB) 8 times as many")
+  new Option("-j, --jobs <N>", "work on so many objects at a time, and on 8 times as many small ones (up to 64 KiB)")
     .argParser(wholeNumber(1, 256))
     .default(8);
 const links = (): Option =>
-  new Option("--links <WHAT>", "symbolic links in DIR: name them and exit 3, follow them, or ignore them")
+  new Option("--links <WHAT>", "with symbolic links in DIR: name them and exit 3, follow them, or ignore them")
     .choices(["report", "follow", "ignore"])
     .default("report");
 const quick = (): Option =>
   new Option("--quick", "compare sizes and the stores' own checksums instead of reading everything");
 const dryRun = (): Option => new Option("-n, --dry-run", "print what would be done, and change nothing");
 const sample = (): Option =>
-  new Option("--sample <PERCENT>", "only so many of the objects, chosen at random").argParser(percentage);
+  new Option("--sample <PERCENT>", "look at only so many of the objects, chosen at random").argParser(percentage);
 
-/** Builds the program. `contextOf` makes the context that a command runs in, from the options given. */
-export function buildProgram(contextOf: (options: GlobalOptions) => CommandContext): Command {
+/**
+ * Builds the program. `contextOf` makes the context that a command runs in, from the options given; `output` is where help
+ * and the parser's own messages go.
+ */
+export function buildProgram(
+  contextOf: (options: GlobalOptions) => CommandContext,
+  output: OutputConfiguration = {},
+): Command {
   const program = new Command("holdfast");
   program
+    // Before the commands are added: each takes it over as it is then.
+    .configureOutput(output)
     .description(
       "Makes many stores one safe place: mirrors objects over them or spreads them, and says what is missing.",
     )
@@ -114,19 +127,19 @@ Examples:
 
   add("put", "put a file, or stdin, into the pool")
     .argument("<FILE>", "the file, or - for stdin")
-    .argument("[NAME]", "the object's name; the file's own when left out")
+    .argument("[NAME]", "the object's name (default: the file's own)")
     .action(async (file: string, name: string | undefined, _options: unknown, command: Command) =>
       (await import("./put.ts")).put(contextFor(command), file, name),
     );
   add("get", "get an object, into a file or stdout", "Gets an object. A file appears whole, or not at all.")
     .argument("<NAME>", "the object")
-    .argument("[FILE]", "where to, or - for stdout; the last part of NAME when left out")
+    .argument("[FILE]", "the file to write, or - for stdout (default: the last part of NAME)")
     .action(async (name: string, file: string | undefined, _options: unknown, command: Command) =>
       (await import("./get.ts")).get(contextFor(command), name, file),
     );
   add("ls", "list objects, in name order")
     .argument("[PREFIX]", "only names that start with this", "")
-    .addOption(new Option("-l, --long", "size and time, too"))
+    .addOption(new Option("-l, --long", "show size and time, too"))
     .addOption(new Option("-0, --null", "end names with a NUL character instead of a newline"))
     .action(async (prefix: string, options: { long?: boolean; null?: boolean }, command: Command) =>
       (await import("./ls.ts")).ls(contextFor(command), prefix, options),
@@ -138,7 +151,7 @@ Examples:
     );
   add("rm", "delete objects")
     .argument("<NAME...>", "the objects")
-    .addOption(new Option("-f, --force", "an object that does not exist is no failure"))
+    .addOption(new Option("-f, --force", "do not fail for an object that does not exist"))
     .action(async (names: string[], options: { force?: boolean }, command: Command) =>
       (await import("./rm.ts")).rm(contextFor(command), names, options),
     );
@@ -153,7 +166,7 @@ Examples:
     .addOption(links())
     .addOption(dryRun())
     .addOption(new Option("--delete", "delete objects under PREFIX that DIR does not have, for an exact copy"))
-    .addOption(new Option("--force", "with --delete: even when DIR has no file at all"))
+    .addOption(new Option("--force", "with --delete: go on even when DIR has no file at all"))
     .action(async (directory: string, prefix: string, options: PushFlags, command: Command) =>
       (await import("./push.ts")).push(contextFor(command), directory, prefix, options),
     );
@@ -167,7 +180,7 @@ Examples:
     .addOption(jobs())
     .addOption(dryRun())
     .addOption(new Option("--delete", "delete files in DIR that the pool does not have, for an exact copy"))
-    .addOption(new Option("--force", "with --delete: even when the pool has no object there"))
+    .addOption(new Option("--force", "with --delete: go on even when the pool has no object there"))
     .action(async (directory: string, prefix: string, options: PullFlags, command: Command) =>
       (await import("./pull.ts")).pull(contextFor(command), directory, prefix, options),
     );
@@ -177,7 +190,7 @@ Examples:
     "Runs the conformance probes on a store, under a name of their own, and cleans up. Exits 1 when a guarantee does not hold.",
   )
     .argument("<URL>", "the store")
-    .addOption(new Option("--full", "every case, names and long listings too, not only the quick ones"))
+    .addOption(new Option("--full", "try every case, names and long listings too, not only the quick ones"))
     .addOption(new Option("--no-speed", "do not measure latency and throughput"))
     .action(async (url: string, options: { full?: boolean; speed?: boolean }, command: Command) =>
       (await import("./check-store.ts")).checkStore(contextFor(command), url, options),
@@ -188,9 +201,9 @@ Examples:
   add(
     "status",
     "show what is degraded and what each store owes",
-    "Shows, from the ledger alone, what is degraded, which store owes how much, and since when. Exits 3 when anything is.",
+    "Shows, from the ledger alone, what is degraded, which store owes how much, and since when. Exits 3 when an object is degraded or lost, a write is neither finished nor undone, or a store cannot be used.",
   )
-    .addOption(new Option("--debts", "name every object that is owed"))
+    .addOption(new Option("--debts", "name every object that is owed, with the store and the reason"))
     .action(async (options: { debts?: boolean }, command: Command) =>
       (await import("./status.ts")).status(contextFor(command), options),
     );
@@ -215,7 +228,7 @@ Examples:
     .addOption(dryRun())
     .addOption(quick())
     .addOption(
-      new Option("--refill <STORE>", "a store that is known to be empty now (a replaced disk); repeatable").argParser(
+      new Option("--refill <STORE>", "fill this store, which is empty now (a replaced disk); repeatable").argParser(
         several,
       ),
     )
@@ -236,7 +249,7 @@ Examples:
     .argument("<STORE>", "the store's description, URL or id, as `holdfast stores` shows it")
     .addOption(dryRun())
     .addOption(
-      new Option("--leave-copies <N>", "so many copies of each object are enough afterwards").argParser(
+      new Option("--leave-copies <N>", "be content with so many copies of each object afterwards").argParser(
         wholeNumber(1, 1000),
       ),
     )
@@ -252,7 +265,9 @@ Examples:
     .addOption(dryRun())
     .addOption(new Option("--mode <MODE>", "make the pool a mirror or a stripe").choices(["mirror", "stripe"]))
     .addOption(
-      new Option("--min <N>", "mirror: copies that a put needs at least from now on").argParser(wholeNumber(1, 1000)),
+      new Option("--min <N>", "mirror: let a put fail with fewer copies than this from now on").argParser(
+        wholeNumber(1, 1000),
+      ),
     )
     .addOption(new Option("--prefixes", "take the prefixes of the stores from the pool's file"))
     .action(async (options: RebalanceFlags, command: Command) =>
@@ -278,7 +293,7 @@ Examples:
     "try what would be lost if a store were gone",
     "Reads everything, or a sample, to nowhere, as if a store were gone, and says what would be lost and how long it took.",
   )
-    .addOption(new Option("--store <STORE>", "the store that is pretended to be gone; none when left out"))
+    .addOption(new Option("--store <STORE>", "act as if this store were gone (default: none)"))
     .addOption(sample())
     .action(async (options: DrillFlags, command: Command) =>
       (await import("./drill.ts")).drill(contextFor(command), options),
@@ -318,11 +333,11 @@ Examples:
     "run a backup program on the pool",
     "Starts the gateway that COMMAND needs on a private port of this machine with a random credential, runs COMMAND with " +
       "the address in its environment and in place of {url}, {endpoint}, {host} and {bucket} in its arguments, waits until " +
-      "everything is settled, and prints the pool's state. Ends with COMMAND's exit code, or with 3 where that is 0 and " +
-      "the pool is degraded.",
+      "everything is settled, and prints the pool's state. Ends with COMMAND's own exit code where that is not 0, and " +
+      "says so; with the code of --degraded-exit where COMMAND ends with 0 and the pool is degraded.",
   )
     .addOption(
-      new Option("--for <PROGRAM>", "whose recipe to use; the name of COMMAND when left out").choices([
+      new Option("--for <PROGRAM>", "use the recipe for this program (default: the name of COMMAND)").choices([
         "duplicity",
         "restic",
         "rclone",
@@ -331,6 +346,11 @@ Examples:
         "s3",
         "webdav",
       ]),
+    )
+    .addOption(
+      new Option("--degraded-exit <CODE>", "end with this code when COMMAND ends with 0 and the pool is degraded")
+        .argParser(wholeNumber(0, 255))
+        .default(EXIT_DEGRADED),
     )
     .argument("<COMMAND...>", "behind --: the program and its arguments")
     .action(async (words: string[], options: ExecFlags, command: Command) =>
@@ -343,6 +363,16 @@ Examples:
       const { completionScript } = await import("./completion.ts");
       await context.stdout.write(completionScript(shell, program));
     });
+
+  // For the scripts of `completion`.
+  program
+    .command("complete", { hidden: true })
+    .exitOverride()
+    .addArgument(new Argument("<WHAT>").choices(["stores", "objects"]))
+    .argument("[PREFIX]", "", "")
+    .action(async (what: Completed, prefix: string, _options: unknown, command: Command) =>
+      (await import("./complete.ts")).complete(contextFor(command), what, prefix),
+    );
 
   for (const command of program.commands) {
     for (const option of globalOptions()) command.addOption(option);
@@ -373,6 +403,7 @@ export interface ServeFlags {
 
 export interface ExecFlags {
   readonly for?: "duplicity" | "restic" | "rclone" | "kopia" | "aws" | "s3" | "webdav";
+  readonly degradedExit: number;
 }
 
 export interface PushFlags {

@@ -6,6 +6,7 @@ import { dirname, join as joinPath, sep } from "node:path";
 import { promisify } from "node:util";
 import { toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { makeFolder } from "../make-folder.ts";
 import type { Pool, PoolObjectInfo } from "../pool.ts";
 import { bySize, forEachBounded } from "../bounded.ts";
 import type { GetResult } from "../store.ts";
@@ -14,7 +15,6 @@ import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
 import { attributesOf, restoreMetadata } from "./file-metadata.ts";
 import { count, formatBytes, printable } from "./format.ts";
-import { warnUnheard } from "./get.ts";
 import { GroupedFiles } from "./grouped-files.ts";
 import { inTheWay } from "./in-the-way.ts";
 import { walk } from "./local-files.ts";
@@ -25,7 +25,9 @@ import type { PullFlags } from "./program.ts";
 import type { Progress } from "./progress.ts";
 import { removeEmpty } from "../stores/shared/empty-folders.ts";
 import { StoreFolders } from "./store-folders.ts";
+import { UnheardCounter } from "./unheard.ts";
 import { writeFile } from "./write-file.ts";
+import { systemWords } from "../system-words.ts";
 
 // That of fs/promises gathers a stack for each "nothing there".
 const lstat: (path: string) => Promise<Stats> = promisify(lstatByCallback);
@@ -96,6 +98,7 @@ export async function pull(
       }
     }
   }
+  const unheard = new UnheardCounter(context);
   const grouped = new GroupedFiles();
   context.closeLater(() => grouped.close());
   const write = async (path: string, { info, body }: GetResult, isPlain: boolean): Promise<void> => {
@@ -156,7 +159,7 @@ export async function pull(
     }
     sum.got++;
     sum.bytes += result.info.size;
-    await warnUnheard(context, object.name, result);
+    unheard.add(object.name, result);
     await printer.step(
       { ...record, size: result.info.size, unheard: result.unheard ?? [] },
       `got ${printable(object.name)} (${formatBytes(result.info.size)})`,
@@ -263,12 +266,16 @@ export async function pull(
           ? printer.data({ ...record, dryRun: true }, `would delete the file ${printable(name)}`)
           : printer.step(record, `deleted the file ${printable(name)}`));
       } catch (error) {
-        await failed(name, new HoldfastError("invalid", error instanceof Error ? error.message : String(error)));
+        await failed(
+          name,
+          new HoldfastError("invalid", `cannot delete the file: ${systemWords(error)}`, { cause: error }),
+        );
       }
     }
   }
 
   progress.stop();
+  await unheard.tell();
   const parts = [
     `${options.dryRun ? "would get" : "got"} ${count(sum.got, "object")} (${formatBytes(sum.bytes)})`,
     `${sum.same} unchanged`,
@@ -288,16 +295,15 @@ async function lstatOrNothing(path: string): Promise<Stats | undefined> {
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : "";
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new HoldfastError("invalid", error instanceof Error ? error.message : String(error), { cause: error });
+    throw new HoldfastError("invalid", `cannot look at ${path}: ${systemWords(error)}`, { cause: error });
   }
 }
 
 async function prepareRoot(root: string, dryRun: boolean): Promise<void> {
   try {
-    if (!dryRun) await mkdir(root, { recursive: true });
+    if (!dryRun) await makeFolder(root);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new HoldfastError("config", `cannot make the folder ${root}: ${reason}`, { cause: error });
+    throw new HoldfastError("config", `cannot make the folder ${root}: ${systemWords(error)}`, { cause: error });
   }
 }
 

@@ -3,6 +3,8 @@ import { stat } from "node:fs/promises";
 import { toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import { bodyFromFile } from "../file-body.ts";
+import { hint } from "../hint.ts";
+import { systemWords } from "../system-words.ts";
 import { aheadOf, bySize, farAhead, forEachBounded } from "../bounded.ts";
 import { isSame, join } from "./compare.ts";
 import type { CommandContext } from "./context.ts";
@@ -52,7 +54,7 @@ export async function push(
   /** Stores in the folder. Objects that are called like something in one are not judged by what is, or is not, in it. */
   const leftOut: string[] = [];
   let files = 0;
-  let complete = true;
+  let incomplete: HoldfastError | undefined;
 
   const failed = async (name: string, error: unknown): Promise<void> => {
     if (isHoldfastError(error, "aborted")) throw error;
@@ -118,7 +120,7 @@ export async function push(
     progress.bytes(result.size - counted);
     sum.put++;
     sum.bytes += result.size;
-    await owed.add(result.owed);
+    owed.add(result.owed);
     await printer.step(
       { ...record, size: result.size, sha256: result.sha256, owed: result.owed.map(debtRecord) },
       `put ${printable(name)} (${formatBytes(result.size)})`,
@@ -132,7 +134,7 @@ export async function push(
     (error) => {
       // What the listing lacks is put again, which is right if not quick; but nothing may be deleted by it.
       if (!isHoldfastError(error, "incomplete")) throw error;
-      complete = false;
+      incomplete = error;
       outcome.degraded();
     },
   );
@@ -168,8 +170,9 @@ export async function push(
     },
     signal,
   );
-  if (!complete) {
-    await printer.warning("the pool's listing is incomplete: a store was not heard", { code: "incomplete" });
+  const complete = incomplete === undefined;
+  if (incomplete !== undefined) {
+    await printer.warning(incomplete.message, { code: "incomplete" });
   }
   if (options.delete) await deleteSuperfluous();
 
@@ -237,7 +240,7 @@ export async function push(
         try {
           const result = await pool.delete(name, { signal });
           sum.deleted++;
-          await owed.add(result.owed);
+          owed.add(result.owed);
           await printer.step(
             { type: "rm", object: name, existed: result.existed, owed: result.owed.map(debtRecord) },
             `deleted ${printable(name)}`,
@@ -254,9 +257,12 @@ export async function push(
   const degraded = degradedBefore === 0 ? 0 : (await pool.status({ signal })).degraded;
   if (degraded > owed.objects) {
     outcome.degraded();
-    await printer.warning(`${count(degraded, "object")} degraded in the pool (holdfast status)`, { code: "degraded" });
+    await printer.warning(`${count(degraded, "object")} degraded in the pool; for more, run: ${hint("status")}`, {
+      code: "degraded",
+    });
   }
   progress.stop();
+  await owed.tell();
   const parts = [
     `${options.dryRun ? "would put" : "put"} ${count(sum.put, "file")} (${formatBytes(sum.bytes)})`,
     `${sum.same} unchanged`,
@@ -283,8 +289,7 @@ async function checkFolder(root: string): Promise<void> {
   try {
     isDirectory = (await stat(root)).isDirectory();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new HoldfastError("config", `cannot read the folder ${root}: ${reason}`, { cause: error });
+    throw new HoldfastError("config", `cannot read the folder ${root}: ${systemWords(error)}`, { cause: error });
   }
   if (!isDirectory) throw new HoldfastError("config", `${root} is not a folder`);
 }

@@ -1,8 +1,12 @@
 /** `holdfast put`: a file, or stdin, into the pool. */
+import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { toBody } from "../body.ts";
 import { HoldfastError } from "../errors.ts";
 import { bodyFromFile } from "../file-body.ts";
+import type { FileBody } from "../file-body.ts";
+import { hint } from "../hint.ts";
+import { refuseClosedStdin } from "./stdin.ts";
 import type { CommandContext } from "./context.ts";
 import { countingBody } from "./counting-body.ts";
 import { metadataOf } from "./file-metadata.ts";
@@ -20,9 +24,10 @@ export async function put(context: CommandContext, file: string, name: string | 
   }
   const path = pathArgument(context.cwd, file, "FILE");
   const object = nameArgument(name ?? basename(path));
+  if (fromStdin && context.stdin === process.stdin) await refuseClosedStdin();
   const open = async (): Promise<Source> => {
     if (fromStdin) return { body: toBody(context.stdin) };
-    const body = await bodyFromFile(path);
+    const body = await fileBody(path, file);
     return { body, file: body };
   };
   // Before a store is asked: whether the file is there.
@@ -53,7 +58,8 @@ export async function put(context: CommandContext, file: string, name: string | 
   if (result === undefined) throw new HoldfastError("conflict", `${file} was not put: ${KEEPS_CHANGING}`, { object });
   progress.stop();
   const owed = new OwedCounter(context);
-  await owed.add(result.owed);
+  owed.add(result.owed);
+  await owed.tell();
   await context.printer.done(
     {
       type: "put",
@@ -64,4 +70,13 @@ export async function put(context: CommandContext, file: string, name: string | 
     },
     `put ${printable(object)} (${formatBytes(result.size)})`,
   );
+}
+
+async function fileBody(path: string, given: string): Promise<FileBody> {
+  const isFolder = await stat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  );
+  if (!isFolder) return bodyFromFile(path);
+  throw new HoldfastError("invalid", `${path} is a folder; to put its files, run: ${hint("push", given)}`);
 }

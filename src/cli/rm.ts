@@ -24,7 +24,7 @@ export async function rm(
     async (name) => {
       try {
         const result = await pool.delete(name, { signal: context.signal });
-        await owed.add(result.owed);
+        owed.add(result.owed);
         if (!result.existed && options.force !== true && result.owed.length === 0) {
           throw new HoldfastError("not-found", "there is no such object", { operation: "delete", object: name });
         }

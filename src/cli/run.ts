@@ -1,11 +1,14 @@
 /** One run of the command, from its arguments to its exit code. */
 import { setMaxListeners } from "node:events";
 import { CommanderError } from "commander";
+import type { Command } from "commander";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { hint, hintsWithPool } from "../hint.ts";
 import { INDEX_NOT_KEPT, silentLogger } from "../log.ts";
 import type { Logger } from "../log.ts";
-import { systemCode, systemMessage } from "../network-errors.ts";
-import { redactError } from "../redact.ts";
+import { systemCode } from "../network-errors.ts";
+import { redactError, redactText } from "../redact.ts";
+import { systemWords } from "../system-words.ts";
 import type { CommandContext, Surroundings } from "./context.ts";
 import { EXIT_DONE, EXIT_FAILED, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
 import { lineLogger } from "./log-lines.ts";
@@ -29,14 +32,21 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
   const closing: (() => Promise<void>)[] = [];
   const colour = stderr.isTerminal && (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
   // Until the options are read: --json counts for errors in the options, too.
-  let printer: Printer = argv.includes("--json")
-    ? jsonPrinter({ stdout, stderr, quiet: false, colour: false })
-    : textPrinter({ stdout, stderr, quiet: false, colour });
+  const early = { stdout, stderr, quiet: false, colour, complete: asItIs };
+  const own = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
+  let printer: Printer = own.includes("--json") ? jsonPrinter(early) : textPrinter(early);
 
   const contextOf = (options: GlobalOptions): CommandContext => {
     const quiet = options.quiet === true;
     const json = options.json === true;
-    const wanted = { stdout, stderr, quiet, colour: colour && options.color !== false };
+    const wanted = {
+      stdout,
+      stderr,
+      quiet,
+      colour: colour && options.color !== false,
+      complete: (message: string) =>
+        withPool(message, options.pool === env["HOLDFAST_POOL"] ? undefined : options.pool, secrets),
+    };
     printer = json ? jsonPrinter(wanted) : textPrinter(wanted);
     // What the user is to know of objects and stores, the results say. That no index can be kept they do not.
     const onlyCache: Logger = {
@@ -93,25 +103,30 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
     await printer.error(holdfast);
   };
 
+  const program = buildProgram(contextOf, {
+    writeOut: (text) => void stdout.write(text),
+    writeErr: (text) => void stderr.write(text),
+    // The error that follows says it, in one form with all others.
+    outputError: () => undefined,
+  });
+
   stop.signal.addEventListener("abort", () => {
     if (stderr.isTerminal && !stdout.broken) void printer.warning("stopping; once more stops at once");
   });
   let usage = EXIT_DONE;
   try {
-    const program = buildProgram(contextOf);
-    program.configureOutput({
-      writeOut: (text) => void stdout.write(text),
-      writeErr: (text) => void stderr.write(text),
-      outputError: () => undefined,
-    });
     await program.parseAsync(argv, { from: "user" });
   } catch (error) {
     if (error instanceof CommanderError) {
       // Help and version end by an error of exit code 0.
       usage = error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
       if (usage !== EXIT_DONE && error.code !== "commander.help") {
-        const message = error.message.replace(/^error: /u, "").replaceAll("\n", " ");
-        await printer.error(new HoldfastError("config", `${message} (see holdfast --help)`));
+        const message = error.message
+          .replace(/^error: /u, "")
+          .replaceAll("\n", " ")
+          .replace(/ is invalid(?: for argument '\w+')?\. Allowed choices are (.*)\.$/u, " is invalid: give one of $1")
+          .replace(/ is invalid\. (.*)\.$/u, " is invalid: $1");
+        await printer.error(new HoldfastError("config", `${message}; for help, run: ${helpFor(argv, program)}`));
       }
     } else {
       await report(error);
@@ -125,19 +140,36 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
     }
   }
   await printer.end();
-  if (!(await wasWritten(surroundings, argv.includes("--json")))) return EXIT_FAILED;
+  if (!(await wasWritten(surroundings, own.includes("--json")))) return EXIT_FAILED;
   if (stdout.broken) return EXIT_PIPE;
   return usage === EXIT_DONE ? outcome.exitCode : usage;
+}
+
+function asItIs(message: string): string {
+  return message;
+}
+
+/** A message whose hints name the pool that was given by -p alone, so that they can be run as they stand. */
+function withPool(message: string, pool: string | undefined, secrets: readonly string[]): string {
+  if (pool === undefined || pool === "") return message;
+  // A URL with a password in it is not repeated.
+  return hintsWithPool(message, redactText(pool, secrets) === pool ? pool : "POOL");
+}
+
+/** The help that belongs to what was typed. */
+function helpFor(argv: readonly string[], program: Command): string {
+  const name = argv.find((word) => program.commands.some((command) => command.name() === word));
+  return name === undefined ? hint("--help") : hint(name, "--help");
 }
 
 /** Ends stderr, and resolves to whether everything was written that had, or may have had, a reader. Says why not. */
 async function wasWritten({ stdout, stderr }: Surroundings, json: boolean): Promise<boolean> {
   if (stdout.lost !== undefined) {
-    const reason = systemMessage(stdout.lost);
+    const reason = systemWords(stdout.lost);
     const full = ["ENOSPC", "EDQUOT", "EFBIG"].includes(systemCode(stdout.lost) ?? "");
     const error = new HoldfastError(full ? "full" : "unavailable", `the output could not be written: ${reason}`);
     // With --json, too, there is only stderr left to say it on.
-    const left = { stdout: stderr, stderr, quiet: false, colour: false };
+    const left = { stdout: stderr, stderr, quiet: false, colour: false, complete: asItIs };
     await (json ? jsonPrinter(left) : textPrinter(left)).error(error);
   }
   await stderr.end();

@@ -9,6 +9,7 @@ import type { Listen, Protocol } from "../gateway/gateways.ts";
 import type { Credential } from "../gateway/http-tools.ts";
 import type { LogFields, Logger } from "../log.ts";
 import { redactText } from "../redact.ts";
+import { systemWords } from "../system-words.ts";
 import type { CommandContext } from "./context.ts";
 import { pathArgument } from "./names.ts";
 import type { ServeFlags } from "./program.ts";
@@ -33,7 +34,7 @@ export async function serve(context: CommandContext, flags: ServeFlags): Promise
   const tls =
     flags.cert === undefined || flags.key === undefined
       ? undefined
-      : { cert: await readText(context, flags.cert), key: await readText(context, flags.key) };
+      : { cert: await readText(context, "--cert", flags.cert), key: await readText(context, "--key", flags.key) };
   const logger = jsonLogger(context, flags.logLevel);
   const gateways = await startGateways(
     async (openStore, logger) => (await context.openTarget({ openStore, logger })).pool,
@@ -78,7 +79,7 @@ async function readCredentials(context: CommandContext, file: string | undefined
   }
   const own = user === undefined || password === undefined ? [] : [{ user, password }];
   if (file === undefined) return own;
-  const text = await readText(context, file);
+  const text = await readText(context, "--credentials", file);
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
@@ -96,11 +97,11 @@ async function readCredentials(context: CommandContext, file: string | undefined
   return [...own, ...checked.data];
 }
 
-async function readText(context: CommandContext, file: string): Promise<string> {
+async function readText(context: CommandContext, option: string, file: string): Promise<string> {
   try {
     return await readFile(resolve(context.cwd, file), "utf8");
   } catch (error) {
-    throw new HoldfastError("config", `cannot read ${file}`, { cause: error });
+    throw new HoldfastError("config", `${option}: cannot read ${file}: ${systemWords(error)}`, { cause: error });
   }
 }
 

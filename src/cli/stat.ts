@@ -1,5 +1,6 @@
 /** `holdfast stat`: what is known of one object. */
 import type { CommandContext } from "./context.ts";
+import { attributesOf } from "./file-metadata.ts";
 import { formatBytes, formatMoment, printable, table } from "./format.ts";
 import { nameArgument } from "./names.ts";
 import { objectRecord } from "./object-record.ts";
@@ -14,6 +15,10 @@ export async function stat(context: CommandContext, name: string): Promise<void>
     ["sha256", info.sha256 ?? "not recorded"],
   ];
   if (info.modifiedMs !== undefined) rows.push(["put", formatMoment(info.modifiedMs)]);
-  for (const [key, value] of Object.entries(info.metadata ?? {})) rows.push([printable(key), printable(value)]);
+  const { modifiedSeconds } = attributesOf(info.metadata);
+  if (modifiedSeconds !== undefined) rows.push(["modified", formatMoment(Number(modifiedSeconds) * 1000)]);
+  for (const [key, value] of Object.entries(info.metadata ?? {})) {
+    if (key !== "mtime" || modifiedSeconds === undefined) rows.push([printable(key), printable(value)]);
+  }
   await context.printer.data(objectRecord(info), table(rows).join("\n"));
 }

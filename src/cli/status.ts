@@ -1,28 +1,22 @@
 /** `holdfast status`: what is degraded, from the ledger alone. */
+import { hint } from "../hint.ts";
 import type { CommandContext } from "./context.ts";
-import { count, formatBytes, formatMoment, printable, table } from "./format.ts";
+import { count, formatMoment, printable, table } from "./format.ts";
 import { debtRecord } from "./printer.ts";
+import { isWhole, owedWords, standingLine } from "./standing.ts";
 import { positionOf, troubleWords } from "./stores.ts";
 
 export async function status(context: CommandContext, options: { readonly debts?: boolean }): Promise<void> {
   const { printer, outcome, signal } = context;
   const { pool } = await context.openTarget();
   const found = await pool.status({ signal });
-  const usable = found.stores.every((store) => store.reachable && store.trouble === undefined);
-  const isWhole = found.degraded + found.lost + found.unsettled + found.absent.length === 0;
-  if (!isWhole || !usable) outcome.degraded();
+  if (!isWhole(found)) outcome.degraded();
   const rows = table(
     found.stores.map((store) => {
-      const owes = [
-        ...(store.owedCopies > 0
-          ? [`${count(store.owedCopies, "copy", "copies")} (${formatBytes(store.owedBytes)})`]
-          : []),
-        ...(store.owedDeletes > 0 ? [count(store.owedDeletes, "delete")] : []),
-      ];
       const since = store.owesSinceMs === undefined ? "" : ` since ${formatMoment(store.owesSinceMs)}`;
       return [
         printable(store.label),
-        owes.length === 0 ? "owes nothing" : `owes ${owes.join(" and ")}${since}`,
+        `owes ${owedWords(store) ?? "nothing"}${since}`,
         store.outdated === undefined
           ? troubleWords(store)
           : `OUTDATED: it lacks what was done with ${count(store.outdated, "object")} since`,
@@ -39,7 +33,7 @@ export async function status(context: CommandContext, options: { readonly debts?
   }
   for (const label of found.absent) {
     await printer.warning(
-      `${printable(label)} is a store of this pool, and its file does not name it (if it is gone for good: holdfast forget ${printable(label)})`,
+      `${label} is a store of this pool, and its file does not name it (if it is gone for good, run: ${hint("forget", label)})`,
       { store: label },
     );
   }
@@ -52,13 +46,6 @@ export async function status(context: CommandContext, options: { readonly debts?
       );
     }
   }
-  const parts = [
-    `${found.mode} of ${count(found.stores.filter(({ within }) => within === undefined).length, "store")}`,
-    count(found.objects, "object"),
-    found.degraded === 0 ? "none degraded" : `${found.degraded} DEGRADED`,
-    ...(found.lost === 0 ? [] : [`${found.lost} LOST`]),
-    ...(found.unsettled === 0 ? [] : [`${count(found.unsettled, "write")} neither finished nor undone`]),
-  ];
   await printer.data(
     {
       type: "status",
@@ -70,6 +57,6 @@ export async function status(context: CommandContext, options: { readonly debts?
       absent: found.absent,
       exitCode: outcome.exitCode,
     },
-    `${parts.join(", ")}${found.degraded + found.unsettled > 0 ? "; holdfast repair puts it right" : ""}`,
+    standingLine(found),
   );
 }

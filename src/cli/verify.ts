@@ -31,7 +31,11 @@ export async function verify(context: CommandContext, prefix: string, options: V
   const kinds = Object.entries(report.byKind).filter(([, number]) => number > 0);
   const parts = [
     `verified ${count(report.objects, "object")}, ${count(report.copies, "copy", "copies")} (${formatBytes(report.bytes)}) in ${formatSpan(performance.now() - start)}`,
-    kinds.length === 0 ? "nothing wrong" : kinds.map(([kind, number]) => `${number} ${kind}`).join(", "),
+    kinds.length === 0
+      ? report.unheard.length === 0
+        ? "nothing wrong"
+        : "nothing wrong where it could be read"
+      : kinds.map(([kind, number]) => `${number} ${kind}`).join(", "),
     ...(report.unheard.length === 0 ? [] : [`not heard: ${report.unheard.map(printable).join(", ")}`]),
   ];
   await printer.done({ type: "summary", command: "verify", ...report, exitCode: outcome.exitCode }, parts.join("; "));

@@ -6,7 +6,8 @@ import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { HoldfastError, isHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
-import { systemCode, systemMessage } from "../network-errors.ts";
+import { systemCode } from "../network-errors.ts";
+import { systemWords } from "../system-words.ts";
 
 /** Files in the making have this at the end of their names. */
 const TEMPORARY = ".holdfast-part";
@@ -34,9 +35,8 @@ const LOCAL_CODES: Readonly<Record<string, ErrorCode>> = {
 
 function localError(what: string, path: string, error: unknown): HoldfastError {
   if (isHoldfastError(error)) return error;
-  const code = systemCode(error) ?? "";
-  const message = systemMessage(error);
-  return new HoldfastError(LOCAL_CODES[code] ?? "invalid", `cannot ${what} ${path}: ${message}`, { cause: error });
+  const kind = LOCAL_CODES[systemCode(error) ?? ""] ?? "invalid";
+  return new HoldfastError(kind, `cannot ${what} ${path}: ${systemWords(error)}`, { cause: error });
 }
 
 export interface WriteFileOptions {

@@ -15,6 +15,8 @@ import type { Logger } from "../log.ts";
 import type { Runtime } from "../runtime.ts";
 import { ClientError } from "./http-tools.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import { systemCode } from "../network-errors.ts";
+import { wordsOfCode } from "../system-words.ts";
 
 export interface HttpLimits {
   /** Bytes of a request's line and headers. Default 32 KiB. */
@@ -242,9 +244,13 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => {
       reject(
-        new HoldfastError("config", `cannot listen on ${options.host} port ${options.port}: ${error.message}`, {
-          cause: error,
-        }),
+        new HoldfastError(
+          "config",
+          `cannot listen on ${options.host} port ${options.port}: ${wordsOfCode(systemCode(error)) ?? error.message}`,
+          {
+            cause: error,
+          },
+        ),
       );
     });
     server.listen(options.port, options.host, resolve);

@@ -49,7 +49,8 @@ export interface MetricsOptions {
 
 export function createMetrics(options: MetricsOptions): GatewayMetrics {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: "holdfast_process_" });
+  // These are called process_… and nodejs_… themselves.
+  collectDefaultMetrics({ register: registry, prefix: "holdfast_" });
   const registers = [registry];
   const requests = new Counter({
     name: "holdfast_gateway_requests_total",

@@ -9,6 +9,7 @@
  */
 import { toBody } from "../body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
+import { hint } from "../hint.ts";
 import { isReserved } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
 import { formatIdentity, IDENTITY_NAME } from "./identity.ts";
@@ -58,13 +59,13 @@ export class Identities {
     if (mode !== undefined && mode !== declared.mode) {
       throw new HoldfastError(
         "config",
-        `the pool is a ${mode}, and is opened as a ${declared.mode}: give mode=${mode} in its URL or file (to make it a ${declared.mode}: holdfast rebalance --mode ${declared.mode})`,
+        `the pool is a ${mode}, and is opened as a ${declared.mode}: give mode=${mode} in its URL or file (to make it a ${declared.mode}, run: ${hint("rebalance", "--mode", declared.mode)})`,
       );
     }
     if (recorded !== undefined && recorded.mode === "mirror" && recorded.min !== declared.min) {
       throw new HoldfastError(
         "config",
-        `the pool has min=${recorded.min}, and is opened with min=${declared.min}: give min=${recorded.min} in its URL or file (to change it: holdfast rebalance --min ${declared.min})`,
+        `the pool has min=${recorded.min}, and is opened with min=${declared.min}: give min=${recorded.min} in its URL or file (to change it, run: ${hint("rebalance", "--min", String(declared.min))})`,
       );
     }
     if (mode !== "mirror") return;
@@ -74,10 +75,27 @@ export class Identities {
       if (prefixes === undefined || sameTexts(prefixes, member.prefixes)) continue;
       throw new HoldfastError(
         "config",
-        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in its file: change the file back, or the pool: holdfast rebalance --prefixes`,
+        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in its file: change the file back, or the pool with: ${hint("rebalance", "--prefixes")}`,
         { store: member.label },
       );
     }
+  }
+
+  /** A machine that is not known yet may write only once most of the stores know it: `outcomes` are what telling them came to. */
+  #tooFewToBegin(counting: readonly Member[], outcomes: ReadonlyMap<Member, HoldfastError | undefined>): HoldfastError {
+    const silent = counting.filter((member) => !member.ready);
+    const errors = counting.flatMap((member) => (member.ready ? (outcomes.get(member) ?? []) : member.trouble()));
+    const { absentees } = this.#ledger;
+    const failed = errors.map((error) => `${error.store ?? "a store"}: ${error.message}`);
+    const unnamed = absentees.map(({ label }) => `${label}: the pool's file does not name it`);
+    const gone = [...silent, ...absentees].map(({ label }) => hint("forget", label));
+    return new HoldfastError(
+      errors.find(({ code }) => code === "denied") === undefined ? "unavailable" : "denied",
+      "this machine has not written to the pool before, and may begin to only when most of the stores take its first record " +
+        `(${[...failed, ...unnamed].join("; ")})` +
+        (gone.length === 0 ? "" : `. For each store that is gone for good, run: ${gone.join("; ")}`),
+      { errors, cause: errors[0] },
+    );
   }
 
   #unsure(): HoldfastError {
@@ -183,7 +201,7 @@ export class Identities {
       const silent = others.length > 0 ? others : known;
       throw new HoldfastError(
         "unavailable",
-        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: it may be one that exists (to make it new all the same: holdfast ${others.length > 0 ? "create" : "forget --whole-pool"})`,
+        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: it may be one that exists (to make it new all the same, run: ${others.length > 0 ? hint("create") : hint("forget", "--whole-pool")})`,
         { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
       );
     }
@@ -301,18 +319,15 @@ export class Identities {
     const writers = isRegistered ? [] : [{ machine, rev: ledger.clock.next() }];
     if (stores.length + pools.length + writers.length === 0) return;
     this.#noteBeginning(isTold);
-    const outcomes = await Promise.all(ledger.append({ objects: [], stores, pools, writers }).values());
-    const told = outcomes.filter((error) => error === undefined).length;
+    const outcomes = new Map<Member, HoldfastError | undefined>();
+    for (const [member, outcome] of ledger.append({ objects: [], stores, pools, writers })) {
+      outcomes.set(member, await outcome);
+    }
+    const told = [...outcomes.values()].filter((error) => error === undefined).length;
     const counting = members.filter((member) => !ledger.isGivenUp(member));
     const all = counting.length + ledger.absentees.length;
     if (!isRegistered && told * 2 <= all && !isTold) {
-      const silent = counting.filter((member) => !member.ready);
-      const who = [...silent, ...ledger.absentees].map(({ label }) => label).join(", ");
-      throw new HoldfastError(
-        "unavailable",
-        `this machine has not written to the pool before, and may begin to only while most of its stores answer: ${who} did not (if it is gone for good: holdfast forget)`,
-        { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
-      );
+      throw this.#tooFewToBegin(counting, outcomes);
     }
     if (!isRegistered) {
       index.setFact(REGISTERED_FACT, machine);

@@ -1,6 +1,7 @@
 /** A member: one store of a pool, with what is known of its identity and of the ledger on it. */
 import { createHash } from "node:crypto";
 import { HoldfastError } from "../errors.ts";
+import { hint } from "../hint.ts";
 import type { StoreTrouble } from "../pool.ts";
 import type { Store } from "../store.ts";
 import type { StoreId } from "./record.ts";
@@ -89,25 +90,25 @@ export class Member {
   trouble(): HoldfastError {
     const said =
       this.error?.within({ store: this.label }) ??
-      new HoldfastError("unavailable", `${this.label} has not answered`, { store: this.label });
+      new HoldfastError("unavailable", "it has not answered", { store: this.label });
     const why = TROUBLES[this.state];
     if (why === undefined || this.error !== undefined) return said;
-    return new HoldfastError("unavailable", `${this.label} ${why(this.label)}`, {
+    return new HoldfastError("unavailable", why(this.label), {
       store: this.label,
       retryable: false,
     });
   }
 }
 
-/** Why a store that answers is not used, by its state: what follows its label. */
+/** Why a store that answers is not used, by its state. */
 const TROUBLES: Readonly<Record<string, (label: string) => string>> = {
   missing: (label) =>
-    `belongs to this pool but holds nothing of it: is it mounted? (if it was replaced: holdfast repair --refill ${label})`,
-  foreign: () => "belongs to another pool",
+    `it holds nothing of this pool, although it should. Is it mounted? If an empty one took its place, run: ${hint("repair", "--refill", label)}`,
+  foreign: () => "it belongs to another pool",
   removed: (label) =>
-    `was replaced or given up, and came back as it was: take it away, or fill it anew with holdfast repair --refill ${label}`,
+    `it was replaced or given up, and came back as it was: take it away, or fill it anew with: ${hint("repair", "--refill", label)}`,
   twin: (label) =>
-    `has the identity of another store of this pool: it is a copy of that one, or the same place under another name; take it out, or fill it anew with holdfast repair --refill ${label}`,
+    `it has the identity of another store of this pool: it is a copy of that one, or the same place under another name; take it out, or fill it anew with: ${hint("repair", "--refill", label)}`,
 };
 
 /** The id by which the ledger names an address of which no store has ever said who it is. */

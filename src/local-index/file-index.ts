@@ -9,7 +9,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { makeFolder } from "../cache-folder.ts";
 import { HoldfastError } from "../errors.ts";
 import { IndexLost, MemoryIndex, SPOILT_FACT } from "../ledger/ledger-index.ts";
 import type { IndexChanges, IndexCounts, LedgerIndex } from "../ledger/ledger-index.ts";
@@ -17,7 +16,9 @@ import { isSettled } from "../ledger/record.ts";
 import type { NameState, PoolRecord, StoreId, StoreRecord, WriterRecord } from "../ledger/record.ts";
 import { INDEX_NOT_KEPT } from "../log.ts";
 import type { Logger } from "../log.ts";
+import { makeFolderSync } from "../make-folder.ts";
 import { compareNames } from "../names.ts";
+import { systemWords } from "../system-words.ts";
 import { attempt, discardIndex, makeIndex, removeRemains } from "./index-folder.ts";
 import { Merging } from "./merging.ts";
 import type { Change } from "./overlay.ts";
@@ -58,10 +59,10 @@ export function openFileIndex(place: string, options: FileIndexOptions): LedgerI
       // That says nothing of the index.
       if (code === "EMFILE" || code === "ENFILE") throw error;
       if (code !== "ENOENT") {
-        options.logger.warn("the local index is made anew", { folder, reason: reasonOf(error) });
+        options.logger.warn("the local index is made anew", { folder, reason: systemWords(error) });
         discardIndex(place, folder);
       }
-      makeFolder(place);
+      makeFolderSync(place);
       removeRemains(folder, place);
       // Of an earlier version.
       for (const name of ["index.lmdb", "index.lmdb-lock"]) attempt(() => rmSync(join(place, name), { force: true }));
@@ -69,10 +70,6 @@ export function openFileIndex(place: string, options: FileIndexOptions): LedgerI
     }
   }
   throw failure;
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 class FileIndex implements LedgerIndex {
@@ -308,7 +305,7 @@ class FileIndex implements LedgerIndex {
     if (this.#others === undefined) return;
     this.#options.logger.warn(INDEX_NOT_KEPT, {
       folder: this.#folder,
-      reason: reasonOf(reason),
+      reason: systemWords(reason),
     });
   }
 
@@ -336,7 +333,7 @@ class FileIndex implements LedgerIndex {
   /** What could not be made shorter is as good as before, unless it is damaged. */
   #onMaintenance(error: unknown): void {
     if (error instanceof HoldfastError) return this.#part(error);
-    this.#options.logger.debug("the local index is not made shorter", { reason: reasonOf(error) });
+    this.#options.logger.debug("the local index is not made shorter", { reason: systemWords(error) });
     try {
       this.#view.reload();
     } catch (failure) {

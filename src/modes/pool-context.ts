@@ -3,6 +3,7 @@
  * are silent.
  */
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import { hint } from "../hint.ts";
 import { versionMs, versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import { renewedAt } from "../ledger/ledger.ts";
@@ -348,7 +349,7 @@ export interface Silent {
 export function notNamed(label: string): HoldfastError {
   return new HoldfastError(
     "unavailable",
-    `${label} is a store of this pool, and its file does not name it (if it is gone for good: holdfast forget ${label})`,
+    `${label} is a store of this pool, and its file does not name it (if it is gone for good, run: ${hint("forget", label)})`,
     { store: label, retryable: false },
   );
 }

@@ -2,6 +2,7 @@
 import { ContentDigest } from "../digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
+import { hint } from "../hint.ts";
 import type { Member } from "../ledger/member.ts";
 import { countingStores, currentRecord, isContested, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
@@ -292,7 +293,7 @@ export class PoolReads {
     if (new Set(counting.map((member) => seen.get(member))).size > 1) {
       throw new HoldfastError(
         "conflict",
-        "a write was not finished and the copies differ: holdfast repair settles it",
+        `a write was not finished and the copies differ; to settle it, run: ${hint("repair")}`,
         {
           object: name,
         },

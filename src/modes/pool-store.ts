@@ -20,7 +20,6 @@ import type { Mode, OnFail, PoolDeleteResult, PoolObjectInfo, PoolPutResult } fr
 import type {
   Body,
   Capabilities,
-  Debt,
   DeleteOptions,
   GetOptions,
   GetResult,
@@ -297,7 +296,7 @@ export class PoolStore implements Store {
       throw new HoldfastError(
         "incomplete",
         unheard.size > 0
-          ? `the listing may lack objects: ${who} could not be heard`
+          ? `the listing may lack objects: not heard: ${who}`
           : "the listing may be wrong: a part of the ledger is damaged on every store",
         { store: this.label, operation: "list", errors: [...unheard.values()], cause: [...unheard.values()][0] },
       );
@@ -343,28 +342,6 @@ export class PoolStore implements Store {
         throw toHoldfastError(error).within({ store: this.label, operation: "delete", object: name });
       }
     });
-  }
-
-  /** The debts of all names, in name order. */
-  async *debts(options: OperationOptions = {}): AsyncGenerator<Debt> {
-    await this.#enter(options.signal);
-    // What was paid a moment ago may not be noted yet.
-    await this.ledger.flushed();
-    let last: string | undefined;
-    for (;;) {
-      try {
-        for (const [name, state] of this.ledger.index.unsettled("")) {
-          if (last !== undefined && compareNames(name, last) <= 0) continue;
-          const current = currentRecord(state);
-          if (current !== undefined) yield* this.#pool.debtsOf(current);
-          last = name;
-        }
-        return;
-      } catch (error) {
-        if (!isIndexLost(error)) throw error;
-        await this.ledger.renewIndex();
-      }
-    }
   }
 
   async close(): Promise<void> {

@@ -46,8 +46,8 @@ export interface AssessInput {
   readonly mayChange: (member: Member) => boolean;
   /** Whether the store came with files of its own that no repair has seen as a whole. */
   readonly hasOwnFiles: (member: Member) => boolean;
-  /** A store of the pool that is not among the members may have a copy. */
-  readonly isAbsentOne: boolean;
+  /** Labels of stores of the pool that are not among the members and may have a copy. */
+  readonly absent: readonly string[];
   /** Stripe: which of several good copies is to stay alone. Default: all stay. */
   readonly keepOne?: ((members: readonly Member[], bytes: number) => Member | undefined) | undefined;
 }
@@ -102,7 +102,7 @@ export function assess(input: AssessInput): Assessment {
     const good = membersWhere(input, (fact) => matches(fact, record.content));
     if (good.length > 0) return settled(input, record, good);
     const isSilent = membersWhere(input, (fact) => fact.kind === "unheard" || fact.kind === "unreadable").length > 0;
-    if (isSilent || input.isAbsentOne) return undecided(input, record);
+    if (isSilent || input.absent.length > 0) return undecided(input, record);
   }
   const newest = finished[0];
   if (isLive) return open(input, undefined);
@@ -349,13 +349,13 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
     input.state,
     all.filter((member) => mayBeUnfinished(input.state, member.owingId)),
   );
-  const isUnheard = input.isAbsentOne || membersWhere(input, (fact) => fact.kind === "unheard").length > 0;
+  const silent = [...membersWhere(input, (fact) => fact.kind === "unheard").map(({ label }) => label), ...input.absent];
+  const isUnheard = silent.length > 0;
+  const unheard = `not heard: ${silent.join(", ")}`;
   const intents = (input.state?.records.length ?? 0) > 0;
   if (present.length === 0) {
     if (!intents || isUnheard) {
-      return intents
-        ? { findings: [{ kind: "unsettled", detail: "a store was not heard" }], plan: undefined }
-        : NOTHING;
+      return intents ? { findings: [{ kind: "unsettled", detail: unheard }], plan: undefined } : NOTHING;
     }
     // Written at once, and nothing is left of what was: then the one that deleted it is right.
     const deleted = input.state?.records.find((record) => record.kind === "delete");
@@ -398,7 +398,7 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
   }
   const kind: FindingKind = intents ? "unsettled" : "unrecorded";
   // A store that was not heard may hold something else: nothing is decided over its head.
-  if (isUnheard) return { findings: [{ kind, detail: "a store was not heard" }], plan: undefined };
+  if (isUnheard) return { findings: [{ kind, detail: unheard }], plan: undefined };
   const good = all.filter((member) => matches(input.facts.get(member) ?? { kind: "absent" }, content));
   const placed = good.filter((member) => input.targets.includes(member));
   const wanted = input.mode === "mirror" ? input.targets : placed.length > 0 ? placed : input.targets.slice(0, 1);

@@ -5,6 +5,7 @@
  * writes the name hears either of the claim, and does not count those stores as holding what it wrote until the claim is
  * released; or it has made itself heard before, and repair leaves the object to it.
  */
+import type { HoldfastError } from "../errors.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
@@ -15,6 +16,8 @@ export interface Claim {
   readonly version: Version;
   /** The stores that have it in writing: only these may be changed. */
   readonly members: ReadonlySet<Member>;
+  /** Why the others do not have it. */
+  readonly refused: ReadonlyMap<Member, HoldfastError>;
 }
 
 /**
@@ -34,9 +37,12 @@ export async function claimName(
   const appended = ledger.append({ objects: [record] });
   const outcomes = await Promise.all([...appended].map(async ([member, outcome]) => [member, await outcome] as const));
   const told = new Set(outcomes.filter(([, error]) => error === undefined).map(([member]) => member));
+  const refused = new Map(
+    outcomes.flatMap(([member, error]) => (error === undefined ? [] : [[member, error] as const])),
+  );
   if (told.size === 0) return undefined;
   await ledger.hear();
-  const claim = { version, members: told };
+  const claim = { version, members: told, refused };
   if (sameVersions(ledger.index.get(name), seen, version)) return claim;
   releaseClaim(ledger, name, claim);
   return undefined;

@@ -2,6 +2,7 @@
 import { bySize, forEachBounded } from "../bounded.ts";
 import type { Bound } from "../bounded.ts";
 import { HoldfastError, throwIfAborted } from "../errors.ts";
+import { hint } from "../hint.ts";
 import { versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
@@ -48,7 +49,7 @@ import { Spread } from "./spread.ts";
 import type { Sum } from "./spread.ts";
 import { inspect, scanNames } from "./scan.ts";
 import type { Inspected, ScanItem } from "./scan.ts";
-import { describeMember, statusOf } from "./status.ts";
+import { debtsOf, describeMember, statusOf } from "./status.ts";
 import { storeCalled, storeNames } from "./store-names.ts";
 
 /** Objects looked at, at once; of small ones more. */
@@ -113,8 +114,8 @@ export class MaintainedPool implements Pool {
     return this.#core.delete(name, options);
   }
 
-  debts(options?: OperationOptions): AsyncIterable<Debt> {
-    return this.#core.debts(options);
+  debts(options: OperationOptions = {}): AsyncIterable<Debt> {
+    return debtsOf(this.#core, options);
   }
 
   close(): Promise<void> {
@@ -501,7 +502,7 @@ export class MaintainedPool implements Pool {
     if (staying.length < ledger.epoch.min) {
       throw new HoldfastError(
         "conflict",
-        `draining ${member.label} would leave ${staying.length} of the ${ledger.epoch.min} stores that every put needs: nothing was changed (to need fewer: holdfast rebalance --min ${staying.length})`,
+        `draining ${member.label} would leave ${staying.length} of the ${ledger.epoch.min} stores that every put needs: nothing was changed (to need fewer, run: ${hint("rebalance", "--min", String(staying.length))})`,
         { store: member.label },
       );
     }
@@ -534,9 +535,13 @@ export class MaintainedPool implements Pool {
     const member = absent === undefined ? this.#member(store) : undefined;
     const id = absent?.id ?? member?.id;
     if (member?.ready === true) {
-      throw new HoldfastError("conflict", `${member.label} answers: drain it first (holdfast drain ${member.label})`, {
-        store: member.label,
-      });
+      throw new HoldfastError(
+        "conflict",
+        `${member.label} answers: to drain it first, run: ${hint("drain", member.label)}`,
+        {
+          store: member.label,
+        },
+      );
     }
     if (id === undefined) throw new HoldfastError("invalid", `the pool never knew ${store}: take it out of its file`);
     await ledger.recordStore(id, { state: "removed" });

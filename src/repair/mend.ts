@@ -169,7 +169,7 @@ class Mending {
     for (const { member } of this.#plan.copyTo) {
       if (!(await this.#isUnchanged())) break;
       if (this.#claim?.members.has(member) !== true) {
-        this.#errors.push(member.trouble());
+        this.#errors.push(this.#claim?.refused.get(member) ?? member.trouble());
         continue;
       }
       try {
@@ -200,7 +200,7 @@ class Mending {
     for (const { member } of deleteFrom) {
       if (!(await this.#isUnchanged())) break;
       if (this.#claim?.members.has(member) !== true) {
-        this.#errors.push(member.trouble());
+        this.#errors.push(this.#claim?.refused.get(member) ?? member.trouble());
         continue;
       }
       try {

@@ -152,9 +152,9 @@ function inputOf(
     markOf: (record, member) => ledger.markOf(record, member),
     mayChange: (member) => core.mayChange(member, state),
     hasOwnFiles: (member) => ledger.storeOf(member)?.state === "joining" && !ledger.isCensused(member),
-    isAbsentOne: ledger.absentees.some(({ id }) =>
-      (state?.records ?? []).some((record) => (record.copies[id]?.state ?? "none") !== "none"),
-    ),
+    absent: ledger.absentees
+      .filter(({ id }) => (state?.records ?? []).some((record) => (record.copies[id]?.state ?? "none") !== "none"))
+      .map(({ label }) => label),
   };
 }
 

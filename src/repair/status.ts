@@ -6,13 +6,15 @@
  */
 import { throwIfAborted } from "../errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
+import { isIndexLost } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
 import type { Outdated } from "../ledger/outdated.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
-import type { NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
+import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { PoolStore } from "../modes/pool-store.ts";
+import { compareNames } from "../names.ts";
 import type { PoolStatus, StoreReport, StoreStatus } from "../pool.ts";
-import type { OperationOptions } from "../store.ts";
+import type { Debt, OperationOptions } from "../store.ts";
 
 interface Tally {
   copies: number;
@@ -21,14 +23,48 @@ interface Tally {
   sinceMs: number | undefined;
 }
 
+/** What a store has to do yet. */
+interface Missed {
+  readonly member: Member;
+  readonly owes: Debt["owes"];
+  readonly mark: CopyMark | undefined;
+}
+
 /** What is wrong with one object. */
 type Standing = "whole" | "degraded" | "lost";
 
 export async function statusOf(core: PoolStore, options: OperationOptions): Promise<PoolStatus> {
+  await beUpToDate(core);
+  return core.ledger.withIndex(async () => (await judgeOf(core)).judge(options));
+}
+
+/** Every copy and delete that `statusOf` counts as owed, in the order of names. */
+export async function* debtsOf(core: PoolStore, options: OperationOptions): AsyncGenerator<Debt> {
+  await beUpToDate(core);
+  let last: string | undefined;
+  for (;;) {
+    try {
+      for (const [name, debts] of (await judgeOf(core)).debts(options)) {
+        if (last !== undefined && compareNames(name, last) <= 0) continue;
+        yield* debts;
+        last = name;
+      }
+      return;
+    } catch (error) {
+      if (!isIndexLost(error)) throw error;
+      await core.ledger.renewIndex();
+    }
+  }
+}
+
+async function beUpToDate(core: PoolStore): Promise<void> {
   await core.listen();
   // What was done a moment ago may not be noted yet.
   await core.ledger.flushed();
-  return core.ledger.withIndex(async () => new Judge(core, await core.findOutdated()).judge(options));
+}
+
+async function judgeOf(core: PoolStore): Promise<Judge> {
+  return new Judge(core, await core.findOutdated());
 }
 
 class Judge {
@@ -46,8 +82,7 @@ class Judge {
     let degraded = 0;
     let lost = 0;
     let unsettled = 0;
-    const states = this.#isPlain() ? ledger.index.unsettled("") : ledger.index.iterate("");
-    for (const [name, state] of states) {
+    for (const [name, state] of this.#states()) {
       throwIfAborted(signal);
       const current = currentRecord(state);
       if (state.records.length > 1 || current === undefined) unsettled++;
@@ -59,6 +94,30 @@ class Judge {
     const { mode } = this.#core;
     const absent = ledger.absentees.map(({ label }) => label);
     return { mode, stores, objects: ledger.index.counts().objects, degraded, lost, unsettled, absent };
+  }
+
+  /** Each name's debts. */
+  *debts({ signal }: OperationOptions): Generator<readonly [string, readonly Debt[]]> {
+    for (const [name, state] of this.#states()) {
+      throwIfAborted(signal);
+      const current = currentRecord(state);
+      if (current === undefined) continue;
+      const { missed } = this.#missed(name, current);
+      const debts = missed.map(({ member, owes, mark }) => ({
+        object: this.#core.shownName(name),
+        store: member.label,
+        owes,
+        sinceMs: versionMs(mark?.rev ?? current.version),
+        ...(mark?.reason === undefined ? {} : { reason: mark.reason }),
+      }));
+      yield [name, debts];
+    }
+  }
+
+  /** What has to be looked at: all, where a store does not have what the ledger says. */
+  #states(): Iterable<readonly [string, NameState]> {
+    const { index } = this.#core.ledger;
+    return this.#isPlain() ? index.unsettled("") : index.iterate("");
   }
 
   /** Whether every store has what the ledger says that it holds, so that only what is unsettled needs a look. */
@@ -80,7 +139,23 @@ class Judge {
 
   #standing(name: string, state: NameState, current: ObjectRecord | undefined): Standing {
     if (current === undefined) return "whole";
-    let isOwing = false;
+    const { holders, missed } = this.#missed(name, current);
+    for (const { member, owes, mark } of missed) {
+      const sum = this.#owes(member, mark?.rev ?? (owes === "copy" ? current.version : undefined));
+      if (owes === "delete") {
+        sum.deletes++;
+      } else if (isPut(current)) {
+        sum.copies++;
+        sum.bytes += current.content.size;
+      }
+    }
+    if (isPut(current) && holders === 0 && state.records.length === 1 && !this.#mayBeElsewhere(current)) return "lost";
+    return missed.length > 0 ? "degraded" : "whole";
+  }
+
+  /** Which stores lack a copy of an object, or hold one that they should not, and how many hold it as they should. */
+  #missed(name: string, current: ObjectRecord): { readonly holders: number; readonly missed: readonly Missed[] } {
+    const missed: Missed[] = [];
     let holders = 0;
     const targets = this.#core.modeFor(name) === "mirror" ? this.#core.targets(name) : [];
     for (const member of this.#core.ledger.members) {
@@ -90,26 +165,17 @@ class Judge {
         const has = mark?.state === "holds" && !isUntrue;
         if (has) holders++;
         const isMissed = !has && (targets.includes(member) || mark?.state === "holds" || mark?.state === "copy");
-        if (isMissed) this.#owesCopy(member, current, mark?.rev);
-        isOwing ||= isMissed;
+        if (isMissed) missed.push({ member, owes: "copy", mark });
       }
       const isStray = mark?.state === "delete" || (mark?.state === "none" && isUntrue && !isGone(member));
-      if (isStray) this.#owes(member, mark?.rev).deletes++;
-      isOwing ||= isStray;
+      if (isStray) missed.push({ member, owes: "delete", mark });
     }
-    if (isPut(current) && holders === 0 && state.records.length === 1 && !this.#mayBeElsewhere(current)) return "lost";
-    return isOwing ? "degraded" : "whole";
+    return { holders, missed };
   }
 
   /** Whether a store that the pool's file does not name holds a copy. */
   #mayBeElsewhere(record: PutRecord): boolean {
     return this.#core.ledger.absentees.some(({ id }) => record.copies[id]?.state === "holds");
-  }
-
-  #owesCopy(member: Member, record: PutRecord, since: string | undefined): void {
-    const sum = this.#owes(member, since ?? record.version);
-    sum.copies++;
-    sum.bytes += record.content.size;
   }
 
   #owes(member: Member, since: string | undefined): Tally {

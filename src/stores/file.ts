@@ -23,7 +23,8 @@ import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode, Operation } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { silentLogger } from "../log.ts";
-import { systemCode, systemMessage } from "../network-errors.ts";
+import { makeFolder } from "../make-folder.ts";
+import { systemCode } from "../network-errors.ts";
 import { MAX_NAME_BYTES, RESERVED_PREFIX, checkName, compareNames } from "../names.ts";
 import type { StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
@@ -53,6 +54,7 @@ import type {
   PutResult,
   Store,
 } from "../store.ts";
+import { systemWords, systemWordsOfPath } from "../system-words.ts";
 
 // Plain descriptors: a FileHandle costs a third more on small files.
 const open = promisify(fs.open);
@@ -1046,7 +1048,7 @@ export class FileStore implements Store {
 
   async #makeRoot(): Promise<void> {
     this.#refuseLoss();
-    const first = await mkdir(this.root, { recursive: true });
+    const first = await makeFolder(this.root);
     this.#real = await realpath(this.root);
     this.#wasThere = true;
     if (first === undefined) return;
@@ -1363,9 +1365,8 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 function fsError(error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error;
   const code = codeOf(error);
-  const message = systemMessage(error);
-  if (code === undefined) return new HoldfastError("internal", message, { cause: error });
-  return new HoldfastError(CODES[code] ?? "unavailable", message, { cause: error });
+  if (code === undefined) return new HoldfastError("internal", systemWords(error), { cause: error });
+  return new HoldfastError(CODES[code] ?? "unavailable", systemWordsOfPath(error), { cause: error });
 }
 
 export const fileKind: StoreKind = {

@@ -547,7 +547,11 @@ async function googleAuth(context: StoreContext): Promise<Authorize> {
     } catch (error) {
       throw (
         networkError(error) ??
-        new HoldfastError("denied", `no credentials for Google: ${(error as Error).message}`, { cause: error })
+        new HoldfastError(
+          "denied",
+          `no credentials for Google were found (${(error as Error).message}): set GOOGLE_APPLICATION_CREDENTIALS to the path of a key's file in the store's env`,
+          { cause: error },
+        )
       );
     }
   };

@@ -16,6 +16,7 @@ import { pipeline } from "node:stream/promises";
 import { checkedBytes } from "../body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
+import { makeFolder } from "../make-folder.ts";
 import { MAX_NAME_BYTES } from "../names.ts";
 import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
 import { secretsOf } from "../redact.ts";
@@ -96,7 +97,7 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
         checkNameHere(name);
         return rsync.withFolder(async (folder) => {
           const file = path.join(folder, name);
-          await mkdir(path.dirname(file), { recursive: true });
+          await makeFolder(path.dirname(file));
           // The folder is nobody else's; the file's mode is what the far side begins with, less its umask.
           const target = createWriteStream(file, { flags: "wx", mode: 0o666 });
           await pipeline(Readable.from(checkedBytes(body, signal), { objectMode: false }), target);

@@ -124,7 +124,7 @@ function readAccess(env: StoreContext["env"]): SwiftAccess {
     ...(password === undefined ? ["SWIFT_PASSWORD"] : []),
   ];
   if (authUrl === undefined || password === undefined || missing.length > 0) {
-    throw new HoldfastError("config", `no credentials for Swift: ${missing.join(", ")} is not set`);
+    throw new HoldfastError("config", `no credentials for Swift: set ${missing.join(", ")} in the store's env`);
   }
   const version = /^[123]/u.exec(read("AUTHVERSION") ?? "1")?.[0];
   if (version !== "1" && version !== "2" && version !== "3") {

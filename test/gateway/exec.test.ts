@@ -59,8 +59,40 @@ describe("exec", () => {
     await writeFile(path.join(home, "b"), "a file where the folder was");
     const degraded = await run("0");
     expect(degraded.code).toBe(3);
-    expect(degraded.stderr).toMatch(/b owes 1 copy/u);
+    expect(degraded.stderr).toMatch(/b: owes 1 copy \(7 B\); MISSING/u);
     expect((await run("7")).code).toBe(7);
+  });
+
+  test("says when the exit code is the command's own", async () => {
+    const result = await holdfast(["exec", "--for", "webdav", "--", process.execPath, "program.mjs", "{url}", "3"]);
+    expect(result).toMatchObject({ code: 3, stderr: expect.stringContaining("node ended with exit code 3") });
+  });
+
+  test("ends with the code of --degraded-exit where the pool alone is degraded", async () => {
+    const run = (code: string): Promise<CommandResult> =>
+      holdfast([
+        "exec",
+        "--for",
+        "webdav",
+        "--degraded-exit",
+        "30",
+        "--",
+        process.execPath,
+        "program.mjs",
+        "{url}",
+        code,
+      ]);
+    expect([(await run("0")).code, (await run("3")).code]).toEqual([0, 3]);
+    await rm(path.join(home, "b"), { recursive: true });
+    await writeFile(path.join(home, "b"), "a file where the folder was");
+    expect([(await run("0")).code, (await run("3")).code]).toEqual([30, 3]);
+  });
+
+  test("names what is lost, and does not end with 0 then", async () => {
+    await holdfast(["exec", "--for", "webdav", "--", process.execPath, "program.mjs", "{url}", "0"]);
+    for (const store of ["a", "b"]) await rm(path.join(home, store), { recursive: true });
+    const result = await holdfast(["exec", "--for", "webdav", "--", process.execPath, "-e", "0"]);
+    expect(result).toMatchObject({ code: 3, stderr: expect.stringContaining("1 LOST") });
   });
 
   test("says what is wrong before it runs anything", async () => {

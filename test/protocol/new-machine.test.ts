@@ -1,6 +1,7 @@
 /** A machine that never wrote to the pool before, or lost what it knew of it, while stores of the pool are gone for good. */
 import { describe, expect, it } from "vitest";
 import { toBody } from "../../src/body.ts";
+import { HoldfastError } from "../../src/errors.ts";
 import { memoryPool, switched, textOn } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
 import { codeOf, textOrCode } from "../helpers/pool-answers.ts";
@@ -20,6 +21,11 @@ describe("a new machine, of whose two stores one is gone for good", () => {
     const { pool } = memoryPool(await halfGone(), { machine: "00000002" });
     expect(await textOrCode(pool, "x")).toBe("v1 (unheard: B)");
     expect(await codeOf(pool.put("y", toBody("1")))).toBe("error: unavailable");
+  });
+
+  it("names the store that is gone, why, and how to give it up", async () => {
+    const { pool } = memoryPool(await halfGone(), { machine: "00000002" });
+    await expect(pool.put("y", toBody("1"))).rejects.toThrow(/\(B: .+\)\. .+, run: holdfast forget B$/u);
   });
 
   it("writes once the user has given up the store that is gone", async () => {
@@ -46,5 +52,20 @@ describe("a new machine, of whose two stores one is gone for good", () => {
     expect(await pool.repair({ refill: ["B"] })).toMatchObject({ whole: true });
     expect(textOn(replaced, "x")).toBe("v1");
     expect(await pool.put("y", toBody("1"))).toMatchObject({ owed: [] });
+  });
+});
+
+it("a new machine that may not write to the stores is told which, and why", async () => {
+  const stores = [switched("A"), switched("B")] as const;
+  await memoryPool([...stores], { machine: "00000001" }).pool.put("x", toBody("v1"));
+  for (const store of stores) {
+    store.onCall = (operation) => {
+      if (operation === "put") throw new HoldfastError("denied", "permission denied", { store: store.store.label });
+    };
+  }
+  const { pool } = memoryPool([...stores], { machine: "00000002" });
+  await expect(pool.put("y", toBody("1"))).rejects.toMatchObject({
+    code: "denied",
+    message: expect.stringContaining("(A: permission denied; B: permission denied)") as string,
   });
 });

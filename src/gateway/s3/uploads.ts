@@ -13,7 +13,7 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { open, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -21,6 +21,7 @@ import { z } from "zod";
 import { checkedBytes } from "../../body.ts";
 import { HoldfastError, toHoldfastError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
+import { makeFolder } from "../../make-folder.ts";
 import { compareNames } from "../../names.ts";
 import type { Runtime } from "../../runtime.ts";
 import type { Body, ObjectMetadata } from "../../store.ts";
@@ -103,7 +104,7 @@ export class Uploads {
   async open(): Promise<void> {
     const base = this.#folder;
     for (let number = 2; ; number++) {
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      await makeFolder(this.#folder, 0o700);
       this.#lock = await lockFolder(this.#folder, this.#logger);
       if (this.#lock !== undefined) break;
       if (!this.#numbered)
@@ -170,7 +171,7 @@ export class Uploads {
     // Under another name first, so that an upload is there whole or not at all.
     const begun = path.join(this.#folder, `new-${id}`);
     try {
-      await mkdir(begun, { recursive: true, mode: 0o700 });
+      await makeFolder(begun, 0o700);
       await writeFile(path.join(begun, "upload.json"), JSON.stringify(kept), { mode: 0o600, flush: true });
       await syncFolder(begun);
       await rename(begun, path.join(this.#folder, id));

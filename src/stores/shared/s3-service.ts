@@ -228,13 +228,17 @@ export class S3Service {
     const { env } = this.#context;
     const profile = profileOf(this.#settings, env);
     const { defaultProvider } = await import("@aws-sdk/credential-provider-node");
-    return defaultProvider({
+    const provider = defaultProvider({
       ...filesOf(env),
       ...(profile === undefined ? {} : { profile }),
       ...(env["AWS_WEB_IDENTITY_TOKEN_FILE"] ? { webIdentityTokenFile: env["AWS_WEB_IDENTITY_TOKEN_FILE"] } : {}),
       ...(env["AWS_ROLE_ARN"] ? { roleArn: env["AWS_ROLE_ARN"] } : {}),
       ...(env["AWS_ROLE_SESSION_NAME"] ? { roleSessionName: env["AWS_ROLE_SESSION_NAME"] } : {}),
     });
+    return () =>
+      provider().catch((error: unknown) => {
+        throw noCredentials(error, profile);
+      });
   }
 
   /** Directory buckets (S3 Express) take keys of their own, which they give for some minutes. */
@@ -264,6 +268,21 @@ export class S3Service {
       expiration: new Date(session?.text("Expiration") ?? 0),
     };
   }
+}
+
+/** The chain's own message names none of the variables that it looked for. */
+function noCredentials(error: unknown, profile: string | undefined): unknown {
+  if (
+    !(error instanceof Error) ||
+    !/^Could not load credentials from any providers|^Could not resolve credentials using profile/u.test(error.message)
+  )
+    return error;
+  const where = profile === undefined ? "" : ` for the profile ${profile}`;
+  return new HoldfastError(
+    "denied",
+    `no credentials were found${where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the store's env or in the environment, or name a profile of ~/.aws/credentials in AWS_PROFILE`,
+    { cause: error },
+  );
 }
 
 /** Where a bucket is. */

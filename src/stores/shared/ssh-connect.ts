@@ -1,5 +1,6 @@
 /** One SSH connection: reached (through jump hosts where the settings say so), its host key checked, logged in. */
-import { appendFile, mkdir, readFile } from "node:fs/promises";
+import { appendFile, readFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import type { Duplex } from "node:stream";
@@ -19,6 +20,10 @@ import { HoldfastError, abortError, throwIfAborted } from "../../errors.ts";
 import { describeHostKey, judgeHostKey, knownHostName, knownKeyTypes, parseKnownHosts } from "./known-hosts.ts";
 import type { KnownHost } from "./known-hosts.ts";
 import type { SshSettings } from "./ssh-settings.ts";
+import { shellWord } from "../../hint.ts";
+import { makeFolder } from "../../make-folder.ts";
+import { systemCode } from "../../network-errors.ts";
+import { systemWords, wordsOfCode } from "../../system-words.ts";
 
 /** A server that answers nothing for three of these is given up. */
 const KEEPALIVE_MS = 10_000;
@@ -70,7 +75,8 @@ function dial(settings: SshSettings, signal: AbortSignal): Promise<net.Socket> {
       reject(new HoldfastError("timeout", `${where(settings)} did not answer in ${settings.connectTimeoutMs} ms`));
     });
     sock.once("error", (error) => {
-      reject(new HoldfastError("unavailable", `cannot reach ${where(settings)}: ${error.message}`, { cause: error }));
+      const why = wordsOfCode(systemCode(error)) ?? systemWords(error);
+      reject(new HoldfastError("unavailable", `cannot reach ${where(settings)}: ${why}`, { cause: error }));
     });
     sock.once("connect", () => {
       sock.setTimeout(0);
@@ -164,7 +170,7 @@ function connectError(
   if (error.level === "client-timeout") {
     return new HoldfastError("timeout", `${where(settings)} did not answer in time`, { cause: error });
   }
-  return new HoldfastError("unavailable", `the SSH connection to ${where(settings)} failed: ${error.message}`, {
+  return new HoldfastError("unavailable", `the SSH connection to ${where(settings)} failed: ${systemWords(error)}`, {
     cause: error,
   });
 }
@@ -190,6 +196,13 @@ function hostKeyAlgorithms(types: readonly string[]): ServerHostKeyAlgorithm[] {
   return [...HOST_KEY_ALGORITHMS.filter(isKnown), ...HOST_KEY_ALGORITHMS.filter((algorithm) => !isKnown(algorithm))];
 }
 
+/** The folder of the file may not be there yet: a new user has no ~/.ssh. */
+function addKeyCommand({ host, port }: SshSettings, file: string): string {
+  const folder = path.dirname(file);
+  const scan = `ssh-keyscan${port === 22 ? "" : ` -p ${port}`} ${shellWord(host)} >> ${shellWord(file)}`;
+  return folder === "." || existsSync(folder) ? scan : `mkdir -p -m 700 ${shellWord(folder)} && ${scan}`;
+}
+
 async function checkHostKey(
   settings: SshSettings,
   lines: readonly KnownHost[],
@@ -207,21 +220,20 @@ async function checkHostKey(
     throw new HoldfastError(
       "denied",
       `the host key of ${name} is ${shown}, which is not the one in known_hosts: the server was set up anew, or ` +
-        `someone stands between. If you know that it is right, remove the old key with: ssh-keygen -R '${name}'` +
-        (file === undefined ? "" : ` -f '${file}'`),
+        `someone stands between. If you know that it is right, remove the old key with: ssh-keygen -R ${shellWord(name)}` +
+        (file === undefined ? "" : ` -f ${shellWord(file)}`),
     );
   }
   if (settings.acceptNew && file !== undefined) {
-    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    await makeFolder(path.dirname(file), 0o700);
     await appendFile(file, `${name} ${shown.split(" ")[0] ?? ""} ${key.toString("base64")}\n`, { mode: 0o600 });
     return;
   }
   if (settings.acceptNew) return;
-  const port = settings.port === 22 ? "" : `-p ${settings.port} `;
   throw new HoldfastError(
     "denied",
     `the host key of ${name} (${shown}) is not known. If that fingerprint is the server's, add the key with: ` +
-      `ssh-keyscan ${port}${settings.host} >> '${file ?? "known_hosts"}'`,
+      addKeyCommand(settings, file ?? "known_hosts"),
   );
 }
 
@@ -285,7 +297,7 @@ async function readKey(file: string, notes?: string[]): Promise<ParsedKey | unde
   try {
     text = await readFile(file);
   } catch (error) {
-    notes?.push(`cannot read the key ${file}: ${error instanceof Error ? error.message : String(error)}`);
+    notes?.push(`cannot read the key ${file}: ${systemWords(error)}`);
     return undefined;
   }
   const key = parseKey(text);
