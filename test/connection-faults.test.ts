@@ -220,7 +220,10 @@ describe("a server that ends each connection as soon as it is made", () => {
     rest: (port: number) => `rest:http://127.0.0.1:${port}/x`,
     s3: (port: number) => `s3://127.0.0.1:${port}/bucket/x?tls=off&region=r`,
   } as const;
-  const ways = { "closes it": (socket: Socket) => socket.end(), "resets it": (socket: Socket) => socket.resetAndDestroy() };
+  const ways = {
+    "closes it": (socket: Socket) => socket.end(),
+    "resets it": (socket: Socket) => socket.resetAndDestroy(),
+  };
 
   test.each(
     (Object.keys(urls) as (keyof typeof urls)[]).flatMap((kind) =>

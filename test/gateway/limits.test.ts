@@ -252,6 +252,7 @@ describe("XML", () => {
   const file = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>';
   const kinds = {
     "too deep": (root: string) => `<${root}>${deep}</${root}>`,
+    "with more elements than anyone needs": (root: string) => `<${root}>${"<a/>".repeat(110_000)}</${root}>`,
     "with entities that grow": (root: string) => `${bomb}<${root}>&b;</${root}>`,
     "with entities from files": (root: string) => `${file}<${root}>&a;</${root}>`,
     "that is not well-formed": (root: string) => `<${root}><a></${root}>`,
@@ -291,6 +292,16 @@ describe("XML", () => {
       207,
     );
   });
+});
+
+test("a PROPFIND that asks for more properties than anyone has is refused", async () => {
+  const asked = Array.from({ length: 101 }, (_, n) => `<p${n}/>`).join("");
+  const answer = await fetch(`${gateways.url("webdav")}/`, {
+    method: "PROPFIND",
+    body: `<propfind xmlns="DAV:"><prop>${asked}</prop></propfind>`,
+    headers: { depth: "1" },
+  });
+  expect(answer.status).toBe(400);
 });
 
 test("a put that says it is larger than S3 allows is refused before it is sent", async () => {

@@ -86,7 +86,8 @@ export class Buckets {
   async create(call: Call): Promise<void> {
     const { exchange, bucket } = call;
     const body = await takeWhole(call);
-    const region = body.length > 0 ? parseXml(body, "CreateBucketConfiguration").text("LocationConstraint") : undefined;
+    const region =
+      body.length > 0 ? (await parseXml(body, "CreateBucketConfiguration")).text("LocationConstraint") : undefined;
     if (this.fixed !== undefined) {
       if (bucket !== this.fixed) throw new S3Error("AccessDenied", `this gateway has the one bucket ${this.fixed}`);
     } else {

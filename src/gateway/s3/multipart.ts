@@ -101,7 +101,7 @@ export class Multipart {
     const onlyIf = changeCondition(exchange);
     const text = await takeWhole(call, true);
     await this.#buckets.require(call);
-    const document = parseXml(text, "CompleteMultipartUpload");
+    const document = await parseXml(text, "CompleteMultipartUpload");
     const location = `http://${exchange.request.headers.host ?? ""}/${percentEncode(bucket)}/${encodePath(key)}`;
     const answer = (etag: string): string =>
       tag("Location", location) + tag("Bucket", bucket) + tag("Key", key) + tag("ETag", `"${etag}"`);
