@@ -172,7 +172,7 @@ complete -c holdfast -n '__fish_seen_subcommand_from serve' -l cert -r -d 'TLS: 
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l key -r -d 'TLS: its key, PEM'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l bucket -r -d 'S3: the whole pool is this one bucket'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l spool -r -d 'S3: where the parts of unfinished uploads wait'
-complete -c holdfast -n '__fish_seen_subcommand_from serve' -l append-only -d 'restic: nothing is overwritten, and nothing but locks deleted'
+complete -c holdfast -n '__fish_seen_subcommand_from serve' -l append-only -d 'restic alone: nothing is overwritten, and nothing but locks deleted'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l grace -r -d 'how long requests in flight may take when it is stopped'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l log-level -x -a 'debug info warn error' -d 'what is logged to stderr, one JSON object a line'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -s p -l pool -r -d 'a multi:// URL, a pool file\'s path, or a single store\'s URL'

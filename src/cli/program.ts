@@ -299,7 +299,7 @@ Examples:
     .addOption(new Option("--key <FILE>", "TLS: its key, PEM"))
     .addOption(new Option("--bucket <NAME>", "S3: the whole pool is this one bucket"))
     .addOption(new Option("--spool <DIR>", "S3: where the parts of unfinished uploads wait"))
-    .addOption(new Option("--append-only", "restic: nothing is overwritten, and nothing but locks deleted"))
+    .addOption(new Option("--append-only", "restic alone: nothing is overwritten, and nothing but locks deleted"))
     .addOption(
       new Option("--grace <SECONDS>", "how long requests in flight may take when it is stopped")
         .argParser(wholeNumber(0, 86_400))

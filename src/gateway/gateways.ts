@@ -54,7 +54,7 @@ export interface GatewaysOptions {
   readonly bucket?: string | undefined;
   /** S3: folder for the parts of uploads. Default under the user's cache folder, one for each pool. */
   readonly spool?: string | undefined;
-  /** restic: nothing is overwritten, and nothing but locks deleted. */
+  /** restic: nothing is overwritten, and nothing but locks deleted. Not with S3 or WebDAV, which would delete all the same. */
   readonly appendOnly?: boolean | undefined;
   readonly limits?: Partial<HttpLimits> | undefined;
   readonly logger?: Logger | undefined;
@@ -181,6 +181,14 @@ function checkOptions(options: GatewaysOptions, credentials: readonly Credential
     throw new HoldfastError(
       "config",
       `the ${protocol} gateway listens on ${host} only with credentials; none are given`,
+    );
+  }
+  const deleting = options.listen.find(({ protocol }) => protocol === "s3" || protocol === "webdav")?.protocol;
+  if (options.appendOnly === true && deleting !== undefined) {
+    throw new HoldfastError(
+      "config",
+      `append-only holds for restic's protocol alone, and by ${deleting} everything could be deleted: ` +
+        "start the other protocols in a process of their own, for those who may delete",
     );
   }
   for (const { user, password } of credentials) {

@@ -275,6 +275,16 @@ describe("a gateway", () => {
     ).rejects.toMatchObject({ code: "config", message: expect.stringContaining("credentials") });
   });
 
+  test.each(["s3", "webdav"] as const)("that is to be added to only does not start beside %s", async (protocol) => {
+    await expect(
+      startGateways(gateways.poolFile, {
+        listen: [protocol, "restic" as const].map((one) => ({ protocol: one, host: "127.0.0.1", port: 0 })),
+        appendOnly: true,
+        pool: { cache: false },
+      }),
+    ).rejects.toMatchObject({ code: "config", message: expect.stringContaining("a process of their own") });
+  });
+
   test("that asks for no credential takes nothing that a web page could send", async () => {
     const free = await startTestGateways({ protocols: ["webdav"], guarded: false });
     try {
