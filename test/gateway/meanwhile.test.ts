@@ -13,7 +13,10 @@ let gateways: MeanwhileGateways;
 let appendOnly: MeanwhileGateways;
 
 beforeAll(async () => {
-  [gateways, appendOnly] = await Promise.all([startMeanwhile(), startMeanwhile({ appendOnly: true, protocols: ["restic"] })]);
+  [gateways, appendOnly] = await Promise.all([
+    startMeanwhile(),
+    startMeanwhile({ appendOnly: true, protocols: ["restic"] }),
+  ]);
 });
 afterAll(async () => {
   await gateways?.end();
