@@ -1232,7 +1232,9 @@ function fsError(error: unknown): HoldfastError {
   const code = codeOf(error);
   const message = error instanceof Error ? error.message : String(error);
   if (code === undefined) return new HoldfastError("internal", message, { cause: error });
-  return new HoldfastError(CODES[code] ?? "unavailable", message, { cause: error });
+  // A file stands where a folder should: only somebody who takes it away mends that.
+  const retryable = code === "ENOTDIR" ? false : undefined;
+  return new HoldfastError(CODES[code] ?? "unavailable", message, { cause: error, retryable });
 }
 
 export const fileKind: StoreKind = {

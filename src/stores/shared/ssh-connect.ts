@@ -16,6 +16,7 @@ import type {
   SigningRequestOptions,
 } from "ssh2";
 import { HoldfastError, abortError, throwIfAborted } from "../../errors.ts";
+import { isUnknownHost } from "../../network-errors.ts";
 import { describeHostKey, judgeHostKey, knownHostName, knownKeyTypes, parseKnownHosts } from "./known-hosts.ts";
 import type { KnownHost } from "./known-hosts.ts";
 import type { SshSettings } from "./ssh-settings.ts";
@@ -72,7 +73,9 @@ function dial(settings: SshSettings, signal: AbortSignal): Promise<net.Socket> {
       reject(new HoldfastError("timeout", `${where(settings)} did not answer in ${settings.connectTimeoutMs} ms`));
     });
     sock.once("error", (error) => {
-      reject(new HoldfastError("unavailable", `cannot reach ${where(settings)}: ${error.message}`, { cause: error }));
+      const retryable = isUnknownHost(error) ? false : undefined;
+      const message = `cannot reach ${where(settings)}: ${error.message}`;
+      reject(new HoldfastError("unavailable", message, { cause: error, retryable }));
     });
     sock.once("connect", () => {
       sock.setTimeout(0);
