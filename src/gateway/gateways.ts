@@ -24,6 +24,7 @@ import type { GatewayContext } from "./gateway-context.ts";
 import type { Credential } from "./http-tools.ts";
 import { startHttpServer } from "./http-server.ts";
 import type { Gateway, HttpLimits, HttpServer } from "./http-server.ts";
+import { Intake } from "./intake.ts";
 import { Listings } from "./listing.ts";
 import { createMetrics, measured } from "./metrics.ts";
 import type { GatewayMetrics } from "./metrics.ts";
@@ -52,7 +53,7 @@ export interface GatewaysOptions {
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   /** S3: the one bucket that is the whole pool. */
   readonly bucket?: string | undefined;
-  /** S3: folder for the parts of uploads. Default under the user's cache folder, one for each pool. */
+  /** Folder for what is being received: large bodies, and the parts of S3's uploads. Default under the user's cache folder, one for each pool. */
   readonly spool?: string | undefined;
   /** restic: nothing is overwritten, and nothing but locks deleted. Not with S3 or WebDAV, which would delete all the same. */
   readonly appendOnly?: boolean | undefined;
@@ -116,16 +117,19 @@ export async function startGateways(
   const servers: (HttpServer & { readonly protocol: Protocol })[] = [];
   try {
     const listings = new Listings(pool, runtime);
+    const spool = options.spool ?? defaultSpool(pool);
+    const intake = new Intake(spool, runtime);
     const context: GatewayContext = {
-      store: listings.watched(),
+      store: intake.watched(listings.watched()),
       listings,
-      locks: new NameLocks(),
+      locks: new NameLocks((name) => intake.makeWay(name)),
+      intake,
       credentials,
       runtime,
       logger,
       metrics,
     };
-    const uploads = new Uploads(options.spool ?? defaultSpool(pool), () => runtime.now());
+    const uploads = new Uploads(spool, () => runtime.now());
     if (options.listen.some((one) => one.protocol === "s3")) await uploads.open();
     const gateways: Record<Protocol, () => Gateway> = {
       s3: () => createS3Gateway(context, { bucket: options.bucket, uploads }),
