@@ -47,7 +47,7 @@ function watched(store: Store): Store {
 beforeEach(async () => {
   putting = 0;
   taken = 0;
-  gateways = await startTestGateways({ protocols: [...protocols], bucket: "bucket", wrap: watched });
+  gateways = await startTestGateways({ protocols: [...protocols], guarded: false, bucket: "bucket", wrap: watched });
 });
 afterEach(() => gateways.end());
 
