@@ -1,4 +1,5 @@
 /** Clients that take their time, and what they must not hold up: stores, names, and what is known of names. */
+import { once } from "node:events";
 import { request } from "node:http";
 import type { ClientRequest } from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -60,11 +61,11 @@ interface Upload {
   readonly status: Promise<number>;
 }
 
-/** Begins an upload, and sends the first of its bytes. */
-function begin(protocol: Protocol, name: string, size: number, first: number): Upload {
+/** Begins an upload, and sends the first of its bytes when the gateway asks for them. */
+async function begin(protocol: Protocol, name: string, size: number, first: number): Promise<Upload> {
   const client = request(`${gateways.url(protocol)}${pathOf(protocol, name)}`, {
     method: protocol === "restic" ? "POST" : "PUT",
-    headers: { "content-length": size },
+    headers: { "content-length": size, expect: "100-continue" },
   });
   const status = new Promise<number>((resolve) => {
     client.on("response", (answer) => {
@@ -73,12 +74,14 @@ function begin(protocol: Protocol, name: string, size: number, first: number): U
     });
     client.on("error", () => resolve(0));
   });
-  client.write(Buffer.alloc(first, "slow"));
+  client.flushHeaders();
+  await once(client, "continue");
+  if (first > 0) client.write(Buffer.alloc(first, "slow"));
   return { client, status };
 }
 
 async function put(protocol: Protocol, name: string, content: string): Promise<number> {
-  const { client, status } = begin(protocol, name, content.length, 0);
+  const { client, status } = await begin(protocol, name, content.length, 0);
   client.end(content);
   return status;
 }
@@ -92,8 +95,8 @@ async function contentOf(name: string): Promise<string> {
 
 describe.each(protocols)("by %s", (protocol) => {
   test("more clients that stall than a store has places hold up nobody", async () => {
-    const slow = Array.from({ length: 40 }, (_, n) =>
-      begin(protocol, `slow-${n}`, 100 * MIB, n === 0 ? 12 * MIB : 1000),
+    const slow = await Promise.all(
+      Array.from({ length: 40 }, (_, n) => begin(protocol, `slow-${n}`, 100 * MIB, n === 0 ? 12 * MIB : 1000)),
     );
     await waitUntil(() => taken > 0);
     expect(await put(protocol, "quick", "quick")).toBeLessThan(300);
@@ -101,7 +104,7 @@ describe.each(protocols)("by %s", (protocol) => {
   });
 
   test.each([1000, 12 * MIB])("one that stalls after %d bytes does not hold up a put of its name", async (first) => {
-    const slow = begin(protocol, "name", 13 * MIB, first);
+    const slow = await begin(protocol, "name", 13 * MIB, first);
     if (first > 1000) await waitUntil(() => taken > 0);
     expect(await put(protocol, "name", "quick")).toBeLessThan(300);
     expect(await contentOf(objectOf(protocol, "name"))).toBe("quick");
@@ -110,7 +113,7 @@ describe.each(protocols)("by %s", (protocol) => {
   });
 
   test("one whose client goes away leaves the stores when it is not whole", async () => {
-    const slow = begin(protocol, "name", 100 * MIB, 12 * MIB);
+    const slow = await begin(protocol, "name", 100 * MIB, 12 * MIB);
     await waitUntil(() => putting > 0);
     slow.client.destroy();
     await waitUntil(() => putting === 0);
@@ -118,7 +121,7 @@ describe.each(protocols)("by %s", (protocol) => {
   });
 
   test("one that stalls steps back from the stores", async () => {
-    const slow = begin(protocol, "name", 13 * MIB, 12 * MIB);
+    const slow = await begin(protocol, "name", 13 * MIB, 12 * MIB);
     await waitUntil(() => putting > 0);
     await waitUntil(() => putting === 0);
     slow.client.end(Buffer.alloc(MIB));
@@ -129,7 +132,7 @@ describe.each(protocols)("by %s", (protocol) => {
 
 describe.each(["s3", "webdav"] as const)("by %s", (protocol) => {
   test("of two puts of a name the last one that is whole stays", async () => {
-    const slow = begin(protocol, "name", 12 * MIB + 4, 12 * MIB);
+    const slow = await begin(protocol, "name", 12 * MIB + 4, 12 * MIB);
     await waitUntil(() => taken > 0);
     expect(await put(protocol, "name", "quick")).toBeLessThan(300);
     slow.client.end("last");
@@ -139,7 +142,7 @@ describe.each(["s3", "webdav"] as const)("by %s", (protocol) => {
 
   test("a delete does not wait for a put that stalls", async () => {
     expect(await put(protocol, "name", "before")).toBeLessThan(300);
-    const slow = begin(protocol, "name", 13 * MIB, 12 * MIB);
+    const slow = await begin(protocol, "name", 13 * MIB, 12 * MIB);
     await waitUntil(() => taken > "before".length * gateways.objects.length);
     const answer = await fetch(`${gateways.url(protocol)}${pathOf(protocol, "name")}`, { method: "DELETE" });
     expect(answer.status).toBe(204);
@@ -150,7 +153,7 @@ describe.each(["s3", "webdav"] as const)("by %s", (protocol) => {
 });
 
 test("what came whole is put, though its client is gone before the answer", async () => {
-  const { client, status } = begin("webdav", "name", 1000, 1000);
+  const { client, status } = await begin("webdav", "name", 1000, 1000);
   client.on("finish", () => client.destroy());
   client.end();
   await status;
