@@ -124,7 +124,7 @@ _holdfast() {
       fi ;;
     serve)
       if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "--s3 --webdav --restic --metrics --credentials --cert --key --bucket --spool --append-only --grace --log-level -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "--s3 --webdav --restic --metrics --credentials --cert --key --bucket --spool --append-only --ready-when --grace --log-level -p --pool --json -q --quiet --debug --no-color -h --help" -- "$cur")
       else
         mapfile -t COMPREPLY < <(compgen -W "" -- "$cur")
       fi ;;

@@ -44,6 +44,7 @@ export async function serve(context: CommandContext, flags: ServeFlags): Promise
       bucket: flags.bucket,
       spool: flags.spool === undefined ? undefined : resolve(context.cwd, flags.spool),
       appendOnly: flags.appendOnly,
+      readyWhen: flags.readyWhen,
     },
   );
   for (const server of gateways.servers) {

@@ -29,6 +29,8 @@ import { Listings } from "./listing.ts";
 import { createMetrics, measured } from "./metrics.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { createMetricsGateway } from "./metrics-gateway.ts";
+import { Readiness } from "./readiness.ts";
+import type { ReadyWhen } from "./readiness.ts";
 import { NameLocks } from "./name-locks.ts";
 import { createResticGateway } from "./restic-gateway.ts";
 import { createS3Gateway } from "./s3/s3-gateway.ts";
@@ -57,6 +59,8 @@ export interface GatewaysOptions {
   readonly spool?: string | undefined;
   /** restic: nothing is overwritten, and nothing but locks deleted. Not with S3 or WebDAV, which would delete all the same. */
   readonly appendOnly?: boolean | undefined;
+  /** What `/readyz` takes for ready. Default `readable`. */
+  readonly readyWhen?: ReadyWhen | undefined;
   readonly limits?: Partial<HttpLimits> | undefined;
   readonly logger?: Logger | undefined;
   readonly runtime?: Runtime | undefined;
@@ -131,12 +135,15 @@ export async function startGateways(
     };
     const uploads = new Uploads(spool, () => runtime.now());
     if (options.listen.some((one) => one.protocol === "s3")) await uploads.open();
+    const readiness = new Readiness(pool, runtime, options.readyWhen ?? "readable");
     const gateways: Record<Protocol, () => Gateway> = {
       s3: () => createS3Gateway(context, { bucket: options.bucket, uploads }),
       webdav: () => createWebdavGateway(context),
       restic: () => createResticGateway(context, { appendOnly: options.appendOnly }),
       metrics: () =>
-        createMetricsGateway(metrics, options.listen.every((one) => isLoopback(one.host)) ? [] : credentials),
+        createMetricsGateway(metrics, options.listen.every((one) => isLoopback(one.host)) ? [] : credentials, () =>
+          readiness.ask(),
+        ),
     };
     for (const { protocol, host, port } of options.listen) {
       const server = await startHttpServer(gateways[protocol](), {
@@ -148,6 +155,7 @@ export async function startGateways(
         runtime,
         limits: options.limits,
         open: credentials.length === 0,
+        ready: () => readiness.ask(),
       });
       servers.push({ ...server, protocol });
       logger.info("listening", { protocol, url: server.url });

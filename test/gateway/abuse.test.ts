@@ -209,6 +209,46 @@ describe("with a store down", () => {
     expect([listed.status, await listed.text()]).toEqual([207, expect.stringMatching(/\/before<.*\/during</u)]);
   });
 
+  test("the gateway is alive, and says that it is degraded, to those who ask no more than that it can be read", async () => {
+    await get("webdav", "/before", { method: "PUT", body: "before" });
+    down.add(1);
+    await get("webdav", "/during", { method: "PUT", body: "during" });
+    for (const at of [`${gateways.url("webdav")}/.holdfast/readyz`, `${gateways.url("metrics")}/readyz`]) {
+      const ready = await fetch(at);
+      const said = "degraded: 0 objects lost, 1 degraded, 1 of 2 stores not reached\n";
+      expect([ready.status, await ready.text()]).toEqual([200, said]);
+    }
+  });
+
+  test("a gateway that is to be whole is not ready", async () => {
+    const options = { wrap: breakable, guarded: false, readyWhen: "whole" } as const;
+    const strict = await startTestGateways({ ...options, protocols: ["webdav"] });
+    try {
+      await strict.pool.put("x", toBody("1"));
+      down.add(1);
+      expect((await fetch(`${strict.url("webdav")}/.holdfast/healthz`)).status).toBe(200);
+      const ready = await fetch(`${strict.url("webdav")}/.holdfast/readyz`);
+      expect([ready.status, await ready.text()]).toEqual([503, expect.stringMatching(/^degraded: /u)]);
+    } finally {
+      await strict.end();
+    }
+  });
+
+  test.each([
+    ["mirror", [0, 1]],
+    ["stripe", [1]],
+  ] as const)("a %s that cannot be read any more is not ready", async (mode, gone) => {
+    const other = await startTestGateways({ protocols: ["webdav"], wrap: breakable, guarded: false, mode });
+    try {
+      await other.pool.put("x", toBody("1"));
+      for (const index of gone) down.add(index);
+      const ready = await fetch(`${other.url("webdav")}/.holdfast/readyz`);
+      expect([ready.status, await ready.text()]).toEqual([503, expect.stringMatching(/^(?:unreadable|unknown): /u)]);
+    } finally {
+      await other.end();
+    }
+  });
+
   test("the figures tell requests, bytes, errors and times of each store, what is owed, and that its breaker is open", async () => {
     await get("webdav", "/before", { method: "PUT", body: "12345" });
     down.add(1);
