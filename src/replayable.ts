@@ -10,6 +10,8 @@ export interface Replayable {
   readonly body: Body;
   /** Whether the source has given all its bytes. */
   readonly ended: boolean;
+  /** Whether all that is kept is held in memory. */
+  readonly isInMemory: boolean;
   /** Takes from the source until its end, or until so many bytes are kept. Rejects with its error, or the signal's. */
   fill(bytes: number, signal?: AbortSignal): Promise<void>;
   /** Removes what was kept. An opening that still waits for the source gets an error. */
@@ -102,6 +104,10 @@ class Kept {
     this.#held = [];
   }
 
+  get hasFile(): boolean {
+    return this.#file !== undefined;
+  }
+
   /** Some of the bytes from `at`, which is below `bytes`. */
   async from(at: number): Promise<Uint8Array> {
     const lastAt = this.bytes - this.#last.byteLength;
@@ -132,7 +138,10 @@ class Kept {
  * from the first on, or the source's own error: also when an earlier opening was abandoned while the source was slow.
  */
 export function replayable(body: Body, options: ReplayableOptions = {}): Replayable {
-  if (body.reopenable) return { body, ended: true, fill: () => Promise.resolve(), dispose: () => Promise.resolve() };
+  if (body.reopenable) {
+    const nothing = (): Promise<void> => Promise.resolve();
+    return { body, ended: true, isInMemory: true, fill: nothing, dispose: nothing };
+  }
   const kept = new Kept(options);
   let source: AsyncIterator<Uint8Array> | undefined;
   let pulling: Promise<void> | undefined;
@@ -181,11 +190,12 @@ export function replayable(body: Body, options: ReplayableOptions = {}): Replaya
     get ended() {
       return ended;
     },
+    get isInMemory() {
+      return !kept.hasFile;
+    },
     async fill(bytes, signal) {
-      while (!ended && kept.bytes < bytes) {
-        if (failure !== undefined) throw failure.error;
-        await unlessAborted(pulled(), signal);
-      }
+      const isDone = (): boolean => ended || failure !== undefined || kept.bytes >= bytes;
+      while (!isDone()) await unlessAborted(pulled(), signal);
       if (failure !== undefined) throw failure.error;
     },
     async dispose() {

@@ -97,6 +97,7 @@ function* parse(
     if (typeof last === "string") children[children.length - 1] = last + more;
     else children.push(more);
   };
+  // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a parser has no other way to be listened to
   parser.onerror = (error) => {
     throw new Error(`it is not well-formed XML: ${error.message.split("\n", 1)[0] ?? ""}`);
   };
@@ -119,6 +120,7 @@ function* parse(
     const node = open.pop();
     if (open.length === 0) root = node;
   };
+  // oxlint-disable-next-line unicorn/prefer-add-event-listener -- likewise
   parser.ontext = add;
   parser.oncdata = add;
   for (let at = 0; at < text.length; at += PIECE_CHARS) {

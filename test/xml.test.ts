@@ -38,8 +38,8 @@ describe("a document of a client", () => {
     "", "x", "x<a/>", "<a/>x", "<a/><b/>", "<a>", "<a></b>", "<a b=c/>", "<a>&foo;</a>", "<a>&</a>", "<a", "<a><![CDATA[x]]y</a>",
     "<!DOCTYPE a><a/>", '<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>',
   ])("%j is none", async (text) => {
-    await expect(parseXmlInPieces(text, bounds)).rejects.toThrow();
-    expect(() => parseXmlDocument(text)).toThrow();
+    await expect(parseXmlInPieces(text, bounds)).rejects.toThrow(/not well-formed|not accepted|has no element|several/u);
+    expect(() => parseXmlDocument(text)).toThrow(/not well-formed|not accepted|has no element|several/u);
   }); // prettier-ignore
 
   test("has its text whole, whatever its length and its parts", async () => {

@@ -12,6 +12,7 @@ import type { Replayable } from "../replayable.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Body, Store } from "../store.ts";
 import { ForwardingStore } from "../wrappers/forward.ts";
+import { Places } from "../wrappers/limit.ts";
 
 const MIB = 1024 * 1024;
 /** Memory for bodies, of all of them and of one; what is beyond goes to the disk. */
@@ -21,6 +22,8 @@ const MEMORY_EACH_BYTES = MIB;
 const WHOLE_BYTES = 8 * MIB;
 /** Bodies that go to the stores while they come, at once: fewer than the connections that any store has. */
 const STREAMS = 3;
+/** Puts at once of what does not fit into memory, and has all come. */
+const LARGE_AT_ONCE = 16;
 /** A client of which this much comes in a second is not waited for. */
 const PACE_BYTES_PER_S = 256 * 1024;
 /** How far a client may fall behind that pace, in milliseconds. */
@@ -39,6 +42,7 @@ export class Intake {
   readonly #folder: string;
   readonly #runtime: Runtime;
   readonly #memory = new SharedMemory(MEMORY_BYTES, MEMORY_EACH_BYTES);
+  readonly #large = new Places(LARGE_AT_ONCE);
   readonly #streams = new Map<Body, Stream>();
   readonly #byName = new Map<string, Stream>();
 
@@ -64,8 +68,9 @@ export class Intake {
       }
       await kept.fill(Infinity, signal);
       const call = new Cancellable(signal, kept);
+      const run = (): Promise<T> => attempt(kept.body, call.signal);
       try {
-        return await attempt(kept.body, call.signal);
+        return await (kept.isInMemory ? run() : this.#large.run(call.signal, run));
       } finally {
         call.release();
       }

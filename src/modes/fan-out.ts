@@ -16,7 +16,7 @@ const WINDOW_BYTES = 8 * MIB;
 /** What each source may have in its window in any case, so that none waits for another. */
 const OWN_BYTES = MIB;
 /** What all windows of this process may hold beyond that. */
-const SHARED_BYTES = 64 * MIB;
+const SHARED_BYTES = 32 * MIB;
 
 /** A part of what all windows share. */
 class Share {
@@ -88,6 +88,10 @@ async function pump(
   };
   signal?.addEventListener("abort", onAbort);
   try {
+    // While its stores have no place for it yet, a put holds no memory.
+    while (!isAborted(signal) && branches.every((branch) => branch.isIdle)) {
+      await Promise.race(branches.map((branch) => branch.begun()));
+    }
     for await (const chunk of source) {
       if (signal?.aborted) throw abortError(signal);
       if (chunk.byteLength > 0) {
@@ -136,6 +140,8 @@ class Branch implements FanOutBranch {
   #ended = false;
   #failure: { readonly error: unknown } | undefined;
   #stopped = false;
+  #isRead = false;
+  #onBegun: (() => void) | undefined;
   #onData: (() => void) | undefined;
   #onRoom: (() => void) | undefined;
 
@@ -189,8 +195,21 @@ class Branch implements FanOutBranch {
     this.wake();
   }
 
+  /** Whether nobody has begun to read it. */
+  get isIdle(): boolean {
+    return !this.#stopped && !this.#isRead;
+  }
+
+  /** Resolves when it is read, or anything else happens to it. */
+  begun(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onBegun = resolve;
+    });
+  }
+
   /** Lets whoever waits look again. */
   wake(): void {
+    this.#onBegun?.();
     this.#onRoom?.();
     this.#onData?.();
   }
@@ -205,6 +224,8 @@ class Branch implements FanOutBranch {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    this.#isRead = true;
+    this.#onBegun?.();
     try {
       for (;;) {
         const chunk = this.#queue.shift();

@@ -157,5 +157,7 @@ test("what came whole is put, though its client is gone before the answer", asyn
   client.on("finish", () => client.destroy());
   client.end();
   await status;
-  await waitUntil(async () => (await gateways.pool.stat("name").catch(() => undefined)) !== undefined);
+  const stat = (): Promise<{ size: number } | undefined> => gateways.pool.stat("name").catch(() => undefined);
+  await waitUntil(async () => (await stat()) !== undefined);
+  expect(await stat()).toMatchObject({ size: 1000 });
 });
