@@ -26,7 +26,7 @@ _holdfast() {
     if [[ $previous == -p || $previous == --pool ]]; then pool=${word/#\~/$HOME}; fi
     if [[ -n $previous ]]; then previous=; continue; fi
     case $word in
-      -p|--pool|-j|--jobs|--links|--sample|--refill|--leave-copies|--mode|--min|--store|--s3|--webdav|--restic|--metrics|--credentials|--cert|--key|--bucket|--spool|--grace|--log-level|--for|--degraded-exit) previous=$word ;;
+      -p|--pool|-j|--jobs|--links|--sample|--refill|--leave-copies|--mode|--min|--store|--s3|--webdav|--restic|--metrics|--credentials|--cert|--key|--bucket|--spool|--ready-when|--grace|--log-level|--for|--degraded-exit) previous=$word ;;
       --pool=*) pool=${word#*=} ;;
       -?*) ;;
       *) if [[ -z $command ]]; then command=$word; else ((place++)); fi ;;
@@ -114,10 +114,11 @@ _holdfast() {
     serve:--key) _holdfast_offer -f ;;
     serve:--bucket) : ;;
     serve:--spool) _holdfast_offer -d ;;
+    serve:--ready-when) _holdfast_offer -W "whole readable" ;;
     serve:--grace) : ;;
     serve:--log-level) _holdfast_offer -W "debug info warn error" ;;
     serve:-p|serve:--pool) _holdfast_offer -f ;;
-    serve:-) _holdfast_offer -W "--s3 --webdav --restic --metrics --credentials --cert --key --bucket --spool --append-only --grace --log-level -p --pool --json -q --quiet --debug --no-color -h --help" ;;
+    serve:-) _holdfast_offer -W "--s3 --webdav --restic --metrics --credentials --cert --key --bucket --spool --append-only --ready-when --grace --log-level -p --pool --json -q --quiet --debug --no-color -h --help" ;;
     exec:--for) _holdfast_offer -W "duplicity restic rclone kopia aws s3 webdav" ;;
     exec:--degraded-exit) : ;;
     exec:-p|exec:--pool) _holdfast_offer -f ;;

@@ -9,7 +9,7 @@ function __holdfast_at
             continue
         end
         switch $word
-            case -p --pool -j --jobs --links --sample --refill --leave-copies --mode --min --store --s3 --webdav --restic --metrics --credentials --cert --key --bucket --spool --grace --log-level --for --degraded-exit
+            case -p --pool -j --jobs --links --sample --refill --leave-copies --mode --min --store --s3 --webdav --restic --metrics --credentials --cert --key --bucket --spool --ready-when --grace --log-level --for --degraded-exit
                 set skip 1
             case '-?*'
             case '*'
@@ -212,13 +212,14 @@ complete -c holdfast -n 'not __fish_seen_subcommand_from put get ls stat rm push
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l s3 -x -d 'the S3 protocol'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l webdav -x -d 'WebDAV'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l restic -x -d 'restic\'s REST protocol'
-complete -c holdfast -n '__fish_seen_subcommand_from serve' -l metrics -x -d '/metrics for Prometheus, and /healthz'
+complete -c holdfast -n '__fish_seen_subcommand_from serve' -l metrics -x -d '/metrics for Prometheus, /healthz and /readyz'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l credentials -r -F -d 'a JSON list of {user, password, readOnly}'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l cert -r -F -d 'TLS: the certificate and its chain, PEM'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l key -r -F -d 'TLS: its key, PEM'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l bucket -x -d 'S3: the whole pool is this one bucket'
-complete -c holdfast -n '__fish_seen_subcommand_from serve' -l spool -x -a '(__fish_complete_directories)' -d 'S3: where the parts of unfinished uploads wait; for one gateway alone'
-complete -c holdfast -n '__fish_seen_subcommand_from serve' -l append-only -d 'restic: nothing is overwritten, and nothing but locks deleted'
+complete -c holdfast -n '__fish_seen_subcommand_from serve' -l spool -x -a '(__fish_complete_directories)' -d 'where large bodies and the parts of unfinished S3 uploads wait; for one gateway alone'
+complete -c holdfast -n '__fish_seen_subcommand_from serve' -l append-only -d 'restic alone: overwrite nothing, and delete nothing but locks'
+complete -c holdfast -n '__fish_seen_subcommand_from serve' -l ready-when -x -a 'whole readable' -d 'what /readyz takes for ready: nothing owed, or nothing lost'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l grace -x -d 'how long requests in flight may take when it is stopped'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -l log-level -x -a 'debug info warn error' -d 'what is logged to stderr, one JSON object a line'
 complete -c holdfast -n '__fish_seen_subcommand_from serve' -s p -l pool -r -F -d 'the pool: a multi:// URL, a pool file\'s path, or a single store\'s URL'

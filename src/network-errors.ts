@@ -86,6 +86,17 @@ export function systemCode(error: unknown): string | undefined {
   return undefined;
 }
 
+/**
+ * Whether no server has the host's name: asking again does not help. A name server that did not answer (`EAI_AGAIN`, "try
+ * again") is something else.
+ */
+export function isUnknownHost(error: unknown): boolean {
+  return systemCode(error) === "ENOTFOUND";
+}
+
+/** The same in what a program says. */
+export const UNKNOWN_HOST = /name or service not known|nodename nor servname|no such host|unknown host/iu;
+
 /** The error for a failure of a socket, of name resolution or of TLS; undefined when it is none. Looks into causes. */
 export function networkError(error: unknown): HoldfastError | undefined {
   for (const one of chainOf(error)) {
@@ -102,7 +113,12 @@ export function networkError(error: unknown): HoldfastError | undefined {
       });
     }
     // By the code first: the AWS SDK calls a reset connection a timeout.
-    if (UNAVAILABLE_CODE.test(code)) return new HoldfastError("unavailable", message, { cause: error });
+    if (UNAVAILABLE_CODE.test(code)) {
+      return new HoldfastError("unavailable", message, {
+        cause: error,
+        retryable: isUnknownHost(error) ? false : undefined,
+      });
+    }
     if (TIMEOUT_CODE.test(code) || one.name === "TimeoutError") {
       return new HoldfastError("timeout", message, { cause: error });
     }

@@ -4,7 +4,7 @@
  */
 import { once } from "node:events";
 import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -207,6 +207,42 @@ describe("certificates that prove nothing", () => {
       await store.close();
       await proxy.close();
     }
+    server.close();
+  });
+});
+
+// What sshd does beyond MaxStartups, and a port that is forwarded to nothing.
+describe("a server that ends each connection as soon as it is made", () => {
+  const urls = {
+    sftp: (port: number) => `sftp://u:p@127.0.0.1:${port}/x?known-hosts=/nonexistent`,
+    ftp: (port: number) => `ftp://u:p@127.0.0.1:${port}/x`,
+    webdav: (port: number) => `webdav://127.0.0.1:${port}/x`,
+    rest: (port: number) => `rest:http://127.0.0.1:${port}/x`,
+    s3: (port: number) => `s3://127.0.0.1:${port}/bucket/x?tls=off&region=r`,
+  } as const;
+  const ways = {
+    "closes it": (socket: Socket) => socket.end(),
+    "resets it": (socket: Socket) => socket.resetAndDestroy(),
+  };
+
+  test.each(
+    (Object.keys(urls) as (keyof typeof urls)[]).flatMap((kind) =>
+      (Object.keys(ways) as (keyof typeof ways)[]).map((way) => [kind, way] as const),
+    ),
+  )("%s: that it %s is an answer, not a time-out", async (kind, way) => {
+    const server = createServer((socket) => {
+      socket.on("error", () => undefined);
+      ways[way](socket);
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const env = { HOME: "/nonexistent", SSH_AUTH_SOCK: "", AWS_ACCESS_KEY_ID: "k", AWS_SECRET_ACCESS_KEY: "s" };
+    const store = await openStore(urls[kind](port), { env });
+    // Each call makes a connection of its own, and each must hear of its end.
+    for (let call = 0; call < 5; call++) {
+      expect(await codeOf(store.stat("a", { signal: within(10_000) }))).toBe("unavailable");
+    }
+    await store.close();
     server.close();
   });
 });

@@ -388,6 +388,34 @@ describe("deadline", () => {
     expect(fake.monotonicMs() - start).toBe(1900);
   });
 
+  /** A store that gives so many bytes every 400 ms, 20 times. */
+  const trickling = (bytes: number): Store =>
+    new (class extends ForwardingStore {
+      override async get(...given: Parameters<Store["get"]>) {
+        const result = await super.get(...given);
+        const body = (async function* () {
+          for (let count = 0; count < 20; count++) {
+            await fake.sleep(400);
+            yield Buffer.alloc(bytes);
+          }
+        })();
+        return { ...result, body };
+      }
+    })(memory);
+
+  it.each([
+    ["hardly anything for its time", 10, "timeout"],
+    ["little, but more than the least", 500, 10_000],
+  ])("of a store that gives %s", async (_, bytes, outcome) => {
+    await memory.put("a", toBody("x"));
+    const { body } = await deadline(trickling(bytes), { runtime: fake, callMs: 1000, idleMs: 1000 }).get("a");
+    const read = collect(body).then(
+      (all) => all.length,
+      (error: unknown) => (error as HoldfastError).code,
+    );
+    expect(await fake.until(read)).toBe(outcome);
+  });
+
   it("lets go of a get that is answered too late", async () => {
     let closed = false;
     const late = new (class extends ForwardingStore {

@@ -308,13 +308,23 @@ Examples:
     .addOption(new Option("--s3 <ADDR>", "the S3 protocol"))
     .addOption(new Option("--webdav <ADDR>", "WebDAV"))
     .addOption(new Option("--restic <ADDR>", "restic's REST protocol"))
-    .addOption(new Option("--metrics <ADDR>", "/metrics for Prometheus, and /healthz"))
+    .addOption(new Option("--metrics <ADDR>", "/metrics for Prometheus, /healthz and /readyz"))
     .addOption(new Option("--credentials <FILE>", "a JSON list of {user, password, readOnly}"))
     .addOption(new Option("--cert <FILE>", "TLS: the certificate and its chain, PEM"))
     .addOption(new Option("--key <FILE>", "TLS: its key, PEM"))
     .addOption(new Option("--bucket <NAME>", "S3: the whole pool is this one bucket"))
-    .addOption(new Option("--spool <DIR>", "S3: where the parts of unfinished uploads wait; for one gateway alone"))
-    .addOption(new Option("--append-only", "restic: nothing is overwritten, and nothing but locks deleted"))
+    .addOption(
+      new Option(
+        "--spool <DIR>",
+        "where large bodies and the parts of unfinished S3 uploads wait; for one gateway alone",
+      ),
+    )
+    .addOption(new Option("--append-only", "restic alone: overwrite nothing, and delete nothing but locks"))
+    .addOption(
+      new Option("--ready-when <STATE>", "what /readyz takes for ready: nothing owed, or nothing lost")
+        .choices(["whole", "readable"])
+        .default("readable"),
+    )
     .addOption(
       new Option("--grace <SECONDS>", "how long requests in flight may take when it is stopped")
         .argParser(wholeNumber(0, 86_400))
@@ -397,6 +407,7 @@ export interface ServeFlags {
   readonly bucket?: string;
   readonly spool?: string;
   readonly appendOnly?: boolean;
+  readonly readyWhen: "whole" | "readable";
   readonly grace: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
 }

@@ -46,6 +46,7 @@ export async function serve(context: CommandContext, flags: ServeFlags): Promise
       bucket: flags.bucket,
       spool: flags.spool === undefined ? undefined : pathArgument(context.cwd, flags.spool, "--spool"),
       appendOnly: flags.appendOnly,
+      readyWhen: flags.readyWhen,
     },
   );
   for (const server of gateways.servers) {

@@ -4,15 +4,18 @@ import type { Runtime } from "../runtime.ts";
 import type { DeleteResult, PutResult, Store } from "../store.ts";
 import type { Credential } from "./http-tools.ts";
 import type { Exchange } from "./http-server.ts";
+import type { Intake } from "./intake.ts";
 import type { Listings } from "./listing.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { NameLocks } from "./name-locks.ts";
 
 export interface GatewayContext {
-  /** The pool, through `Listings.watched`. It must keep metadata and list in name order, as pools do. */
+  /** The pool, through `Listings.watched` and `Intake.watched`. It must keep metadata and list in name order, as pools do. */
   readonly store: Store;
   readonly listings: Listings;
   readonly locks: NameLocks;
+  /** What clients send is put through it. */
+  readonly intake: Intake;
   /** None: everybody may come in. */
   readonly credentials: readonly Credential[];
   readonly runtime: Runtime;

@@ -24,10 +24,13 @@ import type { GatewayContext } from "./gateway-context.ts";
 import type { Credential } from "./http-tools.ts";
 import { startHttpServer } from "./http-server.ts";
 import type { Gateway, HttpLimits, HttpServer } from "./http-server.ts";
+import { Intake } from "./intake.ts";
 import { Listings } from "./listing.ts";
 import { createMetrics, measured } from "./metrics.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { createMetricsGateway } from "./metrics-gateway.ts";
+import { Readiness } from "./readiness.ts";
+import type { ReadyWhen } from "./readiness.ts";
 import { NameLocks } from "./name-locks.ts";
 import { createResticGateway } from "./restic-gateway.ts";
 import { createS3Gateway } from "./s3/s3-gateway.ts";
@@ -53,12 +56,14 @@ export interface GatewaysOptions {
   /** S3: the one bucket that is the whole pool. */
   readonly bucket?: string | undefined;
   /**
-   * S3: folder for the parts of uploads, of this gateway alone. Default under the user's cache folder, one for each pool and,
-   * where several run at the same time, for each of them.
+   * Folder for what is being received: large bodies, and the parts of S3's uploads; of this gateway alone. Default under the
+   * user's cache folder, one for each pool and, where several run at the same time, for each of them.
    */
   readonly spool?: string | undefined;
-  /** restic: nothing is overwritten, and nothing but locks deleted. */
+  /** restic: nothing is overwritten, and nothing but locks deleted. Not with S3 or WebDAV, which would delete all the same. */
   readonly appendOnly?: boolean | undefined;
+  /** What `/readyz` takes for ready. Default `readable`. */
+  readonly readyWhen?: ReadyWhen | undefined;
   readonly limits?: Partial<HttpLimits> | undefined;
   readonly logger?: Logger | undefined;
   readonly runtime?: Runtime | undefined;
@@ -120,29 +125,30 @@ export async function startGateways(
   let uploads: Uploads | undefined;
   try {
     const listings = new Listings(pool, runtime);
+    const spool = options.spool ?? defaultSpool(pool);
+    const intake = new Intake(spool, runtime);
     const context: GatewayContext = {
-      store: listings.watched(),
+      store: intake.watched(listings.watched()),
       listings,
-      locks: new NameLocks(),
+      locks: new NameLocks((name) => intake.makeWay(name)),
+      intake,
       credentials,
       runtime,
       logger,
       metrics,
     };
-    const spool = new Uploads({
-      folder: options.spool ?? defaultSpool(pool),
-      numbered: options.spool === undefined,
-      runtime,
-      logger,
-    });
-    uploads = spool;
-    if (options.listen.some((one) => one.protocol === "s3")) await spool.open();
+    const received = new Uploads({ folder: spool, numbered: options.spool === undefined, runtime, logger });
+    uploads = received;
+    if (options.listen.some((one) => one.protocol === "s3")) await received.open();
+    const readiness = new Readiness(pool, runtime, options.readyWhen ?? "readable");
     const gateways: Record<Protocol, () => Gateway> = {
-      s3: () => createS3Gateway(context, { bucket: options.bucket, uploads: spool }),
+      s3: () => createS3Gateway(context, { bucket: options.bucket, uploads: received }),
       webdav: () => createWebdavGateway(context),
       restic: () => createResticGateway(context, { appendOnly: options.appendOnly }),
       metrics: () =>
-        createMetricsGateway(metrics, options.listen.every((one) => isLoopback(one.host)) ? [] : credentials),
+        createMetricsGateway(metrics, options.listen.every((one) => isLoopback(one.host)) ? [] : credentials, () =>
+          readiness.ask(),
+        ),
     };
     for (const { protocol, host, port } of options.listen) {
       const server = await startHttpServer(gateways[protocol](), {
@@ -154,6 +160,7 @@ export async function startGateways(
         runtime,
         limits: options.limits,
         open: credentials.length === 0,
+        ready: () => readiness.ask(),
       });
       servers.push({ ...server, protocol });
       logger.info("listening", { protocol, url: server.url });
@@ -193,6 +200,14 @@ function checkOptions(options: GatewaysOptions, credentials: readonly Credential
     throw new HoldfastError(
       "config",
       `the ${protocol} gateway listens on ${host} only with credentials; none are given`,
+    );
+  }
+  const deleting = options.listen.find(({ protocol }) => protocol === "s3" || protocol === "webdav")?.protocol;
+  if (options.appendOnly === true && deleting !== undefined) {
+    throw new HoldfastError(
+      "config",
+      `append-only holds for restic's protocol alone, and by ${deleting} everything could be deleted: ` +
+        "start the other protocols in a process of their own, for those who may delete",
     );
   }
   for (const { user, password } of credentials) {

@@ -15,6 +15,7 @@ import type { Logger } from "../log.ts";
 import type { Runtime } from "../runtime.ts";
 import { ClientError } from "./http-tools.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import type { Ready } from "./readiness.ts";
 import { systemCode } from "../network-errors.ts";
 import { wordsOfCode } from "../system-words.ts";
 
@@ -94,6 +95,8 @@ export interface HttpServerOptions {
    * no web page of another origin has sent, are taken.
    */
   readonly open?: boolean | undefined;
+  /** What `READY_PATH` answers. */
+  readonly ready: () => Promise<Ready>;
 }
 
 export interface HttpServer {
@@ -107,6 +110,9 @@ export interface HttpServer {
 
 /** Path that every gateway answers without a credential; no object can have this name. */
 export const HEALTH_PATH = "/.holdfast/healthz";
+
+/** The same for whether the pool is as it should be: 200, or 503. */
+export const READY_PATH = "/.holdfast/readyz";
 
 /** Starts a gateway's server. Rejects with `config` when the address cannot be had. */
 export async function startHttpServer(gateway: Gateway, options: HttpServerOptions): Promise<HttpServer> {
@@ -172,6 +178,11 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
       }
       if (exchange.rawPath === HEALTH_PATH && (exchange.method === "GET" || exchange.method === "HEAD")) {
         response.writeHead(200, { "Content-Type": "text/plain" }).end("ok\n");
+        return;
+      }
+      if (exchange.rawPath === READY_PATH && (exchange.method === "GET" || exchange.method === "HEAD")) {
+        const { isReady, text } = await options.ready();
+        response.writeHead(isReady ? 200 : 503, { "Content-Type": "text/plain" }).end(`${text}\n`);
         return;
       }
       if (request.rawHeaders.length > 2 * limits.headers) {

@@ -1,12 +1,17 @@
-/** `/metrics` and `/healthz` on an address of their own. */
+/** `/metrics`, `/healthz` and `/readyz` on an address of their own. */
 import type { Credential } from "./http-tools.ts";
 import { basicUser, send, statusOf } from "./http-tools.ts";
 import type { Exchange, Gateway } from "./http-server.ts";
 import { toHoldfastError } from "../errors.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import type { Ready } from "./readiness.ts";
 
-/** With credentials, `/metrics` asks for one by basic authentication; `/healthz` never does. */
-export function createMetricsGateway(metrics: GatewayMetrics, credentials: readonly Credential[]): Gateway {
+/** With credentials, `/metrics` asks for one by basic authentication; the others never do. */
+export function createMetricsGateway(
+  metrics: GatewayMetrics,
+  credentials: readonly Credential[],
+  ready: () => Promise<Ready>,
+): Gateway {
   return {
     protocol: "metrics",
     async handle(exchange: Exchange): Promise<void> {
@@ -17,6 +22,11 @@ export function createMetricsGateway(metrics: GatewayMetrics, credentials: reado
       }
       if (rawPath === "/healthz") {
         send(exchange, 200, { "Content-Type": "text/plain" }, "ok\n");
+        return;
+      }
+      if (rawPath === "/readyz") {
+        const { isReady, text } = await ready();
+        send(exchange, isReady ? 200 : 503, { "Content-Type": "text/plain" }, `${text}\n`);
         return;
       }
       if (rawPath !== "/metrics") {

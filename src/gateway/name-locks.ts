@@ -4,15 +4,24 @@
  */
 export class NameLocks {
   readonly #tails = new Map<string, Promise<void>>();
+  readonly #onAsked: (name: string) => void;
+
+  /** `onAsked` is called with each name that somebody asks for, before it is waited for. */
+  constructor(onAsked: (name: string) => void = () => undefined) {
+    this.#onAsked = onAsked;
+  }
 
   /** Resolves when everything that has asked for one of these names is over. */
   async settled(isMeant: (name: string) => boolean): Promise<void> {
-    await Promise.all([...this.#tails].filter(([name]) => isMeant(name)).map(([, tail]) => tail));
+    const meant = [...this.#tails].filter(([name]) => isMeant(name));
+    for (const [name] of meant) this.#onAsked(name);
+    await Promise.all(meant.map(([, tail]) => tail));
   }
 
   /** Runs `work` when everything that asked for `name` before is over. */
   async run<T>(name: string, work: () => Promise<T>): Promise<T> {
     const before = this.#tails.get(name);
+    this.#onAsked(name);
     let release: () => void = () => undefined;
     const mine = new Promise<void>((resolve) => {
       release = resolve;

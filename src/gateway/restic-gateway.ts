@@ -48,7 +48,7 @@ type Target =
   | { readonly kind: "file"; readonly type: string; readonly id: string; readonly name: string };
 
 export function createResticGateway(context: GatewayContext, options: ResticGatewayOptions = {}): Gateway {
-  const { store, listings, credentials } = context;
+  const { store, listings, intake, credentials } = context;
   const { appendOnly = false } = options;
 
   const handle = async (exchange: Exchange): Promise<void> => {
@@ -185,9 +185,9 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
     const isNewOnly = appendOnly || target.kind === "config";
     let result: PutResult | undefined;
     try {
-      result = await (isNewOnly
-        ? putIfAbsent(store, target.name, { signal }, body)
-        : store.put(target.name, body, { signal }));
+      result = await intake.put(body, signal, (body, signal) =>
+        isNewOnly ? putIfAbsent(store, target.name, { signal }, body) : store.put(target.name, body, { signal }),
+      );
     } catch (error) {
       throw problem ?? error;
     }

@@ -1,16 +1,40 @@
 /**
  * One source read once by several readers, each at its own pace within a window.
  *
- * The source is read no faster than the slowest reader still listening allows: memory stays bounded by the window. A
- * reader that stops listening (its store failed) no longer counts; when none is left, the source is closed.
+ * The source is read no faster than the slowest reader still listening allows: memory stays bounded by the window, and
+ * what all windows of a process hold by a budget that they share. A reader that stops listening (its store failed) no
+ * longer counts; when none is left, the source is closed.
  *
  * With `enough`, readers that hold up the others are dropped once that many keep pace without them.
  */
 import { abortError, HoldfastError } from "../errors.ts";
 import type { Runtime } from "../runtime.ts";
 
+const MIB = 1024 * 1024;
 /** How many bytes a reader may lag behind the source. */
-const WINDOW_BYTES = 8 * 1024 * 1024;
+const WINDOW_BYTES = 8 * MIB;
+/** What each source may have in its window in any case, so that none waits for another. */
+const OWN_BYTES = MIB;
+/** What all windows of this process may hold beyond that. */
+const SHARED_BYTES = 32 * MIB;
+
+/** A part of what all windows share. */
+class Share {
+  static #used = 0;
+  #bytes = 0;
+
+  /** Notes what the window holds now. It may be more than there is room for, by the chunk that was read last. */
+  hold(windowBytes: number): void {
+    const bytes = Math.max(0, windowBytes - OWN_BYTES);
+    Share.#used += bytes - this.#bytes;
+    this.#bytes = bytes;
+  }
+
+  /** Whether a window that holds so much may not grow. */
+  isFull(windowBytes: number): boolean {
+    return windowBytes >= WINDOW_BYTES || (windowBytes >= OWN_BYTES && Share.#used >= SHARED_BYTES);
+  }
+}
 
 export interface FanOut {
   /** One stream for each reader; to be read once. */
@@ -44,7 +68,12 @@ export interface FanOutOptions {
 }
 
 export function fanOut(source: AsyncIterable<Uint8Array>, options: FanOutOptions): FanOut {
-  const branches = Array.from({ length: options.readers }, () => new Branch());
+  const share = new Share();
+  const branches: readonly Branch[] = Array.from({ length: options.readers }, () => new Branch(share, onChange));
+  // Readers share the chunks: what is held is what the slowest has yet to take.
+  function onChange(): void {
+    share.hold(Math.max(0, ...branches.map((branch) => branch.bytes)));
+  }
   return { branches, source: pump(source, branches, options) };
 }
 
@@ -59,6 +88,10 @@ async function pump(
   };
   signal?.addEventListener("abort", onAbort);
   try {
+    // While its stores have no place for it yet, a put holds no memory.
+    while (!isAborted(signal) && branches.every((branch) => branch.isIdle)) {
+      await Promise.race(branches.map((branch) => branch.begun()));
+    }
     for await (const chunk of source) {
       if (signal?.aborted) throw abortError(signal);
       if (chunk.byteLength > 0) {
@@ -100,26 +133,41 @@ function isAborted(signal: AbortSignal | undefined): boolean {
 }
 
 class Branch implements FanOutBranch {
+  readonly #share: Share;
+  readonly #onChange: () => void;
   readonly #queue: Uint8Array[] = [];
   #bytes = 0;
   #ended = false;
   #failure: { readonly error: unknown } | undefined;
   #stopped = false;
+  #isRead = false;
+  #onBegun: (() => void) | undefined;
   #onData: (() => void) | undefined;
   #onRoom: (() => void) | undefined;
+
+  constructor(share: Share, onChange: () => void) {
+    this.#share = share;
+    this.#onChange = onChange;
+  }
 
   get stopped(): boolean {
     return this.#stopped;
   }
 
+  /** Bytes that it has yet to take. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   get isFull(): boolean {
-    return !this.#stopped && this.#bytes >= WINDOW_BYTES;
+    return !this.#stopped && this.#share.isFull(this.#bytes);
   }
 
   push(chunk: Uint8Array): void {
     if (this.#stopped) return;
     this.#queue.push(chunk);
     this.#bytes += chunk.byteLength;
+    this.#onChange();
     this.#onData?.();
   }
 
@@ -143,11 +191,25 @@ class Branch implements FanOutBranch {
     this.#stopped = true;
     this.#queue.length = 0;
     this.#bytes = 0;
+    this.#onChange();
     this.wake();
+  }
+
+  /** Whether nobody has begun to read it. */
+  get isIdle(): boolean {
+    return !this.#stopped && !this.#isRead;
+  }
+
+  /** Resolves when it is read, or anything else happens to it. */
+  begun(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onBegun = resolve;
+    });
   }
 
   /** Lets whoever waits look again. */
   wake(): void {
+    this.#onBegun?.();
     this.#onRoom?.();
     this.#onData?.();
   }
@@ -162,11 +224,14 @@ class Branch implements FanOutBranch {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    this.#isRead = true;
+    this.#onBegun?.();
     try {
       for (;;) {
         const chunk = this.#queue.shift();
         if (chunk !== undefined) {
           this.#bytes -= chunk.byteLength;
+          this.#onChange();
           this.#onRoom?.();
           yield chunk;
         } else if (this.#failure !== undefined) {

@@ -160,6 +160,7 @@ export class MaintainedPool implements Pool {
       ...resumed?.tally,
     };
     const unheard = new Map<Member, HoldfastError>();
+    const silent = new Set<Member>();
     const report = (finding: Finding): void => {
       tally.findings++;
       tally.byKind[finding.kind] = (tally.byKind[finding.kind] ?? 0) + 1;
@@ -178,7 +179,8 @@ export class MaintainedPool implements Pool {
       if (sampling && this.#runtime.random() * 100 >= (options.samplePercent ?? 100)) return;
       const place = { name: item.name, done: false };
       begun.push(place);
-      const { assessment, copies, bytes } = await inspect(this.#core, item, scope, unheard);
+      const { assessment, copies, bytes, ...seen } = await inspect(this.#core, item, scope, unheard);
+      for (const member of seen.silent) silent.add(member);
       for (const finding of assessment.findings) report(toFinding(item.name, finding));
       // A deleted name is looked at, too, and is no object.
       if (copies > 0 || isPut(currentRecord(item.state))) tally.objects++;
@@ -198,13 +200,13 @@ export class MaintainedPool implements Pool {
       throw error;
     });
     if (!sampling) ledger.index.setFact(mark, undefined);
-    return { ...tally, unheard: this.#unheard(unheard) };
+    return { ...tally, unheard: this.#unheard(unheard, silent) };
   }
 
-  /** Stores that could not be looked at, those that the file does not name among them. */
-  #unheard(unheard: ReadonlyMap<Member, unknown>): readonly string[] {
+  /** Stores that could not be looked at, or (`silent`) not at every object, and those that the file does not name among them. */
+  #unheard(unheard: ReadonlyMap<Member, unknown>, silent: ReadonlySet<Member>): readonly string[] {
     const absent = this.#core.ledger.absentees.map(({ label }) => label);
-    return [...[...unheard.keys()].map((member) => member.label), ...absent];
+    return [...[...new Set([...unheard.keys(), ...silent])].map((member) => member.label), ...absent];
   }
 
   /** What is wrong with the ledger itself: segments missing on a store, or (when they are read) damaged. */
@@ -253,6 +255,7 @@ export class MaintainedPool implements Pool {
     const sum = { planned: 0, done: 0, failed: 0, bytes: 0 };
     const left: Finding[] = [];
     const unheard = new Map<Member, HoldfastError>();
+    const silent = new Set<Member>();
     const outdated = await this.#core.findOutdated();
     await this.#repairLedger(options, dryRun, sum, left);
     const scope = {
@@ -264,7 +267,8 @@ export class MaintainedPool implements Pool {
       keepOne: spread?.keepOne,
     };
     const act = async (item: ScanItem): Promise<void> => {
-      const { assessment, state, kept } = await inspect(this.#core, item, scope, unheard);
+      const { assessment, state, kept, ...seen } = await inspect(this.#core, item, scope, unheard);
+      for (const member of seen.silent) silent.add(member);
       for (const finding of assessment.findings) options.onFinding?.(toFinding(item.name, finding));
       const { plan } = assessment;
       if (plan === undefined) {
@@ -277,20 +281,20 @@ export class MaintainedPool implements Pool {
     await forEachBounded(scanNames(this.#core, scope, unheard), byListedSize, (item) =>
       this.#core.hold(item.name, () => act(item)),
     );
-    if (dryRun) return { ...sum, left, whole: false, unheard: this.#unheard(unheard) };
+    if (dryRun) return { ...sum, left, whole: false, unheard: this.#unheard(unheard, silent) };
     await ledger.settle();
     await ledger.hear();
     // A list of segments that was asked for while some were merged names ones that are gone, and stops the next merge.
     await ledger.settle();
     // A segment that was copied to a store while it was merged into another one is left behind there.
     await this.#syncLedger(sum);
-    await this.#census(scope.prefix, left, unheard, options.signal);
+    await this.#census(scope.prefix, left, unheard, silent, options.signal);
     // A store that could not be given its identity answers, and is no part of the pool yet.
     for (const member of ledger.members) if (!member.ready) unheard.set(member, member.trouble());
-    const silent = this.#unheard(unheard);
-    const whole = left.length === 0 && silent.length === 0 && sum.failed === 0;
+    const notHeard = this.#unheard(unheard, silent);
+    const whole = left.length === 0 && notHeard.length === 0 && sum.failed === 0;
     if (whole && scope.prefix === "") await this.#noteWhole(completeness);
-    return { ...sum, left, whole, unheard: silent };
+    return { ...sum, left, whole, unheard: notHeard };
   }
 
   /** After a census of all stores: what is known of them from now on. `completeness`: the ledger's, before they were heard. */
@@ -420,6 +424,7 @@ export class MaintainedPool implements Pool {
     prefix: string,
     left: Finding[],
     unheard: Map<Member, HoldfastError>,
+    silent: Set<Member>,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const scope = { prefix, quick: true, signal };
@@ -430,7 +435,8 @@ export class MaintainedPool implements Pool {
     };
     for (const finding of await this.#ledgerFindings(false)) add(finding);
     await forEachBounded(scanNames(this.#core, scope, unheard), byListedSize, async (item) => {
-      const { assessment } = await inspect(this.#core, item, scope, unheard);
+      const { assessment, ...seen } = await inspect(this.#core, item, scope, unheard);
+      for (const member of seen.silent) silent.add(member);
       for (const finding of assessment.findings) add(toFinding(item.name, finding));
       if (assessment.findings.length === 0 && assessment.plan !== undefined) {
         add({ kind: "unsettled", object: item.name, detail: "a debt is not cleared" });

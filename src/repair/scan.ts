@@ -70,6 +70,8 @@ export interface Inspected {
   readonly state: NameState | undefined;
   readonly copies: number;
   readonly bytes: number;
+  /** Stores that could not be asked about this object. */
+  readonly silent: readonly Member[];
   /** The bytes of what the plan copies, where they were kept: their digest is that of the plan's content. */
   readonly kept: Uint8Array | undefined;
 }
@@ -126,7 +128,8 @@ export async function inspect(
       if (fact.kind === "content") bytes += fact.content.size;
       if (fact.kind === "content" || fact.kind === "size") copies++;
     }
-    return { assessment, state, copies, bytes, kept: keptBytes(facts, assessment) };
+    const silent = [...facts].filter(([, fact]) => fact.kind === "unheard").map(([member]) => member);
+    return { assessment, state, copies, bytes, silent, kept: keptBytes(facts, assessment) };
   }
 }
 
@@ -257,6 +260,6 @@ function failedLook(error: unknown): CopyFact {
   const failure = toHoldfastError(error);
   if (failure.code === "not-found") return { kind: "absent" };
   // A store that stopped answering says nothing of its copy; one that answers with an error has a copy it cannot give.
-  if (failure.retryable) return { kind: "unheard" };
+  if (failure.retryable || failure.code === "unavailable") return { kind: "unheard" };
   return { kind: "unreadable", reason: failure.message, corrupt: failure.code === "corrupt" };
 }

@@ -1366,7 +1366,9 @@ function fsError(error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error;
   const code = codeOf(error);
   if (code === undefined) return new HoldfastError("internal", systemWords(error), { cause: error });
-  return new HoldfastError(CODES[code] ?? "unavailable", systemWordsOfPath(error), { cause: error });
+  // A file stands where a folder should: only somebody who takes it away mends that.
+  const retryable = code === "ENOTDIR" ? false : undefined;
+  return new HoldfastError(CODES[code] ?? "unavailable", systemWordsOfPath(error), { cause: error, retryable });
 }
 
 export const fileKind: StoreKind = {

@@ -16,6 +16,7 @@ import { CHUNK_BYTES, checkedBytes } from "../body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { MAX_NAME_BYTES } from "../names.ts";
+import { UNKNOWN_HOST } from "../network-errors.ts";
 import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import { isSecretName, secretsOf } from "../redact.ts";
@@ -539,7 +540,7 @@ function serviceError(error: unknown): HoldfastError {
   if (/\b401\b|unauthori[sz]ed|invalid_grant|expired/iu.test(text)) return new HoldfastError("denied", message);
   if (/timed? ?out/iu.test(text)) return new HoldfastError("timeout", message);
   if (lasting === "temporary" || lasting === "persistent" || /connect|reset|refused|eof|dns|5\d\d/iu.test(text)) {
-    return new HoldfastError("unavailable", message);
+    return new HoldfastError("unavailable", message, { retryable: UNKNOWN_HOST.test(text) ? false : undefined });
   }
   return new HoldfastError("internal", message);
 }

@@ -14,6 +14,7 @@ import type { Dispatcher } from "undici";
 import { checkedBytes } from "../body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
 import { MAX_NAME_BYTES, compareNames } from "../names.ts";
+import { UNKNOWN_HOST } from "../network-errors.ts";
 import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import { isSecretName, secretsOf } from "../redact.ts";
@@ -840,6 +841,9 @@ const MEANINGS: readonly (readonly [RegExp, ConstructorParameters<typeof Holdfas
 function rcloneError(message: string, status: number): HoldfastError {
   const text = `rclone: ${message}`;
   if (status === 404) return new HoldfastError("not-found", text);
-  for (const [pattern, code] of MEANINGS) if (pattern.test(message)) return new HoldfastError(code, text);
+  const retryable = UNKNOWN_HOST.test(message) ? false : undefined;
+  for (const [pattern, code] of MEANINGS) {
+    if (pattern.test(message)) return new HoldfastError(code, text, { retryable });
+  }
   return new HoldfastError("internal", text);
 }

@@ -18,6 +18,7 @@ import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../e
 import type { ErrorCode } from "../errors.ts";
 import { makeFolder } from "../make-folder.ts";
 import { MAX_NAME_BYTES } from "../names.ts";
+import { UNKNOWN_HOST } from "../network-errors.ts";
 import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
 import { secretsOf } from "../redact.ts";
 import type { ByteRange, GetResult, ObjectInfo, Store } from "../store.ts";
@@ -589,10 +590,11 @@ function rsyncError(code: number | null, text: string): HoldfastError {
   ) {
     const late = code === 30 || code === 35;
     if (late || code === 10 || code === 255 || code === 12) {
-      return new HoldfastError(late ? "timeout" : "unavailable", message);
+      const retryable = UNKNOWN_HOST.test(text) ? false : undefined;
+      return new HoldfastError(late ? "timeout" : "unavailable", message, { retryable });
     }
   }
   for (const [meaning, found] of MEANINGS) if (meaning.test(text)) return new HoldfastError(found, message);
   // The connection broke (12, 255), it was ended (20), it could not begin (5), or something that was not foreseen.
-  return new HoldfastError("unavailable", message);
+  return new HoldfastError("unavailable", message, { retryable: UNKNOWN_HOST.test(text) ? false : undefined });
 }

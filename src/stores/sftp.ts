@@ -884,7 +884,10 @@ function openChannel(ssh: SshConnection, timeoutMs: number): Promise<SFTPWrapper
       () => reject(new HoldfastError("timeout", "the server did not begin an SFTP session in time")),
       timeoutMs,
     );
-    const closed = (): void => reject(new HoldfastError("unavailable", "the SSH connection was lost"));
+    const closed = (): void => {
+      clearTimeout(timer);
+      reject(new HoldfastError("unavailable", "the SSH connection was lost"));
+    };
     ssh.client.once("close", closed);
     ssh.client.sftp((error, sftp) => {
       clearTimeout(timer);

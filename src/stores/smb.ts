@@ -635,5 +635,7 @@ const STATUSES: readonly (readonly [RegExp, ErrorCode])[] = [
 
 function statusError(status: string, line: string): HoldfastError {
   const code = STATUSES.find(([pattern]) => pattern.test(status))?.[1] ?? "unavailable";
-  return new HoldfastError(code, `smbclient: ${line.trim()}`);
+  // So smbclient says that nobody has the server's name.
+  const retryable = /^do_connect:.*NT_STATUS_(?:NOT_FOUND|UNSUCCESSFUL)\b/u.test(line) ? false : undefined;
+  return new HoldfastError(code, `smbclient: ${line.trim()}`, { retryable });
 }

@@ -6,7 +6,6 @@
  * level by level, never with `Depth: infinity`. Redirects are not followed, so no credentials go astray.
  */
 import type { Readable } from "node:stream";
-import { XMLParser, XMLValidator } from "fast-xml-parser";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { RESERVED_PREFIX } from "../names.ts";
@@ -15,7 +14,8 @@ import type { StoreContext, StoreKind } from "../open-store.ts";
 import { resolveRange } from "../ranges.ts";
 import type { ByteRange, Store } from "../store.ts";
 import type { StoreUrl } from "../store-url.ts";
-import { decodeEntities } from "../xml.ts";
+import { parseXmlDocument } from "../xml.ts";
+import type { XmlDocument } from "../xml.ts";
 import { answerChallenge } from "./shared/http-auth.ts";
 import type { HttpAuth, HttpLogin } from "./shared/http-auth.ts";
 import { HttpClient } from "./shared/http-client.ts";
@@ -784,56 +784,38 @@ async function* responseElements(body: AsyncIterable<unknown>): AsyncGenerator<s
   if (!ROOT_END.test(text)) throw corrupt("ends early");
 }
 
-const parser = new XMLParser({
-  removeNSPrefix: true,
-  ignoreAttributes: true,
-  parseTagValue: false,
-  trimValues: true,
-  // See decodeEntities.
-  processEntities: false,
-});
-
-type Xml = Readonly<Record<string, unknown>>;
-
-function isXml(value: unknown): value is Xml {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function list(value: unknown): unknown[] {
-  if (Array.isArray(value)) return value;
-  return value === undefined ? [] : [value];
-}
-
 /** One response element; undefined when it says that nothing is there. */
 function parseResponse(xml: string): (TreeEntry & { readonly href: string }) | undefined {
-  if (/<!DOCTYPE/iu.test(xml) || XMLValidator.validate(xml.trim()) !== true) {
-    throw new HoldfastError("corrupt", "an entry of the server's listing is no proper XML");
+  let document: XmlDocument;
+  try {
+    document = parseXmlDocument(xml.trim());
+  } catch (error) {
+    throw new HoldfastError("corrupt", "an entry of the server's listing is no proper XML", { cause: error });
   }
-  const document: unknown = parser.parse(xml);
-  const response = isXml(document) ? document["response"] : undefined;
-  const href = isXml(response) ? response["href"] : undefined;
-  if (!isXml(response) || typeof href !== "string") {
+  const response = document.name === "response" ? document.root : undefined;
+  const href = response?.text("href")?.trim();
+  if (response === undefined || href === undefined) {
     throw new HoldfastError("corrupt", "an entry of the server's listing has no href");
   }
-  const status = typeof response["status"] === "string" ? statusOf(response["status"]) : undefined;
-  const properties = list(response["propstat"])
-    .filter(isXml)
-    .find((one) => statusOf(one["status"]) === 200)?.["prop"];
-  if (!isXml(properties)) {
+  const status = statusOf(response.text("status"));
+  const [properties] =
+    response
+      .all("propstat")
+      .find((one) => statusOf(one.text("status")) === 200)
+      ?.all("prop") ?? [];
+  if (properties === undefined) {
     if (status === 404 || status === 410) return undefined;
-    throw new HoldfastError("incomplete", `the server told nothing of ${JSON.stringify(decodeEntities(href))}`);
+    throw new HoldfastError("incomplete", `the server told nothing of ${JSON.stringify(href)}`);
   }
-  const type = properties["resourcetype"];
-  const isFolder = isXml(type) && "collection" in type;
-  const length = properties["getcontentlength"];
-  const modified = properties["getlastmodified"];
-  const modifiedMs = typeof modified === "string" ? Date.parse(modified) : Number.NaN;
-  const size = isFolder ? 0 : Number(typeof length === "string" && /^\d+$/u.test(length) ? length : Number.NaN);
+  const isFolder = properties.all("resourcetype").some((type) => type.all("collection").length > 0);
+  const length = properties.text("getcontentlength")?.trim() ?? "";
+  const modifiedMs = Date.parse(properties.text("getlastmodified")?.trim() ?? "");
+  const size = isFolder ? 0 : Number(/^\d+$/u.test(length) ? length : Number.NaN);
   if (!Number.isSafeInteger(size)) {
-    throw new HoldfastError("corrupt", `the server told no size of ${JSON.stringify(decodeEntities(href))}`);
+    throw new HoldfastError("corrupt", `the server told no size of ${JSON.stringify(href)}`);
   }
   return {
-    href: decodeEntities(href),
+    href,
     name: "",
     kind: isFolder ? "folder" : "file",
     size,
@@ -841,8 +823,8 @@ function parseResponse(xml: string): (TreeEntry & { readonly href: string }) | u
   };
 }
 
-function statusOf(line: unknown): number {
-  return Number(/^HTTP\/\S+\s+(\d{3})/u.exec(String(line))?.[1]);
+function statusOf(line: string | undefined): number {
+  return Number(/^\s*HTTP\/\S+\s+(\d{3})/u.exec(line ?? "")?.[1]);
 }
 
 /** A path from the server's root, percent-encoded part by part. */

@@ -2,7 +2,9 @@
  * Deadlines: every call to the store below ends, with `timeout`, even when that store never reacts.
  *
  * Short calls (opening a get, stat, delete, close, one page of a listing) have a deadline in all. Streams have one for
- * standing still: it runs only while the store is waited for, not while the caller reads or produces. A store that has to
+ * standing still: it runs only while the store is waited for, not while the caller reads or produces. Bytes that come at
+ * less than a least rate are as good as none: a store that gives one a second would otherwise hold a read up for ever,
+ * though another has the object. A store that has to
  * bring a whole object to its server, or from it, out of sight, says that it gets on (`OperationOptions.onAlive`), which
  * puts the deadline off. When one passes,
  * the call below is aborted through its signal, and the caller is told at once.
@@ -34,6 +36,11 @@ export interface DeadlineOptions {
   readonly callMs?: number | undefined;
   /** For a stream that makes no progress, in milliseconds. Default 60,000. */
   readonly idleMs?: number | undefined;
+  /**
+   * Bytes a second that a store being read from must give, on average over `idleMs` of waiting for it. Default 1,024: no
+   * link is slower.
+   */
+  readonly leastBytesPerSecond?: number | undefined;
   /**
    * How long a call that the caller has aborted may take to clean up before the caller is told regardless, in
    * milliseconds. Default 2,000.
@@ -77,6 +84,7 @@ class DeadlineStore extends ForwardingStore {
   readonly #callMs: number;
   readonly #idleMs: number;
   readonly #graceMs: number;
+  readonly #leastPerMs: number;
 
   constructor(inner: Store, options: DeadlineOptions) {
     super(inner);
@@ -84,6 +92,7 @@ class DeadlineStore extends ForwardingStore {
     this.#callMs = options.callMs ?? 60_000;
     this.#idleMs = options.idleMs ?? 60_000;
     this.#graceMs = options.graceMs ?? 2000;
+    this.#leastPerMs = (options.leastBytesPerSecond ?? 1024) / 1000;
   }
 
   override put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
@@ -132,7 +141,8 @@ class DeadlineStore extends ForwardingStore {
       linked.release();
       throw error;
     }
-    const body = this.#stream(result.body, linked, this.#idleMs, "get", name);
+    const worthMs = (chunk: Uint8Array): number => chunk.byteLength / this.#leastPerMs;
+    const body = this.#stream(result.body, linked, this.#idleMs, "get", name, worthMs);
     const close = async (): Promise<void> => {
       try {
         await this.#within("get", name, undefined, undefined, (_, watch) => {
@@ -204,21 +214,27 @@ class DeadlineStore extends ForwardingStore {
     });
   }
 
-  /** Passes a stream on; the countdown runs while its next piece is waited for. */
+  /**
+   * Passes a stream on; the countdown runs while its next piece is waited for. `worthMs`: how long a piece may have taken;
+   * what took longer is missing from the time for the next. Default: any piece is worth all of the time.
+   */
   #stream<T>(
     source: AsyncIterable<T>,
     linked: LinkedSignal,
     idleMs: number,
     operation: Operation,
     object: string | undefined,
+    worthMs: (item: T) => number = () => Infinity,
   ): AsyncGenerator<T> {
+    let behindMs = 0;
     const context = { store: this.label, operation, object };
     const { signal } = linked;
     let hanging = false;
     let fail: (error: HoldfastError) => void = () => undefined;
     const grace = new Watch(this.#runtime, () => fail(abortError(signal).within(context)));
     const watch = new Watch(this.#runtime, (ms) => {
-      const error = new HoldfastError("timeout", `the store made no progress for ${ms} ms`, context);
+      const slow = ms < idleMs ? "gave hardly anything" : "made no progress";
+      const error = new HoldfastError("timeout", `the store ${slow} for ${idleMs} ms`, context);
       fail(error);
       linked.abort(error);
     });
@@ -245,10 +261,15 @@ class DeadlineStore extends ForwardingStore {
           };
           hanging = true;
           fail = reject;
-          watch.start(idleMs);
+          const sinceMs = this.#runtime.monotonicMs();
+          watch.start(Math.max(0, idleMs - behindMs));
           next().then(
             (result) => {
               settle();
+              if (result.done !== true) {
+                const waitedMs = this.#runtime.monotonicMs() - sinceMs;
+                behindMs = Math.max(0, behindMs + waitedMs - worthMs(result.value));
+              }
               // A caller's signal lives for long: each stream lets go of it at its end, closed or not.
               if (result.done === true) linked.release();
               resolve(result);

@@ -104,10 +104,15 @@ const target = (protocol: Protocol): string =>
       ? "PUT /bucket/broken-off"
       : "PUT /broken-off";
 
-/** Begins an upload of 5 MB, and waits until the gateway is at work on what was sent of it. */
-async function beginUpload(protocol: Protocol, sentBytes: number, head = target(protocol)): Promise<RawClient> {
+/** Begins an upload, of 5 MB unless it is said otherwise, and waits until the gateway is at work on what was sent of it. */
+async function beginUpload(
+  protocol: Protocol,
+  sentBytes: number,
+  head = target(protocol),
+  size = 5_000_000,
+): Promise<RawClient> {
   const client = await rawClient(gateways.url(protocol));
-  client.socket.write(`${head} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n\r\n`);
+  client.socket.write(`${head} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${size}\r\nExpect: 100-continue\r\n\r\n`);
   // The body is asked for when the gateway begins to read it.
   await waitUntil(() => client.received().includes("100 Continue"));
   client.socket.write(Buffer.alloc(sentBytes, "x"));
@@ -115,12 +120,12 @@ async function beginUpload(protocol: Protocol, sentBytes: number, head = target(
 }
 
 describe.each(protocols)("by %s, an upload", (protocol) => {
-  test.each([0, 1, 3_000_000])("that is cut off after %d bytes leaves nothing", async (sentBytes) => {
+  test.each([0, 1, 3_000_000, 12_000_000])("that is cut off after %d bytes leaves nothing", async (sentBytes) => {
     const files = readdirSync("/proc/self/fd").length;
     const before = taken;
-    const client = await beginUpload(protocol, sentBytes);
-    // S3 takes small bodies whole before a store sees them.
-    await waitUntil(() => taken - before > 1_000_000 || sentBytes < 2);
+    const client = await beginUpload(protocol, sentBytes, target(protocol), 50_000_000);
+    // What is not much is taken whole before a store sees it.
+    await waitUntil(() => taken - before > 1_000_000 || sentBytes < 8_000_000);
     client.socket.destroy();
     await waitUntil(() => reading === 0);
     expect(client.received()).not.toMatch(/HTTP\/1\.1 2/u);
@@ -132,6 +137,8 @@ describe.each(protocols)("by %s, an upload", (protocol) => {
       for (let done = 0; done < count; done++) {
         const client = await beginUpload(protocol, 2_000_000);
         client.socket.destroy();
+        // Only so many are taken at once.
+        await waitUntil(async () => (await connections(protocol)) === 0);
       }
       await waitUntil(async () => reading === 0 && (await connections(protocol)) === 0, 20_000);
     };
@@ -252,6 +259,7 @@ describe("XML", () => {
   const file = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>';
   const kinds = {
     "too deep": (root: string) => `<${root}>${deep}</${root}>`,
+    "with more elements than anyone needs": (root: string) => `<${root}>${"<a/>".repeat(110_000)}</${root}>`,
     "with entities that grow": (root: string) => `${bomb}<${root}>&b;</${root}>`,
     "with entities from files": (root: string) => `${file}<${root}>&a;</${root}>`,
     "that is not well-formed": (root: string) => `<${root}><a></${root}>`,
@@ -291,6 +299,16 @@ describe("XML", () => {
       207,
     );
   });
+});
+
+test("a PROPFIND that asks for more properties than anyone has is refused", async () => {
+  const asked = Array.from({ length: 101 }, (_, n) => `<p${n}/>`).join("");
+  const answer = await fetch(`${gateways.url("webdav")}/`, {
+    method: "PROPFIND",
+    body: `<propfind xmlns="DAV:"><prop>${asked}</prop></propfind>`,
+    headers: { depth: "1" },
+  });
+  expect(answer.status).toBe(400);
 });
 
 test("a put that says it is larger than S3 allows is refused before it is sent", async () => {

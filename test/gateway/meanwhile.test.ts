@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { toBody } from "../../src/body.ts";
 import { startMeanwhile } from "../helpers/meanwhile.ts";
 import { waitUntil } from "../helpers/wait-until.ts";
 import type { MeanwhileGateways } from "../helpers/meanwhile.ts";
@@ -12,7 +13,10 @@ let gateways: MeanwhileGateways;
 let appendOnly: MeanwhileGateways;
 
 beforeAll(async () => {
-  [gateways, appendOnly] = await Promise.all([startMeanwhile(), startMeanwhile({ appendOnly: true })]);
+  [gateways, appendOnly] = await Promise.all([
+    startMeanwhile(),
+    startMeanwhile({ appendOnly: true, protocols: ["restic"] }),
+  ]);
 });
 afterAll(async () => {
   await gateways?.end();
@@ -64,13 +68,13 @@ async function whilePutting<T>(
   at: MeanwhileGateways = gateways,
 ): Promise<T> {
   const stop = at.stopAt("put", name);
-  const putting = ask("PUT", `${at.url("s3")}/bucket/${name}`, {}, "theirs");
+  const putting = at.pool.put(name, toBody("theirs"));
   await stop.reached;
   const asked = at.asked(wanted, name);
   const result = work();
   await asked;
   stop.goOn();
-  expect((await putting).status).toBe(200);
+  await putting;
   return result;
 }
 
@@ -439,7 +443,7 @@ describe("restic", () => {
     const path = kind === "config" ? name : `${repository}/data/${id}`;
     const answer = await whilePutting(name, "put", () => restic(appendOnly, "POST", path, "mine"), appendOnly);
     expect(answer.status).toBe(403);
-    expect((await ask("GET", `${appendOnly.url("s3")}/bucket/${name}`)).text).toBe("theirs");
+    expect((await restic(appendOnly, "GET", path)).text).toBe("theirs");
   });
 
   test("removes a repository but for what was written to it meanwhile", async () => {

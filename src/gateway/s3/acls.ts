@@ -22,7 +22,7 @@ export async function takeAcl(call: Call): Promise<void> {
     return;
   }
   if (inHeader) throw new S3Error("InvalidRequest", "an ACL is given as x-amz-acl or in the body, not as both");
-  const policy = parseXml(body, "AccessControlPolicy");
+  const policy = await parseXml(body, "AccessControlPolicy");
   const owners = policy.all("Owner").map((owner) => owner.text("ID"));
   const grants = policy.all("AccessControlList").flatMap((list) => list.all("Grant"));
   const isOwners = grants.every((grant) => {

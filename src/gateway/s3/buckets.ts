@@ -111,7 +111,7 @@ export class Buckets {
   async create(call: Call): Promise<void> {
     const { exchange, bucket } = call;
     const body = await takeWhole(call);
-    const configuration = body.length > 0 ? parseXml(body, "CreateBucketConfiguration") : undefined;
+    const configuration = body.length > 0 ? await parseXml(body, "CreateBucketConfiguration") : undefined;
     for (const name of ["Location", "Bucket", "Tags"]) {
       if (configuration && configuration.all(name).length > 0)
         throw new S3Error("NotImplemented", `a bucket is made without ${name}`);

@@ -26,7 +26,7 @@ export class Deletions {
     const { exchange, bucket } = call;
     const text = await takeWhole(call);
     await this.#buckets.require(call);
-    const document = parseXml(text, "Delete");
+    const document = await parseXml(text, "Delete");
     const objects = document.all("Object");
     const quiet = document.text("Quiet") === "true";
     if (objects.length === 0 || objects.length > 1000) {

@@ -1,6 +1,6 @@
 /** The body of an upload: decoded, digested and checked against everything that the client says about it. */
 import { createHash } from "node:crypto";
-import { collect, toBody } from "../../body.ts";
+import { toBody } from "../../body.ts";
 import type { Body } from "../../store.ts";
 import { contentLength, incomingBytes } from "../http-tools.ts";
 import type { Exchange } from "../http-server.ts";
@@ -9,9 +9,6 @@ import { checksumAlgorithm, checksumAlgorithms, createChecksum } from "./checksu
 import { decodeChunks } from "./chunked-body.ts";
 import { S3Error } from "./s3-error.ts";
 import type { Payload } from "./signature.ts";
-
-/** Bodies up to this size are taken whole and checked before a store sees a byte; they can also be sent twice. */
-const SMALL_BYTES = 1024 * 1024;
 
 export interface IncomingObject {
   readonly size: number;
@@ -127,7 +124,7 @@ export async function takeObject(
       throw error;
     }
   };
-  const body = size <= SMALL_BYTES ? toBody(await collect(checked())) : toBody(checked(), { size });
+  const body = toBody(checked(), { size });
   return {
     size,
     body,

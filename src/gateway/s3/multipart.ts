@@ -103,7 +103,7 @@ export class Multipart {
     const onlyIf = changeCondition(exchange);
     const text = await takeWhole(call, true);
     await this.#buckets.require(call);
-    const listed = listedParts(parseXml(text, "CompleteMultipartUpload"));
+    const listed = listedParts(await parseXml(text, "CompleteMultipartUpload"));
     const asked = JSON.stringify([bucket, key, listed.map(({ number, etag }) => [number, etag])]);
     await withKeepAlive(exchange, "CompleteMultipartUploadResult", async () => {
       for (;;) {

@@ -137,7 +137,10 @@ export class Objects {
     options: Pick<PutOptions, "metadata" | "onlyIf">,
   ): Promise<PutResult> {
     try {
-      const result = await this.#context.store.put(name, incoming.body, { signal: exchange.signal, ...options });
+      const { store, intake } = this.#context;
+      const result = await intake.put(incoming.body, exchange.signal, (body, signal) =>
+        store.put(name, body, { signal, ...options }),
+      );
       noteWrite(this.#context, exchange, name, result);
       return result;
     } catch (error) {

@@ -1,13 +1,16 @@
 /** XML in and out, as S3 uses it. */
-import { escapeXml, parseXmlDocument } from "../../xml.ts";
-import type { XmlElement } from "../../xml.ts";
+import { escapeXml, parseXmlInPieces } from "../../xml.ts";
+import type { XmlBounds, XmlDocument, XmlElement } from "../../xml.ts";
 import { S3Error } from "./s3-error.ts";
 
-/** Parses a document and gives its root, which must be called `root`. Throws MalformedXML. */
-export function parseXml(bytes: Buffer, root: string): XmlElement {
-  let document: ReturnType<typeof parseXmlDocument>;
+/** 10,000 parts with number, tag, and checksums by all algorithms. */
+const BOUNDS: XmlBounds = { elements: 100_000, depth: 16 };
+
+/** Parses a document and gives its root, which must be called `root`. Rejects with MalformedXML. */
+export async function parseXml(bytes: Buffer, root: string): Promise<XmlElement> {
+  let document: XmlDocument;
   try {
-    document = parseXmlDocument(bytes.toString("utf8"));
+    document = await parseXmlInPieces(bytes.toString("utf8").replace(/^\uFEFF/u, ""), BOUNDS);
   } catch (error) {
     throw new S3Error("MalformedXML", "the body is not acceptable XML", error);
   }

@@ -4,7 +4,7 @@ import { percentDecode } from "../http-tools.ts";
 import { DavStatus } from "./dav-status.ts";
 
 /** Longest XML body, in bytes. */
-export const MAX_XML_BYTES = 1024 * 1024;
+export const MAX_XML_BYTES = 256 * 1024;
 
 export interface Call {
   readonly exchange: Exchange;

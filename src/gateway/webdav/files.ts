@@ -1,7 +1,7 @@
 /** GET, HEAD and PUT: files, and the page that a folder is to a browser. */
 import type { OutgoingHttpHeaders } from "node:http";
 import { toBody } from "../../body.ts";
-import type { ChangeCondition, ObjectInfo } from "../../store.ts";
+import type { Body, ChangeCondition, ObjectInfo } from "../../store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import type { Exchange } from "../http-server.ts";
@@ -27,6 +27,9 @@ import { changeCondition } from "./preconditions.ts";
 import { deadMetadata } from "./properties.ts";
 import { hrefOf, modifiedOf } from "./resources.ts";
 import type { Resources } from "./resources.ts";
+
+/** A PUT of more than this is checked before its body comes, and once more when it is done. */
+const EARLY_BYTES = 1024 * 1024;
 
 export class Files {
   readonly #context: GatewayContext;
@@ -94,40 +97,22 @@ export class Files {
     checkClientName(path);
     if (exchange.rawPath.endsWith("/")) throw new DavStatus(409, "a file's address has no slash at its end");
     if (request.headers["content-range"] !== undefined) throw new DavStatus(400, "a file is put whole, not in ranges");
-    await this.#context.locks.run(path, async () => {
-      const ifHeader = await this.#locks.checkIf(call);
-      const condition = changeCondition(call, ifHeader);
-      const conditional = ["if", "if-match", "if-none-match", "if-unmodified-since"].some(
-        (name) => name in request.headers,
-      );
-      const found = await this.#resources.find(path, signal).catch((error: unknown) => {
-        // With a store down it may not be known what is there. A write is owed to that store, not refused because of it.
-        if (conditional || !isUnknown(error)) throw error;
-        return undefined;
-      });
-      if (found?.kind === "folder") throw new DavStatus(405, "there is a folder at this address");
-      this.#locks.checkLocks(call, path, { member: !found });
-      condition?.(found?.info);
-      if (!found) await this.#resources.requireParent(path, signal);
-      let former: ObjectInfo | undefined = found?.info;
+    const size = contentLength(exchange) ?? (hasBody(exchange) ? undefined : 0);
+    // What would be refused is refused before much of it comes.
+    if (request.headers.expect !== undefined || size === undefined || size > EARLY_BYTES) await this.#admit(call);
+    const metadata = headerMetadata(exchange);
+    const body = size === 0 ? toBody("") : toBody(incomingBytes(exchange), { size });
+    const put = async (body: Body, within: AbortSignal): Promise<void> => {
+      const { found, condition } = await this.#admit(call);
+      let former = found;
       const onlyIf: ChangeCondition | undefined =
         condition &&
         ((current) => {
           condition(current);
           former = current;
         });
-      const metadata: Record<string, string> = {};
-      const type = request.headers["content-type"];
-      if (type !== undefined) metadata["content-type"] = fromHeader(type).text;
-      const mtime = /^-?\d{1,12}(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
-      if (mtime) {
-        metadata["mtime"] = Number(mtime[0]).toFixed(3);
-        exchange.response.setHeader("X-OC-Mtime", "accepted");
-      }
-      const size = contentLength(exchange) ?? (hasBody(exchange) ? undefined : 0);
-      const body = size === 0 ? toBody("") : toBody(incomingBytes(exchange), { size });
       const result = await this.#context.store.put(path, body, {
-        signal,
+        signal: within,
         metadata: () => ({ ...deadMetadata(former?.metadata), ...metadata }),
         onlyIf,
       });
@@ -135,7 +120,30 @@ export class Files {
       exchange.fields["bytes"] = result.size;
       const stored = await this.#resources.stat(path, signal);
       send(exchange, former ? 204 : 201, stored ? { ETag: `"${etagOf(stored)}"` } : {});
+    };
+    const { intake, locks } = this.#context;
+    await intake.put(body, signal, (body, within) => locks.run(path, () => put(body, within)));
+  }
+
+  /** What a PUT finds at its address, and what it asks of it. Throws where it may not be done. */
+  async #admit(call: Call): Promise<{ found: ObjectInfo | undefined; condition: ChangeCondition | undefined }> {
+    const { exchange, path } = call;
+    const { signal, request } = exchange;
+    const ifHeader = await this.#locks.checkIf(call);
+    const condition = changeCondition(call, ifHeader);
+    const conditional = ["if", "if-match", "if-none-match", "if-unmodified-since"].some(
+      (name) => name in request.headers,
+    );
+    const found = await this.#resources.find(path, signal).catch((error: unknown) => {
+      // With a store down it may not be known what is there. A write is owed to that store, not refused because of it.
+      if (conditional || !isUnknown(error)) throw error;
+      return undefined;
     });
+    if (found?.kind === "folder") throw new DavStatus(405, "there is a folder at this address");
+    this.#locks.checkLocks(call, path, { member: !found });
+    condition?.(found?.info);
+    if (!found) await this.#resources.requireParent(path, signal);
+    return { found: found?.info, condition };
   }
 
   /** A page for people who look at a folder in a browser. */
@@ -153,4 +161,17 @@ export class Files {
       page,
     );
   }
+}
+
+/** What the headers of a PUT give the file. */
+function headerMetadata({ request, response }: Exchange): Record<string, string> {
+  const metadata: Record<string, string> = {};
+  const type = request.headers["content-type"];
+  if (type !== undefined) metadata["content-type"] = fromHeader(type).text;
+  const mtime = /^-?\d{1,12}(\.\d+)?$/u.exec(request.headers["x-oc-mtime"]?.toString() ?? "");
+  if (mtime) {
+    metadata["mtime"] = Number(mtime[0]).toFixed(3);
+    response.setHeader("X-OC-Mtime", "accepted");
+  }
+  return metadata;
 }

@@ -44,7 +44,7 @@ export class LockRequests {
       this.#sendLock(exchange, 200, lock);
       return;
     }
-    const info = parseDocument(body);
+    const info = await parseDocument(body);
     const scope = davChild(info, "lockscope");
     const type = davChild(info, "locktype");
     const exclusive = scope !== undefined && davChild(scope, "exclusive") !== undefined;

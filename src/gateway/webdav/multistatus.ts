@@ -1,9 +1,10 @@
 /** Answers that tell of several resources (RFC 4918, 13). */
 import { STATUS_CODES } from "node:http";
+import { setImmediate } from "node:timers/promises";
 import { encodePath } from "../../signature-v4.ts";
 import { escapeXml } from "../../xml.ts";
 import type { Exchange } from "../http-server.ts";
-import { send } from "../http-tools.ts";
+import { send, sendStream } from "../http-tools.ts";
 import { resourceOf } from "../object-facts.ts";
 import type { DavStatus } from "./dav-status.ts";
 import { PROLOG } from "./xml.ts";
@@ -15,6 +16,29 @@ export function sendMultistatus(exchange: Exchange, responses: readonly string[]
     { "Content-Type": 'application/xml; charset="utf-8"' },
     `${PROLOG}<D:multistatus xmlns:D="DAV:">${responses.join("")}</D:multistatus>`,
   );
+}
+
+/** Characters of an answer that are made at a time. */
+const PIECE_CHARS = 64 * 1024;
+
+/** The same for a folder of any size: made and sent in pieces, between which others are served. */
+export async function streamMultistatus<T>(
+  exchange: Exchange,
+  resources: readonly T[],
+  response: (resource: T) => string,
+): Promise<void> {
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    let text = `${PROLOG}<D:multistatus xmlns:D="DAV:">`;
+    for (const resource of resources) {
+      text += response(resource);
+      if (text.length < PIECE_CHARS) continue;
+      yield Buffer.from(text);
+      text = "";
+      await setImmediate();
+    }
+    yield Buffer.from(`${text}</D:multistatus>`);
+  }
+  await sendStream(exchange, 207, { "Content-Type": 'application/xml; charset="utf-8"' }, pieces());
 }
 
 /** What a status element says. */

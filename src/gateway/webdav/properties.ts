@@ -13,7 +13,7 @@ import type { Call } from "./call.ts";
 import { DavStatus } from "./dav-status.ts";
 import type { LockRequests } from "./lock-requests.ts";
 import { checkResource } from "./preconditions.ts";
-import { sendMultistatus, statusLine } from "./multistatus.ts";
+import { sendMultistatus, statusLine, streamMultistatus } from "./multistatus.ts";
 import { hrefOf, markerOf, modifiedOf } from "./resources.ts";
 import type { Resource, Resources } from "./resources.ts";
 import { davChild, element, elements, outerXml, parseDocument } from "./xml.ts";
@@ -35,6 +35,8 @@ const protectedNames = new Set(FILE_NAMES.filter((name) => name !== "displayname
 
 /** What keys of metadata that hold properties of clients begin with. */
 const DEAD = "dav:";
+/** Properties that a PROPFIND may ask for. */
+const MAX_ASKED = 100;
 
 type Wanted = "all" | "names" | readonly { readonly namespace: string; readonly name: string }[];
 
@@ -55,7 +57,7 @@ export class Properties {
     if (depth !== "0" && depth !== "1" && depth !== "infinity")
       throw new DavStatus(400, "Depth must be 0, 1 or infinity");
     const body = await readSmall(exchange, MAX_XML_BYTES);
-    const wanted = body.length === 0 ? ("all" as const) : parsePropfind(parseDocument(body));
+    const wanted = body.length === 0 ? ("all" as const) : parsePropfind(await parseDocument(body));
     const found = await this.#resources.require(path, exchange.signal);
     if (depth === "infinity" && found.kind === "folder") {
       throw new DavStatus(403, "a folder is listed one level at a time", "propfind-finite-depth");
@@ -63,16 +65,13 @@ export class Properties {
     const resources = [found];
     if (depth === "1" && found.kind === "folder")
       resources.push(...(await this.#resources.children(path, exchange.signal)));
-    sendMultistatus(
-      exchange,
-      resources.map((resource) => this.#properties(resource, wanted)),
-    );
+    await streamMultistatus(exchange, resources, (resource) => this.#properties(resource, wanted));
   }
 
   async proppatch(call: Call): Promise<void> {
     const { exchange, path } = call;
     const { signal } = exchange;
-    const update = parseDocument(await readSmall(exchange, MAX_XML_BYTES));
+    const update = await parseDocument(await readSmall(exchange, MAX_XML_BYTES));
     if (update.namespace !== "DAV:" || update.name !== "propertyupdate") {
       throw new DavStatus(400, "the body must be a propertyupdate");
     }
@@ -216,7 +215,10 @@ function parsePropfind(root: XmlNode): Wanted {
   const prop = davChild(root, "prop");
   if (davChild(root, "allprop")) return "all";
   if (!prop) throw new DavStatus(400, "the propfind asks for nothing");
-  return elements(prop).map(({ namespace, name }) => ({ namespace, name }));
+  const asked = new Map(elements(prop).map(({ namespace, name }) => [`{${namespace}}${name}`, { namespace, name }]));
+  // Each is answered for each member of the folder.
+  if (asked.size > MAX_ASKED) throw new DavStatus(400, `a propfind asks for at most ${MAX_ASKED} properties`);
+  return [...asked.values()];
 }
 
 function deadProperties(resource: Resource): Map<string, { namespace: string; name: string; xml: string }> {

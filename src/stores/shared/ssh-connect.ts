@@ -17,6 +17,7 @@ import type {
   SigningRequestOptions,
 } from "ssh2";
 import { HoldfastError, abortError, throwIfAborted } from "../../errors.ts";
+import { isUnknownHost } from "../../network-errors.ts";
 import { describeHostKey, judgeHostKey, knownHostName, knownKeyTypes, parseKnownHosts } from "./known-hosts.ts";
 import type { KnownHost } from "./known-hosts.ts";
 import type { SshSettings } from "./ssh-settings.ts";
@@ -37,10 +38,12 @@ export interface SshConnection {
 
 /** Connects and logs in, or gives that up when the signal fires. Rejects with `unavailable`, `timeout`, `denied` or `config`. */
 export async function connectSsh(settings: SshSettings, signal: AbortSignal): Promise<SshConnection> {
+  // Before a socket is there: one that its server closes at once says so once, and must find somebody who listens.
+  const login = await prepare(settings);
   const below = settings.jump ? await connectSsh(settings.jump, signal) : undefined;
   try {
     const sock = below ? await forward(below.client, settings) : await dial(settings, signal);
-    const client = await handshake(settings, sock, signal);
+    const client = await handshake(settings, login, sock, signal);
     const destroy = (): void => {
       client.destroy();
       sock.destroy();
@@ -75,8 +78,9 @@ function dial(settings: SshSettings, signal: AbortSignal): Promise<net.Socket> {
       reject(new HoldfastError("timeout", `${where(settings)} did not answer in ${settings.connectTimeoutMs} ms`));
     });
     sock.once("error", (error) => {
+      const retryable = isUnknownHost(error) ? false : undefined;
       const why = wordsOfCode(systemCode(error)) ?? systemWords(error);
-      reject(new HoldfastError("unavailable", `cannot reach ${where(settings)}: ${why}`, { cause: error }));
+      reject(new HoldfastError("unavailable", `cannot reach ${where(settings)}: ${why}`, { cause: error, retryable }));
     });
     sock.once("connect", () => {
       sock.setTimeout(0);
@@ -101,16 +105,42 @@ function forward(client: Client, settings: SshSettings): Promise<Duplex> {
   });
 }
 
-async function handshake(settings: SshSettings, sock: Duplex, signal: AbortSignal): Promise<Client> {
+/** What a connection needs to know of the files on this machine. */
+interface Login {
+  readonly lines: readonly KnownHost[];
+  /** The server's name in them. */
+  readonly name: string;
+  readonly methods: AnyAuthMethod[];
+  readonly notes: readonly string[];
+}
+
+async function prepare(settings: SshSettings): Promise<Login> {
+  const name = settings.hasHostKeyAlias
+    ? settings.hostKeyAlias.toLowerCase()
+    : knownHostName(settings.hostKeyAlias, settings.port);
+  try {
+    return { lines: await readKnownHosts(settings.knownHostsFiles), name, ...(await authentication(settings)) };
+  } catch (error) {
+    throw configError(error);
+  }
+}
+
+function configError(error: unknown): HoldfastError {
+  if (error instanceof HoldfastError) return error;
+  return new HoldfastError("config", error instanceof Error ? error.message : String(error), { cause: error });
+}
+
+/** To be called in the same turn in which the socket was connected: it hears of the socket's end from here on. */
+async function handshake(
+  settings: SshSettings,
+  { lines, name, methods, notes }: Login,
+  sock: Duplex,
+  signal: AbortSignal,
+): Promise<Client> {
   const onAbort = (): void => void sock.destroy(abortError(signal));
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     throwIfAborted(signal);
-    const lines = await readKnownHosts(settings.knownHostsFiles);
-    const name = settings.hasHostKeyAlias
-      ? settings.hostKeyAlias.toLowerCase()
-      : knownHostName(settings.hostKeyAlias, settings.port);
-    const { methods, notes } = await authentication(settings);
     const client = new ssh2.Client();
     let refused: HoldfastError | undefined;
     const config: ConnectConfig = {
@@ -149,8 +179,7 @@ async function handshake(settings: SshSettings, sock: Duplex, signal: AbortSigna
   } catch (error) {
     sock.destroy();
     if (signal.aborted) throw abortError(signal);
-    if (error instanceof HoldfastError) throw error;
-    throw new HoldfastError("config", error instanceof Error ? error.message : String(error), { cause: error });
+    throw configError(error);
   } finally {
     signal.removeEventListener("abort", onAbort);
   }
