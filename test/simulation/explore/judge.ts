@@ -291,8 +291,12 @@ class Judgement {
     );
   }
 
+  /** Stores that a write was told to be on; one that may have been drained at that time need not be among them. */
   #holders(owing: readonly string[]): readonly string[] {
-    return this.#end.disks.map((_, place) => storeLabel(place)).filter((label) => !owing.includes(label));
+    const drained = this.#end.scenario.machines.flat(2).filter(({ kind }) => kind === "drain");
+    return this.#end.disks
+      .map((_, place) => storeLabel(place))
+      .filter((label) => !owing.includes(label) && !drained.some(({ on }) => on === label));
   }
 
   /** Whether each value that the name may have was told to stand on another store too. */
