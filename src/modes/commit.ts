@@ -198,7 +198,8 @@ export class Commit {
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
       if (this.#isStillThere(member)) continue;
-      this.#noteMoved(member);
+      // One that gave no answer may well be the one that was meant.
+      if (member.state !== "unreachable") this.#noteMoved(member);
       this.#drop(member, member.ready ? isAnother(member) : member.trouble());
     }
   }
