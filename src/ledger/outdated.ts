@@ -5,6 +5,8 @@
  * the other stores' ledgers say that it holds, or has not, and its own does not say, is what it has lost or got back. That
  * is told by the segments alone, without a look at an object.
  */
+import { toHoldfastError } from "../errors.ts";
+import type { HoldfastError } from "../errors.ts";
 import type { Version } from "./hybrid-clock.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Member } from "./member.ts";
@@ -15,7 +17,8 @@ import type { CopyMark, ObjectRecord } from "./record.ts";
 export type Outdated = ReadonlyMap<Member, ReadonlySet<string>>;
 
 /**
- * Reads the segments in which the stores differ; nothing where they do not. Needs what the last hearing brought.
+ * Reads the segments in which the stores differ; nothing where they do not. Needs what the last hearing brought. Rejects
+ * where a store that was heard then does not answer any more.
  * `isWanted`: whether an object should be on a store, whatever its record says of it.
  */
 export async function findOutdated(
@@ -43,13 +46,22 @@ export async function findOutdated(
   return outdated;
 }
 
-/** The records of a segment, from a store that has it; none where it cannot be read: then nothing is known of them. */
+/**
+ * The records of a segment, from a store that has it; none where it is damaged: then nothing is known of them. Rejects
+ * where no store that has it answers any more.
+ */
 async function recordsOf(ledger: Ledger, name: string, lacking: Member): Promise<readonly ObjectRecord[]> {
+  let silence: HoldfastError | undefined;
   for (const member of ledger.members) {
     if (member === lacking || !member.ready || !member.segments.has(name)) continue;
-    const segment = await ledger.fetchSegment(member, name).catch(() => undefined);
-    if (segment !== undefined) return segment.objects;
+    try {
+      return (await ledger.fetchSegment(member, name)).objects;
+    } catch (error) {
+      const failure = toHoldfastError(error, "unavailable");
+      if (failure.retryable) silence = failure;
+    }
   }
+  if (silence !== undefined) throw silence;
   return [];
 }
 

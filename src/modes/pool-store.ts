@@ -149,10 +149,16 @@ export class PoolStore implements Store {
   }
 
   /** What stores that went back in time, or were not in the pool's file, do not have although they should. */
-  findOutdated(): Promise<Outdated> {
+  async findOutdated(): Promise<Outdated> {
     const isWanted = (name: string, member: Member): boolean =>
       this.#pool.modeFor(name) === "mirror" && this.#pool.targets(name).includes(member);
-    return findOutdated(this.ledger, isWanted);
+    try {
+      return await findOutdated(this.ledger, isWanted);
+    } catch {
+      // A store went silent since it was heard: what is said now is said without it.
+      await this.listen();
+      return findOutdated(this.ledger, isWanted);
+    }
   }
 
   /** Whether repair holds the name. */

@@ -604,9 +604,13 @@ class Simulation {
 
   /** Names that a store should have, and does not, as its ledger or the lack of one tells. */
   #lacking(process: Process): readonly string[] {
+    // That a store went back in time is told by what the others have.
+    const isTold = this.#disks.every((disk) => !disk.down);
     const gone = this.#disks.filter(
       (disk) =>
-        !disk.down && disk.faults.length === 0 && (disk.isWiped || this.#mishaps.isKnownOutdated(disk, this.#config)),
+        !disk.down &&
+        disk.faults.length === 0 &&
+        (disk.isWiped || (isTold && this.#mishaps.isKnownOutdated(disk, this.#config))),
     );
     return [...this.#models.values()]
       .filter((model) => {
@@ -614,7 +618,11 @@ class Simulation {
         const value = legal.length === 1 ? legal[0]?.value : undefined;
         if (value === undefined || model.busy || model.mayBeLost) return false;
         const targets = process.core.targets(model.name).map((member) => member.label);
-        return gone.some((disk) => targets.includes(disk.label) && disk.objects.get(model.name)?.toString() !== value);
+        return gone.some((disk) => {
+          const standing = disk.objects.get(model.name)?.toString();
+          // Rot is not told by the ledger.
+          return targets.includes(disk.label) && standing !== value && model.ever.has(standing);
+        });
       })
       .map((model) => model.name);
   }
