@@ -89,9 +89,8 @@ async function pump(
   signal?.addEventListener("abort", onAbort);
   try {
     // While its stores have no place for it yet, a put holds no memory.
-    while (!isAborted(signal) && branches.every((branch) => branch.isIdle)) {
-      await Promise.race(branches.map((branch) => branch.begun()));
-    }
+    while (branches.every((branch) => branch.isIdle)) await Promise.race(branches.map((branch) => branch.begun()));
+    if (branches.every((branch) => branch.stopped)) return false;
     for await (const chunk of source) {
       if (signal?.aborted) throw abortError(signal);
       if (chunk.byteLength > 0) {

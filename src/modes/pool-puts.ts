@@ -154,6 +154,8 @@ export class PoolPuts {
     const source = fan.source.then(
       () => undefined,
       (error: unknown) => {
+        // Called off because of a store: that store's failure says why.
+        if (stop.signal.aborted && signal?.aborted !== true) return;
         sourceError = toHoldfastError(error).within({ operation: "put", object: name });
       },
     );
