@@ -39,7 +39,7 @@ describe.runIf(pool !== undefined)("duplicity", () => {
     await waitUntil(async () => (await readdir(sftp).catch(() => [])).some((name) => name.includes(".vol1.")));
     await stores.crash();
     const code = await ended;
-    expect([code, errors]).toEqual([3, expect.stringMatching(/sftp owes/u)]);
+    expect([code, errors]).toEqual([3, expect.stringMatching(/sftp: owes/u)]);
     expect(errors).toMatch(/DEGRADED/u);
 
     await plantTree(path.join(tree, "more"), "second", 1);

@@ -28,7 +28,7 @@ describe.runIf(pool !== undefined)("restic", () => {
     const data = path.join(stores.folders[1] ?? "", "data");
     await waitUntil(async () => (await readdir(data).catch(() => [])).length > 0);
     await stores.crash();
-    expect([await ended, errors]).toEqual([3, expect.stringMatching(/sftp owes \d+ cop/u)]);
+    expect([await ended, errors]).toEqual([3, expect.stringMatching(/sftp: owes \d+ cop/u)]);
 
     await writeFile(path.join(stores.home, "tree", "added.txt"), "added");
     expect(await restic("-r", "{url}", "backup", "tree")).toMatchObject({ code: 3 });
