@@ -86,7 +86,7 @@ _holdfast() {
     verify:0) _holdfast_ask objects ;;
     repair:--refill) _holdfast_ask stores ;;
     repair:-p|repair:--pool) _holdfast_offer -f ;;
-    repair:-) _holdfast_offer -W "-n --dry-run --quick --refill --discard-damaged -p --pool --json -q --quiet --debug --no-color -h --help" ;;
+    repair:-) _holdfast_offer -W "-n --dry-run --quick --refill --discard-damaged --trust-stores -p --pool --json -q --quiet --debug --no-color -h --help" ;;
     repair:0) _holdfast_ask objects ;;
     drain:--leave-copies) : ;;
     drain:-p|drain:--pool) _holdfast_offer -f ;;

@@ -154,6 +154,7 @@ complete -c holdfast -n '__fish_seen_subcommand_from repair' -s n -l dry-run -d 
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -l quick -d 'compare sizes and the stores\' own checksums instead of reading everything'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -l refill -x -a '(__holdfast_ask stores)' -d 'fill this store, which is empty now (a replaced disk); repeatable'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -l discard-damaged -d 'remove parts of the ledger that are damaged on every store, and adopt what the stores hold: what was deleted may be back'
+complete -c holdfast -n '__fish_seen_subcommand_from repair' -l trust-stores -d 'take what the stores have of lost objects for what these are (all stores were put back from one snapshot)'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -s p -l pool -r -F -d 'the pool: a multi:// URL, a pool file\'s path, or a single store\'s URL'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -l json -d 'print one JSON object a line (docs/json.md)'
 complete -c holdfast -n '__fish_seen_subcommand_from repair' -s q -l quiet -d 'print only what was asked for, warnings and errors'

@@ -166,6 +166,11 @@ export interface RepairOptions extends ScanOptions {
    * those segments said is lost: the digests of what they recorded, and which names were deleted. Default false.
    */
   readonly discardDamaged?: boolean | undefined;
+  /**
+   * Take what the stores have of lost objects for what these are, where all stores answer and agree; what none has counts as
+   * deleted. For stores that were all put back from one snapshot: what was written since is gone. Default false.
+   */
+  readonly trustStores?: boolean | undefined;
   readonly onAction?: ((action: RepairAction) => void) | undefined;
   readonly onFinding?: ((finding: Finding) => void) | undefined;
 }

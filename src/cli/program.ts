@@ -238,6 +238,12 @@ Examples:
         "remove parts of the ledger that are damaged on every store, and adopt what the stores hold: what was deleted may be back",
       ),
     )
+    .addOption(
+      new Option(
+        "--trust-stores",
+        "take what the stores have of lost objects for what these are (all stores were put back from one snapshot)",
+      ),
+    )
     .action(async (prefix: string, options: RepairFlags, command: Command) =>
       (await import("./repair.ts")).repair(contextFor(command), prefix, options),
     );
@@ -443,6 +449,7 @@ export interface RepairFlags {
   readonly quick?: boolean;
   readonly refill?: string[];
   readonly discardDamaged?: boolean;
+  readonly trustStores?: boolean;
 }
 
 export interface DrillFlags {

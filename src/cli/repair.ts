@@ -14,6 +14,7 @@ export async function repair(context: CommandContext, prefix: string, options: R
     dryRun,
     refill: options.refill,
     discardDamaged: options.discardDamaged,
+    trustStores: options.trustStores,
     onAction: printActions(context, dryRun),
     onFinding: (finding) => void context.printer.step(findingRecord(finding), findingLine(finding)),
   });

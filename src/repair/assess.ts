@@ -48,6 +48,8 @@ export interface AssessInput {
   readonly hasOwnFiles: (member: Member) => boolean;
   /** Labels of stores of the pool that are not among the members and may have a copy. */
   readonly absent: readonly string[];
+  /** Of a lost object, what the stores have is taken for what it is. Default false. */
+  readonly trustStores?: boolean | undefined;
   /** Stripe: which of several good copies is to stay alone. Default: all stay. */
   readonly keepOne?: ((members: readonly Member[], bytes: number) => Member | undefined) | undefined;
 }
@@ -106,7 +108,8 @@ export function assess(input: AssessInput): Assessment {
   }
   const newest = finished[0];
   if (isLive) return open(input, undefined);
-  if (newest !== undefined && intents.length === 0) return lost(input, newest);
+  if (newest !== undefined && intents.length === 0)
+    return input.trustStores === true ? trusted(input, newest) : lost(input, newest);
   return unrecorded(input, newest);
 }
 
@@ -386,27 +389,67 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
     contents.set(fact.content.sha256, fact.content);
   }
   const [content] = contents.values();
-  if (contents.size > 1 || content === undefined) {
-    return {
-      findings: present.map((member) => ({
-        kind: "conflict",
-        member,
-        detail: "nothing decides between them",
-      })),
-      plan: undefined,
-    };
-  }
+  if (contents.size > 1 || content === undefined) return conflicting(present);
   const kind: FindingKind = intents ? "unsettled" : "unrecorded";
   // A store that was not heard may hold something else: nothing is decided over its head.
   if (isUnheard) return { findings: [{ kind, detail: unheard }], plan: undefined };
+  const why = intents ? "settles an unfinished write" : "adopts an object without a record";
+  return adopted(input, content, { findings: [{ kind }], from: finished, why });
+}
+
+/** On the user's word, a lost object is what the stores have of it, where they agree: nothing, if none has any. */
+function trusted(input: AssessInput, record: ObjectRecord): Assessment {
+  const contents = new Map<string, Content>();
+  const present = membersWhere(input, isPresent);
+  for (const member of present) {
+    const fact = input.facts.get(member);
+    if (fact?.kind !== "content") return lost(input, record);
+    contents.set(fact.content.sha256, fact.content);
+  }
+  if (contents.size > 1) return conflicting(present);
+  const [content] = contents.values();
+  const findings = [{ kind: "lost", detail: "the stores are gone by" }] as const;
+  const why = "goes by what the stores have";
+  if (content !== undefined) return adopted(input, content, { findings, from: undefined, why });
+  const confirm = membersWhere(input, (fact) => fact.kind === "absent");
+  return {
+    findings,
+    plan: {
+      decision: { renew: "delete", from: undefined },
+      why,
+      good: [],
+      wanted: [],
+      copyTo: [],
+      deleteFrom: [],
+      confirm,
+    },
+  };
+}
+
+function conflicting(present: readonly Member[]): Assessment {
+  const detail = "nothing decides between them";
+  return { findings: present.map((member) => ({ kind: "conflict", member, detail })), plan: undefined };
+}
+
+/** The object is this content from now on. */
+function adopted(
+  input: AssessInput,
+  content: Content,
+  {
+    findings,
+    from,
+    why,
+  }: { readonly findings: readonly ObjectFinding[]; readonly from: ObjectRecord | undefined; readonly why: string },
+): Assessment {
+  const all = membersWhere(input, isPresent);
   const good = all.filter((member) => matches(input.facts.get(member) ?? { kind: "absent" }, content));
   const placed = good.filter((member) => input.targets.includes(member));
   const wanted = input.mode === "mirror" ? input.targets : placed.length > 0 ? placed : input.targets.slice(0, 1);
   return {
-    findings: [{ kind }],
+    findings,
     plan: {
-      decision: { renew: content, from: finished },
-      why: intents ? "settles an unfinished write" : "adopts an object without a record",
+      decision: { renew: content, from },
+      why,
       good,
       wanted,
       copyTo: wanted

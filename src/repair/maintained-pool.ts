@@ -260,11 +260,12 @@ export class MaintainedPool implements Pool {
     await this.#repairLedger(options, dryRun, sum, left);
     const scope = {
       prefix: options.prefix ?? "",
-      quick: options.quick ?? false,
+      quick: options.quick === true && options.trustStores !== true,
       keep: true,
       signal: options.signal,
       outdated,
       keepOne: spread?.keepOne,
+      trustStores: options.trustStores,
     };
     const act = async (item: ScanItem): Promise<void> => {
       const { assessment, state, kept, ...seen } = await inspect(this.#core, item, scope, unheard);

@@ -27,6 +27,8 @@ export interface ScanScope {
   readonly outdated?: Outdated | undefined;
   /** Stripe: which of several good copies is to stay alone. Default: all stay. */
   readonly keepOne?: AssessInput["keepOne"];
+  /** Of a lost object, what the stores have is taken for what it is. Default false. */
+  readonly trustStores?: boolean | undefined;
 }
 
 /** How often an object is looked at again because it was changed meanwhile. */
@@ -83,7 +85,7 @@ export interface Inspected {
 export async function inspect(
   core: PoolStore,
   item: Pick<ScanItem, "name" | "state"> & { readonly listed?: ScanItem["listed"] | undefined },
-  scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated" | "keepOne">,
+  scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated" | "keepOne" | "trustStores">,
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<Inspected> {
   let { state, listed } = item;
@@ -98,7 +100,11 @@ export async function inspect(
       listed = undefined;
       continue;
     }
-    const assessment = assess({ ...inputOf(core, item.name, state, facts), keepOne: scope.keepOne });
+    const assessment = assess({
+      ...inputOf(core, item.name, state, facts),
+      keepOne: scope.keepOne,
+      trustStores: scope.trustStores,
+    });
     // A size is not enough to take the copies elsewhere for good ones.
     if (quick && (assessment.plan?.deleteFrom.length ?? 0) > 0) {
       quick = false;
