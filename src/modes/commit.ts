@@ -54,6 +54,8 @@ export class Commit {
   #owedDeletes: readonly Member[] = [];
   /** Stores that were meant, where other ones stand now: a record that is written already may say that they hold it. */
   readonly #moved = new Set<StoreId>();
+  /** Stores that were meant and did not say that they were the ones that took it: what a record said of them is withdrawn. */
+  readonly #unproven = new Set<StoreId>();
 
   /** `took`: the stores that have the bytes. `failed`: those that missed them, and why; more are added. */
   constructor(
@@ -145,7 +147,8 @@ export class Commit {
       }
     }
     this.#owedDeletes = owedDeletes;
-    for (const id of this.#moved) copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "moved" };
+    for (const id of [...this.#moved, ...this.#unproven])
+      copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "moved" };
     for (const id of this.#absentHolders())
       copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "absent" };
     const former = currentRecord(state);
@@ -198,6 +201,8 @@ export class Commit {
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
       if (this.#isStillThere(member)) continue;
+      const meant = this.#put.ids.get(member);
+      if (meant !== undefined) this.#unproven.add(meant);
       // One that gave no answer may well be the one that was meant.
       if (member.state !== "unreachable") this.#noteMoved(member);
       this.#drop(member, member.ready ? isAnother(member) : member.trouble());
