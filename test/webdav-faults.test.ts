@@ -28,7 +28,7 @@ async function serve(listener: (request: IncomingMessage, response: ServerRespon
 }
 
 async function open(server: { readonly port: number }, login = "me:my-secret-word@", more = env): Promise<Store> {
-  const store = await openStore(`webdav://${login}127.0.0.1:${server.port}/root`, { env: more });
+  const store = await openStore(`webdav://${login}127.0.0.1:${server.port}/top`, { env: more });
   toClose.push(store);
   return store;
 }
@@ -115,7 +115,7 @@ describe("refusals that tell little", () => {
       let asked = 0;
       const store = await open(
         // There when the put begins, and gone when it is refused.
-        await refusing("PUT", status, (path) => (path === "/root/sub" && asked++ > 0 ? undefined : "folder")),
+        await refusing("PUT", status, (path) => (path === "/top/sub" && asked++ > 0 ? undefined : "folder")),
       );
       await expect(store.put("sub/x", toBody("x"))).rejects.toMatchObject({
         code: "unavailable",
@@ -159,22 +159,22 @@ describe("redirects", () => {
 
 describe("listings", () => {
   it.each([
-    "/root/../secret",
-    "/root/..",
-    "/root/%2e%2e/secret",
-    "/root/a%2Fb",
-    "/root/%2e%2e",
-    "/root/a/b",
+    "/top/../secret",
+    "/top/..",
+    "/top/%2e%2e/secret",
+    "/top/a%2Fb",
+    "/top/%2e%2e",
+    "/top/a/b",
     "/other/a",
     "/",
     "a",
-    "//evil.example.org/root/a",
-    "http://evil.example.org/root/a",
-    "file:///root/a",
-    "/root/%ff",
-    "/root/a%00b",
+    "//evil.example.org/top/a",
+    "http://evil.example.org/top/a",
+    "file:///top/a",
+    "/top/%ff",
+    "/top/a%00b",
   ])("an entry %s is refused", async (href) => {
-    const listing = multistatus(entry("/root/", "folder"), entry(href, 1));
+    const listing = multistatus(entry("/top/", "folder"), entry(href, 1));
     const store = await open(await serve((_request, response) => response.writeHead(207).end(listing)));
     await expect(names(store)).rejects.toMatchObject({ code: "corrupt", operation: "list" });
   });
@@ -184,11 +184,11 @@ describe("listings", () => {
       const origin = `http://${request.headers.host ?? ""}`;
       response.writeHead(207).end(
         multistatus(
-          entry(`${origin}/root/`, "folder"),
-          entry("/root/a%20b&amp;c", 1),
-          entry(`${origin}/root/d`, 2),
-          entry("/root/%E2%82%AC&#x65;", 3),
-          entry("/root/gone", 4)
+          entry(`${origin}/top/`, "folder"),
+          entry("/top/a%20b&amp;c", 1),
+          entry(`${origin}/top/d`, 2),
+          entry("/top/%E2%82%AC&#x65;", 3),
+          entry("/top/gone", 4)
             .replace("200 OK", "404 Not Found")
             .replace("</D:propstat>", "</D:propstat><D:status>HTTP/1.1 404 -</D:status>"),
         )
@@ -203,15 +203,15 @@ describe("listings", () => {
     ["an XML bomb", `<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;">]>${multistatus()}`],
     [
       "an external entity",
-      `<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>${multistatus(entry("/root/&a;", 1))}`,
+      `<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>${multistatus(entry("/top/&a;", 1))}`,
     ],
-    ["a listing that ends early", multistatus(entry("/root/", "folder")).slice(0, -20)],
-    ["a listing that ends in an entry", multistatus(entry("/root/", "folder"), entry("/root/a", 1)).slice(0, -60)],
+    ["a listing that ends early", multistatus(entry("/top/", "folder")).slice(0, -20)],
+    ["a listing that ends in an entry", multistatus(entry("/top/", "folder"), entry("/top/a", 1)).slice(0, -60)],
     ["a page instead of a listing", "<html><body>Please log in</body></html>"],
     ["an empty answer", ""],
     ["an entry without end", `<D:multistatus xmlns:D="DAV:"><D:response>${"<D:href>x</D:href>".repeat(20_000)}`],
-    ["markup that is none", multistatus("<D:response><D:href>/root/a</D:propstat></D:response>")],
-    ["an entry without a size", multistatus(entry("/root/a", 1).replace(">1<", ">many<"))],
+    ["markup that is none", multistatus("<D:response><D:href>/top/a</D:propstat></D:response>")],
+    ["an entry without a size", multistatus(entry("/top/a", 1).replace(">1<", ">many<"))],
     ["bytes that are no UTF-8", Buffer.from([0xff, 0xfe, 0x00])],
   ])("%s is corrupt", async (_what, listing) => {
     const store = await open(await serve((_request, response) => response.writeHead(207).end(listing)));
@@ -219,8 +219,8 @@ describe("listings", () => {
   });
 
   it("an entry that the server tells nothing of makes the listing incomplete", async () => {
-    const hidden = entry("/root/a", 1).replace("200 OK", "403 Forbidden");
-    const listing = multistatus(entry("/root/", "folder"), hidden);
+    const hidden = entry("/top/a", 1).replace("200 OK", "403 Forbidden");
+    const listing = multistatus(entry("/top/", "folder"), hidden);
     const store = await open(await serve((_request, response) => response.writeHead(207).end(listing)));
     await expect(names(store)).rejects.toMatchObject({ code: "incomplete" });
   });
@@ -228,7 +228,7 @@ describe("listings", () => {
   it("a connection that breaks off in a listing is no end of it", async () => {
     const server = await serve((_request, response) => {
       response.writeHead(207);
-      response.write(multistatus(entry("/root/", "folder"), entry("/root/a", 1)).slice(0, -10), () =>
+      response.write(multistatus(entry("/top/", "folder"), entry("/top/a", 1)).slice(0, -10), () =>
         response.destroy(),
       );
     });
@@ -396,13 +396,13 @@ describe("TLS and proxies", () => {
   afterAll(() => authority.remove());
 
   const answer = (_request: IncomingMessage, response: ServerResponse): void => {
-    response.writeHead(207).end(multistatus(entry("/root/x", 3)));
+    response.writeHead(207).end(multistatus(entry("/top/x", 3)));
   };
 
   async function secure(which: "right" | "otherHost" | "expired", query: string, more = env): Promise<Store> {
     const server = await httpServer(answer, authority[which]);
     toClose.push(server);
-    const store = await openStore(`webdavs://127.0.0.1:${server.port}/root${query}`, { env: more });
+    const store = await openStore(`webdavs://127.0.0.1:${server.port}/top${query}`, { env: more });
     toClose.push(store);
     return store;
   }
@@ -450,6 +450,6 @@ describe("TLS and proxies", () => {
     const proxy = await serve(answer);
     const store = await open({ port: 1 }, "", { ...env, http_proxy: `127.0.0.1:${proxy.port}` });
     await expect(store.stat("x")).resolves.toMatchObject({ size: 3 });
-    expect(proxy.requests[0]?.url).toBe("http://127.0.0.1:1/root/x");
+    expect(proxy.requests[0]?.url).toBe("http://127.0.0.1:1/top/x");
   });
 });
