@@ -1,6 +1,7 @@
 /**
  * What a test run says beyond vitest's own report: under CI when each file begins, and every minute what is running; at
- * the end which tests needed another try, the slowest files, and one line for each kind of store and server.
+ * the end the slowest files, which tests needed another try, one line for each kind of store and server, and last which
+ * tests failed, so that the end of a log tells.
  *
  * With HOLDFAST_TEST_SECONDS the run ends after so many seconds, whatever hangs: what was running is named and counted as
  * failed. With HOLDFAST_TEST_REPORT, a folder, the last part goes to `report.txt` there instead of stdout, and the numbers
@@ -30,6 +31,7 @@ export default class RunReporter implements Reporter {
   readonly #folder = process.env["HOLDFAST_TEST_REPORT"];
   readonly #running = new Map<string, RunningFile>();
   readonly #retried: string[] = [];
+  readonly #failures: string[] = [];
   readonly #elapsed: { readonly file: string; readonly ms: number; readonly tests: number }[] = [];
   readonly #timers: NodeJS.Timeout[] = [];
   #root = "";
@@ -63,7 +65,10 @@ export default class RunReporter implements Reporter {
   onTestCaseResult(test: TestCase): void {
     const { state, errors } = test.result();
     if (state === "passed") this.#passed++;
-    if (state === "failed") this.#failed++;
+    if (state === "failed") {
+      this.#failed++;
+      this.#failures.push(`${this.#nameOf(test.module)} > ${test.fullName}: ${beginningOf(errors?.[0])}`);
+    }
     const tries = (test.diagnostic()?.retryCount ?? 0) + 1;
     if (tries === 1) return;
     const reason = errors?.[0]?.message.split("\n", 1)[0] ?? "";
@@ -78,17 +83,21 @@ export default class RunReporter implements Reporter {
     const ms = performance.now() - running.sinceMs;
     this.#elapsed.push({ file: name, ms, tests: [...file.children.allTests()].length });
     // An error outside of its tests: as it was loaded, or in a hook.
-    if (file.state() === "failed" && [...file.children.allTests("failed")].length === 0) this.#failed++;
+    if (file.state() === "failed" && [...file.children.allTests("failed")].length === 0) {
+      this.#failed++;
+      this.#failures.push(`${name}: ${beginningOf(file.errors()[0])}`);
+    }
   }
 
   async onTestRunEnd(_files: readonly TestModule[], unhandled: readonly SerializedError[]): Promise<void> {
     this.#failed += unhandled.length;
+    for (const error of unhandled) this.#failures.push(`outside of every test: ${beginningOf(error)}`);
     await this.#finish();
   }
 
   async #finish(): Promise<void> {
     for (const timer of this.#timers) clearTimeout(timer);
-    const text = (this.#ci ? this.#slowest() : "") + this.#triedAgain() + (await serverReport());
+    const text = (this.#ci ? this.#slowest() : "") + this.#triedAgain() + (await serverReport()) + this.#whatFailed();
     if (this.#folder === undefined) {
       if (text !== "") process.stdout.write(`\n${text}`);
       return;
@@ -100,7 +109,8 @@ export default class RunReporter implements Reporter {
 
   /** The workers and servers that this leaves are ended by who set the bound. */
   async #timeIsUp(seconds: number): Promise<void> {
-    this.#say(`the ${seconds} s for all tests are over; running: ${this.#whatRuns()}`);
+    this.#failures.push(`the ${seconds} s for all tests are over; running: ${this.#whatRuns()}`);
+    this.#say(this.#failures.at(-1) ?? "");
     this.#failed += Math.max(1, this.#running.size);
     await this.#finish();
     process.exit(1);
@@ -133,6 +143,11 @@ export default class RunReporter implements Reporter {
     return `tests that needed another try:\n${this.#retried.map((line) => `  ${line}\n`).join("")}`;
   }
 
+  #whatFailed(): string {
+    if (this.#failures.length === 0) return "";
+    return `tests that failed:\n${this.#failures.map((text) => `  ${text.replaceAll("\n", "\n    ")}\n`).join("")}`;
+  }
+
   #nameOf(file: TestModule): string {
     return path.relative(this.#root, file.moduleId);
   }
@@ -141,4 +156,12 @@ export default class RunReporter implements Reporter {
     this.#said = performance.now();
     process.stdout.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
   }
+}
+
+const ERROR_LINES = 12;
+
+/** An error's message and where it was thrown, as far as a few lines tell it. */
+function beginningOf(error: { readonly message?: string; readonly stack?: string } | undefined): string {
+  const at = (error?.stack ?? "").split("\n").filter((line) => line.includes(".test.ts"));
+  return [...(error?.message ?? "no error was given").split("\n").slice(0, ERROR_LINES), ...at.slice(0, 2)].join("\n");
 }
