@@ -228,9 +228,7 @@ describe("listings", () => {
   it("a connection that breaks off in a listing is no end of it", async () => {
     const server = await serve((_request, response) => {
       response.writeHead(207);
-      response.write(multistatus(entry("/top/", "folder"), entry("/top/a", 1)).slice(0, -10), () =>
-        response.destroy(),
-      );
+      response.write(multistatus(entry("/top/", "folder"), entry("/top/a", 1)).slice(0, -10), () => response.destroy());
     });
     await expect(names(await open(server))).rejects.toMatchObject({ code: "unavailable", retryable: true });
   });
