@@ -1,7 +1,7 @@
 /** Cases about operations at the same time. */
 import assert from "node:assert/strict";
-import { collect, toBody } from "../body.ts";
-import { HoldfastError } from "../errors.ts";
+import { collect, toBody } from "../contract/body.ts";
+import { HoldfastError } from "../contract/errors.ts";
 import type { ConformanceCase } from "./index.ts";
 import { KIB, MIB, absent, holds, mapLimit, names, pattern, read, same, stream, hasCode } from "./help.ts";
 

@@ -10,8 +10,8 @@
  * ```
  */
 import { randomBytes } from "node:crypto";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
-import type { Capabilities, Store } from "../store.ts";
+import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Capabilities, Store } from "../contract/store.ts";
 import { failureCases } from "./failures.ts";
 import { mapLimit } from "./help.ts";
 import { nameCases } from "./name-cases.ts";

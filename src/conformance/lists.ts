@@ -1,8 +1,8 @@
 /** Cases about listings. */
 import assert from "node:assert/strict";
-import { toBody } from "../body.ts";
-import { compareNames } from "../names.ts";
-import type { Store } from "../store.ts";
+import { toBody } from "../contract/body.ts";
+import { compareNames } from "../contract/names.ts";
+import type { Store } from "../contract/store.ts";
 import type { ConformanceCase } from "./index.ts";
 import { mapLimit, names, namesInBatches, hasCode } from "./help.ts";
 

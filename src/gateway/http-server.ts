@@ -10,14 +10,14 @@ import { createServer as createPlainServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { Runtime } from "../runtime.ts";
+import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import { ClientError } from "./http-tools.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { Ready } from "./readiness.ts";
-import { systemCode } from "../network-errors.ts";
-import { wordsOfCode } from "../system-words.ts";
+import { systemCode } from "../support/network-errors.ts";
+import { wordsOfCode } from "../contract/system-words.ts";
 
 export interface HttpLimits {
   /** Bytes of a request's line and headers. Default 32 KiB. */

@@ -2,9 +2,9 @@
 import { isUtf8 } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { OutgoingHttpHeaders } from "node:http";
-import { HoldfastError, throwIfAborted } from "../errors.ts";
-import { collect } from "../body.ts";
-import type { ByteRange } from "../store.ts";
+import { HoldfastError, throwIfAborted } from "../contract/errors.ts";
+import { collect } from "../contract/body.ts";
+import type { ByteRange } from "../contract/store.ts";
 import type { Exchange } from "./http-server.ts";
 
 /**

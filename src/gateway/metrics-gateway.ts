@@ -2,7 +2,7 @@
 import type { Credential } from "./http-tools.ts";
 import { basicUser, send, statusOf } from "./http-tools.ts";
 import type { Exchange, Gateway } from "./http-server.ts";
-import { toHoldfastError } from "../errors.ts";
+import { toHoldfastError } from "../contract/errors.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { Ready } from "./readiness.ts";
 

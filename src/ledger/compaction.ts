@@ -3,12 +3,12 @@
  *
  * Merging loses nothing: what replaces segments is written before they are removed, on each store, and says the same.
  */
-import { collect, toBody } from "../body.ts";
-import { forEachBounded } from "../bounded.ts";
-import { toHoldfastError } from "../errors.ts";
-import type { HoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { Runtime } from "../runtime.ts";
+import { collect, toBody } from "../contract/body.ts";
+import { forEachBounded } from "../support/bounded.ts";
+import { toHoldfastError } from "../contract/errors.ts";
+import type { HoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import type { Ledger } from "./ledger.ts";

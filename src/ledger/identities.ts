@@ -7,11 +7,11 @@
  * - A machine writes only after most of the stores have it in writing that it does: so who hears most of them knows of
  *   every machine that ever wrote.
  */
-import { toBody } from "../body.ts";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import { hint } from "../hint.ts";
-import { isReserved } from "../names.ts";
-import type { Runtime } from "../runtime.ts";
+import { toBody } from "../contract/body.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
+import { hint } from "../support/hint.ts";
+import { isReserved } from "../contract/names.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import { formatIdentity, IDENTITY_NAME } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import type { Ledger } from "./ledger.ts";

@@ -8,11 +8,11 @@
  *
  * What is said of the stores is decided in `membership.ts`, by what one hearing brought.
  */
-import { collect } from "../body.ts";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { Mode } from "../pool.ts";
-import type { Runtime } from "../runtime.ts";
+import { collect } from "../contract/body.ts";
+import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import type { Mode } from "../contract/pool.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import { HybridClock, versionMachine, versionMs, versionWriter } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
 import { Following } from "./following.ts";

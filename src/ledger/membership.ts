@@ -10,7 +10,7 @@
  * 4. An empty store is new only when every store that the ledger knows has said who it is: otherwise it may be the place
  *    where one of those should be. Nor is it new where this machine remembers another pool there.
  */
-import type { HoldfastError } from "../errors.ts";
+import type { HoldfastError } from "../contract/errors.ts";
 import type { Identity } from "./identity.ts";
 import { addressId } from "./member.ts";
 import type { Member } from "./member.ts";

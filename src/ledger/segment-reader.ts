@@ -4,10 +4,10 @@
  * A store is heard only when everything that it listed was read, there or elsewhere. Where a segment was merged into
  * another one since it was listed, the store is listed again; where that fails, it was not heard.
  */
-import { collect } from "../body.ts";
-import { forEachBounded } from "../bounded.ts";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
+import { collect } from "../contract/body.ts";
+import { forEachBounded } from "../support/bounded.ts";
+import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
 import { isReplaced } from "./compaction.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";

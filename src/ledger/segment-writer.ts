@@ -4,10 +4,10 @@
  * What cannot wait is written as soon as the segment before it is; what may follow later waits a moment for company, or
  * goes with what cannot wait.
  */
-import { toBody } from "../body.ts";
-import { toHoldfastError } from "../errors.ts";
-import type { HoldfastError } from "../errors.ts";
-import type { Runtime } from "../runtime.ts";
+import { toBody } from "../contract/body.ts";
+import { toHoldfastError } from "../contract/errors.ts";
+import type { HoldfastError } from "../contract/errors.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";

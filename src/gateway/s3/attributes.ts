@@ -1,5 +1,5 @@
 /** GetObjectAttributes: facts about an object that a client names one by one. */
-import type { PoolObjectInfo } from "../../pool.ts";
+import type { PoolObjectInfo } from "../../contract/pool.ts";
 import type { Exchange } from "../http-server.ts";
 import { etagOf } from "../object-facts.ts";
 import { sendXml } from "./answers.ts";

@@ -1,7 +1,7 @@
 /** Headers of S3 requests and answers that describe an object, and what is kept of them. */
 import { Buffer } from "node:buffer";
 import type { OutgoingHttpHeaders } from "node:http";
-import type { ObjectInfo, ObjectMetadata } from "../../store.ts";
+import type { ObjectInfo, ObjectMetadata } from "../../contract/store.ts";
 import type { Exchange } from "../http-server.ts";
 import { fromHeader, toHeader } from "../http-tools.ts";
 import { keptHeaders } from "../object-facts.ts";

@@ -1,8 +1,8 @@
 /** Answers that tell of several resources (RFC 4918, 13). */
 import { STATUS_CODES } from "node:http";
 import { setImmediate } from "node:timers/promises";
-import { encodePath } from "../../signature-v4.ts";
-import { escapeXml } from "../../xml.ts";
+import { encodePath } from "../../support/signature-v4.ts";
+import { escapeXml } from "../../support/xml.ts";
 import type { Exchange } from "../http-server.ts";
 import { send, sendStream } from "../http-tools.ts";
 import { resourceOf } from "../object-facts.ts";
