@@ -10,7 +10,8 @@ export { checkName, compareNames, MAX_NAME_BYTES } from "./contract/names.ts";
 export { openPool } from "./open-pool.ts";
 export type { OpenedPool, OpenPoolOptions, PoolPutOptions } from "./open-pool.ts";
 export { knownSchemes, openStore } from "./stores/open-store.ts";
-export type { OpenStoreOptions, StoreContext, StoreKind, StorePlace } from "./stores/open-store.ts";
+export type { OpenStoreOptions } from "./stores/open-store.ts";
+export type { StoreContext, StoreKind, StorePlace } from "./stores/base/store-kind.ts";
 export { parsePool, POOL_PARAMETERS } from "./config/pool-config.ts";
 export type {
   ParsePoolOptions,

@@ -17,7 +17,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vite
 import { collect, toBody } from "../src/contract/body.ts";
 import { HoldfastError } from "../src/contract/errors.ts";
 import { silentLogger } from "../src/contract/log.ts";
-import type { StoreContext } from "../src/stores/open-store.ts";
+import type { StoreContext } from "../src/stores/base/store-kind.ts";
 import { systemRuntime } from "../src/contract/runtime.ts";
 import type { Store } from "../src/contract/store.ts";
 import { AzureStore } from "../src/stores/azure.ts";

@@ -6,6 +6,14 @@ import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import type { OutputConfiguration } from "commander";
 import { HoldfastError } from "../contract/errors.ts";
 import { VERSION } from "../version.ts";
+import type { DrainFlags } from "./commands/drain.ts";
+import type { ServeFlags } from "./commands/serve.ts";
+import type { ExecFlags } from "./commands/exec.ts";
+import type { PushFlags } from "./commands/push.ts";
+import type { PullFlags } from "./commands/pull.ts";
+import type { VerifyFlags } from "./commands/verify.ts";
+import type { RepairFlags } from "./commands/repair.ts";
+import type { DrillFlags } from "./commands/drill.ts";
 import type { RebalanceFlags } from "./commands/rebalance.ts";
 import type { Completed } from "./commands/complete.ts";
 import type { CommandContext } from "./context.ts";
@@ -396,65 +404,4 @@ Examples:
     for (const option of globalOptions()) command.addOption(option);
   }
   return program;
-}
-
-export interface DrainFlags {
-  readonly dryRun?: boolean;
-  readonly leaveCopies?: number;
-  readonly cancel?: boolean;
-}
-
-export interface ServeFlags {
-  readonly s3?: string;
-  readonly webdav?: string;
-  readonly restic?: string;
-  readonly metrics?: string;
-  readonly credentials?: string;
-  readonly cert?: string;
-  readonly key?: string;
-  readonly bucket?: string;
-  readonly spool?: string;
-  readonly appendOnly?: boolean;
-  readonly readyWhen: "whole" | "readable";
-  readonly grace: number;
-  readonly logLevel: "debug" | "info" | "warn" | "error";
-}
-
-export interface ExecFlags {
-  readonly for?: "duplicity" | "restic" | "rclone" | "kopia" | "aws" | "s3" | "webdav";
-  readonly degradedExit: number;
-}
-
-export interface PushFlags {
-  readonly jobs: number;
-  readonly links: "report" | "follow" | "ignore";
-  readonly dryRun?: boolean;
-  readonly delete?: boolean;
-  readonly force?: boolean;
-}
-
-export interface PullFlags {
-  readonly jobs: number;
-  readonly dryRun?: boolean;
-  readonly delete?: boolean;
-  readonly force?: boolean;
-}
-
-export interface VerifyFlags {
-  readonly quick?: boolean;
-  readonly sample?: number;
-  readonly restart?: boolean;
-}
-
-export interface RepairFlags {
-  readonly dryRun?: boolean;
-  readonly quick?: boolean;
-  readonly refill?: string[];
-  readonly discardDamaged?: boolean;
-  readonly trustStores?: boolean;
-}
-
-export interface DrillFlags {
-  readonly store?: string;
-  readonly sample?: number;
 }

@@ -4,7 +4,7 @@ import { toBody } from "../contract/body.ts";
 import { toHoldfastError } from "../contract/errors.ts";
 import { MAX_NAME_BYTES } from "../contract/names.ts";
 import type { Capabilities } from "../contract/store.ts";
-import type { ConformanceCase, ConformanceContext } from "./index.ts";
+import type { ConformanceCase, ConformanceContext } from "./case.ts";
 import { absent, holds, names, read, rejects, hasCode } from "./help.ts";
 
 /** A nasty name and the name that a careless store would take it for. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { toBody } from "../contract/body.ts";
 import { bodyFromFile } from "../contract/file-body.ts";
-import type { ConformanceCase } from "./index.ts";
+import type { ConformanceCase } from "./case.ts";
 import { KIB, MIB, absent, digest, holds, names, pattern, read, rejects, same, stream, hasCode } from "./help.ts";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

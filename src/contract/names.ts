@@ -48,3 +48,9 @@ export function compareNames(a: string, b: string): number {
   }
   return a.length - b.length;
 }
+
+/** Every folder above a name, the highest first: `a/b/c` gives `a`, `a/b`. */
+export function foldersAbove(name: string): string[] {
+  const parts = name.split("/").slice(0, -1);
+  return parts.map((_, i) => parts.slice(0, i + 1).join("/"));
+}

@@ -3,7 +3,7 @@ import type { Logger } from "../contract/log.ts";
 import type { Runtime } from "../contract/runtime.ts";
 import type { DeleteResult, PutResult, Store } from "../contract/store.ts";
 import type { Credential } from "./http-tools.ts";
-import type { Exchange } from "./http-server.ts";
+import type { Exchange } from "./exchange.ts";
 import type { Intake } from "./intake.ts";
 import type { Listings } from "./listing.ts";
 import type { GatewayMetrics } from "./metrics.ts";

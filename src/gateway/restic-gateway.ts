@@ -13,7 +13,7 @@ import type { PoolObjectInfo } from "../contract/pool.ts";
 import type { ChangeCondition, ObjectInfo, PutResult } from "../contract/store.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { noteWrite } from "./gateway-context.ts";
-import type { Exchange, Gateway } from "./http-server.ts";
+import type { Exchange, Gateway } from "./exchange.ts";
 import {
   ClientError,
   basicUser,

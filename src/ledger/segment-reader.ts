@@ -8,7 +8,7 @@ import { collect } from "../contract/body.ts";
 import { forEachBounded } from "../support/bounded.ts";
 import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
 import type { Logger } from "../contract/log.ts";
-import { isReplaced } from "./compaction.ts";
+import { isReplaced } from "./replaced.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
 import { decodeSegment, MAX_SEGMENT_BYTES, parseSegmentName, SEGMENT_PREFIX } from "./segment.ts";

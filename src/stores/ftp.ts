@@ -14,7 +14,7 @@ import { Client, FTPError } from "basic-ftp";
 import type { AccessOptions } from "basic-ftp";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import { conversationError } from "../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "./open-store.ts";
+import type { StoreContext, StoreKind } from "./base/store-kind.ts";
 import { resolveRange } from "../contract/ranges.ts";
 import type { ByteRange, Store } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";

@@ -8,7 +8,7 @@ import type { Operation } from "../contract/errors.ts";
 import { CHUNK_BYTES, checkedBytes } from "../contract/body.ts";
 import { nameBatches } from "../support/name-batches.ts";
 import { MAX_NAME_BYTES, checkName, compareNames } from "../contract/names.ts";
-import type { StoreKind } from "./open-store.ts";
+import type { StoreKind } from "./base/store-kind.ts";
 import { resolveRange } from "../contract/ranges.ts";
 import { systemRuntime } from "../contract/runtime.ts";
 import type { Runtime } from "../contract/runtime.ts";

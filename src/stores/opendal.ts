@@ -15,22 +15,14 @@ import type { Operator } from "opendal";
 import { CHUNK_BYTES, checkedBytes } from "../contract/body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
 import type { ErrorCode } from "../contract/errors.ts";
-import { MAX_NAME_BYTES } from "../contract/names.ts";
+import { MAX_NAME_BYTES, foldersAbove } from "../contract/names.ts";
 import { UNKNOWN_HOST } from "../support/network-errors.ts";
-import type { StoreContext, StoreKind, StorePlace } from "./open-store.ts";
+import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
 import { resolveRange } from "../contract/ranges.ts";
 import { isSecretName, secretsOf } from "../support/redact.ts";
 import type { GetResult, ObjectInfo, Store } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
-import {
-  Guard,
-  checkParts,
-  checkPathName,
-  folderOfPrefix,
-  foldersAbove,
-  raceSignal,
-  refuseUnsupported,
-} from "./base/guard.ts";
+import { Guard, checkParts, checkPathName, folderOfPrefix, raceSignal, refuseUnsupported } from "./base/guard.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 import { isTempName, tempName } from "./base/tree-store.ts";

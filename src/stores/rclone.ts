@@ -13,9 +13,9 @@ import { Agent, request } from "undici";
 import type { Dispatcher } from "undici";
 import { checkedBytes } from "../contract/body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
-import { MAX_NAME_BYTES, compareNames } from "../contract/names.ts";
+import { MAX_NAME_BYTES, compareNames, foldersAbove } from "../contract/names.ts";
 import { UNKNOWN_HOST } from "../support/network-errors.ts";
-import type { StoreContext, StoreKind, StorePlace } from "./open-store.ts";
+import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
 import { resolveRange } from "../contract/ranges.ts";
 import { isSecretName, secretsOf } from "../support/redact.ts";
 import type { Capabilities, GetResult, ObjectInfo, Store } from "../contract/store.ts";
@@ -28,7 +28,6 @@ import {
   checkParts,
   checkPathName,
   folderOfPrefix,
-  foldersAbove,
   raceSignal,
   refuseUnsupported,
 } from "./base/guard.ts";

@@ -17,24 +17,16 @@ import { checkedBytes } from "../contract/body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import { makeFolder } from "../support/make-folder.ts";
-import { MAX_NAME_BYTES } from "../contract/names.ts";
+import { MAX_NAME_BYTES, foldersAbove } from "../contract/names.ts";
 import { UNKNOWN_HOST } from "../support/network-errors.ts";
-import type { StoreContext, StoreKind, StorePlace } from "./open-store.ts";
+import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
 import { secretsOf } from "../support/redact.ts";
 import type { ByteRange, GetResult, ObjectInfo, Store } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, runChild, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
 import { openFetched } from "./base/fetched-file.ts";
-import {
-  Guard,
-  STALE_TEMP_MS,
-  checkParts,
-  checkPathName,
-  folderOfPrefix,
-  foldersAbove,
-  refuseUnsupported,
-} from "./base/guard.ts";
+import { Guard, STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, refuseUnsupported } from "./base/guard.ts";
 import { ownVariables, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";

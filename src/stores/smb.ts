@@ -17,7 +17,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
 import type { ErrorCode } from "../contract/errors.ts";
-import type { StoreContext, StoreKind } from "./open-store.ts";
+import type { StoreContext, StoreKind } from "./base/store-kind.ts";
 import { redactError, secretsOf } from "../support/redact.ts";
 import type { ByteRange, Store } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";

@@ -9,7 +9,7 @@ import { resolve } from "node:path";
 import { HoldfastError } from "../contract/errors.ts";
 import { nestedLabel } from "../contract/nested-label.ts";
 import { placeOf } from "./open-store.ts";
-import type { StorePlace } from "./open-store.ts";
+import type { StorePlace } from "./base/store-kind.ts";
 import type { PoolDescription, StoreDescription } from "../config/pool-config.ts";
 
 /** Where each store of a pool is that is no pool itself, at every depth. */

@@ -20,7 +20,7 @@ import { checkedBytes } from "../contract/body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import { MAX_NAME_BYTES, checkName } from "../contract/names.ts";
 import { httpError, networkError } from "../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "./open-store.ts";
+import type { StoreContext, StoreKind } from "./base/store-kind.ts";
 import { MIB, cutParts, forEachParallel, releasePart } from "../support/parts.ts";
 import type { Part } from "../support/parts.ts";
 import { checkRange, resolveRange } from "../contract/ranges.ts";

@@ -5,11 +5,13 @@ import type { CommandContext } from "../context.ts";
 import { printable } from "../terminal/format.ts";
 import { printActions, reportRepair, scanOptions } from "../maintenance.ts";
 
-export async function drain(
-  context: CommandContext,
-  store: string,
-  options: { readonly dryRun?: boolean; readonly leaveCopies?: number; readonly cancel?: boolean },
-): Promise<void> {
+export interface DrainFlags {
+  readonly dryRun?: boolean;
+  readonly leaveCopies?: number;
+  readonly cancel?: boolean;
+}
+
+export async function drain(context: CommandContext, store: string, options: DrainFlags): Promise<void> {
   if (store.length === 0)
     throw new HoldfastError("config", `drain needs a STORE; to see the stores, run: ${hint("stores")}`);
   const { pool, labels } = await context.openTarget();

@@ -2,7 +2,11 @@
 import type { CommandContext } from "../context.ts";
 import { count, formatBytes, formatSpan, printable } from "../terminal/format.ts";
 import { scanOptions } from "../maintenance.ts";
-import type { DrillFlags } from "../program.ts";
+
+export interface DrillFlags {
+  readonly store?: string;
+  readonly sample?: number;
+}
 
 export async function drill(context: CommandContext, options: DrillFlags): Promise<void> {
   const { printer, outcome } = context;

@@ -12,10 +12,14 @@ import { openPool } from "../../open-pool.ts";
 import { parsePool } from "../../config/pool-config.ts";
 import type { CommandContext } from "../context.ts";
 import { printable } from "../terminal/format.ts";
-import type { ExecFlags } from "../program.ts";
 import { isWhole, owedWords, standingLine } from "../standing.ts";
 import { troubleWords } from "./stores.ts";
 import { systemWords } from "../../contract/system-words.ts";
+
+export interface ExecFlags {
+  readonly for?: "duplicity" | "restic" | "rclone" | "kopia" | "aws" | "s3" | "webdav";
+  readonly degradedExit: number;
+}
 
 /** The one bucket of the gateway: the whole pool, so that objects have the names that the program gives them. */
 const BUCKET = "holdfast";

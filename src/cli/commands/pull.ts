@@ -21,13 +21,19 @@ import { walk } from "../files/local-files.ts";
 import type { LocalEntry } from "../files/local-files.ts";
 import { LocalThread } from "../files/local-thread.ts";
 import { folderPrefix, pathArgument, pathParts } from "../names.ts";
-import type { PullFlags } from "../program.ts";
 import type { Progress } from "../terminal/progress.ts";
 import { removeEmpty } from "../../support/empty-folders.ts";
 import { StoreFolders } from "../files/store-folders.ts";
 import { UnheardCounter } from "../unheard.ts";
 import { writeFile } from "../files/write-file.ts";
 import { systemWords } from "../../contract/system-words.ts";
+
+export interface PullFlags {
+  readonly jobs: number;
+  readonly dryRun?: boolean;
+  readonly delete?: boolean;
+  readonly force?: boolean;
+}
 
 // That of fs/promises gathers a stack for each "nothing there".
 const lstat: (path: string) => Promise<Stats> = promisify(lstatByCallback);

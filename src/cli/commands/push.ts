@@ -18,10 +18,17 @@ import { LocalThread, SMALL_FILE_BYTES, readSmallFile } from "../files/local-thr
 import { folderPrefix, pathArgument } from "../names.ts";
 import { OwedCounter } from "../owed.ts";
 import { debtRecord } from "../terminal/printer.ts";
-import type { PushFlags } from "../program.ts";
 import { KEEPS_CHANGING, putStanding } from "../files/put-file.ts";
 import type { Source } from "../files/put-file.ts";
 import { StoreFolders } from "../files/store-folders.ts";
+
+export interface PushFlags {
+  readonly jobs: number;
+  readonly links: "report" | "follow" | "ignore";
+  readonly dryRun?: boolean;
+  readonly delete?: boolean;
+  readonly force?: boolean;
+}
 
 type LocalFile = Extract<LocalEntry, { kind: "file" }>;
 

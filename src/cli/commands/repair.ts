@@ -1,7 +1,14 @@
 /** `holdfast repair`: makes right what is missing or wrong. */
 import type { CommandContext } from "../context.ts";
 import { findingLine, findingRecord, printActions, reportRepair, scanOptions } from "../maintenance.ts";
-import type { RepairFlags } from "../program.ts";
+
+export interface RepairFlags {
+  readonly dryRun?: boolean;
+  readonly quick?: boolean;
+  readonly refill?: string[];
+  readonly discardDamaged?: boolean;
+  readonly trustStores?: boolean;
+}
 
 export async function repair(context: CommandContext, prefix: string, options: RepairFlags): Promise<void> {
   const { pool, labels } = await context.openTarget();

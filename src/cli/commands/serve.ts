@@ -12,7 +12,22 @@ import { redactText } from "../../support/redact.ts";
 import { systemWords } from "../../contract/system-words.ts";
 import type { CommandContext } from "../context.ts";
 import { pathArgument } from "../names.ts";
-import type { ServeFlags } from "../program.ts";
+
+export interface ServeFlags {
+  readonly s3?: string;
+  readonly webdav?: string;
+  readonly restic?: string;
+  readonly metrics?: string;
+  readonly credentials?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly bucket?: string;
+  readonly spool?: string;
+  readonly appendOnly?: boolean;
+  readonly readyWhen: "whole" | "readable";
+  readonly grace: number;
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+}
 
 const credentialsShape = z.array(
   z.strictObject({ user: z.string(), password: z.string(), readOnly: z.boolean().optional() }),

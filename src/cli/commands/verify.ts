@@ -2,7 +2,12 @@
 import type { CommandContext } from "../context.ts";
 import { count, formatBytes, formatSpan, printable } from "../terminal/format.ts";
 import { findingLine, findingRecord, scanOptions } from "../maintenance.ts";
-import type { VerifyFlags } from "../program.ts";
+
+export interface VerifyFlags {
+  readonly quick?: boolean;
+  readonly sample?: number;
+  readonly restart?: boolean;
+}
 
 export async function verify(context: CommandContext, prefix: string, options: VerifyFlags): Promise<void> {
   const { printer, outcome } = context;

@@ -1,5 +1,5 @@
 /** Where a file became a folder, or the other way round: what has to go before the other can come. */
-import { foldersAbove } from "../../stores/base/guard.ts";
+import { foldersAbove } from "../../contract/names.ts";
 
 /**
  * Of `superfluous` names, those that stand in the way of each wanted one: `a` in that of `a/b`, and `a/b` in that of `a`.

@@ -5,7 +5,7 @@ import type { PoolObjectInfo } from "../../contract/pool.ts";
 import type { Body, ChangeCondition, ObjectMetadata } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { ClientError, checkConditions, conditionsOf, fromHeader, parseRange, percentDecode } from "../http-tools.ts";
 import { etagOf, isSameVersion, isUnknown } from "../object-facts.ts";
 import { spooled } from "../spooled.ts";

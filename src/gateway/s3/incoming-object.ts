@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { toBody } from "../../contract/body.ts";
 import type { Body } from "../../contract/store.ts";
 import { contentLength, incomingBytes } from "../http-tools.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import type { ChecksumAlgorithm } from "./checksums.ts";
 import { checksumAlgorithm, checksumAlgorithms, createChecksum } from "./checksums.ts";
 import { decodeChunks } from "./chunked-body.ts";

@@ -7,7 +7,7 @@ import type { Body, ChangeCondition, ObjectMetadata } from "../../contract/store
 import type { XmlElement } from "../../support/xml.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { encodePath, percentEncode } from "../../support/signature-v4.ts";
 import { send } from "../http-tools.ts";
 import { OWNER, isoDate, sendXml, withKeepAlive } from "./answers.ts";

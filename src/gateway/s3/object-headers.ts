@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import type { OutgoingHttpHeaders } from "node:http";
 import type { ObjectInfo, ObjectMetadata } from "../../contract/store.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { fromHeader, toHeader } from "../http-tools.ts";
 import { keptHeaders } from "../object-facts.ts";
 import { checksumAlgorithms } from "./checksums.ts";

@@ -7,7 +7,7 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import { isHoldfastError } from "../../contract/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import type { Exchange, Gateway } from "../http-server.ts";
+import type { Exchange, Gateway } from "../exchange.ts";
 import { hasBody, parseQuery, send } from "../http-tools.ts";
 import { aclXml, takeAcl } from "./acls.ts";
 import { errorTags, sendXml } from "./answers.ts";

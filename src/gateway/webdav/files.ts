@@ -4,7 +4,7 @@ import { toBody } from "../../contract/body.ts";
 import type { Body, ChangeCondition, ObjectInfo } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import {
   ClientError,
   checkConditions,

@@ -3,7 +3,7 @@ import { isHoldfastError, throwIfAborted } from "../../contract/errors.ts";
 import type { ObjectInfo, PutResult } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { encodePath } from "../../support/signature-v4.ts";
 import { readSmall, send } from "../http-tools.ts";
 import { escapeXml } from "../../support/xml.ts";

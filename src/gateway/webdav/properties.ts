@@ -3,7 +3,7 @@ import { toBody } from "../../contract/body.ts";
 import type { Body, ChangeCondition, ObjectMetadata } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { readSmall } from "../http-tools.ts";
 import { escapeXml } from "../../support/xml.ts";
 import { checkClientName, etagOf, isSameVersion } from "../object-facts.ts";

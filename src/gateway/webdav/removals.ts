@@ -9,7 +9,7 @@ import type { PoolObjectInfo } from "../../contract/pool.ts";
 import type { ChangeCondition } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { isFolderMarker, isSameVersion, isUnknown, resourceOf } from "../object-facts.ts";
 import { putIfAbsent } from "../put-if-absent.ts";
 import type { Call } from "./call.ts";

@@ -6,7 +6,7 @@ import type { PoolObjectInfo } from "../../contract/pool.ts";
 import type { ChangeCondition, ObjectMetadata } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { encodePath } from "../../support/signature-v4.ts";
 import { FOLDER_MARKER, isFolderMarker, isUnknown } from "../object-facts.ts";
 import { DavStatus } from "./dav-status.ts";

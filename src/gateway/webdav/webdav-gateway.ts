@@ -7,7 +7,7 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import { toHoldfastError } from "../../contract/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import type { Exchange, Gateway } from "../http-server.ts";
+import type { Exchange, Gateway } from "../exchange.ts";
 import { basicUser, clientMessage, send, statusOf } from "../http-tools.ts";
 import { escapeXml } from "../../support/xml.ts";
 import { toPath } from "./call.ts";

@@ -219,12 +219,6 @@ export function folderOfPrefix(prefix: string): string | undefined {
   return folder;
 }
 
-/** Every folder above a name, the highest first: `a/b/c` gives `a`, `a/b`. */
-export function foldersAbove(name: string): string[] {
-  const parts = name.split("/").slice(0, -1);
-  return parts.map((_, i) => parts.slice(0, i + 1).join("/"));
-}
-
 /** Waits for work that others wait for too, until the signal fires. */
 export async function raceSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   // Its failure is for those who still wait.

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
 import { HoldfastError } from "../../contract/errors.ts";
-import type { StoreContext } from "../open-store.ts";
+import type { StoreContext } from "./store-kind.ts";
 import { HttpClient } from "./http-client.ts";
 import type { TlsOptions } from "./tls.ts";
 

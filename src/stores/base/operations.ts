@@ -9,7 +9,7 @@ import type { Readable } from "node:stream";
 import { HoldfastError, abortError, throwIfAborted, toHoldfastError } from "../../contract/errors.ts";
 import type { Operation } from "../../contract/errors.ts";
 import { checkName } from "../../contract/names.ts";
-import type { StoreContext } from "../open-store.ts";
+import type { StoreContext } from "./store-kind.ts";
 import { redactError } from "../../support/redact.ts";
 import { linkSignals } from "../../support/signals.ts";
 import type { LinkedSignal } from "../../support/signals.ts";

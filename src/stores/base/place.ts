@@ -1,6 +1,6 @@
 /** What kinds of store share in telling where a store is. */
 import { sep } from "node:path";
-import type { StoreContext, StorePlace } from "../open-store.ts";
+import type { StoreContext, StorePlace } from "./store-kind.ts";
 import { realPath } from "../../support/real-path.ts";
 import { isSecretName } from "../../support/redact.ts";
 

@@ -26,7 +26,7 @@ import { silentLogger } from "../../contract/log.ts";
 import { makeFolder } from "../../support/make-folder.ts";
 import { systemCode } from "../../support/network-errors.ts";
 import { MAX_NAME_BYTES, RESERVED_PREFIX, checkName, compareNames } from "../../contract/names.ts";
-import type { StoreKind } from "../open-store.ts";
+import type { StoreKind } from "../base/store-kind.ts";
 import { resolveRange } from "../../contract/ranges.ts";
 import { systemRuntime } from "../../contract/runtime.ts";
 import type { Runtime } from "../../contract/runtime.ts";

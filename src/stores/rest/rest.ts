@@ -22,7 +22,7 @@ import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from 
 import type { ErrorCode } from "../../contract/errors.ts";
 import { MAX_NAME_BYTES, compareNames } from "../../contract/names.ts";
 import { conversationError, httpError } from "../../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
+import type { StoreContext, StoreKind } from "../base/store-kind.ts";
 import { resolveRange } from "../../contract/ranges.ts";
 import { secretsOf } from "../../support/redact.ts";
 import type { Body, GetResult, ObjectInfo, Store } from "../../contract/store.ts";

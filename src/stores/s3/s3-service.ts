@@ -11,7 +11,7 @@ import { isIP } from "node:net";
 import { homedir } from "node:os";
 import path from "node:path";
 import { HoldfastError } from "../../contract/errors.ts";
-import type { StoreContext } from "../open-store.ts";
+import type { StoreContext } from "../base/store-kind.ts";
 import {
   canonicalQuery,
   canonicalText,

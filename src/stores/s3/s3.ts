@@ -41,7 +41,7 @@ import { HoldfastError, isHoldfastError } from "../../contract/errors.ts";
 import type { ErrorCode } from "../../contract/errors.ts";
 import { MAX_NAME_BYTES, checkName, compareNames } from "../../contract/names.ts";
 import { httpError, networkError } from "../../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
+import type { StoreContext, StoreKind } from "../base/store-kind.ts";
 import { MIB, cutParts, forEachParallel, releasePart } from "../../support/parts.ts";
 import type { Part } from "../../support/parts.ts";
 import { checkRange, resolveRange } from "../../contract/ranges.ts";

@@ -8,7 +8,7 @@
 import { setMaxListeners } from "node:events";
 import type { FileEntryWithStats, SFTPWrapper, Stats } from "ssh2";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../../contract/errors.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
+import type { StoreContext, StoreKind } from "../base/store-kind.ts";
 import { resolveRange } from "../../contract/ranges.ts";
 import type { ByteRange, Store } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";

@@ -10,7 +10,7 @@ import { HoldfastError, isHoldfastError, toHoldfastError } from "../../contract/
 import type { ErrorCode } from "../../contract/errors.ts";
 import { RESERVED_PREFIX } from "../../contract/names.ts";
 import { conversationError, httpError } from "../../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
+import type { StoreContext, StoreKind } from "../base/store-kind.ts";
 import { resolveRange } from "../../contract/ranges.ts";
 import type { ByteRange, Store } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
