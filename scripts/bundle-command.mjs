@@ -19,9 +19,9 @@ const folder = process.argv[2] ?? `${root}dist/cli`;
 
 /** What a command on a pool of folders loads in any case: one file, which V8 reads at once and compiles as far as it is called. */
 const isAtStart = (id) =>
-  /\/src\/(?:[^/]+|(?:ledger|local-index|modes|repair|wrappers)\/.+|stores\/(?:file|operations|name-order)\.ts|cli\/(?:command|run|ls|put|get|push|pull|target|program|printer|output)\.ts)$|\/node_modules\/(?:commander|xxhash-wasm|zod)\//u.test(
+  /\/src\/(?:[^/]+|(?:contract|support|config|ledger|machine|pool|repair|wrappers)\/.+|stores\/(?:open-store|store-address|file\/file-store|base\/(?:operations|name-order|url-parameters))\.ts|cli\/(?:command|run|target|program|commands\/(?:ls|put|get|push|pull)|terminal\/(?:printer|output))\.ts)$|\/node_modules\/(?:commander|xxhash-wasm|zod)\//u.test(
     id,
-  ) && !/\/src\/(?:.*generated-files|xml|signature-v4|parts|pool-schema)\.ts$/u.test(id);
+  ) && !/\/src\/(?:.*generated-files|support\/(?:xml|signature-v4|parts)|config\/pool-schema)\.ts$/u.test(id);
 
 const nameOf = (id) => id.split("/", id.startsWith("@") ? 2 : 1).join("/");
 const bundledNames = new Set(BUNDLED.map(nameOf));
@@ -46,7 +46,7 @@ const { output } = await bundle.write({
   codeSplitting: {
     groups: [
       // What loads the start's file cannot be in it.
-      { name: "cache-folder", test: /\/src\/cache-folder\.ts$/u, priority: 1 },
+      { name: "cache-folder", test: /\/src\/machine\/cache-folder\.ts$/u, priority: 1 },
       { name: "start", test: (id) => isAtStart(id) },
     ],
   },

@@ -1,17 +1,18 @@
 /** The public API of Holdfast as a library. */
-export { collect, toBody } from "./body.ts";
-export { bodyFromFile } from "./file-body.ts";
-export type { FileBody } from "./file-body.ts";
-export type { BodyInput, BodyOptions } from "./body.ts";
-export { HoldfastError, isHoldfastError } from "./errors.ts";
-export type { ErrorCode, HoldfastErrorOptions, Operation } from "./errors.ts";
-export type { LogFields, Logger } from "./log.ts";
-export { checkName, compareNames, MAX_NAME_BYTES } from "./names.ts";
+export { collect, toBody } from "./contract/body.ts";
+export { bodyFromFile } from "./contract/file-body.ts";
+export type { FileBody } from "./contract/file-body.ts";
+export type { BodyInput, BodyOptions } from "./contract/body.ts";
+export { HoldfastError, isHoldfastError } from "./contract/errors.ts";
+export type { ErrorCode, HoldfastErrorOptions, Operation } from "./contract/errors.ts";
+export type { LogFields, Logger } from "./contract/log.ts";
+export { checkName, compareNames, MAX_NAME_BYTES } from "./contract/names.ts";
 export { openPool } from "./open-pool.ts";
 export type { OpenedPool, OpenPoolOptions, PoolPutOptions } from "./open-pool.ts";
-export { knownSchemes, openStore } from "./open-store.ts";
-export type { OpenStoreOptions, StoreContext, StoreKind, StorePlace } from "./open-store.ts";
-export { parsePool, POOL_PARAMETERS } from "./pool-config.ts";
+export { knownSchemes, openStore } from "./stores/open-store.ts";
+export type { OpenStoreOptions } from "./stores/open-store.ts";
+export type { StoreContext, StoreKind, StorePlace } from "./stores/base/store-kind.ts";
+export { parsePool, POOL_PARAMETERS } from "./config/pool-config.ts";
 export type {
   ParsePoolOptions,
   Placement,
@@ -22,7 +23,7 @@ export type {
   ReadOrder,
   SingleDescription,
   StoreDescription,
-} from "./pool-config.ts";
+} from "./config/pool-config.ts";
 export type {
   DrainReport,
   DrillReport,
@@ -45,8 +46,8 @@ export type {
   StoreTrouble,
   VerifyOptions,
   VerifyReport,
-} from "./pool.ts";
-export type { Runtime } from "./runtime.ts";
+} from "./contract/pool.ts";
+export type { Runtime } from "./contract/runtime.ts";
 export type {
   Body,
   ByteRange,
@@ -65,6 +66,6 @@ export type {
   PutOptions,
   PutResult,
   Store,
-} from "./store.ts";
-export type { StoreUrl } from "./store-url.ts";
+} from "./contract/store.ts";
+export type { StoreUrl } from "./contract/store-url.ts";
 export { VERSION } from "./version.ts";

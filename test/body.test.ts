@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CHUNK_BYTES, abortable, checkedBytes, collect, toBody } from "../src/body.ts";
-import { bodyFromFile } from "../src/file-body.ts";
-import type { BodyInput } from "../src/body.ts";
-import { isHoldfastError } from "../src/errors.ts";
+import { CHUNK_BYTES, abortable, checkedBytes, collect, toBody } from "../src/contract/body.ts";
+import { bodyFromFile } from "../src/contract/file-body.ts";
+import type { BodyInput } from "../src/contract/body.ts";
+import { isHoldfastError } from "../src/contract/errors.ts";
 
 const text = async (chunks: AsyncIterable<Uint8Array>): Promise<string> =>
   Buffer.from(await collect(chunks)).toString();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { aheadOf, farAhead } from "../src/bounded.ts";
+import { aheadOf, farAhead } from "../src/support/bounded.ts";
 
 async function* from<T>(items: Iterable<T>): AsyncGenerator<T> {
   for (const item of items) yield item;

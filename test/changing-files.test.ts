@@ -5,12 +5,12 @@ import { mkdir, mkdtemp, readFile, rm, stat, utimes, writeFile } from "node:fs/p
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { collect } from "../src/body.ts";
-import { readSmallFile } from "../src/cli/local-thread.ts";
-import { putStanding } from "../src/cli/put-file.ts";
-import type { Source } from "../src/cli/put-file.ts";
-import { HoldfastError } from "../src/errors.ts";
-import { bodyFromFile } from "../src/file-body.ts";
+import { collect } from "../src/contract/body.ts";
+import { readSmallFile } from "../src/cli/files/local-thread.ts";
+import { putStanding } from "../src/cli/files/put-file.ts";
+import type { Source } from "../src/cli/files/put-file.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import { bodyFromFile } from "../src/contract/file-body.ts";
 import { exitOf, runCommand } from "./helpers/command.ts";
 
 const BYTES = 16 * 1024 * 1024;

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { runChild, startChild } from "../src/stores/shared/child.ts";
+import { runChild, startChild } from "../src/stores/base/child.ts";
 
 const env = { PATH: process.env["PATH"] ?? "" };
 

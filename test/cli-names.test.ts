@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { printable } from "../src/cli/format.ts";
+import { printable } from "../src/cli/terminal/format.ts";
 import { folderPrefix, pathParts } from "../src/cli/names.ts";
 
 it.each(["..", "../x", "a/../b", "a/..", ".", "./a", "a/.", "/etc/passwd", "a//b", "a/", "/", "", "a/\0"])(

@@ -9,11 +9,11 @@ import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { HoldfastError } from "../src/errors.ts";
-import { openStore } from "../src/open-store.ts";
-import { systemRuntime } from "../src/runtime.ts";
-import type { Store } from "../src/store.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import { systemRuntime } from "../src/contract/runtime.ts";
+import type { Store } from "../src/contract/store.ts";
 import { deadline } from "../src/wrappers/deadline.ts";
 import { makeCertificates, startTcpFaults } from "./fault-proxy/index.ts";
 import type { Certificates, TcpFault, TcpFaultProxy } from "./fault-proxy/index.ts";

@@ -1,7 +1,7 @@
 /** 10,000 corruptions of every kind over a pool of 10,500 objects: verify names all and nothing else, repair mends. */
 import { expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
-import type { Finding } from "../src/pool.ts";
+import { toBody } from "../src/contract/body.ts";
+import type { Finding } from "../src/contract/pool.ts";
 import { MemoryObjects } from "../src/stores/memory.ts";
 import { seededRandom } from "../src/wrappers/faults.ts";
 import { memoryPool, switched } from "./helpers/memory-pool.ts";

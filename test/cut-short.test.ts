@@ -1,11 +1,11 @@
 /** Writes that were cut short, or overtaken by another machine's: what an object is then, and that all answers agree. */
 import { describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { HoldfastError } from "../src/errors.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
 import { MemoryIndex } from "../src/ledger/ledger-index.ts";
 import { currentRecord } from "../src/ledger/record.ts";
-import { systemRuntime } from "../src/runtime.ts";
-import type { Body, Store } from "../src/store.ts";
+import { systemRuntime } from "../src/contract/runtime.ts";
+import type { Body, Store } from "../src/contract/store.ts";
 import { memoryPool, switched, takingOf, textOn } from "./helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "./helpers/memory-pool.ts";
 import { codeOf, debtsOf } from "./helpers/pool-answers.ts";

@@ -3,9 +3,9 @@ import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { FileStore } from "../src/stores/file.ts";
-import { foldedName, KeptNames, traitsOf } from "../src/stores/shared/file-system-traits.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { FileStore } from "../src/stores/file/file-store.ts";
+import { foldedName, KeptNames, traitsOf } from "../src/support/file-system-traits.ts";
 import { runCommand } from "./helpers/command.ts";
 import type { CommandResult } from "./helpers/command.ts";
 import { mountFolding, mountWithoutLinks } from "./helpers/mounts.ts";

@@ -16,11 +16,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { openStore } from "../src/open-store.ts";
-import { FileStore } from "../src/stores/file.ts";
-import type { LogFields } from "../src/log.ts";
-import { silentLogger } from "../src/log.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import { FileStore } from "../src/stores/file/file-store.ts";
+import type { LogFields } from "../src/contract/log.ts";
+import { silentLogger } from "../src/contract/log.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 
 let base: string;

@@ -3,12 +3,12 @@ import { mkdir, mkdtemp, readdir, readlink, rm, symlink, writeFile } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { collect } from "../src/body.ts";
-import type { GetResult } from "../src/store.ts";
-import { HoldfastError } from "../src/errors.ts";
-import { FileStore } from "../src/stores/file.ts";
-import { GROUPED_READ_BYTES, GroupReader } from "../src/stores/shared/group-reader.ts";
-import { GroupWorker } from "../src/stores/shared/group-worker.ts";
+import { collect } from "../src/contract/body.ts";
+import type { GetResult } from "../src/contract/store.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import { FileStore } from "../src/stores/file/file-store.ts";
+import { GROUPED_READ_BYTES, GroupReader } from "../src/stores/file/group-reader.ts";
+import { GroupWorker } from "../src/support/group-worker.ts";
 
 function codeOf(error: unknown): string {
   return error instanceof HoldfastError ? error.code : String(error);

@@ -2,10 +2,10 @@ import { mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
-import { FileStore } from "../src/stores/file.ts";
-import { GroupWorker } from "../src/stores/shared/group-worker.ts";
-import { GroupWriter } from "../src/stores/shared/group-writer.ts";
+import { toBody } from "../src/contract/body.ts";
+import { FileStore } from "../src/stores/file/file-store.ts";
+import { GroupWorker } from "../src/support/group-worker.ts";
+import { GroupWriter } from "../src/stores/file/group-writer.ts";
 
 describe("a group of small files", () => {
   let folder: string;

@@ -3,8 +3,8 @@ import { lstat, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, writeFile 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { GroupedFiles } from "../src/cli/grouped-files.ts";
-import { SMALL_FILE_BYTES } from "../src/cli/local-thread.ts";
+import { GroupedFiles } from "../src/cli/files/grouped-files.ts";
+import { SMALL_FILE_BYTES } from "../src/cli/files/local-thread.ts";
 
 let folder: string;
 let files: GroupedFiles;

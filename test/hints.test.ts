@@ -4,13 +4,13 @@ import { fileURLToPath } from "node:url";
 import { parseAst } from "rolldown/parseAst";
 import { expect, it } from "vitest";
 import { buildProgram } from "../src/cli/program.ts";
-import { hint, hintsWithPool, shellWord } from "../src/hint.ts";
+import { hint, hintsWithPool, shellWord } from "../src/support/hint.ts";
 import { hasValidUsage, shellWords } from "./helpers/command-usage.ts";
 
 const src = fileURLToPath(new URL("../src/", import.meta.url));
 const files = readdirSync(src, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
 /** Help, man page and completions: they are made of commands, and tested as such. */
-const HELP = new Set(["cli/program.ts", "cli/manual.ts", "cli/completion.ts"]);
+const HELP = new Set(["cli/program.ts", "cli/manual.ts", "cli/commands/completion.ts"]);
 /** What may stand in place of an expression in a hint: a number, a mode, a store's name. */
 const VALUES = ["2", "mirror", "my nas (file:///it's)"];
 
@@ -57,7 +57,7 @@ function textsIn(file: string): string[] {
 }
 
 const hints = files
-  .filter((file) => file !== "hint.ts")
+  .filter((file) => file !== "support/hint.ts")
   .flatMap((file) =>
     hintsIn(file).map((words) => ({ file, words, shown: words.map((word) => word ?? "…").join(" ") })),
   );

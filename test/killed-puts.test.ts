@@ -5,11 +5,11 @@ import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
+import { toBody } from "../src/contract/body.ts";
 import { openPool } from "../src/open-pool.ts";
 import type { OpenedPool } from "../src/open-pool.ts";
-import { openStore } from "../src/open-store.ts";
-import { systemRuntime } from "../src/runtime.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import { systemRuntime } from "../src/contract/runtime.ts";
 import { client } from "./helpers/clients.ts";
 import { commandPath } from "./helpers/command.ts";
 import { placeOn } from "./helpers/places.ts";

@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
 import { expect, it } from "vitest";
-import { judgeHostKey, knownHostName, knownKeyTypes, parseKnownHosts } from "../src/stores/shared/known-hosts.ts";
+import { judgeHostKey, knownHostName, knownKeyTypes, parseKnownHosts } from "../src/stores/sftp/known-hosts.ts";
 
 const key = Buffer.from("a key");
 const other = Buffer.from("another key");

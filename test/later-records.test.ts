@@ -1,6 +1,6 @@
 /** What is durable before a put or a delete is answered, and what may follow later: nothing may be lost by that. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
+import { toBody } from "../src/contract/body.ts";
 import { MemoryIndex } from "../src/ledger/ledger-index.ts";
 import { currentRecord } from "../src/ledger/record.ts";
 import { decodeSegment, SEGMENT_PREFIX } from "../src/ledger/segment.ts";

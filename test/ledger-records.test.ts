@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { createHash } from "node:crypto";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { HoldfastError } from "../src/errors.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
 import { HybridClock, isVersion } from "../src/ledger/hybrid-clock.ts";
 import { formatIdentity, parseIdentity } from "../src/ledger/identity.ts";
 import { inPieces } from "../src/ledger/compaction.ts";

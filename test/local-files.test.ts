@@ -5,11 +5,11 @@ import { chmod, mkdir, mkdtemp, realpath, rename, rm, symlink, writeFile } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { LocalThread, SMALL_FILE_BYTES } from "../src/cli/local-thread.ts";
-import type { FoundFile } from "../src/cli/local-thread.ts";
-import { walk } from "../src/cli/local-files.ts";
-import type { WalkOptions } from "../src/cli/local-files.ts";
-import { compareNames } from "../src/names.ts";
+import { LocalThread, SMALL_FILE_BYTES } from "../src/cli/files/local-thread.ts";
+import type { FoundFile } from "../src/cli/files/local-thread.ts";
+import { walk } from "../src/cli/files/local-files.ts";
+import type { WalkOptions } from "../src/cli/files/local-files.ts";
+import { compareNames } from "../src/contract/names.ts";
 
 let folder: string;
 let thread: LocalThread;

@@ -17,15 +17,15 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadDigests } from "../src/digest.ts";
-import { HoldfastError } from "../src/errors.ts";
+import { loadDigests } from "../src/ledger/digest.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
 import { IndexLost, MemoryIndex, SPOILT_FACT } from "../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../src/ledger/ledger-index.ts";
 import { isSettled } from "../src/ledger/record.ts";
 import type { ObjectRecord, StoreRecord } from "../src/ledger/record.ts";
-import { openFileIndex, UnsharedIndex } from "../src/local-index/file-index.ts";
-import type { Logger } from "../src/log.ts";
-import { silentLogger } from "../src/log.ts";
+import { openFileIndex, UnsharedIndex } from "../src/machine/local-index/file-index.ts";
+import type { Logger } from "../src/contract/log.ts";
+import { silentLogger } from "../src/contract/log.ts";
 import { commandPath } from "./helpers/command.ts";
 import { hex, name, plain, recordsOf, STORES } from "./helpers/records.ts";
 
@@ -283,9 +283,9 @@ async function scriptOf(file: string, text: string): Promise<string> {
   const path = join(folder, file);
   writeFileSync(
     path,
-    `import { openFileIndex } from ${url("/local-index/file-index.js")};
-     import { loadDigests } from ${url("/digest.js")};
-     import { silentLogger } from ${url("/log.js")};
+    `import { openFileIndex } from ${url("/machine/local-index/file-index.js")};
+     import { loadDigests } from ${url("/ledger/digest.js")};
+     import { silentLogger } from ${url("/contract/log.js")};
      await loadDigests();
      const open = (path) => openFileIndex(path, { logger: silentLogger });
      ${text}`,

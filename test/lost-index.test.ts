@@ -3,12 +3,12 @@ import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, writeS
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
-import { loadDigests } from "../src/digest.ts";
+import { toBody } from "../src/contract/body.ts";
+import { loadDigests } from "../src/ledger/digest.ts";
 import { IndexLost, MemoryIndex } from "../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../src/ledger/ledger-index.ts";
-import { openFileIndex } from "../src/local-index/file-index.ts";
-import { silentLogger } from "../src/log.ts";
+import { openFileIndex } from "../src/machine/local-index/file-index.ts";
+import { silentLogger } from "../src/contract/log.ts";
 import { memoryPool, switched } from "./helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "./helpers/memory-pool.ts";
 import { codeOf, textOrCode } from "./helpers/pool-answers.ts";

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { makeFolder, makeFolderSync } from "../src/make-folder.ts";
+import { makeFolder, makeFolderSync } from "../src/support/make-folder.ts";
 import { commandPath, exitOf, startCommand } from "./helpers/command.ts";
 
 let home: string;

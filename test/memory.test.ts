@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
+import { toBody } from "../src/contract/body.ts";
 import { conformanceCases, runConformance } from "../src/conformance/index.ts";
-import { openStore } from "../src/open-store.ts";
+import { openStore } from "../src/stores/open-store.ts";
 import { MemoryObjects, MemoryStore } from "../src/stores/memory.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 

@@ -1,8 +1,8 @@
 /** Several listings as one, and what a listing that is older than a record is believed. */
 import { expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
-import { mergeLists } from "../src/modes/merge-lists.ts";
-import type { ListOptions, Store } from "../src/store.ts";
+import { toBody } from "../src/contract/body.ts";
+import { mergeLists } from "../src/pool/merge-lists.ts";
+import type { ListOptions, Store } from "../src/contract/store.ts";
 import { memoryPool, plant, switched } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
 

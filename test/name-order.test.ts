@@ -1,7 +1,7 @@
 import { array, assert, asyncProperty, constantFrom, uniqueArray } from "fast-check";
 import { expect, it } from "vitest";
-import { compareNames } from "../src/names.ts";
-import { inNameOrder } from "../src/stores/name-order.ts";
+import { compareNames } from "../src/contract/names.ts";
+import { inNameOrder } from "../src/stores/base/name-order.ts";
 
 async function ordered(names: readonly string[]): Promise<string[]> {
   const infos = async function* () {

@@ -8,11 +8,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
+import { collect, toBody } from "../src/contract/body.ts";
 import { hasCode, mapLimit, rejects } from "../src/conformance/help.ts";
-import { compareNames } from "../src/names.ts";
-import type { Store } from "../src/store.ts";
-import { FileStore } from "../src/stores/file.ts";
+import { compareNames } from "../src/contract/names.ts";
+import type { Store } from "../src/contract/store.ts";
+import { FileStore } from "../src/stores/file/file-store.ts";
 import { MemoryStore } from "../src/stores/memory.ts";
 
 const COUNT = 2000;

@@ -1,12 +1,12 @@
 /** Pools whose stores are pools: what is degraded or wrong below is told, and put right, from above. */
 import { describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
+import { collect, toBody } from "../src/contract/body.ts";
 import { MemoryIndex } from "../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../src/ledger/ledger-index.ts";
-import { silentLogger } from "../src/log.ts";
-import type { Finding } from "../src/pool.ts";
+import { silentLogger } from "../src/contract/log.ts";
+import type { Finding } from "../src/contract/pool.ts";
 import { PoolOfPools } from "../src/repair/pool-of-pools.ts";
-import { systemRuntime } from "../src/runtime.ts";
+import { systemRuntime } from "../src/contract/runtime.ts";
 import { memoryPool, plant, switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { MIB, cutParts, forEachParallel, partSize } from "../src/parts.ts";
+import { MIB, cutParts, forEachParallel, partSize } from "../src/support/parts.ts";
 
 async function* source(...sizes: number[]): AsyncGenerator<Uint8Array> {
   for (const size of sizes) yield Buffer.alloc(size, size);

@@ -3,12 +3,12 @@
  * test for each case: what must happen here. On real folders, opened by URL as users open them.
  */
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
+import { collect, toBody } from "../src/contract/body.ts";
 import { rmSync, statSync, truncateSync, utimesSync } from "node:fs";
 import { join } from "node:path";
-import { isHoldfastError } from "../src/errors.ts";
-import type { Logger } from "../src/log.ts";
-import type { Finding } from "../src/pool.ts";
+import { isHoldfastError } from "../src/contract/errors.ts";
+import type { Logger } from "../src/contract/log.ts";
+import type { Finding } from "../src/contract/pool.ts";
 import { errorOf, filesOn, folderPools, namesOf, onDisk, readText, spoil } from "./helpers/folder-pool.ts";
 import type { FolderPools, FolderStore } from "./helpers/folder-pool.ts";
 
@@ -139,7 +139,7 @@ it("duplicity: env and URLs: each store's own; never printed", async () => {
   });
   writeFileSync(path, JSON.stringify([element("x", "hunter-one"), element("y", "hunter-two")]));
   const seen: Record<string, string | undefined>[] = [];
-  const { openStore } = await import("../src/open-store.ts");
+  const { openStore } = await import("../src/stores/open-store.ts");
   const pool = await pools.open(`multi://${path}?mode=mirror&attempts=1`, "one", {
     logger,
     openStore: (url, context) => {

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { HoldfastError } from "../src/errors.ts";
-import { findJsonFault } from "../src/json-fault.ts";
-import { parsePool } from "../src/pool-config.ts";
-import type { ParsePoolOptions, PoolDescription, PoolFile } from "../src/pool-config.ts";
-import { poolSchema } from "../src/pool-schema.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import { findJsonFault } from "../src/config/json-fault.ts";
+import { parsePool } from "../src/config/pool-config.ts";
+import type { ParsePoolOptions, PoolDescription, PoolFile } from "../src/config/pool-config.ts";
+import { poolSchema } from "../src/config/pool-schema.ts";
 import { SECRET, wrongPools } from "./helpers/wrong-pools.ts";
 
 /** A file system of pool files. */
@@ -333,7 +333,9 @@ describe("JSON faults", () => {
 
 describe("the published schema", () => {
   it("is the one that is made from the parser's table", async () => {
-    const published: unknown = JSON.parse(await readFile(new URL("../src/pool.schema.json", import.meta.url), "utf8"));
+    const published: unknown = JSON.parse(
+      await readFile(new URL("../src/config/pool.schema.json", import.meta.url), "utf8"),
+    );
     expect(published).toEqual(poolSchema());
   });
 

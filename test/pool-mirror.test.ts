@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { HoldfastError } from "../src/errors.ts";
-import type { Finding } from "../src/pool.ts";
-import { systemRuntime } from "../src/runtime.ts";
-import type { Runtime } from "../src/runtime.ts";
-import type { Store } from "../src/store.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import type { Finding } from "../src/contract/pool.ts";
+import { systemRuntime } from "../src/contract/runtime.ts";
+import type { Runtime } from "../src/contract/runtime.ts";
+import type { Store } from "../src/contract/store.ts";
 import { memoryPool, plant, switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
 

@@ -3,9 +3,9 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync,
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { openStore } from "../src/open-store.ts";
-import type { Store } from "../src/store.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import type { Store } from "../src/contract/store.ts";
 import type { RcloneStore } from "../src/stores/rclone.ts";
 import { client } from "./helpers/clients.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
@@ -106,7 +106,7 @@ describe.runIf(version !== undefined)("rclone", () => {
     symlinkSync(path.resolve("node_modules"), path.join(folder, "node_modules"));
     writeFileSync(path.join(folder, "package.json"), '{"type":"module"}');
     const script = `
-      import { openStore } from ${JSON.stringify(path.join(built, "open-store.js"))};
+      import { openStore } from ${JSON.stringify(path.join(built, "stores/open-store.js"))};
       const store = await openStore(${JSON.stringify(`rclone://here:${data("orphan")}`)});
       console.log(store.pid);
       setInterval(() => undefined, 1000);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { HoldfastError } from "../src/errors.ts";
-import { redactError, redactText, secretsOf } from "../src/redact.ts";
-import { parseStoreUrl } from "../src/store-url.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import { redactError, redactText, secretsOf } from "../src/support/redact.ts";
+import { parseStoreUrl } from "../src/contract/store-url.ts";
 
 const secret = 'p@ss/w"örd+ 1';
 

@@ -2,9 +2,9 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, it, vi } from "vitest";
-import { collect } from "../src/body.ts";
-import { replayable } from "../src/replayable.ts";
-import type { Body } from "../src/store.ts";
+import { collect } from "../src/contract/body.ts";
+import { replayable } from "../src/support/replayable.ts";
+import type { Body } from "../src/contract/store.ts";
 
 type Step = { readonly text: string } | { readonly error: Error } | "end";
 

@@ -1,11 +1,11 @@
 /** restic's REST server behind a proxy that goes wrong, request by request: the other kinds over HTTP have their own file. */
 import { inspect } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { HoldfastError } from "../src/errors.ts";
-import { openStore } from "../src/open-store.ts";
-import { systemRuntime } from "../src/runtime.ts";
-import type { Store } from "../src/store.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import { systemRuntime } from "../src/contract/runtime.ts";
+import type { Store } from "../src/contract/store.ts";
 import { deadline } from "../src/wrappers/deadline.ts";
 import { retry } from "../src/wrappers/retry.ts";
 import { startHttpFaults } from "./fault-proxy/index.ts";

@@ -2,9 +2,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir, userInfo } from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { openStore } from "../src/open-store.ts";
-import type { Store } from "../src/store.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import type { Store } from "../src/contract/store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "./helpers/servers.ts";

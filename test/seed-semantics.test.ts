@@ -4,10 +4,10 @@
  * index learns of it, and at how often the source was read.
  */
 import { describe, expect, it } from "vitest";
-import { collect } from "../src/body.ts";
-import { HoldfastError } from "../src/errors.ts";
-import type { Store } from "../src/store.ts";
-import type { Body } from "../src/store.ts";
+import { collect } from "../src/contract/body.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import type { Store } from "../src/contract/store.ts";
+import type { Body } from "../src/contract/store.ts";
 import { Faults, faulty } from "../src/wrappers/faults.ts";
 import type { Fault } from "../src/wrappers/faults.ts";
 import { memoryPool, switched, textOn } from "./helpers/memory-pool.ts";

@@ -8,11 +8,11 @@ import path from "node:path";
 import ssh2 from "ssh2";
 import type { Attributes, Connection, FileEntry, SFTPWrapper } from "ssh2";
 import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { HoldfastError } from "../src/errors.ts";
-import { openStore } from "../src/open-store.ts";
-import { systemRuntime } from "../src/runtime.ts";
-import type { Store } from "../src/store.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import { systemRuntime } from "../src/contract/runtime.ts";
+import type { Store } from "../src/contract/store.ts";
 import { deadline } from "../src/wrappers/deadline.ts";
 
 const MIB = 1024 * 1024;

@@ -7,12 +7,20 @@ import { mkdtemp, readdir, rename, rm, stat, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
+import { collect, toBody } from "../src/contract/body.ts";
 import { openPool } from "../src/open-pool.ts";
 import type { OpenedPool } from "../src/open-pool.ts";
-import { openStore } from "../src/open-store.ts";
-import { parsePool } from "../src/pool-config.ts";
-import type { Body, GetOptions, GetResult, ObjectInfo, OperationOptions, PutOptions, Store } from "../src/store.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import { parsePool } from "../src/config/pool-config.ts";
+import type {
+  Body,
+  GetOptions,
+  GetResult,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  Store,
+} from "../src/contract/store.ts";
 import { ForwardingStore, throughBody } from "../src/wrappers/forward.ts";
 import { MachineClock } from "./helpers/machine-clock.ts";
 import { placeOn } from "./helpers/places.ts";

@@ -2,7 +2,7 @@ import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { resolveSsh } from "../src/stores/shared/ssh-settings.ts";
+import { resolveSsh } from "../src/stores/sftp/ssh-settings.ts";
 
 let home: string;
 beforeEach(async () => {

@@ -4,14 +4,20 @@ import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { HoldfastError } from "../src/errors.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
 import { openPool } from "../src/open-pool.ts";
-import { knownSchemes, placeOf } from "../src/open-store.ts";
-import { parsePool } from "../src/pool-config.ts";
-import type { PoolDescription } from "../src/pool-config.ts";
-import { realPath } from "../src/real-path.ts";
-import { addressOf, formerAddressOf, placesOf, refuseStoresInStores, storeFolders } from "../src/store-address.ts";
-import { parseStoreUrl } from "../src/store-url.ts";
+import { knownSchemes, placeOf } from "../src/stores/open-store.ts";
+import { parsePool } from "../src/config/pool-config.ts";
+import type { PoolDescription } from "../src/config/pool-config.ts";
+import { realPath } from "../src/support/real-path.ts";
+import {
+  addressOf,
+  formerAddressOf,
+  placesOf,
+  refuseStoresInStores,
+  storeFolders,
+} from "../src/stores/store-address.ts";
+import { parseStoreUrl } from "../src/contract/store-url.ts";
 
 let home: string;
 

@@ -1,10 +1,10 @@
 /** A user's name for a store means one store, or is refused. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
-import { silentLogger } from "../src/log.ts";
+import { toBody } from "../src/contract/body.ts";
+import { silentLogger } from "../src/contract/log.ts";
 import { PoolOfPools } from "../src/repair/pool-of-pools.ts";
 import { storeCalled } from "../src/repair/store-names.ts";
-import { systemRuntime } from "../src/runtime.ts";
+import { systemRuntime } from "../src/contract/runtime.ts";
 import { memoryPool, switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
 

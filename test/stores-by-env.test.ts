@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { openPool } from "../src/open-pool.ts";
 import type { OpenedPool } from "../src/open-pool.ts";
-import { parsePool } from "../src/pool-config.ts";
+import { parsePool } from "../src/config/pool-config.ts";
 import { switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
 

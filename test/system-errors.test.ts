@@ -1,8 +1,8 @@
 /** Errors of the system that Node knows by their numbers alone. */
 import { constants } from "node:os";
 import { describe, expect, it } from "vitest";
-import { systemCode } from "../src/network-errors.ts";
-import { systemWords } from "../src/system-words.ts";
+import { systemCode } from "../src/support/network-errors.ts";
+import { systemWords } from "../src/contract/system-words.ts";
 
 const unnamed = (errno: number): Error =>
   Object.assign(new Error(`Unknown system error -${errno}: Unknown system error -${errno}, unlink '/x'`), {

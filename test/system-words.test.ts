@@ -2,8 +2,8 @@ import { connect } from "node:net";
 import { once } from "node:events";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { expect, it } from "vitest";
-import { networkError } from "../src/network-errors.ts";
-import { systemWords, systemWordsOfPath } from "../src/system-words.ts";
+import { networkError } from "../src/support/network-errors.ts";
+import { systemWords, systemWordsOfPath } from "../src/contract/system-words.ts";
 
 async function errorOf(promise: Promise<unknown>): Promise<unknown> {
   return promise.then(

@@ -3,9 +3,9 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
+import { toBody } from "../src/contract/body.ts";
 import { openPool } from "../src/open-pool.ts";
-import type { Pool } from "../src/pool.ts";
+import type { Pool } from "../src/contract/pool.ts";
 import { textOrCode } from "./helpers/pool-answers.ts";
 
 const home = mkdtempSync(join(tmpdir(), "holdfast-trust-"));

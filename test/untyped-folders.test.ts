@@ -5,7 +5,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { toBody } from "../src/body.ts";
+import { toBody } from "../src/contract/body.ts";
 
 const { readdir } = fs;
 /** How many of the next readings of a folder called `d` fail. */
@@ -19,7 +19,7 @@ fs.readdir = Object.assign(
   { __promisify__: readdir.__promisify__ },
 ) as typeof fs.readdir;
 syncBuiltinESMExports();
-const { FileStore } = await import("../src/stores/file.ts");
+const { FileStore } = await import("../src/stores/file/file-store.ts");
 const root = await mkdtemp(join(tmpdir(), "holdfast-untyped-"));
 const store = new FileStore(root);
 

@@ -4,10 +4,10 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import net from "node:net";
 import { inspect } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { collect, toBody } from "../src/body.ts";
-import { HoldfastError } from "../src/errors.ts";
-import { openStore } from "../src/open-store.ts";
-import type { ByteRange, Store } from "../src/store.ts";
+import { collect, toBody } from "../src/contract/body.ts";
+import { HoldfastError } from "../src/contract/errors.ts";
+import { openStore } from "../src/stores/open-store.ts";
+import type { ByteRange, Store } from "../src/contract/store.ts";
 import { httpServer, makeAuthority } from "./helpers/http-server.ts";
 import type { Authority, TestHttpServer } from "./helpers/http-server.ts";
 

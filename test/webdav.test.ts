@@ -1,6 +1,6 @@
 /** WebDAV on Apache and on nginx. */
 import { describe } from "vitest";
-import { openStore } from "../src/open-store.ts";
+import { openStore } from "../src/stores/open-store.ts";
 import { describeConformance } from "./helpers/run-conformance.ts";
 import { reportStore } from "./helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "./helpers/servers.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { innerXml, outerXml, parseDocument } from "../src/gateway/webdav/xml.ts";
-import { escapeXml, parseXmlDocument, parseXmlInPieces, parseXmlTree } from "../src/xml.ts";
+import { escapeXml, parseXmlDocument, parseXmlInPieces, parseXmlTree } from "../src/support/xml.ts";
 
 const bounds = { elements: 1000, depth: 5 };
 

@@ -1,7 +1,7 @@
 /** The `holdfast` command as a process: its arguments, streams, signals and exit code. */
 import { constants } from "node:os";
-import { HoldfastError } from "../errors.ts";
-import { processOutput } from "./output.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import { processOutput } from "./terminal/output.ts";
 import { run } from "./run.ts";
 
 /** After everything is done, what is left open (a socket that lingers) gets so long before the process ends. */

@@ -18,8 +18,8 @@ import * as nodeModule from "node:module";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { Script } from "node:vm";
-import { cacheFolderPath } from "../cache-folder.ts";
-import { makeFolderSync } from "../make-folder.ts";
+import { cacheFolderPath } from "../machine/cache-folder.ts";
+import { makeFolderSync } from "../support/make-folder.ts";
 
 /** Set to anything, it turns all of this off. */
 const OFF = "HOLDFAST_NO_COMPILED_CODE";

@@ -1,10 +1,10 @@
 /** What every command is given. */
 import type { Readable } from "node:stream";
-import type { Logger } from "../log.ts";
-import type { Outcome } from "./exit.ts";
-import type { Output } from "./output.ts";
-import type { Printer } from "./printer.ts";
-import type { Progress } from "./progress.ts";
+import type { Logger } from "../contract/log.ts";
+import type { Outcome } from "./terminal/exit.ts";
+import type { Output } from "./terminal/output.ts";
+import type { Printer } from "./terminal/printer.ts";
+import type { Progress } from "./terminal/progress.ts";
 import type { Target, TargetOptions } from "./target.ts";
 
 /** The world around a run. The real one is the process's; tests bring their own. */

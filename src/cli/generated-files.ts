@@ -1,7 +1,7 @@
 /** The files of the project that are made from definitions in the code (`npm run generate`). */
-import { HoldfastError } from "../errors.ts";
-import { poolSchema } from "../pool-schema.ts";
-import { completionScript } from "./completion.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import { poolSchema } from "../config/pool-schema.ts";
+import { completionScript } from "./commands/completion.ts";
 import { commandReference, manPage, poolReference } from "./manual.ts";
 import { buildProgram } from "./program.ts";
 
@@ -17,7 +17,7 @@ export function generatedFiles(read: (path: string) => string): Map<string, stri
     `\n${reference.refused}\n`,
   );
   return new Map([
-    ["src/pool.schema.json", `${JSON.stringify(poolSchema(), null, 2)}\n`],
+    ["src/config/pool.schema.json", `${JSON.stringify(poolSchema(), null, 2)}\n`],
     ["man/holdfast.1", manPage(program)],
     ["completions/holdfast.bash", completionScript("bash", program)],
     ["completions/_holdfast", completionScript("zsh", program)],

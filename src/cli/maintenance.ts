@@ -1,10 +1,10 @@
 /** What verify, repair, drain, rebalance and drill share: progress, findings, and the words for them. */
-import type { DrainReport, Finding, RepairAction, RepairReport, ScanOptions } from "../pool.ts";
-import { hint } from "../hint.ts";
+import type { DrainReport, Finding, RepairAction, RepairReport, ScanOptions } from "../contract/pool.ts";
+import { hint } from "../support/hint.ts";
 import type { CommandContext } from "./context.ts";
-import { count, formatBytes, printable } from "./format.ts";
-import type { OutputRecord } from "./printer.ts";
-import type { Progress } from "./progress.ts";
+import { count, formatBytes, printable } from "./terminal/format.ts";
+import type { OutputRecord } from "./terminal/printer.ts";
+import type { Progress } from "./terminal/progress.ts";
 
 const WORDS: Readonly<Record<Finding["kind"], string>> = {
   missing: "the copy is missing",

@@ -1,9 +1,9 @@
 /** The man page and docs/cli.md, made from the commands' definitions. */
 import type { Argument, Command, Option } from "commander";
-import { REFUSED_ENVIRONMENT } from "../environment-names.ts";
-import { POOL_PARAMETERS } from "../pool-config.ts";
+import { REFUSED_ENVIRONMENT } from "../config/environment-names.ts";
+import { POOL_PARAMETERS } from "../config/pool-config.ts";
 import { VERSION } from "../version.ts";
-import { commandsOf, optionsOf } from "./completion.ts";
+import { commandsOf, optionsOf } from "./commands/completion.ts";
 
 const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
   ["0", "Done, and nothing is missing."],

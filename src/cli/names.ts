@@ -1,7 +1,7 @@
 /** Names of objects as arguments, and as paths of files. */
 import { resolve } from "node:path";
-import { HoldfastError } from "../errors.ts";
-import { checkName } from "../names.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import { checkName } from "../contract/names.ts";
 
 /** Throws `config` (wrong usage) for an argument that cannot be an object's name. */
 export function nameArgument(name: string): string {

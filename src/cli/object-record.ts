@@ -1,6 +1,6 @@
 /** An object in JSON output. */
-import type { PoolObjectInfo } from "../pool.ts";
-import type { OutputRecord } from "./printer.ts";
+import type { PoolObjectInfo } from "../contract/pool.ts";
+import type { OutputRecord } from "./terminal/printer.ts";
 
 export function objectRecord(info: PoolObjectInfo): OutputRecord {
   return {

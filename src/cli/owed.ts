@@ -1,9 +1,9 @@
 /** Telling what writes left owed. */
-import { hint } from "../hint.ts";
-import type { Debt } from "../store.ts";
+import { hint } from "../support/hint.ts";
+import type { Debt } from "../contract/store.ts";
 import type { CommandContext } from "./context.ts";
-import { count } from "./format.ts";
-import type { Progress } from "./progress.ts";
+import { count } from "./terminal/format.ts";
+import type { Progress } from "./terminal/progress.ts";
 
 /** What one store owes for one reason. */
 interface Sum {

@@ -4,12 +4,20 @@
  */
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import type { OutputConfiguration } from "commander";
-import { HoldfastError } from "../errors.ts";
+import { HoldfastError } from "../contract/errors.ts";
 import { VERSION } from "../version.ts";
-import type { RebalanceFlags } from "./rebalance.ts";
-import type { Completed } from "./complete.ts";
+import type { DrainFlags } from "./commands/drain.ts";
+import type { ServeFlags } from "./commands/serve.ts";
+import type { ExecFlags } from "./commands/exec.ts";
+import type { PushFlags } from "./commands/push.ts";
+import type { PullFlags } from "./commands/pull.ts";
+import type { VerifyFlags } from "./commands/verify.ts";
+import type { RepairFlags } from "./commands/repair.ts";
+import type { DrillFlags } from "./commands/drill.ts";
+import type { RebalanceFlags } from "./commands/rebalance.ts";
+import type { Completed } from "./commands/complete.ts";
 import type { CommandContext } from "./context.ts";
-import { EXIT_DEGRADED } from "./exit.ts";
+import { EXIT_DEGRADED } from "./terminal/exit.ts";
 
 /** Options that every command takes, before or behind its name. */
 export interface GlobalOptions {
@@ -129,31 +137,31 @@ Examples:
     .argument("<FILE>", "the file, or - for stdin")
     .argument("[NAME]", "the object's name (default: the file's own)")
     .action(async (file: string, name: string | undefined, _options: unknown, command: Command) =>
-      (await import("./put.ts")).put(contextFor(command), file, name),
+      (await import("./commands/put.ts")).put(contextFor(command), file, name),
     );
   add("get", "get an object, into a file or stdout", "Gets an object. A file appears whole, or not at all.")
     .argument("<NAME>", "the object")
     .argument("[FILE]", "the file to write, or - for stdout (default: the last part of NAME)")
     .action(async (name: string, file: string | undefined, _options: unknown, command: Command) =>
-      (await import("./get.ts")).get(contextFor(command), name, file),
+      (await import("./commands/get.ts")).get(contextFor(command), name, file),
     );
   add("ls", "list objects, in name order")
     .argument("[PREFIX]", "only names that start with this", "")
     .addOption(new Option("-l, --long", "show size and time, too"))
     .addOption(new Option("-0, --null", "end names with a NUL character instead of a newline"))
     .action(async (prefix: string, options: { long?: boolean; null?: boolean }, command: Command) =>
-      (await import("./ls.ts")).ls(contextFor(command), prefix, options),
+      (await import("./commands/ls.ts")).ls(contextFor(command), prefix, options),
     );
   add("stat", "show an object's size, digest and times")
     .argument("<NAME>", "the object")
     .action(async (name: string, _options: unknown, command: Command) =>
-      (await import("./stat.ts")).stat(contextFor(command), name),
+      (await import("./commands/stat.ts")).stat(contextFor(command), name),
     );
   add("rm", "delete objects")
     .argument("<NAME...>", "the objects")
     .addOption(new Option("-f, --force", "do not fail for an object that does not exist"))
     .action(async (names: string[], options: { force?: boolean }, command: Command) =>
-      (await import("./rm.ts")).rm(contextFor(command), names, options),
+      (await import("./commands/rm.ts")).rm(contextFor(command), names, options),
     );
   add(
     "push",
@@ -168,7 +176,7 @@ Examples:
     .addOption(new Option("--delete", "delete objects under PREFIX that DIR does not have, for an exact copy"))
     .addOption(new Option("--force", "with --delete: go on even when DIR has no file at all"))
     .action(async (directory: string, prefix: string, options: PushFlags, command: Command) =>
-      (await import("./push.ts")).push(contextFor(command), directory, prefix, options),
+      (await import("./commands/push.ts")).push(contextFor(command), directory, prefix, options),
     );
   add(
     "pull",
@@ -182,7 +190,7 @@ Examples:
     .addOption(new Option("--delete", "delete files in DIR that the pool does not have, for an exact copy"))
     .addOption(new Option("--force", "with --delete: go on even when the pool has no object there"))
     .action(async (directory: string, prefix: string, options: PullFlags, command: Command) =>
-      (await import("./pull.ts")).pull(contextFor(command), directory, prefix, options),
+      (await import("./commands/pull.ts")).pull(contextFor(command), directory, prefix, options),
     );
   add(
     "check-store",
@@ -193,10 +201,10 @@ Examples:
     .addOption(new Option("--full", "try every case, names and long listings too, not only the quick ones"))
     .addOption(new Option("--no-speed", "do not measure latency and throughput"))
     .action(async (url: string, options: { full?: boolean; speed?: boolean }, command: Command) =>
-      (await import("./check-store.ts")).checkStore(contextFor(command), url, options),
+      (await import("./commands/check-store.ts")).checkStore(contextFor(command), url, options),
     );
   add("stores", "show each store: reachable or not, why, how fast").action(
-    async (_options: unknown, command: Command) => (await import("./stores.ts")).stores(contextFor(command)),
+    async (_options: unknown, command: Command) => (await import("./commands/stores.ts")).stores(contextFor(command)),
   );
   add(
     "status",
@@ -205,7 +213,7 @@ Examples:
   )
     .addOption(new Option("--debts", "name every object that is owed, with the store and the reason"))
     .action(async (options: { debts?: boolean }, command: Command) =>
-      (await import("./status.ts")).status(contextFor(command), options),
+      (await import("./commands/status.ts")).status(contextFor(command), options),
     );
   add(
     "verify",
@@ -217,7 +225,7 @@ Examples:
     .addOption(sample())
     .addOption(new Option("--restart", "begin anew instead of going on where an interrupted verify stopped"))
     .action(async (prefix: string, options: VerifyFlags, command: Command) =>
-      (await import("./verify.ts")).verify(contextFor(command), prefix, options),
+      (await import("./commands/verify.ts")).verify(contextFor(command), prefix, options),
     );
   add(
     "repair",
@@ -245,7 +253,7 @@ Examples:
       ),
     )
     .action(async (prefix: string, options: RepairFlags, command: Command) =>
-      (await import("./repair.ts")).repair(contextFor(command), prefix, options),
+      (await import("./commands/repair.ts")).repair(contextFor(command), prefix, options),
     );
   add(
     "drain",
@@ -261,7 +269,7 @@ Examples:
     )
     .addOption(new Option("--cancel", "call a drain off: the store takes objects again"))
     .action(async (store: string, options: DrainFlags, command: Command) =>
-      (await import("./drain.ts")).drain(contextFor(command), store, options),
+      (await import("./commands/drain.ts")).drain(contextFor(command), store, options),
     );
   add(
     "rebalance",
@@ -277,13 +285,15 @@ Examples:
     )
     .addOption(new Option("--prefixes", "take the prefixes of the stores from the pool's file"))
     .action(async (options: RebalanceFlags, command: Command) =>
-      (await import("./rebalance.ts")).rebalance(contextFor(command), options),
+      (await import("./commands/rebalance.ts")).rebalance(contextFor(command), options),
     );
   add(
     "create",
     "make a new pool although some of its stores do not answer",
     "Makes a new pool on the stores that answer; the others join it when they do. Without this, a pool is made by the first write, when all of its stores answer: a silent one may belong to a pool that exists.",
-  ).action(async (_options: unknown, command: Command) => (await import("./create.ts")).create(contextFor(command)));
+  ).action(async (_options: unknown, command: Command) =>
+    (await import("./commands/create.ts")).create(contextFor(command)),
+  );
   add(
     "forget",
     "give up a store that is gone for good",
@@ -292,7 +302,7 @@ Examples:
     .argument("[STORE]", "the store's description, URL or id, as `holdfast status` shows it")
     .addOption(new Option("--whole-pool", "forget, on this machine, which pool these stores are"))
     .action(async (store: string | undefined, options: { wholePool?: boolean }, command: Command) =>
-      (await import("./forget.ts")).forget(contextFor(command), store, options),
+      (await import("./commands/forget.ts")).forget(contextFor(command), store, options),
     );
   add(
     "drill",
@@ -302,7 +312,7 @@ Examples:
     .addOption(new Option("--store <STORE>", "act as if this store were gone (default: none)"))
     .addOption(sample())
     .action(async (options: DrillFlags, command: Command) =>
-      (await import("./drill.ts")).drill(contextFor(command), options),
+      (await import("./commands/drill.ts")).drill(contextFor(command), options),
     );
   add(
     "serve",
@@ -342,7 +352,7 @@ Examples:
         .default("info"),
     )
     .action(async (options: ServeFlags, command: Command) =>
-      (await import("./serve.ts")).serve(contextFor(command), options),
+      (await import("./commands/serve.ts")).serve(contextFor(command), options),
     );
   add(
     "exec",
@@ -370,13 +380,13 @@ Examples:
     )
     .argument("<COMMAND...>", "behind --: the program and its arguments")
     .action(async (words: string[], options: ExecFlags, command: Command) =>
-      (await import("./exec.ts")).exec(contextFor(command), words, options),
+      (await import("./commands/exec.ts")).exec(contextFor(command), words, options),
     );
   add("completion", "print a completion script for a shell")
     .addArgument(new Argument("<SHELL>", "the shell").choices(["bash", "zsh", "fish"]))
     .action(async (shell: string, _options: unknown, command: Command) => {
       const context = contextFor(command);
-      const { completionScript } = await import("./completion.ts");
+      const { completionScript } = await import("./commands/completion.ts");
       await context.stdout.write(completionScript(shell, program));
     });
 
@@ -387,72 +397,11 @@ Examples:
     .addArgument(new Argument("<WHAT>").choices(["stores", "objects"]))
     .argument("[PREFIX]", "", "")
     .action(async (what: Completed, prefix: string, _options: unknown, command: Command) =>
-      (await import("./complete.ts")).complete(contextFor(command), what, prefix),
+      (await import("./commands/complete.ts")).complete(contextFor(command), what, prefix),
     );
 
   for (const command of program.commands) {
     for (const option of globalOptions()) command.addOption(option);
   }
   return program;
-}
-
-export interface DrainFlags {
-  readonly dryRun?: boolean;
-  readonly leaveCopies?: number;
-  readonly cancel?: boolean;
-}
-
-export interface ServeFlags {
-  readonly s3?: string;
-  readonly webdav?: string;
-  readonly restic?: string;
-  readonly metrics?: string;
-  readonly credentials?: string;
-  readonly cert?: string;
-  readonly key?: string;
-  readonly bucket?: string;
-  readonly spool?: string;
-  readonly appendOnly?: boolean;
-  readonly readyWhen: "whole" | "readable";
-  readonly grace: number;
-  readonly logLevel: "debug" | "info" | "warn" | "error";
-}
-
-export interface ExecFlags {
-  readonly for?: "duplicity" | "restic" | "rclone" | "kopia" | "aws" | "s3" | "webdav";
-  readonly degradedExit: number;
-}
-
-export interface PushFlags {
-  readonly jobs: number;
-  readonly links: "report" | "follow" | "ignore";
-  readonly dryRun?: boolean;
-  readonly delete?: boolean;
-  readonly force?: boolean;
-}
-
-export interface PullFlags {
-  readonly jobs: number;
-  readonly dryRun?: boolean;
-  readonly delete?: boolean;
-  readonly force?: boolean;
-}
-
-export interface VerifyFlags {
-  readonly quick?: boolean;
-  readonly sample?: number;
-  readonly restart?: boolean;
-}
-
-export interface RepairFlags {
-  readonly dryRun?: boolean;
-  readonly quick?: boolean;
-  readonly refill?: string[];
-  readonly discardDamaged?: boolean;
-  readonly trustStores?: boolean;
-}
-
-export interface DrillFlags {
-  readonly store?: string;
-  readonly sample?: number;
 }

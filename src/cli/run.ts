@@ -2,21 +2,21 @@
 import { setMaxListeners } from "node:events";
 import { CommanderError } from "commander";
 import type { Command } from "commander";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import { hint, hintsWithPool } from "../hint.ts";
-import { INDEX_NOT_KEPT, silentLogger } from "../log.ts";
-import type { Logger } from "../log.ts";
-import { systemCode } from "../network-errors.ts";
-import { redactError, redactText } from "../redact.ts";
-import { systemWords } from "../system-words.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
+import { hint, hintsWithPool } from "../support/hint.ts";
+import { INDEX_NOT_KEPT, silentLogger } from "../contract/log.ts";
+import type { Logger } from "../contract/log.ts";
+import { systemCode } from "../support/network-errors.ts";
+import { redactError, redactText } from "../support/redact.ts";
+import { systemWords } from "../contract/system-words.ts";
 import type { CommandContext, Surroundings } from "./context.ts";
-import { EXIT_DONE, EXIT_FAILED, EXIT_PIPE, EXIT_USAGE, Outcome } from "./exit.ts";
-import { lineLogger } from "./log-lines.ts";
-import { jsonPrinter, textPrinter } from "./printer.ts";
-import type { Printer } from "./printer.ts";
+import { EXIT_DONE, EXIT_FAILED, EXIT_PIPE, EXIT_USAGE, Outcome } from "./terminal/exit.ts";
+import { lineLogger } from "./terminal/log-lines.ts";
+import { jsonPrinter, textPrinter } from "./terminal/printer.ts";
+import type { Printer } from "./terminal/printer.ts";
 import { buildProgram } from "./program.ts";
 import type { GlobalOptions } from "./program.ts";
-import { startProgress } from "./progress.ts";
+import { startProgress } from "./terminal/progress.ts";
 import type { Target } from "./target.ts";
 
 /** What is being closed gets so long, in milliseconds: records may have to be written yet. */

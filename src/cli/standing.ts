@@ -1,7 +1,7 @@
 /** How a pool stands, in one line with what to do about it: the last line of status and of exec. */
-import { hint } from "../hint.ts";
-import type { PoolStatus, StoreStatus } from "../pool.ts";
-import { count, formatBytes, printable } from "./format.ts";
+import { hint } from "../support/hint.ts";
+import type { PoolStatus, StoreStatus } from "../contract/pool.ts";
+import { count, formatBytes, printable } from "./terminal/format.ts";
 
 /** Whether nothing is missing and every store can be used. */
 export function isWhole(found: PoolStatus): boolean {

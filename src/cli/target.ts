@@ -1,12 +1,12 @@
 /** What `-p POOL` names, opened. A single store is a pool of one. */
-import { HoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
 import { openPool } from "../open-pool.ts";
 import type { OpenPoolOptions } from "../open-pool.ts";
-import { parsePool, poolOfOne } from "../pool-config.ts";
-import type { PoolDescription } from "../pool-config.ts";
-import type { Pool } from "../pool.ts";
-import { secretsOf } from "../redact.ts";
+import { parsePool, poolOfOne } from "../config/pool-config.ts";
+import type { PoolDescription } from "../config/pool-config.ts";
+import type { Pool } from "../contract/pool.ts";
+import { secretsOf } from "../support/redact.ts";
 
 export interface Target {
   readonly pool: Pool;

@@ -1,7 +1,7 @@
 /** Telling which stores were not heard by reads, so that these may not be of the newest version. */
-import type { GetResult } from "../store.ts";
+import type { GetResult } from "../contract/store.ts";
 import type { CommandContext } from "./context.ts";
-import { count } from "./format.ts";
+import { count } from "./terminal/format.ts";
 
 /** Gathers reads that are not certain, makes the run a degraded one, and warns once for the same stores. */
 export class UnheardCounter {

@@ -1,8 +1,8 @@
 /** Cases about operations at the same time. */
 import assert from "node:assert/strict";
-import { collect, toBody } from "../body.ts";
-import { HoldfastError } from "../errors.ts";
-import type { ConformanceCase } from "./index.ts";
+import { collect, toBody } from "../contract/body.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import type { ConformanceCase } from "./case.ts";
 import { KIB, MIB, absent, holds, mapLimit, names, pattern, read, same, stream, hasCode } from "./help.ts";
 
 /** A version whose every byte shows which it is, of a size of its own. */

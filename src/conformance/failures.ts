@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { getEventListeners, setMaxListeners } from "node:events";
 import { setImmediate } from "node:timers/promises";
-import { toBody } from "../body.ts";
-import { HoldfastError } from "../errors.ts";
-import type { Body } from "../store.ts";
-import type { ConformanceCase, ConformanceContext } from "./index.ts";
+import { toBody } from "../contract/body.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import type { Body } from "../contract/store.ts";
+import type { ConformanceCase, ConformanceContext } from "./case.ts";
 import { KIB, MIB, absent, forever, holds, names, namesInBatches, pattern, read, rejects, stream } from "./help.ts";
 
 /** Runs a put that must fail, where no object is and where one is: nothing, or the old object, is there afterwards. */

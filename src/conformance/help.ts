@@ -1,10 +1,10 @@
 /** What the cases share. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { collect } from "../body.ts";
-import { HoldfastError } from "../errors.ts";
-import type { ErrorCode } from "../errors.ts";
-import type { Body, GetOptions, Store } from "../store.ts";
+import { collect } from "../contract/body.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import type { ErrorCode } from "../contract/errors.ts";
+import type { Body, GetOptions, Store } from "../contract/store.ts";
 
 export const KIB = 1024;
 export const MIB = 1024 * 1024;

@@ -1,9 +1,9 @@
 /** Cases about listings. */
 import assert from "node:assert/strict";
-import { toBody } from "../body.ts";
-import { compareNames } from "../names.ts";
-import type { Store } from "../store.ts";
-import type { ConformanceCase } from "./index.ts";
+import { toBody } from "../contract/body.ts";
+import { compareNames } from "../contract/names.ts";
+import type { Store } from "../contract/store.ts";
+import type { ConformanceCase } from "./case.ts";
 import { mapLimit, names, namesInBatches, hasCode } from "./help.ts";
 
 /** Names whose order tells a listing by bytes from one by UTF-16 unit, by directory or by locale. */

@@ -1,10 +1,10 @@
 /** Cases about names: each is held exactly as it is, or refused; it is never taken for another. */
 import assert from "node:assert/strict";
-import { toBody } from "../body.ts";
-import { toHoldfastError } from "../errors.ts";
-import { MAX_NAME_BYTES } from "../names.ts";
-import type { Capabilities } from "../store.ts";
-import type { ConformanceCase, ConformanceContext } from "./index.ts";
+import { toBody } from "../contract/body.ts";
+import { toHoldfastError } from "../contract/errors.ts";
+import { MAX_NAME_BYTES } from "../contract/names.ts";
+import type { Capabilities } from "../contract/store.ts";
+import type { ConformanceCase, ConformanceContext } from "./case.ts";
 import { absent, holds, names, read, rejects, hasCode } from "./help.ts";
 
 /** A nasty name and the name that a careless store would take it for. */

@@ -1,8 +1,8 @@
 /** Cases about single objects: put, get, ranges, stat, delete. */
 import assert from "node:assert/strict";
-import { toBody } from "../body.ts";
-import { bodyFromFile } from "../file-body.ts";
-import type { ConformanceCase } from "./index.ts";
+import { toBody } from "../contract/body.ts";
+import { bodyFromFile } from "../contract/file-body.ts";
+import type { ConformanceCase } from "./case.ts";
 import { KIB, MIB, absent, digest, holds, names, pattern, read, rejects, same, stream, hasCode } from "./help.ts";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,9 +1,9 @@
 /** What every gateway of one process works with. */
-import type { Logger } from "../log.ts";
-import type { Runtime } from "../runtime.ts";
-import type { DeleteResult, PutResult, Store } from "../store.ts";
+import type { Logger } from "../contract/log.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import type { DeleteResult, PutResult, Store } from "../contract/store.ts";
 import type { Credential } from "./http-tools.ts";
-import type { Exchange } from "./http-server.ts";
+import type { Exchange } from "./exchange.ts";
 import type { Intake } from "./intake.ts";
 import type { Listings } from "./listing.ts";
 import type { GatewayMetrics } from "./metrics.ts";

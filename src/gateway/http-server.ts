@@ -10,35 +10,15 @@ import { createServer as createPlainServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { Runtime } from "../runtime.ts";
+import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import type { Exchange, Gateway, HttpLimits } from "./exchange.ts";
 import { ClientError } from "./http-tools.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { Ready } from "./readiness.ts";
-import { systemCode } from "../network-errors.ts";
-import { wordsOfCode } from "../system-words.ts";
-
-export interface HttpLimits {
-  /** Bytes of a request's line and headers. Default 32 KiB. */
-  readonly headerBytes: number;
-  /** Headers of a request. More of them get 431, like longer ones. Default 200. */
-  readonly headers: number;
-  /** Milliseconds a client may take to send them. Default 20,000. */
-  readonly headersMs: number;
-  /** A body that is waited for must bring `bodyMinBytes` in each span of this many milliseconds. Default 60,000. */
-  readonly bodyIdleMs: number;
-  /** See `bodyIdleMs`. A body that ends is never held against this. Default 4,096. */
-  readonly bodyMinBytes: number;
-  /** Milliseconds that a client may leave an answer untaken. Default 120,000. */
-  readonly answerIdleMs: number;
-  /** Milliseconds that an idle connection is kept. Default 65,000. */
-  readonly keepAliveMs: number;
-  /** Connections at once; further ones are closed. Default 1,024. */
-  readonly connections: number;
-  /** Requests at work at once; further ones get 503. Default 256. */
-  readonly requests: number;
-}
+import { systemCode } from "../support/network-errors.ts";
+import { wordsOfCode } from "../contract/system-words.ts";
 
 export const defaultHttpLimits: HttpLimits = {
   headerBytes: 32 * 1024,
@@ -51,34 +31,6 @@ export const defaultHttpLimits: HttpLimits = {
   connections: 1024,
   requests: 256,
 };
-
-/** One request and its answer. */
-export interface Exchange {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** 16 hexadecimal digits, in the log and in error answers. */
-  readonly id: string;
-  readonly method: string;
-  /** The path as it came, still percent-encoded. */
-  readonly rawPath: string;
-  /** What followed `?`, or "". */
-  readonly rawQuery: string;
-  /** Fires when the client has gone away or the server's patience at its end is over. */
-  readonly signal: AbortSignal;
-  readonly limits: HttpLimits;
-  /** Fields for the log line of this request; a gateway may add some. */
-  readonly fields: Record<string, string | number | boolean>;
-  /** Logs an error that the gateway answers itself, in an answer about several objects or one that has begun. */
-  readonly failed: (error: unknown) => void;
-}
-
-export interface Gateway {
-  /** Word for logs and metrics: `s3`, `webdav`, `restic`. */
-  readonly protocol: string;
-  handle(exchange: Exchange): Promise<void>;
-  /** The answer that stands for an error, in the protocol's form. Called only while no header has been sent. */
-  fail(exchange: Exchange, error: unknown): void;
-}
 
 export interface HttpServerOptions {
   readonly host: string;

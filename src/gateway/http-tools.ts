@@ -2,10 +2,10 @@
 import { isUtf8 } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { OutgoingHttpHeaders } from "node:http";
-import { HoldfastError, throwIfAborted } from "../errors.ts";
-import { collect } from "../body.ts";
-import type { ByteRange } from "../store.ts";
-import type { Exchange } from "./http-server.ts";
+import { HoldfastError, throwIfAborted } from "../contract/errors.ts";
+import { collect } from "../contract/body.ts";
+import type { ByteRange } from "../contract/store.ts";
+import type { Exchange } from "./exchange.ts";
 
 /**
  * The bytes of a request's body as they come. Sends `100 Continue` when the client waits for it. Rejects with `timeout`

@@ -6,11 +6,11 @@
  * waiting, so a long body goes on to the stores while it comes, at the pace of the slowest. It is kept as well: when it
  * holds up somebody else, or its client is slow, that put is called off, and made anew when the body is whole.
  */
-import { HoldfastError, isHoldfastError } from "../errors.ts";
-import { replayable, SharedMemory } from "../replayable.ts";
-import type { Replayable } from "../replayable.ts";
-import type { Runtime } from "../runtime.ts";
-import type { Body, Store } from "../store.ts";
+import { HoldfastError, isHoldfastError } from "../contract/errors.ts";
+import { replayable, SharedMemory } from "../support/replayable.ts";
+import type { Replayable } from "../support/replayable.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import type { Body, Store } from "../contract/store.ts";
 import { ForwardingStore } from "../wrappers/forward.ts";
 import { Places } from "../wrappers/limit.ts";
 

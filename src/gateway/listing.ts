@@ -6,10 +6,18 @@
  * What is written through this process in the meantime shows in the later pages; what other machines write meanwhile
  * shows in the next listing.
  */
-import { compareNames } from "../names.ts";
-import type { PoolObjectInfo } from "../pool.ts";
-import type { Runtime } from "../runtime.ts";
-import type { Body, DeleteOptions, DeleteResult, OperationOptions, PutOptions, PutResult, Store } from "../store.ts";
+import { compareNames } from "../contract/names.ts";
+import type { PoolObjectInfo } from "../contract/pool.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import type {
+  Body,
+  DeleteOptions,
+  DeleteResult,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../contract/store.ts";
 
 /** A listing's rest may be used for this long, in milliseconds. */
 const KEPT_MS = 10 * 60_000;

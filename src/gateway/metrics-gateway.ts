@@ -1,8 +1,8 @@
 /** `/metrics`, `/healthz` and `/readyz` on an address of their own. */
 import type { Credential } from "./http-tools.ts";
 import { basicUser, send, statusOf } from "./http-tools.ts";
-import type { Exchange, Gateway } from "./http-server.ts";
-import { toHoldfastError } from "../errors.ts";
+import type { Exchange, Gateway } from "./exchange.ts";
+import { toHoldfastError } from "../contract/errors.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { Ready } from "./readiness.ts";
 

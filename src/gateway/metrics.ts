@@ -4,10 +4,10 @@
  * `measured(store, metrics)` is a store over a store; put around each store of a pool it counts what that one does.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
-import { toHoldfastError } from "../errors.ts";
-import type { Operation } from "../errors.ts";
-import type { Pool } from "../pool.ts";
-import type { Runtime } from "../runtime.ts";
+import { toHoldfastError } from "../contract/errors.ts";
+import type { Operation } from "../contract/errors.ts";
+import type { Pool } from "../contract/pool.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import type {
   Body,
   DeleteResult,
@@ -19,7 +19,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
+} from "../contract/store.ts";
 
 const secondsBuckets = [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300];
 

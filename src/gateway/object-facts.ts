@@ -15,9 +15,9 @@
  */
 import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import { HoldfastError, isHoldfastError } from "../errors.ts";
-import { isReserved } from "../names.ts";
-import type { PoolObjectInfo } from "../pool.ts";
+import { HoldfastError, isHoldfastError } from "../contract/errors.ts";
+import { isReserved } from "../contract/names.ts";
+import type { PoolObjectInfo } from "../contract/pool.ts";
 
 /** Last part of the name of an object that stands for its folder. */
 export const FOLDER_MARKER = ".holdfast-folder";

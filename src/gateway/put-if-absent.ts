@@ -1,7 +1,7 @@
 /** Objects that are made only where there is none. */
-import { toBody } from "../body.ts";
-import { HoldfastError } from "../errors.ts";
-import type { Body, PutOptions, PutResult, Store } from "../store.ts";
+import { toBody } from "../contract/body.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import type { Body, PutOptions, PutResult, Store } from "../contract/store.ts";
 
 /**
  * Puts an object where there is none, as the pool decides it. Gives undefined where there is one, which stays as it is.

@@ -1,6 +1,6 @@
 /** Whether the pool behind the gateways is as its operator wants it, for load balancers and for those who watch. */
-import type { Pool, PoolStatus } from "../pool.ts";
-import type { Runtime } from "../runtime.ts";
+import type { Pool, PoolStatus } from "../contract/pool.ts";
+import type { Runtime } from "../contract/runtime.ts";
 
 /**
  * From when on a gateway is ready: `whole`, when each store answers and each object is on all stores that it should be

@@ -6,14 +6,14 @@
  */
 import { createHash } from "node:crypto";
 import type { OutgoingHttpHeaders } from "node:http";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import { toBody } from "../body.ts";
-import { forEachBounded } from "../bounded.ts";
-import type { PoolObjectInfo } from "../pool.ts";
-import type { ChangeCondition, ObjectInfo, PutResult } from "../store.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
+import { toBody } from "../contract/body.ts";
+import { forEachBounded } from "../support/bounded.ts";
+import type { PoolObjectInfo } from "../contract/pool.ts";
+import type { ChangeCondition, ObjectInfo, PutResult } from "../contract/store.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { noteWrite } from "./gateway-context.ts";
-import type { Exchange, Gateway } from "./http-server.ts";
+import type { Exchange, Gateway } from "./exchange.ts";
 import {
   ClientError,
   basicUser,

@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { checkedBytes } from "../body.ts";
-import { bodyFromFile } from "../file-body.ts";
-import type { Body } from "../store.ts";
+import { checkedBytes } from "../contract/body.ts";
+import { bodyFromFile } from "../contract/file-body.ts";
+import type { Body } from "../contract/store.ts";
 
 /** Runs `work` with a copy of `body` in a temporary file, which is gone afterwards. */
 export async function spooled<T>(body: Body, signal: AbortSignal, work: (copy: Body) => Promise<T>): Promise<T> {

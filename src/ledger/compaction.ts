@@ -3,15 +3,14 @@
  *
  * Merging loses nothing: what replaces segments is written before they are removed, on each store, and says the same.
  */
-import { collect, toBody } from "../body.ts";
-import { forEachBounded } from "../bounded.ts";
-import { toHoldfastError } from "../errors.ts";
-import type { HoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { Runtime } from "../runtime.ts";
+import { collect, toBody } from "../contract/body.ts";
+import { forEachBounded } from "../support/bounded.ts";
+import { toHoldfastError } from "../contract/errors.ts";
+import type { HoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import { MemoryIndex } from "./ledger-index.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
-import type { Ledger } from "./ledger.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";
 import type { ObjectRecord } from "./record.ts";
@@ -24,13 +23,13 @@ import {
   segmentName,
 } from "./segment.ts";
 import type { Records } from "./segment.ts";
+import { isReplaced, REPLACED, replacedBy } from "./replaced.ts";
 import { REQUESTS_AT_ONCE } from "./segment-reader.ts";
 import type { SegmentWriter } from "./segment-writer.ts";
+import type { LedgerState } from "./state.ts";
 
 /** Records in one segment of a full compaction: bounds the memory of whoever reads it. */
 const BASE_RECORDS = 20_000;
-/** Facts of the index: by which segment another one was replaced. */
-export const REPLACED = "replaced:";
 /** So many of them are kept, at most, while a store is silent. */
 const MAX_REPLACED = 10_000;
 /** Level of segments that a full compaction wrote. */
@@ -48,7 +47,7 @@ export interface LedgerGap {
 }
 
 export class Compaction {
-  readonly #ledger: Ledger;
+  readonly #ledger: LedgerState;
   readonly #writer: SegmentWriter;
   readonly #logger: Logger;
   readonly #mergeAt: number;
@@ -56,7 +55,11 @@ export class Compaction {
   #stopped = false;
 
   /** `mergeAt`: see `LedgerOptions`. */
-  constructor(ledger: Ledger, writer: SegmentWriter, options: { readonly logger: Logger; readonly mergeAt: number }) {
+  constructor(
+    ledger: LedgerState,
+    writer: SegmentWriter,
+    options: { readonly logger: Logger; readonly mergeAt: number },
+  ) {
     this.#ledger = ledger;
     this.#writer = writer;
     this.#logger = options.logger;
@@ -347,14 +350,4 @@ function recordsOf({ objects, stores = [], pools = [], writers = [] }: Records):
 function otherRecords(index: LedgerIndex): Omit<Records, "objects"> {
   const pool = index.pool();
   return { stores: index.stores(), pools: pool === undefined ? [] : [pool], writers: index.writers() };
-}
-
-/** Whether what replaced a segment, or what replaced that in its turn, is there, by `stands`. */
-export function isReplaced(index: LedgerIndex, name: string, stands: (name: string) => boolean): boolean {
-  for (let by = replacedBy(index, name); by !== undefined; by = replacedBy(index, by)) if (stands(by)) return true;
-  return false;
-}
-
-function replacedBy(index: LedgerIndex, name: string): string | undefined {
-  return index.getFact(REPLACED + name);
 }

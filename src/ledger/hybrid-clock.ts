@@ -8,8 +8,8 @@
  *
  * Source: S. Kulkarni and others, "Logical Physical Clocks" (OPODIS 2014).
  */
-import { HoldfastError } from "../errors.ts";
-import type { Runtime } from "../runtime.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import type { Runtime } from "../contract/runtime.ts";
 
 /** See the head of this file. Compare two with `<` and `>`. The empty string is below every version. */
 export type Version = string;

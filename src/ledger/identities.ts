@@ -7,20 +7,38 @@
  * - A machine writes only after most of the stores have it in writing that it does: so who hears most of them knows of
  *   every machine that ever wrote.
  */
-import { toBody } from "../body.ts";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import { hint } from "../hint.ts";
-import { isReserved } from "../names.ts";
-import type { Runtime } from "../runtime.ts";
+import { toBody } from "../contract/body.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
+import { hint } from "../support/hint.ts";
+import { isReserved } from "../contract/names.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import type { Version } from "./hybrid-clock.ts";
 import { formatIdentity, IDENTITY_NAME } from "./identity.ts";
 import type { Identity } from "./identity.ts";
-import type { Ledger } from "./ledger.ts";
 import { addressId } from "./member.ts";
 import type { Member } from "./member.ts";
 import { knownStores, rememberedPool } from "./membership.ts";
 import type { Remembered } from "./membership.ts";
 import { currentRecord, isPut } from "./record.ts";
 import type { PoolRecord, StoreId, StoreRecord } from "./record.ts";
+import type { Appended } from "./segment-writer.ts";
+import type { Records } from "./segment.ts";
+import type { LedgerState } from "./state.ts";
+
+/** What telling the stores who they are needs of the ledger. */
+export interface IdentitiesLedger extends LedgerState {
+  readonly machine: string;
+  readonly epoch: Pick<PoolRecord, "mode" | "min" | "sure">;
+  readonly staleMs: number;
+  readonly completeness: string;
+  hear(): Promise<void>;
+  checkEpoch(): void;
+  storeOf(member: Member): StoreRecord | undefined;
+  isGivenUp(member: Member): boolean;
+  nextRev(record: StoreRecord | undefined): Version;
+  append(records: Records): Appended;
+  noteComplete(completeness: string): void;
+}
 
 export interface IdentitiesOptions {
   readonly runtime: Runtime;
@@ -36,13 +54,13 @@ const SAMPLE = 20;
 const REGISTERED_FACT = "registered";
 
 export class Identities {
-  readonly #ledger: Ledger;
+  readonly #ledger: IdentitiesLedger;
   readonly #options: IdentitiesOptions;
   /** What the pool is to be, should this process make it: the same at every attempt, since one may take effect late. */
   #newPool: string | undefined;
   #running: Promise<void> | undefined;
 
-  constructor(ledger: Ledger, options: IdentitiesOptions) {
+  constructor(ledger: IdentitiesLedger, options: IdentitiesOptions) {
     this.#ledger = ledger;
     this.#options = options;
   }

@@ -1,6 +1,6 @@
 /** The identity of a store: a small file on it that says which pool it belongs to and which of its stores it is. */
 import * as z from "zod/mini";
-import { HoldfastError } from "../errors.ts";
+import { HoldfastError } from "../contract/errors.ts";
 import type { StoreId } from "./record.ts";
 import { FORMAT } from "./segment.ts";
 

@@ -4,8 +4,8 @@
  * It is a cache. Deleting it costs time at the next opening and nothing else: everything in it stands on the stores,
  * but for the marks of writes that this machine began (`pending`), which only make answers more certain.
  */
-import { HoldfastError } from "../errors.ts";
-import { compareNames } from "../names.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import { compareNames } from "../contract/names.ts";
 import { currentRecord, isPut, isSettled, mergePoolRecord, mergeRecord, mergeStoreRecord } from "./record.ts";
 import type { NameState, ObjectRecord, PoolRecord, StoreId, StoreRecord, WriterRecord } from "./record.ts";
 

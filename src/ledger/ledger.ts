@@ -8,15 +8,16 @@
  *
  * What is said of the stores is decided in `membership.ts`, by what one hearing brought.
  */
-import { collect } from "../body.ts";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { Mode } from "../pool.ts";
-import type { Runtime } from "../runtime.ts";
+import { collect } from "../contract/body.ts";
+import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import type { Mode } from "../contract/pool.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import { HybridClock, versionMachine, versionMs, versionWriter } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
 import { Following } from "./following.ts";
 import { Identities } from "./identities.ts";
+import type { IdentitiesLedger } from "./identities.ts";
 import { IDENTITY_NAME, MAX_IDENTITY_BYTES, parseIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
@@ -27,11 +28,12 @@ import type { Answer, Remembered } from "./membership.ts";
 import { isOpenAttempt, isPut, markOf } from "./record.ts";
 import type { CopyMark, ObjectRecord, PoolRecord, StoreId, StoreRecord } from "./record.ts";
 import type { Records, Segment } from "./segment.ts";
+import { REPLACED } from "./replaced.ts";
 import { SegmentReader } from "./segment-reader.ts";
 import { SegmentWriter } from "./segment-writer.ts";
 import type { Appended } from "./segment-writer.ts";
 import { Sightings } from "./sightings.ts";
-import { Compaction, REPLACED } from "./compaction.ts";
+import { Compaction } from "./compaction.ts";
 import type { LedgerGap } from "./compaction.ts";
 
 export interface LedgerOptions {
@@ -77,7 +79,7 @@ const CLOSE_MERGE_MS = 3000;
 /** A clock that is so far ahead of this machine's is told, in milliseconds. */
 const FAR_AHEAD_MS = 24 * 3_600_000;
 
-export class Ledger {
+export class Ledger implements IdentitiesLedger {
   readonly members: readonly Member[];
   /** This process as a writer: the machine and 8 digits of its own. */
   readonly writer: string;

@@ -1,9 +1,9 @@
 /** A member: one store of a pool, with what is known of its identity and of the ledger on it. */
 import { createHash } from "node:crypto";
-import { HoldfastError } from "../errors.ts";
-import { hint } from "../hint.ts";
-import type { StoreTrouble } from "../pool.ts";
-import type { Store } from "../store.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import { hint } from "../support/hint.ts";
+import type { StoreTrouble } from "../contract/pool.ts";
+import type { Store } from "../contract/store.ts";
 import type { StoreId } from "./record.ts";
 
 /** How a member is given to a pool. */

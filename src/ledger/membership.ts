@@ -11,7 +11,7 @@
  *    where one of those should be. So it is while a part of the ledger could not be read, which may name others. Nor is it
  *    new where this machine remembers another pool there.
  */
-import type { HoldfastError } from "../errors.ts";
+import type { HoldfastError } from "../contract/errors.ts";
 import type { Identity } from "./identity.ts";
 import { addressId } from "./member.ts";
 import type { Member } from "./member.ts";

@@ -5,8 +5,8 @@
  * the other stores' ledgers say that it holds, or has not, and its own does not say, is what it has lost or got back. That
  * is told by the segments alone, without a look at an object.
  */
-import { toHoldfastError } from "../errors.ts";
-import type { HoldfastError } from "../errors.ts";
+import { toHoldfastError } from "../contract/errors.ts";
+import type { HoldfastError } from "../contract/errors.ts";
 import type { Version } from "./hybrid-clock.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Member } from "./member.ts";

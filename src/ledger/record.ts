@@ -6,8 +6,8 @@
  * under way (the former record and the intent), and when machines wrote the same name at once (each one's record, until
  * a later write, which knows of them, supersedes them).
  */
-import type { Mode } from "../pool.ts";
-import type { ObjectMetadata } from "../store.ts";
+import type { Mode } from "../contract/pool.ts";
+import type { ObjectMetadata } from "../contract/store.ts";
 import { versionWriter } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
 

@@ -4,11 +4,11 @@
  * A store is heard only when everything that it listed was read, there or elsewhere. Where a segment was merged into
  * another one since it was listed, the store is listed again; where that fails, it was not heard.
  */
-import { collect } from "../body.ts";
-import { forEachBounded } from "../bounded.ts";
-import { HoldfastError, toHoldfastError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import { isReplaced } from "./compaction.ts";
+import { collect } from "../contract/body.ts";
+import { forEachBounded } from "../support/bounded.ts";
+import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import { isReplaced } from "./replaced.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 import type { Member } from "./member.ts";
 import { decodeSegment, MAX_SEGMENT_BYTES, parseSegmentName, SEGMENT_PREFIX } from "./segment.ts";

@@ -4,17 +4,17 @@
  * What cannot wait is written as soon as the segment before it is; what may follow later waits a moment for company, or
  * goes with what cannot wait.
  */
-import { toBody } from "../body.ts";
-import { toHoldfastError } from "../errors.ts";
-import type { HoldfastError } from "../errors.ts";
-import type { Runtime } from "../runtime.ts";
-import type { Ledger } from "./ledger.ts";
+import { toBody } from "../contract/body.ts";
+import { toHoldfastError } from "../contract/errors.ts";
+import type { HoldfastError } from "../contract/errors.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import { noteSegment } from "./member.ts";
 import type { Member } from "./member.ts";
 import { withLateMarks } from "./record.ts";
 import type { ObjectRecord, PoolRecord, StoreRecord, WriterRecord } from "./record.ts";
 import { countRecords, encodeSegment, segmentName } from "./segment.ts";
 import type { Records } from "./segment.ts";
+import type { LedgerState } from "./state.ts";
 
 /** What one store answered to a segment: undefined, or why it could not be written. */
 export type Appended = ReadonlyMap<Member, Promise<HoldfastError | undefined>>;
@@ -45,7 +45,7 @@ export interface SegmentWriterOptions {
 }
 
 export class SegmentWriter {
-  readonly #ledger: Ledger;
+  readonly #ledger: LedgerState;
   readonly #runtime: Runtime;
   readonly #laterMs: number;
   readonly #onStores: () => void;
@@ -59,7 +59,7 @@ export class SegmentWriter {
   /** What stands in segments that were written last. */
   readonly #recent = new Map<string, Records>();
 
-  constructor(ledger: Ledger, { runtime, laterMs, onStores }: SegmentWriterOptions) {
+  constructor(ledger: LedgerState, { runtime, laterMs, onStores }: SegmentWriterOptions) {
     this.#ledger = ledger;
     this.#runtime = runtime;
     this.#laterMs = laterMs;

@@ -8,8 +8,8 @@
 import { createHash } from "node:crypto";
 import { gunzipSync, gzipSync } from "node:zlib";
 import * as z from "zod/mini";
-import { HoldfastError } from "../errors.ts";
-import { checkName } from "../names.ts";
+import { HoldfastError } from "../contract/errors.ts";
+import { checkName } from "../contract/names.ts";
 import { isVersion } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
 import type {

@@ -5,7 +5,7 @@
  * this machine has seen it unchanged, by its own clocks: the steady one in the process that saw it first, and the wall
  * clock, noted in the local index, for those that come later.
  */
-import type { Runtime } from "../runtime.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import type { Version } from "./hybrid-clock.ts";
 import type { LedgerIndex } from "./ledger-index.ts";
 

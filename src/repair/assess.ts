@@ -16,7 +16,7 @@
 import type { Member } from "../ledger/member.ts";
 import { countingStores, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
-import type { FindingKind, Mode } from "../pool.ts";
+import type { FindingKind, Mode } from "../contract/pool.ts";
 
 /** What was seen of one object on one store. */
 export type CopyFact =

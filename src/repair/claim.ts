@@ -5,7 +5,7 @@
  * writes the name hears either of the claim, and does not count those stores as holding what it wrote until the claim is
  * released; or it has made itself heard before, and repair leaves the object to it.
  */
-import type { HoldfastError } from "../errors.ts";
+import type { HoldfastError } from "../contract/errors.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";

@@ -1,15 +1,15 @@
 /** A pool with everything that can be asked of one: the store itself, its state, verify, repair, drain, rebalance, drill. */
-import { bySize, forEachBounded } from "../bounded.ts";
-import type { Bound } from "../bounded.ts";
-import { HoldfastError, throwIfAborted } from "../errors.ts";
-import { hint } from "../hint.ts";
+import { bySize, forEachBounded } from "../support/bounded.ts";
+import type { Bound } from "../support/bounded.ts";
+import { HoldfastError, throwIfAborted } from "../contract/errors.ts";
+import { hint } from "../support/hint.ts";
 import { versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { PutRecord, StoreId } from "../ledger/record.ts";
-import type { Logger } from "../log.ts";
-import type { PoolStore } from "../modes/pool-store.ts";
-import { verifiedRead } from "../modes/verified-read.ts";
+import type { Logger } from "../contract/log.ts";
+import type { PoolStore } from "../pool/pool-store.ts";
+import { verifiedRead } from "../pool/verified-read.ts";
 import type {
   DrainOptions,
   DrainReport,
@@ -30,8 +30,8 @@ import type {
   StoreReport,
   VerifyOptions,
   VerifyReport,
-} from "../pool.ts";
-import type { Runtime } from "../runtime.ts";
+} from "../contract/pool.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import type {
   Body,
   Capabilities,
@@ -42,7 +42,7 @@ import type {
   ListOptions,
   OperationOptions,
   PutOptions,
-} from "../store.ts";
+} from "../contract/store.ts";
 import type { ObjectFinding, ObjectPlan } from "./assess.ts";
 import { describePlan, mend } from "./mend.ts";
 import { Spread } from "./spread.ts";

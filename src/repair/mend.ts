@@ -1,12 +1,12 @@
 /** Mend: carries out the plan for one object, step by step, each of which leaves the object no worse. */
-import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
-import type { PoolStore } from "../modes/pool-store.ts";
-import { copyTo } from "../modes/copy.ts";
-import type { RepairAction } from "../pool.ts";
+import type { PoolStore } from "../pool/pool-store.ts";
+import { copyTo } from "../pool/copy.ts";
+import type { RepairAction } from "../contract/pool.ts";
 import { contentOf } from "./assess.ts";
 import type { ObjectPlan } from "./assess.ts";
 import { claimName, sameVersions } from "./claim.ts";

@@ -5,9 +5,9 @@
  * and its copies may be wrong while it gives the right bytes. So what is asked of a pool as a whole (its state, verify,
  * repair) is asked of the pools below as well. Their stores are called `pool > store`.
  */
-import type { Logger } from "../log.ts";
-import type { PoolStore } from "../modes/pool-store.ts";
-import { nestedLabel } from "../nested-label.ts";
+import type { Logger } from "../contract/log.ts";
+import type { PoolStore } from "../pool/pool-store.ts";
+import { nestedLabel } from "../contract/nested-label.ts";
 import type {
   DrainOptions,
   DrainReport,
@@ -20,9 +20,9 @@ import type {
   StoreReport,
   VerifyOptions,
   VerifyReport,
-} from "../pool.ts";
-import type { Runtime } from "../runtime.ts";
-import type { Debt, OperationOptions } from "../store.ts";
+} from "../contract/pool.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import type { Debt, OperationOptions } from "../contract/store.ts";
 import { MaintainedPool } from "./maintained-pool.ts";
 import { storeCalled, storeNames } from "./store-names.ts";
 

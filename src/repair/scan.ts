@@ -1,15 +1,15 @@
 /** Scan: looks at every object on every store, and says of each what is there. Changes nothing. */
-import { ContentDigest } from "../digest.ts";
-import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
+import { ContentDigest } from "../ledger/digest.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import type { Member } from "../ledger/member.ts";
 import type { Outdated } from "../ledger/outdated.ts";
 import { currentRecord, isPut, writerOf } from "../ledger/record.ts";
 import type { Content, NameState } from "../ledger/record.ts";
-import { listMember, mergeLists } from "../modes/merge-lists.ts";
-import type { Listed } from "../modes/merge-lists.ts";
-import type { PoolStore } from "../modes/pool-store.ts";
-import { compareNames, isReserved } from "../names.ts";
-import { joinChunks } from "../parts.ts";
+import { listMember, mergeLists } from "../pool/merge-lists.ts";
+import type { Listed } from "../pool/merge-lists.ts";
+import type { PoolStore } from "../pool/pool-store.ts";
+import { compareNames, isReserved } from "../contract/names.ts";
+import { joinChunks } from "../support/parts.ts";
 import { assess, contentOf, matches } from "./assess.ts";
 import { sameVersions } from "./claim.ts";
 import type { AssessInput, Assessment, CopyFact } from "./assess.ts";

@@ -1,11 +1,11 @@
 /** Stripe: brings the bytes that each store holds near to its share, by its weight. */
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../contract/errors.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { NameState, PutRecord } from "../ledger/record.ts";
-import type { Logger } from "../log.ts";
-import type { PoolStore } from "../modes/pool-store.ts";
-import type { RepairOptions } from "../pool.ts";
+import type { Logger } from "../contract/log.ts";
+import type { PoolStore } from "../pool/pool-store.ts";
+import type { RepairOptions } from "../contract/pool.ts";
 import type { ObjectPlan } from "./assess.ts";
 import { mend } from "./mend.ts";
 import type { Mended } from "./mend.ts";

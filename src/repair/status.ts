@@ -4,17 +4,17 @@
  * Every object is judged by where it should be. A store that answers with something else than the pool's, or that has gone
  * back in time, does not have what the ledger says that it holds; one that is silent has it until more is known.
  */
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../contract/errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import { isIndexLost } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
 import type { Outdated } from "../ledger/outdated.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
-import type { PoolStore } from "../modes/pool-store.ts";
-import { compareNames } from "../names.ts";
-import type { PoolStatus, StoreReport, StoreStatus } from "../pool.ts";
-import type { Debt, OperationOptions } from "../store.ts";
+import type { PoolStore } from "../pool/pool-store.ts";
+import { compareNames } from "../contract/names.ts";
+import type { PoolStatus, StoreReport, StoreStatus } from "../contract/pool.ts";
+import type { Debt, OperationOptions } from "../contract/store.ts";
 
 interface Tally {
   copies: number;

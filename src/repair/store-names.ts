@@ -1,5 +1,5 @@
 /** What a user may call a store of a pool. */
-import { HoldfastError } from "../errors.ts";
+import { HoldfastError } from "../contract/errors.ts";
 
 interface Named {
   readonly label: string;

@@ -18,17 +18,17 @@
 import { createHash, randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import type * as Sdk from "@azure/storage-blob";
-import { checkedBytes } from "../body.ts";
-import { HoldfastError, isHoldfastError } from "../errors.ts";
-import type { ErrorCode } from "../errors.ts";
-import { MAX_NAME_BYTES, checkName } from "../names.ts";
-import { httpError, networkError } from "../network-errors.ts";
-import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
-import { MIB, cutParts, forEachParallel, joinChunks, releasePart } from "../parts.ts";
-import type { Part } from "../parts.ts";
-import { checkRange, resolveRange } from "../ranges.ts";
-import { secretsOf } from "../redact.ts";
-import type { LinkedSignal } from "../signals.ts";
+import { checkedBytes } from "../contract/body.ts";
+import { HoldfastError, isHoldfastError } from "../contract/errors.ts";
+import type { ErrorCode } from "../contract/errors.ts";
+import { MAX_NAME_BYTES, checkName } from "../contract/names.ts";
+import { httpError, networkError } from "../support/network-errors.ts";
+import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
+import { MIB, cutParts, forEachParallel, joinChunks, releasePart } from "../support/parts.ts";
+import type { Part } from "../support/parts.ts";
+import { checkRange, resolveRange } from "../contract/ranges.ts";
+import { secretsOf } from "../support/redact.ts";
+import type { LinkedSignal } from "../support/signals.ts";
 import type {
   Body,
   Capabilities,
@@ -41,15 +41,15 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
-import type { StoreUrl } from "../store-url.ts";
-import { pathParts, urlParameters } from "../url-parameters.ts";
-import { loadPeer } from "./load-peer.ts";
-import { inNameOrder } from "./name-order.ts";
-import { HttpService, textOf } from "./http-service.ts";
-import type { ServiceRequest } from "./http-service.ts";
-import { StoreOperations, refuseMetadata } from "./operations.ts";
-import { serviceUrl } from "./shared/place.ts";
+} from "../contract/store.ts";
+import type { StoreUrl } from "../contract/store-url.ts";
+import { pathParts, urlParameters } from "./base/url-parameters.ts";
+import { loadPeer } from "./base/load-peer.ts";
+import { inNameOrder } from "./base/name-order.ts";
+import { HttpService, textOf } from "./base/http-service.ts";
+import type { ServiceRequest } from "./base/http-service.ts";
+import { StoreOperations, refuseMetadata } from "./base/operations.ts";
+import { serviceUrl } from "./base/place.ts";
 
 /** 50,000 blocks of 4,000 MiB. */
 const MAX_OBJECT_BYTES = 50_000 * 4000 * MIB;

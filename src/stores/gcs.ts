@@ -16,16 +16,16 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
-import { checkedBytes } from "../body.ts";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import { MAX_NAME_BYTES, checkName } from "../names.ts";
-import { httpError, networkError } from "../network-errors.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
-import { MIB, cutParts, releasePart } from "../parts.ts";
-import type { Part } from "../parts.ts";
-import { checkRange, resolveRange } from "../ranges.ts";
-import { secretsOf } from "../redact.ts";
-import type { LinkedSignal } from "../signals.ts";
+import { checkedBytes } from "../contract/body.ts";
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
+import { MAX_NAME_BYTES, checkName } from "../contract/names.ts";
+import { httpError, networkError } from "../support/network-errors.ts";
+import type { StoreContext, StoreKind } from "./base/store-kind.ts";
+import { MIB, cutParts, releasePart } from "../support/parts.ts";
+import type { Part } from "../support/parts.ts";
+import { checkRange, resolveRange } from "../contract/ranges.ts";
+import { secretsOf } from "../support/redact.ts";
+import type { LinkedSignal } from "../support/signals.ts";
 import type {
   Body,
   Capabilities,
@@ -38,16 +38,16 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
-import { parseStoreUrl } from "../store-url.ts";
-import type { StoreUrl } from "../store-url.ts";
-import { pathParts, urlParameters } from "../url-parameters.ts";
-import { HttpService, drain, jsonOf, textOf } from "./http-service.ts";
-import type { ServiceAnswer, ServiceRequest } from "./http-service.ts";
-import { loadPeer } from "./load-peer.ts";
-import { inNameOrder } from "./name-order.ts";
-import { StoreOperations, refuseMetadata } from "./operations.ts";
-import { prefixParts } from "./shared/place.ts";
+} from "../contract/store.ts";
+import { parseStoreUrl } from "../contract/store-url.ts";
+import type { StoreUrl } from "../contract/store-url.ts";
+import { pathParts, urlParameters } from "./base/url-parameters.ts";
+import { HttpService, drain, jsonOf, textOf } from "./base/http-service.ts";
+import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
+import { loadPeer } from "./base/load-peer.ts";
+import { inNameOrder } from "./base/name-order.ts";
+import { StoreOperations, refuseMetadata } from "./base/operations.ts";
+import { prefixParts } from "./base/place.ts";
 
 const SERVICE = "https://storage.googleapis.com";
 const SCOPE = "https://www.googleapis.com/auth/devstorage.read_write";
@@ -564,7 +564,7 @@ export const gcsKind: StoreKind = {
     const keyId = env["GS_ACCESS_KEY_ID"];
     const secret = env["GS_SECRET_ACCESS_KEY"];
     if (keyId && secret && !env["GOOGLE_APPLICATION_CREDENTIALS"] && !settings.anonymous) {
-      const { s3Kind } = await import("./s3.ts");
+      const { s3Kind } = await import("./s3/s3.ts");
       const { bucket, prefix, origin, caFile } = settings;
       const ca = caFile === undefined ? "" : `&ca=${encodeURIComponent(caFile)}`;
       const s3Url = parseStoreUrl(`s3:///${bucket}/${encodeURI(prefix)}?endpoint=${origin}&region=auto${ca}`);

@@ -3,15 +3,15 @@
  *
  * `memory://name` gives every opener in the process the same objects under that name; they go when the process ends.
  */
-import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
-import type { Operation } from "../errors.ts";
-import { CHUNK_BYTES, checkedBytes } from "../body.ts";
-import { nameBatches } from "../name-batches.ts";
-import { MAX_NAME_BYTES, checkName, compareNames } from "../names.ts";
-import type { StoreKind } from "../open-store.ts";
-import { resolveRange } from "../ranges.ts";
-import { systemRuntime } from "../runtime.ts";
-import type { Runtime } from "../runtime.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
+import type { Operation } from "../contract/errors.ts";
+import { CHUNK_BYTES, checkedBytes } from "../contract/body.ts";
+import { nameBatches } from "../support/name-batches.ts";
+import { MAX_NAME_BYTES, checkName, compareNames } from "../contract/names.ts";
+import type { StoreKind } from "./base/store-kind.ts";
+import { resolveRange } from "../contract/ranges.ts";
+import { systemRuntime } from "../contract/runtime.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import type {
   Body,
   Capabilities,
@@ -24,7 +24,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
+} from "../contract/store.ts";
 
 /** Few, so that the ends of batches are met often. */
 const NAMES_BATCH = 3;

@@ -12,28 +12,20 @@ import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Operator } from "opendal";
-import { CHUNK_BYTES, checkedBytes } from "../body.ts";
-import { HoldfastError, isHoldfastError, throwIfAborted } from "../errors.ts";
-import type { ErrorCode } from "../errors.ts";
-import { MAX_NAME_BYTES } from "../names.ts";
-import { UNKNOWN_HOST } from "../network-errors.ts";
-import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
-import { resolveRange } from "../ranges.ts";
-import { isSecretName, secretsOf } from "../redact.ts";
-import type { GetResult, ObjectInfo, Store } from "../store.ts";
-import type { StoreUrl } from "../store-url.ts";
-import {
-  Guard,
-  checkParts,
-  checkPathName,
-  folderOfPrefix,
-  foldersAbove,
-  raceSignal,
-  refuseUnsupported,
-} from "./shared/guard.ts";
-import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./shared/place.ts";
-import { decodePath } from "./shared/query.ts";
-import { isTempName, tempName } from "./shared/tree-store.ts";
+import { CHUNK_BYTES, checkedBytes } from "../contract/body.ts";
+import { HoldfastError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
+import type { ErrorCode } from "../contract/errors.ts";
+import { MAX_NAME_BYTES, foldersAbove } from "../contract/names.ts";
+import { UNKNOWN_HOST } from "../support/network-errors.ts";
+import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
+import { resolveRange } from "../contract/ranges.ts";
+import { isSecretName, secretsOf } from "../support/redact.ts";
+import type { GetResult, ObjectInfo, Store } from "../contract/store.ts";
+import type { StoreUrl } from "../contract/store-url.ts";
+import { Guard, checkParts, checkPathName, folderOfPrefix, raceSignal, refuseUnsupported } from "./base/guard.ts";
+import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
+import { decodePath } from "./base/query.ts";
+import { isTempName, tempName } from "./base/tree-store.ts";
 
 export const opendalKind: StoreKind = {
   open: async (url, context) => openOpendalStore(url, context),

@@ -11,29 +11,28 @@ import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { Agent, request } from "undici";
 import type { Dispatcher } from "undici";
-import { checkedBytes } from "../body.ts";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
-import { MAX_NAME_BYTES, compareNames } from "../names.ts";
-import { UNKNOWN_HOST } from "../network-errors.ts";
-import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
-import { resolveRange } from "../ranges.ts";
-import { isSecretName, secretsOf } from "../redact.ts";
-import type { Capabilities, GetResult, ObjectInfo, Store } from "../store.ts";
-import type { StoreUrl } from "../store-url.ts";
-import { childEnv, startChild } from "./shared/child.ts";
-import type { Child } from "./shared/child.ts";
+import { checkedBytes } from "../contract/body.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
+import { MAX_NAME_BYTES, compareNames, foldersAbove } from "../contract/names.ts";
+import { UNKNOWN_HOST } from "../support/network-errors.ts";
+import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
+import { resolveRange } from "../contract/ranges.ts";
+import { isSecretName, secretsOf } from "../support/redact.ts";
+import type { Capabilities, GetResult, ObjectInfo, Store } from "../contract/store.ts";
+import type { StoreUrl } from "../contract/store-url.ts";
+import { childEnv, startChild } from "./base/child.ts";
+import type { Child } from "./base/child.ts";
 import {
   Guard,
   STALE_TEMP_MS,
   checkParts,
   checkPathName,
   folderOfPrefix,
-  foldersAbove,
   raceSignal,
   refuseUnsupported,
-} from "./shared/guard.ts";
-import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./shared/place.ts";
-import { isTempName, tempName } from "./shared/tree-store.ts";
+} from "./base/guard.ts";
+import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
+import { isTempName, tempName } from "./base/tree-store.ts";
 
 export const rcloneKind: StoreKind = {
   open: async (url, context) => openRcloneStore(url, context),

@@ -13,32 +13,24 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { checkedBytes } from "../body.ts";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
-import type { ErrorCode } from "../errors.ts";
-import { makeFolder } from "../make-folder.ts";
-import { MAX_NAME_BYTES } from "../names.ts";
-import { UNKNOWN_HOST } from "../network-errors.ts";
-import type { StoreContext, StoreKind, StorePlace } from "../open-store.ts";
-import { secretsOf } from "../redact.ts";
-import type { ByteRange, GetResult, ObjectInfo, Store } from "../store.ts";
-import type { StoreUrl } from "../store-url.ts";
-import { childEnv, runChild, startChild } from "./shared/child.ts";
-import type { Child } from "./shared/child.ts";
-import { openFetched } from "./shared/fetched-file.ts";
-import {
-  Guard,
-  STALE_TEMP_MS,
-  checkParts,
-  checkPathName,
-  folderOfPrefix,
-  foldersAbove,
-  refuseUnsupported,
-} from "./shared/guard.ts";
-import { ownVariables, serverPath } from "./shared/place.ts";
-import { decodePath } from "./shared/query.ts";
-import { bytesIn, bytesMovedBy, withSignsOfLife } from "./shared/signs-of-life.ts";
-import { isTempName } from "./shared/tree-store.ts";
+import { checkedBytes } from "../contract/body.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
+import type { ErrorCode } from "../contract/errors.ts";
+import { makeFolder } from "../support/make-folder.ts";
+import { MAX_NAME_BYTES, foldersAbove } from "../contract/names.ts";
+import { UNKNOWN_HOST } from "../support/network-errors.ts";
+import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
+import { secretsOf } from "../support/redact.ts";
+import type { ByteRange, GetResult, ObjectInfo, Store } from "../contract/store.ts";
+import type { StoreUrl } from "../contract/store-url.ts";
+import { childEnv, runChild, startChild } from "./base/child.ts";
+import type { Child } from "./base/child.ts";
+import { openFetched } from "./base/fetched-file.ts";
+import { Guard, STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, refuseUnsupported } from "./base/guard.ts";
+import { ownVariables, serverPath } from "./base/place.ts";
+import { decodePath } from "./base/query.ts";
+import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
+import { isTempName } from "./base/tree-store.ts";
 
 export const rsyncKind: StoreKind = {
   open: async (url, context) => openRsyncStore(url, context),

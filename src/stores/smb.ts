@@ -15,20 +15,20 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../errors.ts";
-import type { ErrorCode } from "../errors.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
-import { redactError, secretsOf } from "../redact.ts";
-import type { ByteRange, Store } from "../store.ts";
-import type { StoreUrl } from "../store-url.ts";
-import { childEnv, startChild } from "./shared/child.ts";
-import type { Child } from "./shared/child.ts";
-import { openFetched } from "./shared/fetched-file.ts";
-import { ownVariables } from "./shared/place.ts";
-import { decodePath } from "./shared/query.ts";
-import { bytesIn, bytesMovedBy, withSignsOfLife } from "./shared/signs-of-life.ts";
-import { TreeStore } from "./shared/tree-store.ts";
-import type { Tree, TreeEntry, TreePath, TreeRead } from "./shared/tree-store.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
+import type { ErrorCode } from "../contract/errors.ts";
+import type { StoreContext, StoreKind } from "./base/store-kind.ts";
+import { redactError, secretsOf } from "../support/redact.ts";
+import type { ByteRange, Store } from "../contract/store.ts";
+import type { StoreUrl } from "../contract/store-url.ts";
+import { childEnv, startChild } from "./base/child.ts";
+import type { Child } from "./base/child.ts";
+import { openFetched } from "./base/fetched-file.ts";
+import { ownVariables } from "./base/place.ts";
+import { decodePath } from "./base/query.ts";
+import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
+import { TreeStore } from "./base/tree-store.ts";
+import type { Tree, TreeEntry, TreePath, TreeRead } from "./base/tree-store.ts";
 
 export const smbKind: StoreKind = {
   open: async (url, context) => openSmbStore(url, context),

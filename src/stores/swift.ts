@@ -16,17 +16,17 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
-import { checkedBytes } from "../body.ts";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
-import { MAX_NAME_BYTES, checkName } from "../names.ts";
-import { httpError, networkError } from "../network-errors.ts";
-import type { StoreContext, StoreKind } from "../open-store.ts";
-import { MIB, cutParts, forEachParallel, releasePart } from "../parts.ts";
-import type { Part } from "../parts.ts";
-import { checkRange, resolveRange } from "../ranges.ts";
-import { secretsOf } from "../redact.ts";
-import { linkSignals } from "../signals.ts";
-import type { LinkedSignal } from "../signals.ts";
+import { checkedBytes } from "../contract/body.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
+import { MAX_NAME_BYTES, checkName } from "../contract/names.ts";
+import { httpError, networkError } from "../support/network-errors.ts";
+import type { StoreContext, StoreKind } from "./base/store-kind.ts";
+import { MIB, cutParts, forEachParallel, releasePart } from "../support/parts.ts";
+import type { Part } from "../support/parts.ts";
+import { checkRange, resolveRange } from "../contract/ranges.ts";
+import { secretsOf } from "../support/redact.ts";
+import { linkSignals } from "../support/signals.ts";
+import type { LinkedSignal } from "../support/signals.ts";
 import type {
   Body,
   Capabilities,
@@ -39,14 +39,14 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
-import type { StoreUrl } from "../store-url.ts";
-import { pathParts, urlParameters } from "../url-parameters.ts";
-import { HttpService, drain, encodePath, jsonOf, textOf } from "./http-service.ts";
-import type { ServiceAnswer, ServiceRequest } from "./http-service.ts";
-import { inNameOrder } from "./name-order.ts";
-import { StoreOperations, refuseMetadata } from "./operations.ts";
-import { prefixParts } from "./shared/place.ts";
+} from "../contract/store.ts";
+import type { StoreUrl } from "../contract/store-url.ts";
+import { pathParts, urlParameters } from "./base/url-parameters.ts";
+import { HttpService, drain, encodePath, jsonOf, textOf } from "./base/http-service.ts";
+import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
+import { inNameOrder } from "./base/name-order.ts";
+import { StoreOperations, refuseMetadata } from "./base/operations.ts";
+import { prefixParts } from "./base/place.ts";
 
 /** What segments in flight may hold together, in bytes. One segment is always allowed. */
 const IN_FLIGHT_BYTES = 32 * MIB;

@@ -1,6 +1,6 @@
 /** A limit on bytes per second, up and down, shared by all operations on a store. */
-import type { Runtime } from "../runtime.ts";
-import type { Body, GetOptions, GetResult, NamesOperation, PutOptions, PutResult, Store } from "../store.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import type { Body, GetOptions, GetResult, NamesOperation, PutOptions, PutResult, Store } from "../contract/store.ts";
 import { ForwardingStore, throughBody } from "./forward.ts";
 
 export interface BandwidthOptions {

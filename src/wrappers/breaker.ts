@@ -5,11 +5,11 @@
  *
  * Put a deadline below: an operation that never ends is never counted.
  */
-import { HoldfastError, throwIfAborted, toHoldfastError } from "../errors.ts";
-import type { Operation } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import { silentLogger } from "../log.ts";
-import type { Runtime } from "../runtime.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
+import type { Operation } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import { silentLogger } from "../contract/log.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import type {
   Body,
   DeleteResult,
@@ -22,7 +22,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
+} from "../contract/store.ts";
 import { ForwardingStore, pulling } from "./forward.ts";
 
 export interface BreakerOptions {

@@ -9,11 +9,11 @@
  * puts the deadline off. When one passes,
  * the call below is aborted through its signal, and the caller is told at once.
  */
-import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
-import type { Operation } from "../errors.ts";
-import type { Runtime } from "../runtime.ts";
-import { linkSignals } from "../signals.ts";
-import type { LinkedSignal } from "../signals.ts";
+import { HoldfastError, abortError, throwIfAborted } from "../contract/errors.ts";
+import type { Operation } from "../contract/errors.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import { linkSignals } from "../support/signals.ts";
+import type { LinkedSignal } from "../support/signals.ts";
 import type {
   Body,
   DeleteResult,
@@ -27,7 +27,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
+} from "../contract/store.ts";
 import { ForwardingStore, pulling, throughBody } from "./forward.ts";
 
 export interface DeadlineOptions {

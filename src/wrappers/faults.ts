@@ -8,14 +8,14 @@
  * const store = faulty(new MemoryStore(), faults);
  * ```
  */
-import { collect } from "../body.ts";
-import { HoldfastError, abortError, throwIfAborted } from "../errors.ts";
-import type { ErrorCode, Operation } from "../errors.ts";
-import { nameBatches } from "../name-batches.ts";
-import { compareNames } from "../names.ts";
-import { resolveRange } from "../ranges.ts";
-import { systemRuntime } from "../runtime.ts";
-import type { Runtime } from "../runtime.ts";
+import { collect } from "../contract/body.ts";
+import { HoldfastError, abortError, throwIfAborted } from "../contract/errors.ts";
+import type { ErrorCode, Operation } from "../contract/errors.ts";
+import { nameBatches } from "../support/name-batches.ts";
+import { compareNames } from "../contract/names.ts";
+import { resolveRange } from "../contract/ranges.ts";
+import { systemRuntime } from "../contract/runtime.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import type {
   Body,
   DeleteResult,
@@ -27,7 +27,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
+} from "../contract/store.ts";
 import { ForwardingStore, throughBody } from "./forward.ts";
 
 /** What can be made to go wrong. `code` is `unavailable` where it is left out. */

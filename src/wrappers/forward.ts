@@ -12,7 +12,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
+} from "../contract/store.ts";
 
 export class ForwardingStore implements Store {
   protected readonly inner: Store;

@@ -5,7 +5,7 @@
  * store works: a reader that pauses holds none. So operations may feed each other (a put whose source is a get from the
  * same store) without ever waiting for one another in a circle.
  */
-import { abortError, throwIfAborted } from "../errors.ts";
+import { abortError, throwIfAborted } from "../contract/errors.ts";
 import type {
   Body,
   DeleteResult,
@@ -18,7 +18,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
+} from "../contract/store.ts";
 import { ForwardingStore, pulling } from "./forward.ts";
 
 export interface LimitOptions {

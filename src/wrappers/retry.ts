@@ -6,13 +6,13 @@
  * provided that the object is still the same; a listing goes on behind its last name where listings are ordered, and
  * otherwise begins again only when it has given nothing yet.
  */
-import { HoldfastError, abortError, isHoldfastError, toHoldfastError } from "../errors.ts";
-import type { Operation } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import { silentLogger } from "../log.ts";
-import { compareNames } from "../names.ts";
-import { resolveRange } from "../ranges.ts";
-import type { Runtime } from "../runtime.ts";
+import { HoldfastError, abortError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Operation } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import { silentLogger } from "../contract/log.ts";
+import { compareNames } from "../contract/names.ts";
+import { resolveRange } from "../contract/ranges.ts";
+import type { Runtime } from "../contract/runtime.ts";
 import type {
   Body,
   DeleteResult,
@@ -26,7 +26,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../store.ts";
+} from "../contract/store.ts";
 import { ForwardingStore } from "./forward.ts";
 
 export interface RetryOptions {

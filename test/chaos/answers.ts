@@ -1,6 +1,6 @@
 /** What the library and the command say of a pool's state, in the words of the journal. */
-import type { Finding, Pool, PoolStatus } from "../../src/pool.ts";
-import type { OperationOptions } from "../../src/store.ts";
+import type { Finding, Pool, PoolStatus } from "../../src/contract/pool.ts";
+import type { OperationOptions } from "../../src/contract/store.ts";
 import type { Answer, FoundFault } from "./journal.ts";
 
 function faultOf({ kind, object, store }: Finding): FoundFault {

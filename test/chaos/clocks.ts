@@ -1,6 +1,6 @@
 /** The one clock that every process of a run reads for its notes, and the wrong ones that Holdfast is given. */
-import { systemRuntime } from "../../src/runtime.ts";
-import type { Runtime } from "../../src/runtime.ts";
+import { systemRuntime } from "../../src/contract/runtime.ts";
+import type { Runtime } from "../../src/contract/runtime.ts";
 
 /** Milliseconds of the machine's monotonic clock: the same in every process. */
 export function nowMs(): number {

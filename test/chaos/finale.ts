@@ -1,9 +1,9 @@
 /** The end of a round: everything is well again and everybody has stopped, and now everything has to come right. */
 import { join } from "node:path";
-import { collect } from "../../src/body.ts";
+import { collect } from "../../src/contract/body.ts";
 import { openPool } from "../../src/open-pool.ts";
 import type { OpenedPool } from "../../src/open-pool.ts";
-import type { Runtime } from "../../src/runtime.ts";
+import type { Runtime } from "../../src/contract/runtime.ts";
 import { repairAnswer, verifyAnswer } from "./answers.ts";
 import { isClean } from "./care-judge.ts";
 import { laterRuntime, nowMs, runtimeOf } from "./clocks.ts";

@@ -3,7 +3,7 @@
  * A line is in the kernel's hands before the operation begins, so what another process saw of it was noted before.
  */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { toHoldfastError } from "../../src/errors.ts";
+import { toHoldfastError } from "../../src/contract/errors.ts";
 import { nowMs } from "./clocks.ts";
 
 export type Verb =

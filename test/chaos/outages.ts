@@ -2,7 +2,7 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { isReserved } from "../../src/names.ts";
+import { isReserved } from "../../src/contract/names.ts";
 import type { Random } from "../simulation/random.ts";
 import { nowMs } from "./clocks.ts";
 import type { Crew } from "./crew.ts";

@@ -17,7 +17,7 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { isReserved } from "../../src/names.ts";
+import { isReserved } from "../../src/contract/names.ts";
 import { placeOn } from "../helpers/places.ts";
 import { startServer } from "../helpers/servers.ts";
 import type { RunningServer, ServerName } from "../helpers/servers.ts";

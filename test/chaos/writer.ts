@@ -1,8 +1,8 @@
 /** A machine that puts, overwrites, deletes and reads, several things at once. */
 import { setTimeout as delay } from "node:timers/promises";
-import { collect } from "../../src/body.ts";
-import type { BodyInput } from "../../src/body.ts";
-import type { PoolPutResult } from "../../src/pool.ts";
+import { collect } from "../../src/contract/body.ts";
+import type { BodyInput } from "../../src/contract/body.ts";
+import type { PoolPutResult } from "../../src/contract/pool.ts";
 import { Random } from "../simulation/random.ts";
 import { nowMs } from "./clocks.ts";
 import { serve } from "./member.ts";

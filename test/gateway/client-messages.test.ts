@@ -1,12 +1,12 @@
 /** What a client learns when stores fail: whether it should come again. Which store it was, and why, is for the log. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { toBody } from "../../src/body.ts";
-import { HoldfastError } from "../../src/errors.ts";
-import type { ErrorCode } from "../../src/errors.ts";
-import type { LogFields, Logger } from "../../src/log.ts";
+import { toBody } from "../../src/contract/body.ts";
+import { HoldfastError } from "../../src/contract/errors.ts";
+import type { ErrorCode } from "../../src/contract/errors.ts";
+import type { LogFields, Logger } from "../../src/contract/log.ts";
 import { toS3Error } from "../../src/gateway/s3/s3-error.ts";
 import type { Protocol } from "../../src/gateway/gateways.ts";
-import type { Store } from "../../src/store.ts";
+import type { Store } from "../../src/contract/store.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 

@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { startMeanwhile } from "../helpers/meanwhile.ts";
 import { waitUntil } from "../helpers/wait-until.ts";
 import type { MeanwhileGateways } from "../helpers/meanwhile.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { createMetrics, measured } from "../../src/gateway/metrics.ts";
-import { systemRuntime } from "../../src/runtime.ts";
+import { systemRuntime } from "../../src/contract/runtime.ts";
 import { MemoryStore } from "../../src/stores/memory.ts";
 import { Faults, faulty } from "../../src/wrappers/faults.ts";
 import { ForwardingStore } from "../../src/wrappers/forward.ts";

@@ -1,8 +1,8 @@
 /** Names that XML has no characters for: what they stand beside must stay readable. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { toBody } from "../../src/body.ts";
-import { parseXmlTree } from "../../src/xml.ts";
-import type { XmlNode } from "../../src/xml.ts";
+import { toBody } from "../../src/contract/body.ts";
+import { parseXmlTree } from "../../src/support/xml.ts";
+import type { XmlNode } from "../../src/support/xml.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 

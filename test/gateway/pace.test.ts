@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { request } from "node:http";
 import type { ClientRequest } from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Store } from "../../src/store.ts";
+import type { Store } from "../../src/contract/store.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 import { waitUntil } from "../helpers/wait-until.ts";

@@ -29,7 +29,7 @@ import {
   UploadPartCopyCommand,
 } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { compareNames } from "../../src/names.ts";
+import { compareNames } from "../../src/contract/names.ts";
 import { credential, startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 

@@ -3,8 +3,8 @@ import { request as httpRequest } from "node:http";
 import type { IncomingHttpHeaders } from "node:http";
 import { crc32 } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { toBody } from "../../src/body.ts";
-import type { Store } from "../../src/store.ts";
+import { toBody } from "../../src/contract/body.ts";
+import type { Store } from "../../src/contract/store.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 

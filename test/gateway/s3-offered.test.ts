@@ -1,7 +1,7 @@
 /** What the S3 gateway does not offer is refused by its name, whatever it is asked of, and nothing is done. */
 import { S3Client, GetObjectAclCommand, PutBucketAclCommand, PutObjectAclCommand } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { credential, startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 

@@ -18,7 +18,7 @@ import type {
   CompletedPart,
 } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Store } from "../../src/store.ts";
+import type { Store } from "../../src/contract/store.ts";
 import { gate } from "../helpers/gate.ts";
 import type { Gate } from "../helpers/gate.ts";
 import { credential, startTestGateways } from "../helpers/gateways.ts";

@@ -5,12 +5,12 @@ import { mkdtemp, open as openFile, readFile, readdir, rm, truncate, writeFile }
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { Uploads } from "../../src/gateway/s3/uploads.ts";
 import type { Upload } from "../../src/gateway/s3/uploads.ts";
 import { startGateways } from "../../src/gateway/gateways.ts";
 import type { Gateways } from "../../src/gateway/gateways.ts";
-import { silentLogger } from "../../src/log.ts";
+import { silentLogger } from "../../src/contract/log.ts";
 import { exitOf, startCommand } from "../helpers/command.ts";
 import { FakeRuntime } from "../helpers/fake-runtime.ts";
 import { startTestGateways } from "../helpers/gateways.ts";

@@ -2,8 +2,8 @@
 import { createHash, createHmac } from "node:crypto";
 import { request as httpRequest } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { toBody } from "../../src/body.ts";
-import { systemRuntime } from "../../src/runtime.ts";
+import { toBody } from "../../src/contract/body.ts";
+import { systemRuntime } from "../../src/contract/runtime.ts";
 import { credential, startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 

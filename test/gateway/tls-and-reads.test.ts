@@ -6,9 +6,9 @@ import { request } from "node:https";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { toBody } from "../../src/body.ts";
-import { HoldfastError } from "../../src/errors.ts";
-import type { GetResult, Store } from "../../src/store.ts";
+import { toBody } from "../../src/contract/body.ts";
+import { HoldfastError } from "../../src/contract/errors.ts";
+import type { GetResult, Store } from "../../src/contract/store.ts";
 import { client } from "../helpers/clients.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
 

@@ -1,6 +1,6 @@
 /** A Runtime whose clock is moved by hand: timers fire in their order, at once, and nothing waits for real. */
-import { abortError } from "../../src/errors.ts";
-import type { Runtime } from "../../src/runtime.ts";
+import { abortError } from "../../src/contract/errors.ts";
+import type { Runtime } from "../../src/contract/runtime.ts";
 import { seededRandom } from "../../src/wrappers/faults.ts";
 
 interface Timer {

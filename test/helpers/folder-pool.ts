@@ -2,13 +2,13 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { collect } from "../../src/body.ts";
-import { HoldfastError } from "../../src/errors.ts";
-import type { ErrorCode, Operation } from "../../src/errors.ts";
+import { collect } from "../../src/contract/body.ts";
+import { HoldfastError } from "../../src/contract/errors.ts";
+import type { ErrorCode, Operation } from "../../src/contract/errors.ts";
 import { openPool } from "../../src/open-pool.ts";
 import type { OpenedPool, OpenPoolOptions } from "../../src/open-pool.ts";
-import { openStore } from "../../src/open-store.ts";
-import type { Store } from "../../src/store.ts";
+import { openStore } from "../../src/stores/open-store.ts";
+import type { Store } from "../../src/contract/store.ts";
 import { Faults, faulty } from "../../src/wrappers/faults.ts";
 
 export interface FolderStore {

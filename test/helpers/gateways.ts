@@ -5,8 +5,8 @@ import path from "node:path";
 import { startGateways } from "../../src/gateway/gateways.ts";
 import type { Gateways, GatewaysOptions, Protocol } from "../../src/gateway/gateways.ts";
 import { MemoryObjects, MemoryStore } from "../../src/stores/memory.ts";
-import { openStore } from "../../src/open-store.ts";
-import type { Store } from "../../src/store.ts";
+import { openStore } from "../../src/stores/open-store.ts";
+import type { Store } from "../../src/contract/store.ts";
 
 export const credential = { user: "test-key", password: "a secret of tests" };
 

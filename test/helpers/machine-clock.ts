@@ -1,7 +1,7 @@
 /** The clocks of machines: apart from each other by what a test says, moved on by hand, and all at once. */
-import { abortError } from "../../src/errors.ts";
-import { systemRuntime } from "../../src/runtime.ts";
-import type { Runtime } from "../../src/runtime.ts";
+import { abortError } from "../../src/contract/errors.ts";
+import { systemRuntime } from "../../src/contract/runtime.ts";
+import type { Runtime } from "../../src/contract/runtime.ts";
 
 /** Who sleeps as long, in milliseconds, does not sleep for real: the time passes for all machines at once. */
 const LONG_MS = 1000;

@@ -1,6 +1,6 @@
 /** Gateways in which a test can stop a write on its way to a store, and hear when the pool is asked for one. */
 import { ForwardingStore } from "../../src/wrappers/forward.ts";
-import type { Body, DeleteOptions, DeleteResult, PutOptions, PutResult, Store } from "../../src/store.ts";
+import type { Body, DeleteOptions, DeleteResult, PutOptions, PutResult, Store } from "../../src/contract/store.ts";
 import { gate } from "./gate.ts";
 import type { Gate } from "./gate.ts";
 import { startTestGateways } from "./gateways.ts";

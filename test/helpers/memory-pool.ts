@@ -1,20 +1,20 @@
 /** Pools over stores in memory, whose members tests can take down, look into and change by hand. */
 import { randomBytes } from "node:crypto";
-import { collect } from "../../src/body.ts";
-import { abortError, HoldfastError } from "../../src/errors.ts";
+import { collect } from "../../src/contract/body.ts";
+import { abortError, HoldfastError } from "../../src/contract/errors.ts";
 import { Ledger } from "../../src/ledger/ledger.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../../src/ledger/ledger-index.ts";
 import { Member } from "../../src/ledger/member.ts";
-import { silentLogger } from "../../src/log.ts";
-import { PoolStore } from "../../src/modes/pool-store.ts";
-import type { PoolStoreOptions } from "../../src/modes/pool-context.ts";
+import { silentLogger } from "../../src/contract/log.ts";
+import { PoolStore } from "../../src/pool/pool-store.ts";
+import type { PoolStoreOptions } from "../../src/pool/pool-context.ts";
 import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
-import { replayable } from "../../src/replayable.ts";
-import { systemRuntime } from "../../src/runtime.ts";
-import type { Runtime } from "../../src/runtime.ts";
-import type { Operation } from "../../src/errors.ts";
-import type { Store } from "../../src/store.ts";
+import { replayable } from "../../src/support/replayable.ts";
+import { systemRuntime } from "../../src/contract/runtime.ts";
+import type { Runtime } from "../../src/contract/runtime.ts";
+import type { Operation } from "../../src/contract/errors.ts";
+import type { Store } from "../../src/contract/store.ts";
 import { MemoryObjects, MemoryStore } from "../../src/stores/memory.ts";
 
 /** A store that a test can take down. */

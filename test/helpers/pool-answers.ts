@@ -1,8 +1,8 @@
 /** What a pool answers, in a form to compare. */
-import { collect } from "../../src/body.ts";
-import { HoldfastError } from "../../src/errors.ts";
-import type { Pool } from "../../src/pool.ts";
-import type { Body, Store } from "../../src/store.ts";
+import { collect } from "../../src/contract/body.ts";
+import { HoldfastError } from "../../src/contract/errors.ts";
+import type { Pool } from "../../src/contract/pool.ts";
+import type { Body, Store } from "../../src/contract/store.ts";
 import type { Gate } from "./gate.ts";
 
 /** An object's bytes as text; the stores that could not be heard behind it, where there are some. */

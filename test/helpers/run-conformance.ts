@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { conformanceCases, runCase } from "../../src/conformance/index.ts";
 import type { ConformanceOptions } from "../../src/conformance/index.ts";
-import type { Store } from "../../src/store.ts";
+import type { Store } from "../../src/contract/store.ts";
 
 /**
  * Describes one store: every case of the suite, on one store that `open` gave. Prints one line at the end: how many

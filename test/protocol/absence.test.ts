@@ -1,6 +1,6 @@
 /** What is not there is said only by those who can know: whoever syncs from a listing deletes what it lacks. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched, View } from "../helpers/memory-pool.ts";

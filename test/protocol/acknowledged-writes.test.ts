@@ -1,6 +1,6 @@
 /** Two machines write one name: what was acknowledged last is what there is, whatever each machine last heard. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, switched, textOn } from "../helpers/memory-pool.ts";

@@ -1,6 +1,6 @@
 /** Two machines write one name at once: each is told what became of its own, and one version stands, whole. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { gate } from "../helpers/gate.ts";
 import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import { bodyThrough, textOrCode } from "../helpers/pool-answers.ts";

@@ -1,7 +1,7 @@
 /** A request that ended without an answer may take effect later: until it can no more, nothing is said of what it could change. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
-import { HoldfastError } from "../../src/errors.ts";
+import { toBody } from "../../src/contract/body.ts";
+import { HoldfastError } from "../../src/contract/errors.ts";
 import { deadline } from "../../src/wrappers/deadline.ts";
 import { retry } from "../../src/wrappers/retry.ts";
 import { gate } from "../helpers/gate.ts";

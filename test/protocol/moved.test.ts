@@ -1,7 +1,7 @@
 /** A store that is another one, or is not there, by the time that something is said of it. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
-import { HoldfastError } from "../../src/errors.ts";
+import { toBody } from "../../src/contract/body.ts";
+import { HoldfastError } from "../../src/contract/errors.ts";
 import { markOf } from "../../src/ledger/record.ts";
 import type { ObjectRecord } from "../../src/ledger/record.ts";
 import { gate } from "../helpers/gate.ts";

@@ -1,6 +1,6 @@
 /** Drain, rebalance and repair change what stands on stores while others write: nothing acknowledged is lost by that. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";

@@ -1,7 +1,7 @@
 /** A machine that never wrote to the pool before, or lost what it knew of it, while stores of the pool are gone for good. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
-import { HoldfastError } from "../../src/errors.ts";
+import { toBody } from "../../src/contract/body.ts";
+import { HoldfastError } from "../../src/contract/errors.ts";
 import { memoryPool, switched, textOn } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
 import { codeOf, textOrCode } from "../helpers/pool-answers.ts";

@@ -1,6 +1,6 @@
 /** What was suspected of the protocol before: knowledge that grows old while a name is waited for, and marks that get lost. */
 import { describe, expect, it } from "vitest";
-import { toBody } from "../../src/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";

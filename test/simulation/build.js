@@ -16,7 +16,7 @@ export const NODE_OPTIONS = ["--max-semi-space-size=64", "--min-semi-space-size=
 
 /** Sizes that make the interesting cases frequent. */
 const SMALLER = [
-  { file: "src/digest.ts", find: "PIECE_BYTES = 1024 * 1024;", replace: "PIECE_BYTES = 8;" },
+  { file: "src/ledger/digest.ts", find: "PIECE_BYTES = 1024 * 1024;", replace: "PIECE_BYTES = 8;" },
   { file: "src/ledger/compaction.ts", find: "BASE_RECORDS = 20_000;", replace: "BASE_RECORDS = 3;" },
   { file: "src/ledger/segment-writer.ts", find: "MAX_BATCH_RECORDS = 1000;", replace: "MAX_BATCH_RECORDS = 3;" },
 ];
@@ -26,15 +26,15 @@ const LATIN1 = "(Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes)).toString('
 
 /** Functions of their arguments and nothing else, that are asked the same over and over: they answer from memory. */
 const REMEMBERED = [
-  ...["src/digest.ts", "src/ledger/segment.ts", "src/modes/verified-read.ts"].map((file) => ({
+  ...["src/ledger/digest.ts", "src/ledger/segment.ts", "src/pool/verified-read.ts"].map((file) => ({
     file,
     find: 'import { createHash } from "node:crypto";',
     replace: `import { createHash } from "${"../".repeat(file.split("/").length - 1)}test/simulation/remembered-digests.ts";`,
   })),
   {
-    file: "src/digest.ts",
+    file: "src/ledger/digest.ts",
     find: 'import xxhash from "xxhash-wasm";',
-    replace: 'import { xxhash } from "../test/simulation/remembered-digests.ts";',
+    replace: 'import { xxhash } from "../../test/simulation/remembered-digests.ts";',
   },
   {
     file: "src/ledger/segment.ts",

@@ -1,6 +1,6 @@
 /** Damage done to stores that are in order, and what verify has to say of each piece of it. */
 import { decodeSegment, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
-import type { Finding, FindingKind } from "../../src/pool.ts";
+import type { Finding, FindingKind } from "../../src/contract/pool.ts";
 import type { Value } from "./oracle.ts";
 import type { Random } from "./random.ts";
 import type { Disk } from "./sim-store.ts";

@@ -6,7 +6,7 @@
  */
 import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
-import { loadDigests } from "../../src/digest.ts";
+import { loadDigests } from "../../src/ledger/digest.ts";
 import { runSchedule } from "./run-schedule.ts";
 import type { Failure } from "./run-schedule.ts";
 import { describe, makeSchedule } from "./schedule.ts";

@@ -12,18 +12,18 @@ export interface PlantedBug {
   readonly foundBy?: number;
 }
 
-const POOL_STORE = "src/modes/pool-store.ts";
-const PUTS = "src/modes/pool-puts.ts";
-const COMMIT = "src/modes/commit.ts";
-const READS = "src/modes/pool-reads.ts";
-const DELETES = "src/modes/pool-deletes.ts";
+const POOL_STORE = "src/pool/pool-store.ts";
+const PUTS = "src/pool/pool-puts.ts";
+const COMMIT = "src/pool/commit.ts";
+const READS = "src/pool/pool-reads.ts";
+const DELETES = "src/pool/pool-deletes.ts";
 const LEDGER = "src/ledger/ledger.ts";
 const MEMBERSHIP = "src/ledger/membership.ts";
 const IDENTITIES = "src/ledger/identities.ts";
 const WRITER = "src/ledger/segment-writer.ts";
 const COMPACTION = "src/ledger/compaction.ts";
 const RECORD = "src/ledger/record.ts";
-const READ = "src/modes/verified-read.ts";
+const READ = "src/pool/verified-read.ts";
 const ASSESS = "src/repair/assess.ts";
 const SCAN = "src/repair/scan.ts";
 const MEND = "src/repair/mend.ts";

@@ -1,5 +1,5 @@
 /** A schedule: what a pool looks like, and what is done to it and happens to it, all from one seed. */
-import type { Mode, OnFail } from "../../src/pool.ts";
+import type { Mode, OnFail } from "../../src/contract/pool.ts";
 import { withMishaps } from "./mishap-steps.ts";
 import type { Mishap } from "./mishap-steps.ts";
 import { Random } from "./random.ts";

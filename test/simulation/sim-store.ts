@@ -1,10 +1,10 @@
 /** Stores of a simulation: what is durable on them (`Disk`), and how one process reaches it (`SimStore`). */
-import { checkedBytes } from "../../src/body.ts";
-import { HoldfastError, toHoldfastError } from "../../src/errors.ts";
-import type { ErrorCode, Operation } from "../../src/errors.ts";
-import { nameBatches } from "../../src/name-batches.ts";
-import { compareNames, isReserved, MAX_NAME_BYTES } from "../../src/names.ts";
-import { resolveRange } from "../../src/ranges.ts";
+import { checkedBytes } from "../../src/contract/body.ts";
+import { HoldfastError, toHoldfastError } from "../../src/contract/errors.ts";
+import type { ErrorCode, Operation } from "../../src/contract/errors.ts";
+import { nameBatches } from "../../src/support/name-batches.ts";
+import { compareNames, isReserved, MAX_NAME_BYTES } from "../../src/contract/names.ts";
+import { resolveRange } from "../../src/contract/ranges.ts";
 import type {
   Body,
   Capabilities,
@@ -18,7 +18,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../../src/store.ts";
+} from "../../src/contract/store.ts";
 import type { Owner, World } from "./world.ts";
 
 /** When a fault strikes a call. `hang…`: nothing is heard until the deadline. */

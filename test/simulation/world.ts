@@ -5,8 +5,8 @@
  * code has come to rest, the world resumes one of those that are parked, or, when only timers are left, lets time pass.
  * Nothing else in the process is asynchronous, so that the same seed gives the same run.
  */
-import { abortError } from "../../src/errors.ts";
-import type { Runtime } from "../../src/runtime.ts";
+import { abortError } from "../../src/contract/errors.ts";
+import type { Runtime } from "../../src/contract/runtime.ts";
 import type { Random } from "./random.ts";
 
 /** A process that runs holdfast: when it dies, nothing of it ever runs again. */

@@ -1,5 +1,5 @@
 /** Answers of the S3 gateway: whole documents, and those that are begun before their content is known. */
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { send } from "../http-tools.ts";
 import { toS3Error } from "./s3-error.ts";
 import type { S3Error } from "./s3-error.ts";

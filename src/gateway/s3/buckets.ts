@@ -1,9 +1,9 @@
 /** Buckets of the S3 gateway: first parts of names, or the one bucket that is the whole pool. */
 import { Buffer } from "node:buffer";
-import { MAX_NAME_BYTES, compareNames, isReserved } from "../../names.ts";
+import { MAX_NAME_BYTES, compareNames, isReserved } from "../../contract/names.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import { percentEncode } from "../../signature-v4.ts";
+import { percentEncode } from "../../support/signature-v4.ts";
 import { send } from "../http-tools.ts";
 import { FOLDER_MARKER, checkClientName } from "../object-facts.ts";
 import { putIfAbsent } from "../put-if-absent.ts";

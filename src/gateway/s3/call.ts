@@ -1,6 +1,6 @@
 /** One request to the S3 gateway, and what every operation asks of it. */
 import { Buffer } from "node:buffer";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { percentDecode, readSmall } from "../http-tools.ts";
 import { takeObject } from "./incoming-object.ts";
 import { S3Error } from "./s3-error.ts";

@@ -1,7 +1,7 @@
 /** The checksums of S3's x-amz-checksum family, computed as the bytes go by. */
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { S3Error } from "./s3-error.ts";
 
 export const checksumAlgorithms = ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"] as const;

@@ -1,11 +1,11 @@
 /** Objects copied within the pool, whole or as parts of uploads. */
 import { createHash } from "node:crypto";
-import { toBody } from "../../body.ts";
-import type { PoolObjectInfo } from "../../pool.ts";
-import type { Body, ChangeCondition, ObjectMetadata } from "../../store.ts";
+import { toBody } from "../../contract/body.ts";
+import type { PoolObjectInfo } from "../../contract/pool.ts";
+import type { Body, ChangeCondition, ObjectMetadata } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { ClientError, checkConditions, conditionsOf, fromHeader, parseRange, percentDecode } from "../http-tools.ts";
 import { etagOf, isSameVersion, isUnknown } from "../object-facts.ts";
 import { spooled } from "../spooled.ts";

@@ -1,5 +1,5 @@
 /** Many objects deleted by one request. */
-import { forEachBounded } from "../../bounded.ts";
+import { forEachBounded } from "../../support/bounded.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
 import { errorTags, sendXml } from "./answers.ts";

@@ -1,9 +1,9 @@
 /** The body of an upload: decoded, digested and checked against everything that the client says about it. */
 import { createHash } from "node:crypto";
-import { toBody } from "../../body.ts";
-import type { Body } from "../../store.ts";
+import { toBody } from "../../contract/body.ts";
+import type { Body } from "../../contract/store.ts";
 import { contentLength, incomingBytes } from "../http-tools.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import type { ChecksumAlgorithm } from "./checksums.ts";
 import { checksumAlgorithm, checksumAlgorithms, createChecksum } from "./checksums.ts";
 import { decodeChunks } from "./chunked-body.ts";

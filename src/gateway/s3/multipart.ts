@@ -1,14 +1,14 @@
 /** Multipart uploads: begun, filled with parts, completed, aborted and listed. */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import { throwIfAborted } from "../../errors.ts";
-import { compareNames } from "../../names.ts";
-import type { Body, ChangeCondition, ObjectMetadata } from "../../store.ts";
-import type { XmlElement } from "../../xml.ts";
+import { throwIfAborted } from "../../contract/errors.ts";
+import { compareNames } from "../../contract/names.ts";
+import type { Body, ChangeCondition, ObjectMetadata } from "../../contract/store.ts";
+import type { XmlElement } from "../../support/xml.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
-import { encodePath, percentEncode } from "../../signature-v4.ts";
+import type { Exchange } from "../exchange.ts";
+import { encodePath, percentEncode } from "../../support/signature-v4.ts";
 import { send } from "../http-tools.ts";
 import { OWNER, isoDate, sendXml, withKeepAlive } from "./answers.ts";
 import type { Buckets } from "./buckets.ts";

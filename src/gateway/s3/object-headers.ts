@@ -1,8 +1,8 @@
 /** Headers of S3 requests and answers that describe an object, and what is kept of them. */
 import { Buffer } from "node:buffer";
 import type { OutgoingHttpHeaders } from "node:http";
-import type { ObjectInfo, ObjectMetadata } from "../../store.ts";
-import type { Exchange } from "../http-server.ts";
+import type { ObjectInfo, ObjectMetadata } from "../../contract/store.ts";
+import type { Exchange } from "../exchange.ts";
 import { fromHeader, toHeader } from "../http-tools.ts";
 import { keptHeaders } from "../object-facts.ts";
 import { checksumAlgorithms } from "./checksums.ts";

@@ -1,6 +1,6 @@
 /** Listings of a bucket's objects: versions 1 and 2, and the listing of versions, of which every object has one. */
-import { compareNames, isReserved } from "../../names.ts";
-import type { PoolObjectInfo } from "../../pool.ts";
+import { compareNames, isReserved } from "../../contract/names.ts";
+import type { PoolObjectInfo } from "../../contract/pool.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { position } from "../listing.ts";
 import { FOLDER_MARKER, etagOf, isFolderMarker } from "../object-facts.ts";

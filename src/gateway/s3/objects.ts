@@ -1,11 +1,11 @@
 /** Objects through S3: read, written and deleted, under conditions. */
 import type { OutgoingHttpHeaders } from "node:http";
-import { isHoldfastError } from "../../errors.ts";
-import type { PoolObjectInfo } from "../../pool.ts";
-import type { ChangeCondition, PutOptions, PutResult } from "../../store.ts";
+import { isHoldfastError } from "../../contract/errors.ts";
+import type { PoolObjectInfo } from "../../contract/pool.ts";
+import type { ChangeCondition, PutOptions, PutResult } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { ClientError, checkConditions, conditionsOf, parseRange, send, sendStream, toHeader } from "../http-tools.ts";
 import type { ConditionHeaders, ServedRange } from "../http-tools.ts";
 import { etagOf, isUnknown } from "../object-facts.ts";

@@ -1,6 +1,6 @@
 /** What listings in pages have in common: how many entries, from where, and in which encoding. */
 import { Buffer } from "node:buffer";
-import { encodePath } from "../../signature-v4.ts";
+import { encodePath } from "../../support/signature-v4.ts";
 import { S3Error } from "./s3-error.ts";
 import { tag } from "./xml.ts";
 

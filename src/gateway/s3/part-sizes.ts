@@ -1,5 +1,5 @@
 /** The parts that an object was uploaded in: their sizes are kept with it, so that each can be read by its number. */
-import type { ObjectMetadata } from "../../store.ts";
+import type { ObjectMetadata } from "../../contract/store.ts";
 import type { ServedRange } from "../http-tools.ts";
 import { S3Error } from "./s3-error.ts";
 

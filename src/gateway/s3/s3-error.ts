@@ -1,6 +1,6 @@
 /** Errors of the S3 protocol, with the code that clients know. */
-import { isHoldfastError } from "../../errors.ts";
-import type { ErrorCode } from "../../errors.ts";
+import { isHoldfastError } from "../../contract/errors.ts";
+import type { ErrorCode } from "../../contract/errors.ts";
 import { ClientError, clientMessage, statusOf } from "../http-tools.ts";
 
 /** S3's codes that this gateway answers with, and their statuses. */

@@ -5,9 +5,9 @@
  * the whole pool is one bucket. Either way an object's name on the stores is what a person would look for.
  */
 import type { OutgoingHttpHeaders } from "node:http";
-import { isHoldfastError } from "../../errors.ts";
+import { isHoldfastError } from "../../contract/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import type { Exchange, Gateway } from "../http-server.ts";
+import type { Exchange, Gateway } from "../exchange.ts";
 import { hasBody, parseQuery, send } from "../http-tools.ts";
 import { aclXml, takeAcl } from "./acls.ts";
 import { errorTags, sendXml } from "./answers.ts";

@@ -13,7 +13,7 @@ import {
   sign,
   signingKey,
   stringToSign,
-} from "../../signature-v4.ts";
+} from "../../support/signature-v4.ts";
 import type { Credential } from "../http-tools.ts";
 import { parseQuery, percentDecode } from "../http-tools.ts";
 import { S3Error } from "./s3-error.ts";

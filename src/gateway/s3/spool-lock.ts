@@ -12,7 +12,7 @@ import { connect, createServer } from "node:net";
 import type { Server } from "node:net";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Logger } from "../../log.ts";
+import type { Logger } from "../../contract/log.ts";
 import { hasCode } from "./system-errors.ts";
 
 /** What the names of sockets in the folder begin with. */

@@ -1,6 +1,6 @@
 /** XML in and out, as S3 uses it. */
-import { escapeXml, parseXmlInPieces } from "../../xml.ts";
-import type { XmlBounds, XmlDocument, XmlElement } from "../../xml.ts";
+import { escapeXml, parseXmlInPieces } from "../../support/xml.ts";
+import type { XmlBounds, XmlDocument, XmlElement } from "../../support/xml.ts";
 import { S3Error } from "./s3-error.ts";
 
 /** 10,000 parts with number, tag, and checksums by all algorithms. */

@@ -1,5 +1,5 @@
 /** One request to the WebDAV gateway, and the addresses that it names. */
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { percentDecode } from "../http-tools.ts";
 import { DavStatus } from "./dav-status.ts";
 

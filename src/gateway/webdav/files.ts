@@ -1,10 +1,10 @@
 /** GET, HEAD and PUT: files, and the page that a folder is to a browser. */
 import type { OutgoingHttpHeaders } from "node:http";
-import { toBody } from "../../body.ts";
-import type { Body, ChangeCondition, ObjectInfo } from "../../store.ts";
+import { toBody } from "../../contract/body.ts";
+import type { Body, ChangeCondition, ObjectInfo } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import {
   ClientError,
   checkConditions,
@@ -18,7 +18,7 @@ import {
   sendStream,
   toHeader,
 } from "../http-tools.ts";
-import { escapeXml } from "../../xml.ts";
+import { escapeXml } from "../../support/xml.ts";
 import { checkClientName, etagOf, isUnknown } from "../object-facts.ts";
 import type { Call } from "./call.ts";
 import { DavStatus } from "./dav-status.ts";

@@ -1,12 +1,12 @@
 /** LOCK and UNLOCK, the If header, and which changes the locks admit. */
-import { isHoldfastError, throwIfAborted } from "../../errors.ts";
-import type { ObjectInfo, PutResult } from "../../store.ts";
+import { isHoldfastError, throwIfAborted } from "../../contract/errors.ts";
+import type { ObjectInfo, PutResult } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
-import { encodePath } from "../../signature-v4.ts";
+import type { Exchange } from "../exchange.ts";
+import { encodePath } from "../../support/signature-v4.ts";
 import { readSmall, send } from "../http-tools.ts";
-import { escapeXml } from "../../xml.ts";
+import { escapeXml } from "../../support/xml.ts";
 import { checkClientName, etagOf } from "../object-facts.ts";
 import { putIfAbsent } from "../put-if-absent.ts";
 import { MAX_XML_BYTES, localPath } from "./call.ts";

@@ -6,7 +6,7 @@
  * stops.
  */
 import { randomUUID } from "node:crypto";
-import { HoldfastError } from "../../errors.ts";
+import { HoldfastError } from "../../contract/errors.ts";
 import { ClientError } from "../http-tools.ts";
 
 /** The longest life of a lock before it has to be refreshed, and the usual one, in milliseconds. */

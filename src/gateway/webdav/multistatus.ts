@@ -1,9 +1,9 @@
 /** Answers that tell of several resources (RFC 4918, 13). */
 import { STATUS_CODES } from "node:http";
 import { setImmediate } from "node:timers/promises";
-import { encodePath } from "../../signature-v4.ts";
-import { escapeXml } from "../../xml.ts";
-import type { Exchange } from "../http-server.ts";
+import { encodePath } from "../../support/signature-v4.ts";
+import { escapeXml } from "../../support/xml.ts";
+import type { Exchange } from "../exchange.ts";
 import { send, sendStream } from "../http-tools.ts";
 import { resourceOf } from "../object-facts.ts";
 import type { DavStatus } from "./dav-status.ts";

@@ -1,6 +1,6 @@
 /** What a request asks of a resource before it changes it: HTTP's conditions, and ETags of the If header. */
-import type { ChangeCondition, ObjectInfo } from "../../store.ts";
-import type { Exchange } from "../http-server.ts";
+import type { ChangeCondition, ObjectInfo } from "../../contract/store.ts";
+import type { Exchange } from "../exchange.ts";
 import { checkConditions, conditionsOf } from "../http-tools.ts";
 import type { Validators } from "../http-tools.ts";
 import { etagOf } from "../object-facts.ts";

@@ -1,11 +1,11 @@
 /** PROPFIND and PROPPATCH: properties that the gateway knows, and those that clients set. */
-import { toBody } from "../../body.ts";
-import type { Body, ChangeCondition, ObjectMetadata } from "../../store.ts";
+import { toBody } from "../../contract/body.ts";
+import type { Body, ChangeCondition, ObjectMetadata } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { readSmall } from "../http-tools.ts";
-import { escapeXml } from "../../xml.ts";
+import { escapeXml } from "../../support/xml.ts";
 import { checkClientName, etagOf, isSameVersion } from "../object-facts.ts";
 import { spooled } from "../spooled.ts";
 import { MAX_XML_BYTES } from "./call.ts";

@@ -4,12 +4,12 @@
  * A listing and the deletes that follow it are two moments. What is put in between was acknowledged, so it stays, and
  * the folders around it stay with it; whoever asked for the removal is told of it.
  */
-import { forEachBounded } from "../../bounded.ts";
-import type { PoolObjectInfo } from "../../pool.ts";
-import type { ChangeCondition } from "../../store.ts";
+import { forEachBounded } from "../../support/bounded.ts";
+import type { PoolObjectInfo } from "../../contract/pool.ts";
+import type { ChangeCondition } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
+import type { Exchange } from "../exchange.ts";
 import { isFolderMarker, isSameVersion, isUnknown, resourceOf } from "../object-facts.ts";
 import { putIfAbsent } from "../put-if-absent.ts";
 import type { Call } from "./call.ts";

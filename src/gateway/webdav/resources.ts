@@ -1,13 +1,13 @@
 /** Files and folders as WebDAV has them, found in a pool. */
-import { toBody } from "../../body.ts";
-import { isHoldfastError } from "../../errors.ts";
-import { isReserved } from "../../names.ts";
-import type { PoolObjectInfo } from "../../pool.ts";
-import type { ChangeCondition, ObjectMetadata } from "../../store.ts";
+import { toBody } from "../../contract/body.ts";
+import { isHoldfastError } from "../../contract/errors.ts";
+import { isReserved } from "../../contract/names.ts";
+import type { PoolObjectInfo } from "../../contract/pool.ts";
+import type { ChangeCondition, ObjectMetadata } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import type { Exchange } from "../http-server.ts";
-import { encodePath } from "../../signature-v4.ts";
+import type { Exchange } from "../exchange.ts";
+import { encodePath } from "../../support/signature-v4.ts";
 import { FOLDER_MARKER, isFolderMarker, isUnknown } from "../object-facts.ts";
 import { DavStatus } from "./dav-status.ts";
 

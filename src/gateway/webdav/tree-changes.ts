@@ -1,12 +1,12 @@
 /** MKCOL, DELETE, COPY and MOVE: folders made, and files and folders removed, copied and moved. */
-import { toBody } from "../../body.ts";
-import { forEachBounded } from "../../bounded.ts";
-import { isHoldfastError } from "../../errors.ts";
-import type { PoolObjectInfo } from "../../pool.ts";
-import type { ChangeCondition, ObjectInfo } from "../../store.ts";
+import { toBody } from "../../contract/body.ts";
+import { forEachBounded } from "../../support/bounded.ts";
+import { isHoldfastError } from "../../contract/errors.ts";
+import type { PoolObjectInfo } from "../../contract/pool.ts";
+import type { ChangeCondition, ObjectInfo } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
-import { encodePath } from "../../signature-v4.ts";
+import { encodePath } from "../../support/signature-v4.ts";
 import { hasBody, send } from "../http-tools.ts";
 import { checkClientName, resourceOf } from "../object-facts.ts";
 import { putIfAbsent } from "../put-if-absent.ts";

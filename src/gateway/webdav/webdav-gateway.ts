@@ -5,11 +5,11 @@
  * outlive its content (see object-facts.ts). Properties that clients set are kept in the object's metadata.
  */
 import type { OutgoingHttpHeaders } from "node:http";
-import { toHoldfastError } from "../../errors.ts";
+import { toHoldfastError } from "../../contract/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import type { Exchange, Gateway } from "../http-server.ts";
+import type { Exchange, Gateway } from "../exchange.ts";
 import { basicUser, clientMessage, send, statusOf } from "../http-tools.ts";
-import { escapeXml } from "../../xml.ts";
+import { escapeXml } from "../../support/xml.ts";
 import { toPath } from "./call.ts";
 import type { Call } from "./call.ts";
 import { DavStatus } from "./dav-status.ts";

@@ -1,10 +1,10 @@
 /** XML as WebDAV uses it: with namespaces, and with values of properties kept as they are. */
-import { HoldfastError } from "../../errors.ts";
+import { HoldfastError } from "../../contract/errors.ts";
 import { ClientError } from "../http-tools.ts";
-import { escapeXml, parseXmlTree } from "../../xml.ts";
-import type { XmlBounds, XmlNode } from "../../xml.ts";
+import { escapeXml, parseXmlTree } from "../../support/xml.ts";
+import type { XmlBounds, XmlNode } from "../../support/xml.ts";
 
-export type { XmlNode } from "../../xml.ts";
+export type { XmlNode } from "../../support/xml.ts";
 
 /** What a document begins with. */
 export const PROLOG = '<?xml version="1.0" encoding="utf-8"?>\n';

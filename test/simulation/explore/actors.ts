@@ -5,10 +5,10 @@
  * process goes on until it waits again. What a process does depends on nothing but what it was told, in the order in
  * which it was told: it has its own clock and its own random numbers.
  */
-import { abortError, HoldfastError } from "../../../src/errors.ts";
-import type { Operation } from "../../../src/errors.ts";
-import { isReserved } from "../../../src/names.ts";
-import type { Runtime } from "../../../src/runtime.ts";
+import { abortError, HoldfastError } from "../../../src/contract/errors.ts";
+import type { Operation } from "../../../src/contract/errors.ts";
+import { isReserved } from "../../../src/contract/names.ts";
+import type { Runtime } from "../../../src/contract/runtime.ts";
 import { Random } from "../random.ts";
 import type { Disk } from "../sim-store.ts";
 import { Violation } from "../world.ts";

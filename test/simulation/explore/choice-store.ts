@@ -1,9 +1,9 @@
 /** A store each call of which is one step: it arrives, takes effect and is answered at once, whenever it is chosen. */
-import { checkedBytes } from "../../../src/body.ts";
-import { HoldfastError, toHoldfastError } from "../../../src/errors.ts";
-import type { ErrorCode, Operation } from "../../../src/errors.ts";
-import { isReserved, MAX_NAME_BYTES } from "../../../src/names.ts";
-import { resolveRange } from "../../../src/ranges.ts";
+import { checkedBytes } from "../../../src/contract/body.ts";
+import { HoldfastError, toHoldfastError } from "../../../src/contract/errors.ts";
+import type { ErrorCode, Operation } from "../../../src/contract/errors.ts";
+import { isReserved, MAX_NAME_BYTES } from "../../../src/contract/names.ts";
+import { resolveRange } from "../../../src/contract/ranges.ts";
 import type {
   Body,
   Capabilities,
@@ -16,7 +16,7 @@ import type {
   PutOptions,
   PutResult,
   Store,
-} from "../../../src/store.ts";
+} from "../../../src/contract/store.ts";
 import type { Answer, Process, Touch } from "./actors.ts";
 import { storeLabel } from "./scenario.ts";
 

@@ -5,8 +5,8 @@
  * fires, a process dies, a clock is set, what timed out takes effect. The code of the process then runs until all of it
  * waits again. Steps that no other machine can tell from others are taken at once, see `isSilent`.
  */
-import { HoldfastError } from "../../../src/errors.ts";
-import { isReserved } from "../../../src/names.ts";
+import { HoldfastError } from "../../../src/contract/errors.ts";
+import { isReserved } from "../../../src/contract/names.ts";
 import type { Disk } from "../sim-store.ts";
 import { Violation } from "../world.ts";
 import { isWrittenOnce, Machine, Process, quiet, runCalm, unreachable } from "./actors.ts";

@@ -1,5 +1,5 @@
 /** The ground of a scenario: its pool, made in peace, from which every run begins. */
-import { toBody } from "../../../src/body.ts";
+import { toBody } from "../../../src/contract/body.ts";
 import { Disk } from "../sim-store.ts";
 import { Machine, Process, runCalm } from "./actors.ts";
 import { Cache, openPool } from "./processes.ts";

@@ -1,8 +1,8 @@
 /** What the processes did, and what they were told of it. */
-import { collect, toBody } from "../../../src/body.ts";
-import { HoldfastError } from "../../../src/errors.ts";
-import type { ErrorCode } from "../../../src/errors.ts";
-import type { Pool } from "../../../src/pool.ts";
+import { collect, toBody } from "../../../src/contract/body.ts";
+import { HoldfastError } from "../../../src/contract/errors.ts";
+import type { ErrorCode } from "../../../src/contract/errors.ts";
+import type { Pool } from "../../../src/contract/pool.ts";
 import type { Value } from "./linearizable.ts";
 import type { Step } from "./scenario.ts";
 

@@ -1,8 +1,8 @@
 /** What must hold when a run has ended, whatever happened in it. Each check has a machine of its own, on a copy of the stores. */
 import { createHash } from "node:crypto";
-import { HoldfastError } from "../../../src/errors.ts";
-import { isReserved } from "../../../src/names.ts";
-import type { RepairReport } from "../../../src/pool.ts";
+import { HoldfastError } from "../../../src/contract/errors.ts";
+import { isReserved } from "../../../src/contract/names.ts";
+import type { RepairReport } from "../../../src/contract/pool.ts";
 import type { Disk } from "../sim-store.ts";
 import { Violation } from "../world.ts";
 import { Machine, Process, runCalm } from "./actors.ts";

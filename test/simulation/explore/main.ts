@@ -1,7 +1,7 @@
 /** Explores scenarios, see explore.js. Prints a line for each, and what is wrong with ends of its runs. */
 import { appendFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { loadDigests } from "../../../src/digest.ts";
+import { loadDigests } from "../../../src/ledger/digest.ts";
 import { entriesOf, setNames } from "./catalogue.ts";
 import type { Entry } from "./catalogue.ts";
 import { describeDisks } from "./judge.ts";

@@ -14,9 +14,9 @@ export interface PlantedBug extends Patch {
   readonly finds: Kind;
 }
 
-const PUTS = "src/modes/pool-puts.ts";
-const COMMIT = "src/modes/commit.ts";
-const CONTEXT = "src/modes/pool-context.ts";
+const PUTS = "src/pool/pool-puts.ts";
+const COMMIT = "src/pool/commit.ts";
+const CONTEXT = "src/pool/pool-context.ts";
 
 export const plantedBugs: readonly PlantedBug[] = [
   {

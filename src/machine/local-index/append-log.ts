@@ -1,0 +1,148 @@
+/**
+ * A log that several processes append to at once, and follow.
+ *
+ * What is appended is one frame: mark, digest, length, payload. It is written by one call at the end of the file, so frames
+ * never mix. One that is torn (its writer was killed, the disk was full) is passed over once a whole one stands behind it.
+ * All see the same frames in the same order, whichever process wrote them. The digest has a seed that belongs to this very log:
+ * what stood on the disk before is not taken for a part of it.
+ *
+ * A frame without a payload is the seal: it ends the log. What stands behind the first one does not count.
+ */
+import { closeSync, constants, fdatasyncSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { xxh64 } from "../../ledger/digest.ts";
+import { damagedFile } from "./block-file.ts";
+
+const MAGIC = Buffer.from("HFL1");
+const HEAD_BYTES = 16;
+/** No frame is larger: what says so is none. */
+const MAX_PAYLOAD_BYTES = 2 ** 28;
+
+export class AppendLog {
+  readonly #fd: number;
+  readonly #seed: bigint;
+  /** Everything before it was read. */
+  #position = 0;
+  /** How long the file was when it was read last. */
+  #seen = 0;
+  #isSealed = false;
+  #isRemoved = false;
+
+  private constructor(fd: number, seed: bigint) {
+    this.#fd = fd;
+    this.#seed = seed;
+  }
+
+  /** Opens a log that exists, or makes it. Throws as `openSync` does. */
+  static open(path: string, seed: bigint): AppendLog {
+    const { O_APPEND, O_CREAT, O_RDWR } = constants;
+    // oxlint-disable-next-line no-bitwise -- that is how they are given
+    return new AppendLog(openSync(path, O_APPEND | O_CREAT | O_RDWR, 0o600), seed);
+  }
+
+  /** The same for one that must exist. */
+  static openExisting(path: string, seed: bigint): AppendLog {
+    const { O_APPEND, O_RDWR } = constants;
+    // oxlint-disable-next-line no-bitwise -- that is how they are given
+    return new AppendLog(openSync(path, O_APPEND | O_RDWR), seed);
+  }
+
+  get isSealed(): boolean {
+    return this.#isSealed;
+  }
+
+  /** Bytes that were read. */
+  get size(): number {
+    return this.#position;
+  }
+
+  /** Whether, when it was read last, it stood nowhere any more. Then everything that was ever in it has been read. */
+  get isRemoved(): boolean {
+    return this.#isRemoved;
+  }
+
+  /** The payloads of the frames that have come since the last time. */
+  read(): readonly Buffer[] {
+    const { size, nlink } = fstatSync(this.#fd);
+    this.#isRemoved = nlink === 0;
+    if (size === this.#seen || this.#isSealed) return [];
+    if (size < this.#seen) throw damagedFile("its log was cut");
+    this.#seen = size;
+    const payloads: Buffer[] = [];
+    const bytes = this.#readFrom(this.#position, size);
+    let at = 0;
+    while (at < bytes.length && !this.#isSealed) {
+      const end = this.#frameEnd(bytes, at);
+      if (end === undefined) {
+        const next = this.#nextFrame(bytes, at);
+        if (next === undefined) break;
+        // What was not yet whole when it was read is so by now, since another one stands behind it.
+        const again = this.#readFrom(this.#position + at, this.#position + next);
+        again.copy(bytes, at);
+        if (this.#frameEnd(bytes, at) === undefined) at = next;
+        continue;
+      }
+      if (end === at + HEAD_BYTES) this.#isSealed = true;
+      else payloads.push(bytes.subarray(at + HEAD_BYTES, end));
+      at = end;
+    }
+    this.#position += at;
+    return payloads;
+  }
+
+  /**
+   * Appends a frame. False: only a part of it could be written. Throws what the file system throws. Whether it counts is known
+   * when it has been read.
+   */
+  append(payload: Buffer): boolean {
+    if (payload.length === 0 || payload.length > MAX_PAYLOAD_BYTES) throw damagedFile("a frame cannot be so large");
+    return this.#append(payload);
+  }
+
+  /** Ends the log. */
+  seal(): boolean {
+    return this.#append(Buffer.alloc(0));
+  }
+
+  #append(payload: Buffer): boolean {
+    const frame = Buffer.allocUnsafe(HEAD_BYTES + payload.length);
+    MAGIC.copy(frame, 0);
+    frame.writeUInt32LE(payload.length, 12);
+    payload.copy(frame, HEAD_BYTES);
+    frame.writeBigUInt64LE(xxh64(frame.subarray(12), this.#seed), 4);
+    return writeSync(this.#fd, frame) === frame.length;
+  }
+
+  /** What was appended is on the disk. */
+  sync(): void {
+    fdatasyncSync(this.#fd);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  #readFrom(from: number, to: number): Buffer {
+    const bytes = Buffer.alloc(to - from);
+    let length = 0;
+    while (length < bytes.length) {
+      const read = readSync(this.#fd, bytes, length, bytes.length - length, from + length);
+      if (read === 0) break;
+      length += read;
+    }
+    return length === bytes.length ? bytes : bytes.subarray(0, length);
+  }
+
+  /** Where the frame that begins here ends; undefined where there is none. */
+  #frameEnd(bytes: Buffer, at: number): number | undefined {
+    if (at + HEAD_BYTES > bytes.length || bytes.compare(MAGIC, 0, 4, at, at + 4) !== 0) return undefined;
+    const end = at + HEAD_BYTES + bytes.readUInt32LE(at + 12);
+    if (end > bytes.length) return undefined;
+    return xxh64(bytes.subarray(at + 12, end), this.#seed) === bytes.readBigUInt64LE(at + 4) ? end : undefined;
+  }
+
+  #nextFrame(bytes: Buffer, after: number): number | undefined {
+    for (let at = bytes.indexOf(MAGIC, after + 1); at !== -1; at = bytes.indexOf(MAGIC, at + 1))
+      if (this.#frameEnd(bytes, at) !== undefined) return at;
+    return undefined;
+  }
+}

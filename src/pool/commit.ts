@@ -1,0 +1,425 @@
+/**
+ * The end of a put: makes its record durable, and finds out what may be said of it.
+ *
+ * After the record is written the stores are heard once more. That one hearing proves that each store is still the one
+ * that was meant, and that nobody else has written the name; or it tells who did. Of two that write a name at once, one
+ * hears of the other in any case: each writes its record first, and hears then. Who hears of another one looks at what
+ * stands on the stores, and says so in a new record, whose version is above all that was heard:
+ *
+ * - The first time, the put counts as the later of the two: what it heard of may be older than it.
+ * - What comes after that is certainly of the same moment. The higher version stays; the lower one was overwritten.
+ * - A store that somebody else may be changing at this moment does not count as holding the put, but as owing its copy.
+ */
+import { HoldfastError } from "../contract/errors.ts";
+import { versionMs } from "../ledger/hybrid-clock.ts";
+import type { Version } from "../ledger/hybrid-clock.ts";
+import type { Member } from "../ledger/member.ts";
+import { currentRecord, isOpenAttempt, isPut, openIntents } from "../ledger/record.ts";
+import type { Content, CopyMark, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
+import type { PoolPutResult } from "../contract/pool.ts";
+import type { Debt, ObjectMetadata } from "../contract/store.ts";
+import { readDigest } from "./copy.ts";
+import { debtsBelow, formerStores, isAnother, mayStillChange } from "./pool-answers.ts";
+import type { PoolContext } from "./pool-context.ts";
+import { pendingKey } from "./pool-context.ts";
+import type { PoolDeletes } from "./pool-deletes.ts";
+import type { PutInProgress } from "./put-in-progress.ts";
+
+/** How often a record is written anew because others write the same name, at most. */
+const MAX_ROUNDS = 8;
+
+export interface Committed {
+  readonly answer: PoolPutResult;
+  readonly record: PutRecord;
+  readonly holders: readonly Member[];
+  /** Bytes went to a store that is another one now, or is not there: no record can say where they are. */
+  readonly hasMoved: boolean;
+}
+
+export class Commit {
+  readonly #pool: PoolContext;
+  readonly #deletes: PoolDeletes;
+  readonly #put: PutInProgress;
+  readonly #content: Content;
+  readonly #failed: Map<Member, HoldfastError>;
+  readonly #metadata: ObjectMetadata | undefined;
+  #version: Version;
+  /** Versions under which it was recorded before. */
+  readonly #formerVersions: Version[] = [];
+  /** Versions that the record makes history: its own former ones, and those of others that it was written over. */
+  readonly #settles: Set<Version>;
+  /** The highest version that was known to this put, or to one that it was written over. */
+  #base: Version;
+  #holders: readonly Member[];
+  #owedDeletes: readonly Member[] = [];
+  /** Stores that were meant, where other ones stand now: a record that is written already may say that they hold it. */
+  readonly #moved = new Set<StoreId>();
+  /** Stores that were meant and did not say that they were the ones that took it: what a record said of them is withdrawn. */
+  readonly #unproven = new Set<StoreId>();
+
+  /** `took`: the stores that have the bytes. `failed`: those that missed them, and why; more are added. */
+  constructor(
+    pool: PoolContext,
+    deletes: PoolDeletes,
+    put: PutInProgress,
+    content: Content,
+    took: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    metadata: ObjectMetadata | undefined,
+  ) {
+    this.#pool = pool;
+    this.#deletes = deletes;
+    this.#put = put;
+    this.#content = content;
+    this.#failed = failed;
+    this.#metadata = metadata;
+    this.#version = put.version;
+    this.#settles = new Set(put.settles);
+    this.#base = put.base;
+    this.#holders = took;
+  }
+
+  async run(): Promise<Committed> {
+    const { ledger } = this.#pool;
+    let record = await this.#write();
+    for (let round = 0; this.#holders.length > 0; round++) {
+      await ledger.hear();
+      ledger.checkEpoch();
+      const heldBefore = this.#holders.length;
+      this.#dropThoseThatMoved();
+      await this.#dropThoseThatMayChange();
+      const news = this.#put.following.take();
+      if (news.length > 0) {
+        if (round === MAX_ROUNDS) throw this.#outrun();
+        const winner = await this.#settleWithOthers(round, news);
+        if (winner !== undefined) return this.#yieldTo(winner, record);
+      } else if (this.#holders.length === heldBefore) break;
+      record = await this.#write();
+    }
+    if (this.#holders.length > 0 && !this.#put.hasIntent) ledger.index.setFact(pendingKey(this.#put.name), undefined);
+    return this.#answer(record);
+  }
+
+  /** Writes the record on every store; a holder that does not take it is none, which the others are told first. */
+  async #write(): Promise<PutRecord> {
+    const { ledger } = this.#pool;
+    // The marks of the intent, and of an earlier attempt, were made before: these come after them.
+    let rev = this.#put.hasIntent || this.#failed.size > 0 ? ledger.clock.next() : this.#version;
+    for (;;) {
+      const record = this.#record(rev);
+      const appended = ledger.append({ objects: [record] });
+      const errors = await Promise.all(
+        this.#holders.map(async (member) => [member, await appended.get(member)] as const),
+      );
+      const lost = errors.filter(([, error]) => error !== undefined);
+      for (const [member, error] of lost) {
+        if (error !== undefined) this.#failed.set(member, error);
+        if (member.state !== "unreachable" && !this.#isStillThere(member)) this.#noteMoved(member);
+      }
+      this.#holders = this.#holders.filter((member) => !this.#failed.has(member));
+      // A put that fails must not take effect later, when its record arrives where nobody waited for it.
+      if (this.#holders.length === 0) await Promise.all(appended.values());
+      if (lost.length === 0 || this.#holders.length === 0) return record;
+      rev = ledger.clock.next();
+    }
+  }
+
+  /** The record of the put, with marks of revision `rev`. */
+  #record(rev: Version): PutRecord {
+    const { name, state } = this.#put;
+    const mirrored = this.#pool.modeFor(name) === "mirror";
+    const copies: Record<StoreId, CopyMark> = {};
+    const owedDeletes: Member[] = [];
+    for (const member of this.#pool.ledger.members) {
+      const id = member.owingId;
+      if (id === undefined) continue;
+      const error = this.#failed.get(member);
+      const late = this.#lateOn(member, error, rev);
+      if (this.#holders.includes(member)) copies[id] = { state: "holds", rev, ...late };
+      else if (error !== undefined && mirrored) copies[id] = { state: "copy", rev, reason: error.code, ...late };
+      else if (error !== undefined || this.#mayHold(member)) {
+        copies[id] = {
+          state: "delete",
+          rev,
+          ...(late.late === undefined ? {} : { reason: error?.code ?? "late", ...late }),
+        };
+        owedDeletes.push(member);
+      }
+    }
+    this.#owedDeletes = owedDeletes;
+    for (const id of [...this.#moved, ...this.#unproven])
+      copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "moved" };
+    for (const id of this.#absentHolders())
+      copies[id] ??= { state: mirrored ? "copy" : "delete", rev, reason: "absent" };
+    const former = currentRecord(state);
+    const settles = [...this.#settles].sort();
+    return {
+      name,
+      version: this.#version,
+      base: this.#base,
+      kind: "put",
+      content: this.#content,
+      copies,
+      ...(settles.length > 0 ? { settles } : {}),
+      ...(isPut(former) ? { former: former.content.sha256 } : {}),
+      ...(this.#metadata === undefined ? {} : { metadata: this.#metadata }),
+    };
+  }
+
+  /** A request to the store that may still take effect: one of this put, or one from before. */
+  #lateOn(member: Member, error: HoldfastError | undefined, rev: Version): Pick<CopyMark, "late"> {
+    const { sentTo, landing, following } = this.#put;
+    const isOpen = sentTo.has(member) && (error?.mayLand === true || landing.has(member));
+    if (isOpen) return { late: rev };
+    // What counts as holding it was looked at after everything else that could change it had ended.
+    if (this.#holders.includes(member)) return {};
+    const late = this.#pool.lateOn(member, following.foreign);
+    return late === undefined ? {} : { late };
+  }
+
+  /** Stores outside of the pool's file on which a version of the name stands, as far as is known. */
+  #absentHolders(): readonly StoreId[] {
+    const { ledger } = this.#pool;
+    return [...formerStores(this.#put.state)].filter(
+      (id) => ledger.memberById(id) === undefined && ledger.index.store(id)?.state !== "removed",
+    );
+  }
+
+  /** Whether a copy of an earlier version may stand on a member that this put did not go to. */
+  #mayHold(member: Member): boolean {
+    const { state, hasIntent, name } = this.#put;
+    if (member.ids.some((id) => formerStores(state).has(id))) return true;
+    // An object from before the ledger may stand anywhere; a put of this name that did not end as well.
+    return (
+      hasIntent &&
+      this.#pool.modeFor(name) === "stripe" &&
+      (state === undefined || !this.#pool.ledger.isCensused(member))
+    );
+  }
+
+  /** What was sent to a store that is another one now, or does not say any more who it is, went who knows where. */
+  #dropThoseThatMoved(): void {
+    for (const member of this.#holders) {
+      if (this.#isStillThere(member)) continue;
+      const meant = this.#put.ids.get(member);
+      if (meant !== undefined) this.#unproven.add(meant);
+      // One that gave no answer may well be the one that was meant.
+      if (member.state !== "unreachable") this.#noteMoved(member);
+      this.#drop(member, member.ready ? isAnother(member) : member.trouble());
+    }
+  }
+
+  #isStillThere(member: Member): boolean {
+    return member.ready && member.id === this.#put.ids.get(member);
+  }
+
+  #noteMoved(member: Member): void {
+    const meant = this.#put.ids.get(member);
+    if (meant !== undefined) this.#moved.add(meant);
+  }
+
+  #drop(member: Member, error: HoldfastError): void {
+    this.#failed.set(member, error.within({ store: member.label, operation: "put", object: this.#put.name }));
+    this.#holders = this.#holders.filter((one) => one !== member);
+  }
+
+  /**
+   * What somebody else may be changing at this moment is owed. Who began after the intent of this put was there to be seen
+   * leaves its stores alone, and who began before was waited for; but for copies that come late.
+   */
+  async #dropThoseThatMayChange(): Promise<void> {
+    const { following, hasIntent } = this.#put;
+    const open = (which: "any" | "soon-over" | "late"): readonly Member[] =>
+      this.#holders.filter((member) => this.#pool.mayChange(member, following.foreign, which));
+    if (!hasIntent) await this.#pool.outwait(() => open("soon-over").length > 0);
+    const changing = open(hasIntent ? "late" : "any");
+    if (changing.length === 0) return;
+    if (this.#holders.length - changing.length < this.#pool.min) throw this.#outrun();
+    for (const member of changing) this.#drop(member, mayStillChange(member));
+  }
+
+  /**
+   * Somebody else wrote the name too. Looks at what the stores have now, and takes a version above theirs; or gives the
+   * record that this put was overwritten by.
+   */
+  async #settleWithOthers(round: number, news: readonly ObjectRecord[]): Promise<ObjectRecord | undefined> {
+    const { ledger, min } = this.#pool;
+    const { name } = this.#put;
+    const records = ledger.index.get(name)?.records ?? [];
+    const others = records.filter(
+      (one) => one.kind !== "intent" && one.version !== this.#version && !this.#settles.has(one.version),
+    );
+    const above = others.find((one) => one.version > this.#version);
+    const standing = await this.#standing();
+    // Bytes of a write that is still under way may stand on top of this one's: then that one is what came after it.
+    const mine = this.#holders.filter(
+      (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
+    );
+    const later = [...others, ...news].find((one) => this.#isKnownTo(one));
+    if (later !== undefined) return later;
+    const rivals = mine.length < min ? others : above !== undefined && round > 0 ? [above] : [];
+    const winner = rivals.find((other) => this.#stands(other, standing));
+    if (winner !== undefined) return winner;
+    if (mine.length < min) throw this.#outrun();
+    for (const member of this.#holders) {
+      if (!mine.includes(member))
+        this.#drop(member, new HoldfastError("conflict", "somebody else wrote it at the same moment"));
+    }
+    if (others.length === 0) return undefined;
+    this.#settles.add(this.#version);
+    for (const { version, base } of others) {
+      this.#settles.add(version);
+      if (base > this.#base) this.#base = base;
+    }
+    if (above === undefined) this.#settles.delete(this.#version);
+    else {
+      this.#formerVersions.push(this.#version);
+      this.#version = ledger.stamp(...records);
+    }
+    return undefined;
+  }
+
+  /**
+   * Whether another write knew of this put, and so came after it. One that takes copies of this put away does so after its
+   * record is written, and may not hear of a later version first: so it is enough that it knew of an earlier one.
+   */
+  #isKnownTo(other: ObjectRecord): boolean {
+    if (other.kind === "intent") return false;
+    // Without an intent a higher version says nothing of what was known: see `groundOf`.
+    const { hasIntent } = this.#put;
+    const versions = this.#isTakenBy(other) ? [this.#version, ...this.#formerVersions] : [this.#version];
+    return versions.some(
+      (version) => (hasIntent && other.base >= version) || other.settles?.includes(version) === true,
+    );
+  }
+
+  /** Whether another write takes a copy of this put away: a delete, or a put elsewhere in a stripe. */
+  #isTakenBy(other: ObjectRecord): boolean {
+    return this.#holders.some((member) => {
+      const state = this.#pool.ledger.markOf(other, member)?.state;
+      return state === "delete" || state === "none";
+    });
+  }
+
+  #isBeingWritten(member: Member): boolean {
+    const { ledger } = this.#pool;
+    return openIntents(ledger.index.get(this.#put.name)).some((intent) => ledger.markOf(intent, member) !== undefined);
+  }
+
+  /** The SHA-256 of what each store has now; undefined where it has nothing, or cannot say. */
+  async #standing(): Promise<ReadonlyMap<Member, string | undefined>> {
+    const { name } = this.#put;
+    return new Map(
+      await Promise.all(
+        this.#pool.ledger.members
+          .filter((member) => member.ready)
+          .map(async (member) => {
+            const digest = await readDigest(member, name, this.#content.size, undefined).catch(() => undefined);
+            return [member, digest] as const;
+          }),
+      ),
+    );
+  }
+
+  /** Whether what was written at the same moment is what the stores have now. */
+  #stands(other: ObjectRecord, standing: ReadonlyMap<Member, string | undefined>): boolean {
+    if (!isPut(other)) return true;
+    if (other.content.sha256 === this.#content.sha256) return true;
+    return [...standing.values()].includes(other.content.sha256);
+  }
+
+  /** The put is done, and another write came after it: what stands in that one's way is owed to it. */
+  async #yieldTo(winner: ObjectRecord, own: PutRecord): Promise<Committed> {
+    const { ledger } = this.#pool;
+    const standing = await this.#standing();
+    const wanted = isPut(winner) ? winner.content.sha256 : undefined;
+    const wrong = [...standing.keys()].filter(
+      (member) => standing.get(member) !== wanted && (this.#holders.includes(member) || ledger.holds(winner, member)),
+    );
+    const settles = [...this.#settles, this.#version].filter((version) => version !== winner.version);
+    const owing = {
+      ...ledger.owedAnew(
+        winner,
+        wrong.flatMap((member) => member.owingId ?? []),
+        "written at the same moment",
+      ),
+      settles,
+    };
+    const record = this.#withLanding(winner.version > this.#version ? owing : this.#overtaking(winner, wrong, settles));
+    const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
+    if (outcomes.every((error) => error !== undefined)) throw this.#outrun();
+    const { size, sha256 } = this.#content;
+    const owed = this.#pool.debtsOf(record);
+    if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
+    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#moved.size > 0 };
+  }
+
+  /** The record of another write, with the requests of this one that may still take effect on top of it. */
+  #withLanding(record: ObjectRecord): ObjectRecord {
+    const { sentTo, landing } = this.#put;
+    const open = [...sentTo].filter((member) => this.#failed.get(member)?.mayLand === true || landing.has(member));
+    if (open.length === 0) return record;
+    const rev = this.#pool.ledger.stamp(record);
+    const mark: CopyMark = { state: isPut(record) ? "copy" : "delete", rev, reason: "late", late: rev };
+    const ids = open.flatMap(({ owingId }) => owingId ?? []);
+    return { ...record, copies: { ...record.copies, ...Object.fromEntries(ids.map((id) => [id, mark])) } };
+  }
+
+  /** The record of a write that came after this one, although its version is lower: under one that is above. */
+  #overtaking(winner: ObjectRecord, wrong: readonly Member[], settles: readonly Version[]): ObjectRecord {
+    const { ledger } = this.#pool;
+    const version = ledger.stamp(winner, ...(ledger.index.get(winner.name)?.records ?? []));
+    const state = isPut(winner) ? "copy" : "delete";
+    const copies: Record<StoreId, CopyMark> = {};
+    // The end of a delete that is under way would be noted under the version that it had.
+    for (const [id, mark] of Object.entries(winner.copies))
+      copies[id] = isOpenAttempt(winner, mark) && mark.late === undefined ? { ...mark, reason: "settled" } : mark;
+    for (const member of wrong) {
+      if (member.owingId !== undefined)
+        copies[member.owingId] = { state, rev: version, reason: "written at the same moment" };
+    }
+    const base = winner.base > this.#base ? winner.base : this.#base;
+    return { ...winner, version, base, copies, settles: [...settles, winner.version].sort() };
+  }
+
+  #outrun(): HoldfastError {
+    return new HoldfastError("conflict", "somebody else writes the same object at the same moment", {
+      object: this.#put.name,
+      retryable: true,
+    });
+  }
+
+  async #answer(record: PutRecord): Promise<Committed> {
+    const { name, below } = this.#put;
+    const holders = this.#holders;
+    // Nothing is deleted on the word of a record that no holder has.
+    const deletes =
+      holders.length === 0
+        ? []
+        : await this.#deletes.deleteFrom(record, this.#owedDeletes, this.#put.following.foreign);
+    const owed: Debt[] = [];
+    if (this.#pool.modeFor(name) === "mirror") {
+      for (const [member, error] of this.#failed) {
+        owed.push({
+          object: this.#pool.shownName(name),
+          store: member.label,
+          owes: "copy",
+          sinceMs: versionMs(record.version),
+          reason: error.message,
+        });
+      }
+    }
+    owed.push(...deletes);
+    if (owed.length > 0) {
+      this.#pool.logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
+    }
+    // Pools below have logged what their stores owe.
+    owed.push(...holders.flatMap((member) => debtsBelow(member, below.get(member))));
+    return {
+      answer: { size: this.#content.size, sha256: this.#content.sha256, owed },
+      record,
+      holders,
+      hasMoved: this.#moved.size > 0,
+    };
+  }
+}

@@ -1,0 +1,644 @@
+/**
+ * Puts of a pool. The two modes differ in where bytes go (`#putMirror`, `#putStripe`); when what is durable is the same for
+ * both: see docs/decisions/0001-ledger.md for why each step comes when it does.
+ */
+import { checkedBytes } from "../contract/body.ts";
+import { ContentDigest } from "../ledger/digest.ts";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
+import type { Following } from "../ledger/following.ts";
+import type { Member } from "../ledger/member.ts";
+import { currentRecord, isPut } from "../ledger/record.ts";
+import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
+import type { PoolPutResult } from "../contract/pool.ts";
+import type { Body, ObjectMetadata, PutOptions } from "../contract/store.ts";
+import { checkHeld } from "./capabilities.ts";
+import { Commit } from "./commit.ts";
+import type { Committed } from "./commit.ts";
+import { copyTo, readDigest } from "./copy.ts";
+import { fanOut } from "./fan-out.ts";
+import type { FanOutBranch } from "./fan-out.ts";
+import { compareNumbers, turnOrder, weightedOrder } from "./placement.ts";
+import { isAnother, mayStillChange, tooFew } from "./pool-answers.ts";
+import { DEFAULT_LEASE_MS, ownFile, pendingKey } from "./pool-context.ts";
+import type { PoolContext } from "./pool-context.ts";
+import type { PoolDeletes } from "./pool-deletes.ts";
+import type { PutInProgress } from "./put-in-progress.ts";
+
+const MAX_METADATA_BYTES = 8192;
+/** How long, at least, stores may take longer than the first `min`, in milliseconds. */
+const GRACE_MS = 10;
+/** How long a store may hold up the reading of the source when others need not wait for it, in milliseconds. */
+const PATIENCE_MS = 1000;
+/** How long what was said of a store's free space is used, in milliseconds. */
+const FREE_SPACE_MS = 10_000;
+
+export class PoolPuts {
+  readonly #pool: PoolContext;
+  readonly #deletes: PoolDeletes;
+  readonly #free = new Map<Member, { readonly atMs: number; readonly bytes: number | undefined }>();
+  readonly #renewals = new Map<string, () => void>();
+
+  constructor(pool: PoolContext, deletes: PoolDeletes) {
+    this.#pool = pool;
+    this.#deletes = deletes;
+  }
+
+  /** To be called while nobody else in this process changes the name. */
+  async put(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
+    await this.#pool.ledger.initialise();
+    checkHeld(name, this.#pool.capabilities);
+    this.#refuseNeighbours(name);
+    const following = this.#pool.ledger.follow(name);
+    try {
+      return this.#pool.modeFor(name) === "mirror"
+        ? await this.#putMirror(name, body, options, following)
+        : await this.#putStripe(name, body, options, following);
+    } finally {
+      following.end();
+      this.#stopRenewing(name);
+      this.#pool.ledger.maintainSoon();
+    }
+  }
+
+  /** Folders cannot hold both `a` and `a/b`; where they stand on different ones, repair could not move them. */
+  #refuseNeighbours(name: string): void {
+    if (this.#pool.capabilities.prefixNames) return;
+    const { index } = this.#pool.ledger;
+    const refuse = (other: string): never => {
+      throw new HoldfastError(
+        "conflict",
+        `${JSON.stringify(this.#pool.shownName(other))} exists, and a folder cannot hold both`,
+      );
+    };
+    for (let at = name.indexOf("/"); at !== -1; at = name.indexOf("/", at + 1)) {
+      const above = name.slice(0, at);
+      if (isPut(currentRecord(index.get(above)))) refuse(above);
+    }
+    if (isPut(currentRecord(index.get(name)))) return;
+    for (const [below, state] of index.iterate(`${name}/`)) if (isPut(currentRecord(state))) refuse(below);
+  }
+
+  async #putMirror(name: string, body: Body, options: PutOptions, following: Following): Promise<PoolPutResult> {
+    const targets = this.#pool.targets(name);
+    if (targets.length === 0) throw new HoldfastError("unavailable", "every store of the pool is being drained");
+    const failed = new Map<Member, HoldfastError>();
+    for (const member of targets) if (!member.ready) failed.set(member, member.trouble());
+    this.#refuseOnAbort(failed);
+    const begun = await this.#begin(name, targets, failed, following, options.signal);
+    const taking = targets.filter((member) => !failed.has(member));
+    if (taking.length < this.#pool.min || (this.#pool.onfail === "abort" && failed.size > 0)) {
+      this.#cancel(begun);
+      this.#refuseOnAbort(failed);
+      throw tooFew(this.#pool, targets, failed);
+    }
+
+    const late =
+      this.#pool.options.wait === "min" && this.#pool.onfail === "continue"
+        ? new Map<Member, Promise<boolean>>()
+        : undefined;
+    const stored = await this.#spread(begun, body, taking, failed, options.signal, late);
+    const holders = taking.filter((member) => !failed.has(member));
+    if (stored === undefined || holders.length === 0) {
+      await this.#noteLanding(begun, failed);
+      this.#refuseOnAbort(failed);
+      throw tooFew(this.#pool, targets, failed);
+    }
+    const result = await this.#commit(begun, stored, holders, failed, options);
+    if (late !== undefined && late.size > 0) {
+      this.#pool.keepUntil(name, this.#finishLate(begun, result, late, failed));
+    }
+    if (result.holders.length === 0 && result.hasMoved) await this.#takeBack(begun, result.record);
+    // After the commit, so that what the half-done put left is one state, and known.
+    this.#refuseOnAbort(failed);
+    if (result.holders.length < this.#pool.min) throw tooFew(this.#pool, targets, failed);
+    return result.answer;
+  }
+
+  /** Sends the body to every member of `taking` at once. Members that fail are added to `failed`. */
+  async #spread(
+    begun: PutInProgress,
+    body: Body,
+    taking: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    signal: AbortSignal | undefined,
+    late?: Map<Member, Promise<boolean>>,
+  ): Promise<Content | undefined> {
+    const { name } = begun;
+    const digest = new ContentDigest(body.size);
+    // A store that has to begin anew reads the source for itself; it must read the same.
+    let content: Content | undefined;
+    const agree = (read: Content): void => {
+      content ??= read;
+      if (content.sha256 !== read.sha256) {
+        throw new HoldfastError("conflict", "the source changed while it was read", { operation: "put", object: name });
+      }
+    };
+    const stop = new AbortController();
+    const ends = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+    const fan = fanOut(checkedBytes(body, ends), {
+      readers: taking.length,
+      onChunk: (chunk) => digest.update(chunk),
+      onEnd: () => agree(digest.finish()),
+      signal: ends,
+      ...(late === undefined
+        ? {}
+        : {
+            enough: {
+              readers: this.#pool.min,
+              patienceMs: taking.map((member) => (member.late ? 0 : PATIENCE_MS)),
+              runtime: this.#pool.runtime,
+            },
+          }),
+    });
+    let sourceError: HoldfastError | undefined;
+    const source = fan.source.then(
+      () => undefined,
+      (error: unknown) => {
+        // Called off because of a store: that store's failure says why.
+        if (stop.signal.aborted && signal?.aborted !== true) return;
+        sourceError = toHoldfastError(error).within({ operation: "put", object: name });
+      },
+    );
+    const put = async (member: Member, branch: FanOutBranch | undefined): Promise<boolean> => {
+      if (branch === undefined) return false;
+      try {
+        begun.sentTo.add(member);
+        const { owed, mayLand } = await member.store.put(name, branchBody(branch, body, agree), { signal: ends });
+        if (mayLand === true) begun.landing.add(member);
+        if (owed !== undefined && owed.length > 0) begun.below.set(member, owed);
+        return true;
+      } catch (error) {
+        const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: name });
+        failed.set(member, failure);
+        if (this.#pool.onfail === "abort" && sourceError === undefined) stop.abort(failure);
+        return false;
+      } finally {
+        branch.stop();
+      }
+    };
+    const puts = new Map(taking.map((member, index) => [member, put(member, fan.branches[index])]));
+    if (late === undefined) await Promise.all(puts.values());
+    else await this.#waitForEnough(puts, failed, late);
+    // No store listens any more: then the source is not waited for, it may never give another byte.
+    if (taking.every((member) => failed.has(member) && late?.has(member) !== true)) stop.abort();
+    else await source;
+    // No store can have the whole of what never ended, so there is nothing left to settle.
+    const delivered = content !== undefined || (body.size !== undefined && digest.size >= body.size);
+    if (!delivered) this.#cancel(begun);
+    if (signal?.aborted === true) await this.#noteLanding(begun, failed);
+    throwIfAborted(signal);
+    if (sourceError !== undefined) throw sourceError;
+    return content;
+  }
+
+  /**
+   * Resolves when all puts have ended, or enough have and the others had as long again; those are then `late`. Members
+   * that were late the last time have that no more until they keep up again.
+   */
+  async #waitForEnough(
+    puts: ReadonlyMap<Member, Promise<boolean>>,
+    failed: Map<Member, HoldfastError>,
+    late: Map<Member, Promise<boolean>>,
+  ): Promise<void> {
+    const { runtime, min } = this.#pool;
+    const started = runtime.monotonicMs();
+    const waiting = new Set(puts.keys());
+    let taken = 0;
+    let until = Infinity;
+    let cancel = (): void => undefined;
+    await new Promise<void>((resolve) => {
+      for (const [member, put] of puts) {
+        void put.then((ok) => {
+          waiting.delete(member);
+          member.late = runtime.monotonicMs() > until;
+          if (ok) taken++;
+          if (ok && taken === min) {
+            const now = runtime.monotonicMs();
+            const againMs = Math.max(GRACE_MS, now - started);
+            until = now + againMs;
+            cancel = runtime.timer(againMs, resolve);
+          }
+          if (waiting.size === 0 || (taken >= min && [...waiting].every((other) => other.late))) resolve();
+        });
+      }
+    });
+    cancel();
+    for (const [member, put] of puts) {
+      if (!waiting.has(member)) continue;
+      member.late = true;
+      late.set(member, put);
+      const message = `${member.label} is slower than the others and still being written to`;
+      failed.set(member, new HoldfastError("timeout", message, { store: member.label, operation: "put" }));
+    }
+  }
+
+  /** Sees the puts that were not waited for to their end, and brings what failed of them by a copy. */
+  async #finishLate(
+    begun: PutInProgress,
+    { record, holders }: Pick<Committed, "record" | "holders">,
+    late: ReadonlyMap<Member, Promise<boolean>>,
+    failed: ReadonlyMap<Member, HoldfastError>,
+  ): Promise<void> {
+    await Promise.all(
+      [...late].map(async ([member, put]) => {
+        try {
+          const isPut = await put;
+          const mayLand = isPut ? begun.landing.has(member) : failed.get(member)?.mayLand === true;
+          if (mayLand) return await this.#noteLandingOf(record, member);
+          if (!isPut) await this.#bringLate(record, holders, member);
+          await this.#noteLate(begun, record, member);
+        } catch (error) {
+          this.#pool.logger.warn("copy still owed", {
+            object: record.name,
+            store: member.label,
+            reason: toHoldfastError(error).message,
+          });
+        }
+      }),
+    );
+  }
+
+  /** A put that was not waited for ended without an answer: from now on it may take effect at any time. */
+  async #noteLandingOf(record: PutRecord, member: Member): Promise<void> {
+    const { ledger } = this.#pool;
+    const id = member.owingId;
+    if (id === undefined) return;
+    const rev = ledger.stamp(record);
+    const mark: CopyMark = { state: "copy", rev, reason: "timeout", late: rev };
+    await Promise.all(ledger.append({ objects: [{ ...record, copies: { [id]: mark } }] }).values());
+  }
+
+  /** Copies what a store missed, while the record says that a request to it is under way. */
+  async #bringLate(record: PutRecord, holders: readonly Member[], member: Member): Promise<void> {
+    const { ledger } = this.#pool;
+    await ledger.hear();
+    const current = currentRecord(ledger.index.get(record.name));
+    if (current?.version === record.version) await copyTo(record, holders, member, undefined);
+  }
+
+  /** A copy that came late is noted; where another process changed the name meanwhile, it may stand on top of the newer one. */
+  async #noteLate(begun: PutInProgress, record: PutRecord, member: Member): Promise<void> {
+    const { ledger } = this.#pool;
+    const id = member.owingId;
+    if (id === undefined) return;
+    // What came in between may stand there as well.
+    const digest = await readDigest(member, record.name, record.content.size, undefined);
+    await ledger.hear();
+    // What went to another store than the one that was meant is none of that one's.
+    if (!member.ready || member.id !== begun.ids.get(member)) return;
+    const newer = currentRecord(ledger.index.get(record.name)) ?? record;
+    if (newer.version === record.version && digest === record.content.sha256) {
+      ledger.appendLater([{ ...record, copies: { [id]: { state: "holds", rev: ledger.stamp(record) } } }]);
+      return;
+    }
+    ledger.appendLater([ledger.owedAnew(newer, [id], "an older copy came late")]);
+  }
+
+  /** A put failed or is called off, and stores that did not let go of it in time may yet carry it out: others have to know. */
+  async #noteLanding(begun: PutInProgress, failed: ReadonlyMap<Member, HoldfastError>): Promise<void> {
+    const { ledger } = this.#pool;
+    const { name, version, base, sentTo } = begun;
+    const landing = [...sentTo].filter((member) => failed.get(member)?.mayLand === true);
+    if (landing.length === 0) return;
+    const rev = ledger.clock.next();
+    const copies: Record<StoreId, CopyMark> = {};
+    for (const { owingId } of landing) if (owingId !== undefined) copies[owingId] = { state: "copy", rev, late: rev };
+    await Promise.all(ledger.append({ objects: [{ name, version, base, kind: "intent", copies }] }).values());
+  }
+
+  /**
+   * The bytes of a put went to stores that are not the ones that were meant, and its record names none that holds it: it is
+   * taken back, as a delete that failed is, and the put is one that was cut short.
+   */
+  async #takeBack({ name, sentTo, following, ids }: PutInProgress, record: PutRecord): Promise<void> {
+    const { ledger } = this.#pool;
+    const known = following.foreign;
+    const former = currentRecord(known);
+    const records = ledger.index.get(name)?.records ?? [];
+    if (currentRecord({ records })?.version !== record.version) return;
+    const version = ledger.stamp(record, ...records);
+    // They may stand on the store that was meant, and on the one that is there now.
+    const touched = [...sentTo].flatMap((member) => [ids.get(member), member.id]).filter((id) => id !== undefined);
+    const marked = (state: CopyMark["state"], reason?: string): Record<StoreId, CopyMark> =>
+      Object.fromEntries(
+        touched.map((id) => [id, { state, rev: version, ...(reason === undefined ? {} : { reason }) }]),
+      );
+    const owed = marked(isPut(former) ? "copy" : "delete", "not confirmed");
+    const objects: ObjectRecord[] = [];
+    if (former === undefined) objects.push({ name, kind: "delete", version, base: record.version, copies: owed });
+    else {
+      const undone = [...(former.undone ?? []), record.version];
+      objects.push({ ...former, copies: { ...former.copies, ...owed }, undone });
+      objects.push(...(known?.records ?? []).filter((one) => one !== former));
+    }
+    if (isPut(former)) {
+      const base = former.version;
+      objects.push({ name, version: ledger.clock.next(), base, kind: "intent", copies: marked("copy") });
+    }
+    const outcomes = await Promise.all(ledger.append({ objects }).values());
+    if (outcomes.includes(undefined)) return;
+    // No store answers now: the next that does is told. This machine goes by what was there before, if anything was.
+    if (former !== undefined) ledger.noteBegun(objects);
+    ledger.appendLater(objects);
+  }
+
+  /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
+  #cancel(begun: PutInProgress): void {
+    if (!begun.hasIntent) {
+      this.#pool.ledger.index.setFact(pendingKey(begun.name), undefined);
+      return;
+    }
+    const current = currentRecord(begun.state);
+    if (current !== undefined) {
+      this.#pool.ledger.appendLater([{ ...current, copies: {}, settles: [begun.version, ...begun.settles] }]);
+    }
+  }
+
+  async #putStripe(name: string, body: Body, options: PutOptions, following: Following): Promise<PoolPutResult> {
+    const targets = this.#pool.targets(name);
+    const order = await this.#order(name, targets);
+    const failed = new Map<Member, HoldfastError>();
+    if (order[0] !== undefined && !order[0].ready) failed.set(order[0], order[0].trouble());
+    this.#refuseOnAbort(failed);
+    // A store that has not heard of the intent takes no bytes; that the others have heard of it does not matter to it.
+    const deaf = new Map<Member, HoldfastError>();
+    const begun = await this.#begin(name, order, deaf, following, options.signal);
+    // Stores on which this put may have left its bytes.
+    const missed = new Map<Member, HoldfastError>();
+    let unheld: PutRecord | undefined;
+    const replay =
+      this.#pool.onfail === "continue" && order.length > 1 ? this.#pool.options.replayable(body) : undefined;
+    try {
+      for (const member of order) {
+        throwIfAborted(options.signal);
+        const reason = deaf.get(member) ?? (member.ready ? undefined : member.trouble());
+        if (reason !== undefined) {
+          failed.set(member, reason);
+          this.#refuseOnAbort(failed);
+          continue;
+        }
+        const stored = await this.#spread(begun, replay?.body ?? body, [member], missed, options.signal);
+        if (stored !== undefined && !missed.has(member)) {
+          const { answer, record, holders, hasMoved } = await this.#commit(begun, stored, [member], missed, options);
+          if (hasMoved) unheld = record;
+          if (holders.length > 0) {
+            unheld = undefined;
+            for (const [store, error] of failed)
+              this.#pool.logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
+            return answer;
+          }
+        }
+        for (const [store, error] of missed) failed.set(store, error);
+        await this.#noteLanding(begun, missed);
+        this.#refuseOnAbort(failed);
+      }
+    } finally {
+      await replay?.dispose();
+      if (unheld !== undefined) await this.#takeBack(begun, unheld);
+    }
+    if (begun.sentTo.size === 0) this.#cancel(begun);
+    throw tooFew(this.#pool, targets, failed);
+  }
+
+  /** An object stays where it is: what need not move leaves nothing behind that would have to be deleted. */
+  async #order(name: string, targets: readonly Member[]): Promise<readonly Member[]> {
+    const state = this.#pool.ledger.index.get(name);
+    const current = currentRecord(state);
+    const holder = targets.find((member) => member.ready && this.#pool.ledger.holds(current, member));
+    const order = await this.#turn(targets);
+    const inTurn = holder === undefined ? order : [holder, ...order.filter((member) => member !== holder)];
+    // Where an earlier change may still take effect, what is put now is not certain to stay.
+    const isOpen = (member: Member): boolean => this.#pool.mayChange(member, state);
+    return [...inTurn.filter((member) => !isOpen(member)), ...inTurn.filter(isOpen)];
+  }
+
+  /** Whose turn it is: counted in the local index, so that many runs of one put each go round too. */
+  async #turn(targets: readonly Member[]): Promise<readonly Member[]> {
+    const known = this.#pool.ledger.index.getFact("turn");
+    const turn = known === undefined ? Math.floor(this.#pool.runtime.random() * 1024) : Number(known);
+    this.#pool.ledger.index.setFact("turn", String((turn + 1) % 1_000_000_007));
+    if (this.#pool.options.place === "weighted") return weightedOrder(targets, turn);
+    const order = turnOrder(targets, turn);
+    if (this.#pool.options.place !== "free") return order;
+    const free = new Map(
+      await Promise.all(order.map(async (member) => [member, await this.#freeBytes(member)] as const)),
+    );
+    return [...order].sort((a, b) => compareNumbers(free.get(b) ?? -1, free.get(a) ?? -1));
+  }
+
+  /** What a store says of its free space; undefined where it does not tell. */
+  async #freeBytes(member: Member): Promise<number | undefined> {
+    if (!member.ready || member.store.freeBytes === undefined) return undefined;
+    const now = this.#pool.runtime.monotonicMs();
+    const known = this.#free.get(member);
+    if (known !== undefined && now - known.atMs < FREE_SPACE_MS) return known.bytes;
+    const bytes = await member.store.freeBytes().catch(() => undefined);
+    this.#free.set(member, { atMs: now, bytes });
+    return bytes;
+  }
+
+  /**
+   * What is durable before the first byte changes. A name that may exist gets an intent on every store that will take
+   * bytes; a store where it could not be written is out of this put. A new name gets a mark in the local index.
+   */
+  async #begin(
+    name: string,
+    targets: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    following: Following,
+    signal: AbortSignal | undefined,
+  ): Promise<PutInProgress> {
+    const { ledger } = this.#pool;
+    const state = ledger.index.get(name);
+    const version = ledger.stamp(...(state?.records ?? []));
+    const put: PutInProgress = {
+      name,
+      version,
+      ...this.#pool.groundOf(state),
+      state,
+      following,
+      hasIntent: !this.#isNew(name, state),
+      ids: new Map(ledger.members.map((member) => [member, member.id])),
+      sentTo: new Set(),
+      landing: new Set(),
+      below: new Map(),
+    };
+    if (!put.hasIntent) {
+      ledger.index.setFact(pendingKey(name), version);
+      return put;
+    }
+    await this.#announce(put, targets, failed);
+    return this.#lookAround(put, targets, failed, signal);
+  }
+
+  /** Writes the intent: from then on nobody else begins to change what stands on these stores. */
+  async #announce(
+    { name, version, base, state }: PutInProgress,
+    targets: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+  ): Promise<void> {
+    const { ledger } = this.#pool;
+    for (const member of targets)
+      if (this.#pool.hasOwnFiles(member, state)) failed.set(member, ownFile(member, name, "put"));
+    const copies: Record<StoreId, CopyMark> = {};
+    // Only stores that may get bytes: what stands on another one is certainly not this write's.
+    for (const member of targets) {
+      if (member.id !== undefined && member.ready && !failed.has(member)) {
+        const mark = ledger.markOf(currentRecord(state), member)?.state;
+        // What it owes already is an older copy: should this write be cut short, that is none of its bytes.
+        copies[member.id] = { state: mark === "copy" || mark === "delete" ? "delete" : "copy", rev: version };
+      }
+    }
+    const intent: ObjectRecord = { name, version, base, kind: "intent", copies };
+    const appended = ledger.append({ objects: [intent] });
+    this.#renew(intent);
+    await Promise.all(
+      targets.map(async (member) => {
+        if (failed.has(member)) return;
+        const error = await appended.get(member);
+        if (error !== undefined) failed.set(member, error);
+      }),
+    );
+  }
+
+  /**
+   * Hears who began to change the name before the intent was there to be seen, while nothing has been changed yet. A store
+   * that somebody else is changing, or that an earlier request may still change, is left out after a while. Where too few
+   * are left, that change is waited for to its end.
+   */
+  async #lookAround(
+    put: PutInProgress,
+    targets: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    signal: AbortSignal | undefined,
+  ): Promise<PutInProgress> {
+    const { ledger } = this.#pool;
+    const { following } = put;
+    const open = (which: "any" | "soon-over"): readonly Member[] =>
+      targets.filter((member) => !failed.has(member) && this.#pool.mayChange(member, following.foreign, which));
+    await ledger.hear();
+    await this.#pool.outwait(() => open("soon-over").length > 0);
+    const usable = targets.filter((member) => member.ready && !failed.has(member));
+    await this.#outlast(put, usable, open("any"), signal);
+    ledger.checkEpoch();
+    for (const member of targets) {
+      // One that did not answer may be there all the same: the hearing after the record tells.
+      if (failed.has(member) || member.state === "unreachable") continue;
+      if (!member.ready) failed.set(member, member.trouble());
+      else if (member.id !== put.ids.get(member)) failed.set(member, isAnother(member));
+    }
+    for (const member of open("any")) failed.set(member, mayStillChange(member));
+    if (following.take().length === 0) return put;
+    // What was written before the intent was there is known now: this put comes after it.
+    const state = following.foreign;
+    const ground = this.#pool.groundOf(state);
+    const version = ledger.stamp(...(state?.records ?? []));
+    return { ...put, ...ground, state, version, settles: [put.version, ...ground.settles] };
+  }
+
+  /** A put that would have too few stores without those that may still be changed waits until that is over. */
+  async #outlast(
+    { name, following }: PutInProgress,
+    usable: readonly Member[],
+    changing: readonly Member[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { ledger, onfail, min, logger, runtime } = this.#pool;
+    const needed = onfail === "abort" ? usable.length : min;
+    if (usable.length < needed || usable.length - changing.length >= needed) return;
+    const ms = Math.max(...changing.map((member) => this.#pool.changesForMs(member, following.foreign)));
+    logger.info("waits for an earlier change to end", { object: name, ms: Math.ceil(ms) });
+    await runtime.sleep(ms, signal);
+    await ledger.hear();
+  }
+
+  /** Whether nobody can know of the name, so that nobody need be told that a put of it has begun. */
+  #isNew(name: string, state: NameState | undefined): boolean {
+    const { ledger } = this.#pool;
+    return (
+      state === undefined &&
+      ledger.soleWriter &&
+      ledger.absentees.length === 0 &&
+      ledger.index.getFact(pendingKey(name)) === undefined &&
+      ledger.members.every((member) => ledger.isCensused(member))
+    );
+  }
+
+  /** An intent says that its writer is alive; while a long put runs, it says so again. */
+  #renew(intent: ObjectRecord): void {
+    const { name } = intent;
+    const every = (this.#pool.options.leaseMs ?? DEFAULT_LEASE_MS) / 4;
+    this.#renewals.set(
+      name,
+      this.#pool.runtime.timer(every, () => {
+        const rev = this.#pool.ledger.stamp(intent);
+        const copies = Object.fromEntries(Object.entries(intent.copies).map(([id, mark]) => [id, { ...mark, rev }]));
+        this.#pool.ledger.append({ objects: [{ ...intent, copies }] });
+        this.#renew(intent);
+      }),
+    );
+  }
+
+  #stopRenewing(name: string): void {
+    this.#renewals.get(name)?.();
+    this.#renewals.delete(name);
+  }
+
+  /** Makes the record of a put durable, and finds out what may be said of it: see `commit.ts`. */
+  #commit(
+    put: PutInProgress,
+    content: Content,
+    took: readonly Member[],
+    failed: Map<Member, HoldfastError>,
+    options: PutOptions,
+  ): Promise<Committed> {
+    const metadata = typeof options.metadata === "function" ? options.metadata() : options.metadata;
+    checkMetadata(metadata);
+    return new Commit(this.#pool, this.#deletes, put, content, took, failed, metadata).run();
+  }
+
+  #refuseOnAbort(failed: ReadonlyMap<Member, HoldfastError>): void {
+    const first = [...failed.values()].find((error) => error.code !== "aborted") ?? failed.values().next().value;
+    if (this.#pool.onfail === "abort" && first !== undefined) {
+      throw new HoldfastError(first.code, first.message, {
+        store: first.store,
+        operation: "put",
+        cause: first,
+        errors: [...failed.values()],
+        retryable: first.retryable,
+        retryAfterMs: first.retryAfterMs,
+      });
+    }
+  }
+}
+
+function branchBody(branch: FanOutBranch, body: Body, agree: (read: Content) => void): Body {
+  let opened = false;
+  return {
+    size: body.size,
+    reopenable: body.reopenable,
+    open() {
+      // The first reading shares the source; only a store that has to begin anew reads it for itself.
+      if (opened) return digested(body, agree);
+      opened = true;
+      return branch;
+    },
+  };
+}
+
+/** A body read once more, whose end is an error where it was not the same as before. */
+async function* digested(body: Body, agree: (read: Content) => void): AsyncGenerator<Uint8Array> {
+  const digest = new ContentDigest(body.size);
+  for await (const chunk of body.open()) {
+    digest.update(chunk);
+    yield chunk;
+  }
+  agree(digest.finish());
+}
+
+/** Throws `invalid` where metadata is more than a record should carry. */
+export function checkMetadata(metadata: ObjectMetadata | undefined): void {
+  if (metadata !== undefined && Buffer.byteLength(JSON.stringify(metadata)) > MAX_METADATA_BYTES) {
+    throw new HoldfastError("invalid", `metadata may have at most ${MAX_METADATA_BYTES} bytes`);
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * Reads of an object that the ledger does not know, and of which there is nothing to check by.
+ *
+ * Where a store fails in mid-stream the next one goes on, but only if its copy has the same size and began with the very
+ * bytes that were handed on already: the reader never sees two objects mixed.
+ */
+import { createHash } from "node:crypto";
+import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
+import type { GetOptions, GetResult, Store } from "../contract/store.ts";
+
+/** The bytes of `first`, and after its failure those of the stores in `others`, in order. */
+export async function* unrecordedRead(
+  name: string,
+  label: string,
+  first: GetResult,
+  others: readonly Store[],
+  options: GetOptions,
+  onOpen: (opened: GetResult) => void,
+): AsyncGenerator<Uint8Array> {
+  const seen = createHash("sha256");
+  let bytes = 0;
+  const failures: HoldfastError[] = [];
+  const failed = (error: unknown, store: string): void => {
+    throwIfAborted(options.signal);
+    failures.push(toHoldfastError(error).within({ store, operation: "get", object: name }));
+  };
+  try {
+    for await (const chunk of first.body) {
+      seen.update(chunk);
+      bytes += chunk.byteLength;
+      yield chunk;
+    }
+    return;
+  } catch (error) {
+    failed(error, label);
+  } finally {
+    await first.close();
+  }
+  for (const store of others) {
+    let found: GetResult | undefined;
+    try {
+      found = await store.get(name, options);
+      onOpen(found);
+      if (found.info.size !== first.info.size) throw differs(store);
+      const again = createHash("sha256");
+      let skipped = 0;
+      for await (const chunk of found.body) {
+        const skip = Math.min(chunk.byteLength, bytes - skipped);
+        if (skip > 0 && skipped < bytes) {
+          again.update(chunk.subarray(0, skip));
+          skipped += skip;
+          if (skipped === bytes && again.copy().digest("hex") !== seen.copy().digest("hex")) throw differs(store);
+        }
+        const rest = chunk.subarray(skip);
+        if (rest.byteLength === 0) continue;
+        // What follows belongs to the same bytes from here on, should this store fail as well.
+        seen.update(rest);
+        again.update(rest);
+        bytes += rest.byteLength;
+        skipped += rest.byteLength;
+        yield rest;
+      }
+      if (skipped < bytes) throw differs(store);
+      return;
+    } catch (error) {
+      failed(error, store.label);
+    } finally {
+      await found?.close();
+    }
+  }
+  const last = failures.at(-1);
+  throw new HoldfastError(
+    last?.code === "corrupt" || last?.code === "not-found" ? "unavailable" : (last?.code ?? "unavailable"),
+    `reading failed, and no other store could go on (${failures.map((one) => `${one.store ?? ""}: ${one.message}`).join("; ")})`,
+    { operation: "get", object: name, errors: failures, cause: last },
+  );
+}
+
+function differs(store: Store): HoldfastError {
+  return new HoldfastError("conflict", `the copy on ${store.label} is another, and nothing decides between them`, {
+    store: store.label,
+  });
+}

@@ -1,0 +1,635 @@
+/**
+ * Objects as files in a tree of folders, for every kind of store whose service has files, folders and a rename: SFTP,
+ * FTP, WebDAV, SMB. A kind brings a {@link Tree}, the few operations of its protocol; {@link TreeStore} makes a store of
+ * it, with the rules that are the same for all of them:
+ *
+ * - A put writes a temporary file beside its target and renames it onto the target once all bytes are there. A temporary
+ *   file of a put that failed is removed; where that cannot be done at once, the next put or delete tries again. What a
+ *   crash left is noticed by a listing, and removed by the next put, delete or sweep once it is a day old.
+ * - Folders come into being with a put and go with the last object in them.
+ * - Listings walk the folders in the order of names: a folder sorts as its name with a `/` behind it.
+ * - A name that is not a plain path (an empty part, `.`, `..`), or that the service cannot hold, is `invalid`.
+ */
+import { setMaxListeners } from "node:events";
+import { abortable, checkedBytes } from "../../contract/body.ts";
+import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../../contract/errors.ts";
+import type { Operation } from "../../contract/errors.ts";
+import type { Logger } from "../../contract/log.ts";
+import { MAX_NAME_BYTES, checkName, compareNames } from "../../contract/names.ts";
+import { checkRange } from "../../contract/ranges.ts";
+import type { Runtime } from "../../contract/runtime.ts";
+import type {
+  Body,
+  ByteRange,
+  Capabilities,
+  DeleteResult,
+  GetOptions,
+  GetResult,
+  ListOptions,
+  ObjectInfo,
+  OperationOptions,
+  PutOptions,
+  PutResult,
+  Store,
+} from "../../contract/store.ts";
+
+/** A file's or folder's place: its names from the store's root down. The root itself is `[]`. */
+export type TreePath = readonly string[];
+
+export interface TreeEntry {
+  readonly name: string;
+  /** `other` is what Holdfast leaves alone: symbolic links, devices, pipes. */
+  readonly kind: "file" | "folder" | "other";
+  /** Bytes of a file; 0 for everything else. */
+  readonly size: number;
+  readonly modifiedMs?: number | undefined;
+}
+
+export interface TreeRead {
+  /** Size of the whole file, in bytes. */
+  readonly size: number;
+  readonly modifiedMs?: number | undefined;
+  /** How many bytes `chunks` gives: `size`, or less for a range. */
+  readonly length: number;
+  /** Iterated at most once. Rejects when the bytes end early. */
+  readonly chunks: AsyncIterable<Uint8Array>;
+  /** Lets go of the connection or handle; called always, also after the last byte. */
+  close(): Promise<void>;
+}
+
+/** The operations of one protocol. All of them reject with a HoldfastError. */
+export interface Tree {
+  /** Learns what has to be known of the service before a name can be judged. Called before every operation. */
+  ready?(signal: AbortSignal | undefined): Promise<void>;
+  /**
+   * Makes sure that a folder is there, with its parents. May trust what it saw before. `conflict` where a file stands in
+   * the way.
+   */
+  makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void>;
+  /** Forgets that it has seen this folder and those above it. */
+  forgetFolder(folder: TreePath): void;
+  /**
+   * Writes a new file and checks that it has every byte. `not-found`, before the first chunk is asked for, when the
+   * folder is not there. Gives the number of bytes. `onAlive`: see `OperationOptions`.
+   */
+  write(
+    path: TreePath,
+    chunks: AsyncIterable<Uint8Array>,
+    size: number | undefined,
+    signal: AbortSignal | undefined,
+    onAlive: (() => void) | undefined,
+  ): Promise<number>;
+  /**
+   * Whether `write` may be given the object's own name, because the service itself shows no file before it is whole and
+   * replaces an old one in one step. Then it rejects with `conflict`, before the first chunk is asked for, where a folder
+   * has that name. Without this method: no.
+   */
+  writesWhole?(signal: AbortSignal | undefined): Promise<boolean>;
+  /** Renames a file onto another in the same folder, atomically. `conflict` when a folder has that name. */
+  replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void>;
+  /** `not-found` for what is no file. */
+  read(
+    path: TreePath,
+    range: ByteRange | undefined,
+    signal: AbortSignal | undefined,
+    onAlive: (() => void) | undefined,
+  ): Promise<TreeRead>;
+  /** `not-found` for what is not there. */
+  stat(path: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry>;
+  /** What is in a folder, in any order. `not-found` for what is no folder. */
+  entries(folder: TreePath, signal: AbortSignal | undefined): AsyncIterable<TreeEntry>;
+  /** False when there is no such file. Never removes a folder. */
+  removeFile(path: TreePath, signal: AbortSignal | undefined): Promise<boolean>;
+  /** Removes a folder only if nothing is in it, decided by the service. False when it cannot be removed. */
+  removeEmptyFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+export interface TreeStoreOptions {
+  readonly label: string;
+  readonly tree: Tree;
+  readonly runtime: Runtime;
+  readonly logger: Logger;
+  /**
+   * Why the service cannot hold a part of a name (`depth` 0 is the first), or undefined. Empty parts, `.` and `..` are
+   * refused already.
+   */
+  readonly refusePart?: ((part: string, depth: number) => string | undefined) | undefined;
+  /** Longest part of a name, in bytes. Default 255. */
+  readonly maxNamePartBytes?: number | undefined;
+  readonly caseSensitive?: boolean | undefined;
+  /** Remove a folder when the last object in it is deleted. Off where removing an empty folder is costly. Default true. */
+  readonly pruneFolders?: boolean | undefined;
+}
+
+const TEMP_NAME = /^\.holdfast-[0-9a-f]{16}\.tmp$/u;
+
+/** A new name for a file that is not an object yet. Hidden from listings, and refused as a part of a name. */
+export function tempName(runtime: Runtime): string {
+  return `.holdfast-${runtime.randomHex(8)}.tmp`;
+}
+
+export function isTempName(name: string): boolean {
+  return TEMP_NAME.test(name);
+}
+
+/** Temporary files of others are left alone until they are this old, by our clock and by the service's own. */
+const STRAY_AGE_MS = 24 * 60 * 60 * 1000;
+
+/** How long a failed or cancelled put may take to remove its temporary file. */
+const CLEANUP_MS = 3000;
+
+/** A folder with more entries than this ends a listing with `incomplete`: its names have to be sorted in memory. */
+const MAX_FOLDER_ENTRIES = 5_000_000;
+
+/** How many folders of the same parent are listed ahead. */
+const READ_AHEAD = 4;
+
+export class TreeStore implements Store {
+  readonly label: string;
+  readonly capabilities: Capabilities;
+  readonly #tree: Tree;
+  readonly #runtime: Runtime;
+  readonly #logger: Logger;
+  readonly #refusePart: (part: string, depth: number) => string | undefined;
+  readonly #maxPartBytes: number;
+  readonly #pruneFolders: boolean;
+  /** Temporary files of puts that failed, which are to go. By joined path. */
+  readonly #strays = new Map<string, TreePath>();
+  /** Temporary files of others that a listing saw, and that may be old. By joined path. */
+  readonly #stale = new Map<string, TreePath>();
+  /** Temporary files of the puts that are running. */
+  readonly #writing = new Set<string>();
+  #closing: Promise<void> | undefined;
+
+  constructor(options: TreeStoreOptions) {
+    this.label = options.label;
+    this.#tree = options.tree;
+    this.#runtime = options.runtime;
+    this.#logger = options.logger;
+    this.#refusePart = options.refusePart ?? (() => undefined);
+    this.#maxPartBytes = options.maxNamePartBytes ?? 255;
+    this.#pruneFolders = options.pruneFolders ?? true;
+    this.capabilities = {
+      orderedList: true,
+      conditionalPut: false,
+      prefixNames: false,
+      maxNameBytes: MAX_NAME_BYTES,
+      maxNamePartBytes: this.#maxPartBytes,
+      caseSensitive: options.caseSensitive ?? true,
+      storeDigests: [],
+    };
+  }
+
+  async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    const signal = options.signal;
+    try {
+      const path = await this.#path(name, signal);
+      if (options.metadata) {
+        throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
+      }
+      if (options.ifAbsent) {
+        throw new HoldfastError("unsupported", "this kind of store cannot put an object only if there is none");
+      }
+      if (await this.#tree.writesWhole?.(signal)) {
+        const size = await this.#write(path, body, options);
+        await this.#removeStrays(signal);
+        return { size };
+      }
+      const temp = [...path.slice(0, -1), tempName(this.#runtime)];
+      let size: number;
+      try {
+        size = await this.#write(temp, body, options);
+        throwIfAborted(signal);
+        await this.#replace(temp, path, signal);
+      } catch (error) {
+        await this.#discard(temp);
+        throw error;
+      } finally {
+        this.#writing.delete(temp.join("/"));
+      }
+      await this.#removeStrays(signal);
+      return { size };
+    } catch (error) {
+      throw this.#error(error, "put", name);
+    }
+  }
+
+  async get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    try {
+      const path = await this.#path(name, options.signal);
+      if (options.range) checkRange(options.range);
+      const read = await this.#tree.read(path, options.range, options.signal, options.onAlive);
+      return {
+        info: objectInfo(name, read),
+        body: this.#chunks(name, read, options.signal),
+        close: () => read.close(),
+      };
+    } catch (error) {
+      throw this.#error(error, "get", name);
+    }
+  }
+
+  async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    try {
+      const entry = await this.#tree.stat(await this.#path(name, options.signal), options.signal);
+      if (entry.kind !== "file") throw notFound();
+      return objectInfo(name, entry);
+    } catch (error) {
+      throw this.#error(error, "stat", name);
+    }
+  }
+
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+    // Ends the folders that are listed ahead when the caller stops early.
+    const ahead = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, ahead.signal]) : ahead.signal;
+    try {
+      this.#checkOpen(signal);
+      await this.#tree.ready?.(signal);
+      const cut = prefix.lastIndexOf("/");
+      const folder = cut === -1 ? [] : prefix.slice(0, cut).split("/");
+      // No object can have a name that begins like this.
+      if (folder.some((part, depth) => this.#refused(part, depth) !== undefined)) return;
+      const after = options.after ?? "";
+      const walk: Level[] = [new Level(folder, await this.#entries(folder, prefix.slice(cut + 1), after, signal))];
+      for (let level = walk.at(-1); level; level = walk.at(-1)) {
+        const entry = level.entries[level.next];
+        if (!entry) {
+          walk.pop();
+          continue;
+        }
+        const at = level.next++;
+        const path = [...level.folder, entry.name];
+        if (entry.kind === "folder") {
+          this.#readAhead(level, at, after, signal);
+          const entries = await level.ahead.get(entry.name);
+          level.ahead.delete(entry.name);
+          walk.push(new Level(path, entries ?? []));
+        } else {
+          yield objectInfo(path.join("/"), entry);
+        }
+        this.#checkOpen(options.signal);
+      }
+    } catch (error) {
+      throw this.#error(error, "list");
+    } finally {
+      ahead.abort();
+    }
+  }
+
+  async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    try {
+      const path = await this.#path(name, options.signal);
+      const existed = await this.#tree.removeFile(path, options.signal);
+      if (existed && this.#pruneFolders) await this.#prune(path.slice(0, -1), options.signal);
+      await this.#removeStrays(options.signal);
+      return { existed };
+    } catch (error) {
+      throw this.#error(error, "delete", name);
+    }
+  }
+
+  async sweep(options: OperationOptions = {}): Promise<void> {
+    try {
+      this.#checkOpen(options.signal);
+      await this.#removeStrays(options.signal);
+    } catch (error) {
+      throw this.#error(error, "delete");
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#tree.close();
+    return this.#closing;
+  }
+
+  #checkOpen(signal: AbortSignal | undefined): void {
+    if (this.#closing) throw new HoldfastError("invalid", "the store is closed");
+    throwIfAborted(signal);
+    // Many requests at once listen to one signal; that is no leak, and Node need not warn of it.
+    if (signal) setMaxListeners(0, signal);
+  }
+
+  async #path(name: string, signal: AbortSignal | undefined): Promise<TreePath> {
+    this.#checkOpen(signal);
+    checkName(name);
+    await this.#tree.ready?.(signal);
+    const path = name.split("/");
+    for (const [depth, part] of path.entries()) {
+      const reason = this.#refused(part, depth);
+      if (reason !== undefined) {
+        throw new HoldfastError("invalid", `the name ${JSON.stringify(name)} cannot be held here: ${reason}`);
+      }
+    }
+    return path;
+  }
+
+  #refused(part: string, depth: number): string | undefined {
+    if (part === "") return "a part between two slashes is empty";
+    if (part === "." || part === "..") return `"${part}" is not a name in a folder`;
+    if (isTempName(part)) return "names of this form are kept for temporary files";
+    if (part.includes("\0")) return "a part holds a NUL character";
+    const bytes = Buffer.byteLength(part);
+    if (bytes > this.#maxPartBytes) return `a part is ${bytes} bytes long; at most ${this.#maxPartBytes} are possible`;
+    return this.#refusePart(part, depth);
+  }
+
+  async #write(path: TreePath, body: Body, { signal, onAlive }: OperationOptions): Promise<number> {
+    const folder = path.slice(0, -1);
+    let begun = false;
+    const chunks = (async function* () {
+      begun = true;
+      yield* checkedBytes(body, signal);
+    })();
+    // Another's delete may remove the folder between the making and the writing, but hardly often.
+    for (let attempt = 1; ; attempt++) {
+      await this.#tree.makeFolder(folder, signal);
+      // From here on there is something to remove when the put fails.
+      if (isTempName(path.at(-1) ?? "")) this.#writing.add(path.join("/"));
+      try {
+        return await this.#tree.write(path, chunks, body.size, signal, onAlive);
+      } catch (error) {
+        if (isHoldfastError(error, "conflict") && !begun && attempt < 5) {
+          if (await this.#removeEmptyTree(path, signal)) continue;
+        }
+        if (!isHoldfastError(error, "not-found")) throw error;
+        this.#tree.forgetFolder(folder);
+        if (begun || attempt === 5) {
+          throw new HoldfastError("unavailable", "the folder of the object was removed while it was put", {
+            cause: error,
+          });
+        }
+      }
+    }
+  }
+
+  async #replace(temp: TreePath, path: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.#tree.replace(temp, path, signal);
+    } catch (error) {
+      if (isHoldfastError(error, "not-found")) {
+        throw new HoldfastError("unavailable", "the temporary file vanished before it was renamed", { cause: error });
+      }
+      if (!isHoldfastError(error, "conflict")) throw error;
+      const removed = await this.#removeEmptyTree(path, signal).catch((failure: unknown) => {
+        // What stands in the way has this name in another case only.
+        if (isHoldfastError(failure, "not-found")) return false;
+        throw failure;
+      });
+      if (!removed) throw error;
+      await this.#tree.replace(temp, path, signal);
+    }
+  }
+
+  /** Removes folders with nothing but folders in them, which no object needs. False when something else is in there. */
+  async #removeEmptyTree(folder: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    for await (const entry of this.#tree.entries(folder, signal)) {
+      if (entry.kind !== "folder" || !isPlain(entry.name)) return false;
+      if (!(await this.#removeEmptyTree([...folder, entry.name], signal))) return false;
+    }
+    return this.#removeFolder(folder, signal);
+  }
+
+  async #removeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    const removed = await this.#tree.removeEmptyFolder(folder, signal);
+    if (removed) this.#tree.forgetFolder(folder);
+    return removed;
+  }
+
+  /** Removes the folders that a delete may have emptied, from the innermost out. Failing is no failure of the delete. */
+  async #prune(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      for (let depth = folder.length; depth > 0; depth--) {
+        if (!(await this.#removeFolder(folder.slice(0, depth), signal))) return;
+      }
+    } catch (error) {
+      this.#logger.debug("folder not removed", { store: this.label, error: toHoldfastError(error).message });
+    }
+  }
+
+  /**
+   * Removes the temporary file of a put that failed, even after the caller's signal fired. The caller does not wait for
+   * it for ever; what takes longer goes on by itself, and what fails is left to the next put.
+   */
+  async #discard(temp: TreePath): Promise<void> {
+    if (!this.#writing.has(temp.join("/"))) return;
+    let cancel = (): void => undefined;
+    const late = new Promise<void>((resolve) => {
+      cancel = this.#runtime.timer(CLEANUP_MS, resolve);
+    });
+    await Promise.race([this.#removeTemp(temp), late]);
+    cancel();
+  }
+
+  /** Never rejects. */
+  async #removeTemp(temp: TreePath): Promise<void> {
+    try {
+      await this.#tree.removeFile(temp, undefined);
+    } catch (error) {
+      const file = temp.join("/");
+      this.#strays.set(file, temp);
+      this.#logger.warn("temporary file left behind", {
+        store: this.label,
+        file,
+        error: toHoldfastError(error).message,
+      });
+      return;
+    }
+    if (this.#pruneFolders) await this.#prune(temp.slice(0, -1), undefined);
+  }
+
+  /** Removes what earlier puts, and those of others that were killed, left behind. Failing keeps it for the next time. */
+  async #removeStrays(signal: AbortSignal | undefined): Promise<void> {
+    // Operations at the same time each take their own.
+    const strays = [...this.#strays];
+    const stale = [...this.#stale];
+    this.#strays.clear();
+    this.#stale.clear();
+    try {
+      for (let one = strays.at(-1); one; strays.pop(), one = strays.at(-1)) {
+        await this.#tree.removeFile(one[1], signal);
+      }
+      const now = stale.length > 0 ? await this.#serviceNow(signal) : 0;
+      for (let one = stale.at(-1); one; stale.pop(), one = stale.at(-1)) {
+        const [file, path] = one;
+        if (!(await this.#removeIfOlder(path, now - STRAY_AGE_MS, signal))) continue;
+        this.#logger.info("stale temporary file removed", { store: this.label, file });
+        if (this.#pruneFolders) await this.#prune(path.slice(0, -1), signal);
+      }
+    } catch (error) {
+      for (const [key, path] of strays) this.#strays.set(key, path);
+      for (const [key, path] of stale) this.#stale.set(key, path);
+      this.#logger.debug("temporary file not removed", { store: this.label, error: toHoldfastError(error).message });
+    }
+  }
+
+  /** False for what was written to since then, or is gone, or has no time. */
+  async #removeIfOlder(path: TreePath, thanMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+    try {
+      const { modifiedMs } = await this.#tree.stat(path, signal);
+      if (modifiedMs === undefined || modifiedMs > thanMs) return false;
+    } catch (error) {
+      if (isHoldfastError(error, "not-found")) return false;
+      throw error;
+    }
+    return this.#tree.removeFile(path, signal);
+  }
+
+  /**
+   * The time by the service's clock, from a file that is made for it, so that a clock that is wrong makes nothing look old.
+   * As long ago as can be where the service does not tell.
+   */
+  async #serviceNow(signal: AbortSignal | undefined): Promise<number> {
+    const probe = [tempName(this.#runtime)];
+    const key = probe.join("/");
+    try {
+      await this.#write(probe, { size: 0, reopenable: true, open: async function* () {} }, { signal });
+      return (await this.#tree.stat(probe, signal)).modifiedMs ?? Number.NEGATIVE_INFINITY;
+    } finally {
+      await this.#discard(probe);
+      this.#writing.delete(key);
+    }
+  }
+
+  async *#chunks(name: string, read: TreeRead, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+    let total = 0;
+    try {
+      for await (const chunk of abortable(read.chunks, signal)) {
+        total += chunk.length;
+        if (total > read.length) break;
+        if (chunk.length > 0) yield chunk;
+      }
+      if (total !== read.length) {
+        throw new HoldfastError(
+          "corrupt",
+          `the store gave ${total > read.length ? "more" : "fewer"} than the ${read.length} bytes it had announced`,
+        );
+      }
+    } catch (error) {
+      throw this.#error(error, "get", name);
+    } finally {
+      await read.close();
+    }
+  }
+
+  #readAhead(level: Level, from: number, after: string, signal: AbortSignal): void {
+    let folders = 0;
+    for (let i = from; i < level.entries.length && folders < READ_AHEAD; i++) {
+      const entry = level.entries[i];
+      if (entry?.kind !== "folder") {
+        // Files cost the caller time that a folder further on need not wait for; but it need not be begun yet either.
+        if (i - from > 1000) return;
+        continue;
+      }
+      folders++;
+      if (level.ahead.has(entry.name)) continue;
+      const listing = this.#entries([...level.folder, entry.name], "", after, signal);
+      listing.catch(() => undefined);
+      level.ahead.set(entry.name, listing);
+    }
+  }
+
+  /**
+   * The objects and folders of a folder whose names start with `start`, in order, without what cannot hold a name behind
+   * `after`. Nothing when there is no folder.
+   */
+  async #entries(folder: TreePath, start: string, after: string, signal: AbortSignal): Promise<TreeEntry[]> {
+    const found: TreeEntry[] = [];
+    const base = folder.reduce((sum, part) => sum + Buffer.byteLength(part) + 1, 0);
+    let count = 0;
+    try {
+      for await (const entry of abortable(this.#tree.entries(folder, signal), signal)) {
+        if (++count > MAX_FOLDER_ENTRIES) {
+          throw new HoldfastError("incomplete", `a folder holds more than ${MAX_FOLDER_ENTRIES} entries`);
+        }
+        if (entry.kind === "other") continue;
+        if (!isPlain(entry.name)) {
+          throw new HoldfastError(
+            "corrupt",
+            `the store listed an entry named ${JSON.stringify(entry.name)}, which is no name in a folder`,
+          );
+        }
+        if (!entry.name.startsWith(start)) continue;
+        const path = [...folder, entry.name];
+        if (isTempName(entry.name)) {
+          this.#noticeStray(path, entry);
+          continue;
+        }
+        if (
+          this.#refused(entry.name, folder.length) !== undefined ||
+          base + Buffer.byteLength(entry.name) > MAX_NAME_BYTES
+        )
+          continue;
+        // What a library puts for bytes that are no UTF-8: then this is not the file's name, and nothing can reach it.
+        if (entry.name.includes("\uFFFD") && !(await this.#exists(path, signal))) continue;
+        found.push(entry);
+      }
+    } catch (error) {
+      if (isHoldfastError(error, "not-found")) return [];
+      throw error;
+    }
+    const above = folder.map((part) => `${part}/`).join("");
+    return found
+      .map((entry) => ({ entry, key: above + (entry.kind === "folder" ? `${entry.name}/` : entry.name) }))
+      .filter(({ entry, key }) => {
+        return compareNames(key, after) > 0 || (entry.kind === "folder" && after.startsWith(key));
+      })
+      .sort((a, b) => compareNames(a.key, b.key))
+      .map(({ entry }) => entry);
+  }
+
+  #noticeStray(path: TreePath, entry: TreeEntry): void {
+    const key = path.join("/");
+    if (this.#writing.has(key) || entry.kind !== "file") return;
+    // Without a time in the listing, it is asked for before the file is removed.
+    if ((entry.modifiedMs ?? 0) > this.#runtime.now() - STRAY_AGE_MS) return;
+    this.#stale.set(key, path);
+  }
+
+  async #exists(path: TreePath, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#tree.stat(path, signal);
+      return true;
+    } catch (error) {
+      if (isHoldfastError(error, "not-found")) return false;
+      throw error;
+    }
+  }
+
+  #error(error: unknown, operation: Operation, object?: string): HoldfastError {
+    const failure = toHoldfastError(error);
+    const known =
+      this.#closing && failure.code !== "invalid"
+        ? new HoldfastError("invalid", "the store was closed meanwhile", { cause: failure })
+        : failure;
+    return known.within({ store: this.label, operation, object });
+  }
+}
+
+/** One folder of a listing on its way down. */
+class Level {
+  readonly folder: TreePath;
+  readonly entries: readonly TreeEntry[];
+  next = 0;
+  readonly ahead = new Map<string, Promise<TreeEntry[]>>();
+
+  constructor(folder: TreePath, entries: readonly TreeEntry[]) {
+    this.folder = folder;
+    this.entries = entries;
+  }
+}
+
+/** Whether an entry's name, as a service gave it, stays in its folder. */
+function isPlain(name: string): boolean {
+  return name !== "" && name !== "." && name !== ".." && !name.includes("/") && !name.includes("\0");
+}
+
+function objectInfo(name: string, facts: { size: number; modifiedMs?: number | undefined }): ObjectInfo {
+  return { name, size: facts.size, ...(facts.modifiedMs === undefined ? {} : { modifiedMs: facts.modifiedMs }) };
+}
+
+/** The error for what is not there. */
+export function notFound(): HoldfastError {
+  return new HoldfastError("not-found", "there is no such object");
+}

@@ -1,0 +1,129 @@
+/** Opens one store by its URL: the one list of schemes and the kinds behind them. */
+import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
+import type { Logger } from "../contract/log.ts";
+import { silentLogger } from "../contract/log.ts";
+import { systemRuntime } from "../contract/runtime.ts";
+import type { Runtime } from "../contract/runtime.ts";
+import type { Body, DeleteOptions, PutOptions, Store } from "../contract/store.ts";
+import { parseStoreUrl } from "../contract/store-url.ts";
+import type { StoreUrl } from "../contract/store-url.ts";
+import type { StoreKind, StorePlace } from "./base/store-kind.ts";
+
+/** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
+const kinds: Record<string, () => Promise<StoreKind>> = {
+  sftp: async () => (await import("./sftp/sftp.ts")).sftpKind,
+  ftp: async () => (await import("./ftp.ts")).ftpKind,
+  ftps: async () => (await import("./ftp.ts")).ftpKind,
+  ftpes: async () => (await import("./ftp.ts")).ftpKind,
+  webdav: async () => (await import("./webdav/webdav.ts")).webdavKind,
+  webdavs: async () => (await import("./webdav/webdav.ts")).webdavKind,
+  scp: async () => (await import("./sftp/sftp.ts")).sftpKind,
+  file: async () => (await import("./file/file-store.ts")).fileKind,
+  memory: async () => (await import("./memory.ts")).memoryKind,
+  rest: async () => (await import("./rest/rest.ts")).restKind,
+  rsync: async () => (await import("./rsync.ts")).rsyncKind,
+  smb: async () => (await import("./smb.ts")).smbKind,
+  opendal: async () => (await import("./opendal.ts")).opendalKind,
+  gdrive: async () => (await import("./opendal.ts")).opendalKind,
+  onedrive: async () => (await import("./opendal.ts")).opendalKind,
+  dropbox: async () => (await import("./opendal.ts")).opendalKind,
+  dpbx: async () => (await import("./opendal.ts")).opendalKind,
+  b2: async () => (await import("./opendal.ts")).opendalKind,
+  oss: async () => (await import("./opendal.ts")).opendalKind,
+  cos: async () => (await import("./opendal.ts")).opendalKind,
+  obs: async () => (await import("./opendal.ts")).opendalKind,
+  rclone: async () => (await import("./rclone.ts")).rcloneKind,
+  "boto3+s3": async () => (await import("./s3/s3.ts")).s3Kind,
+  s3: async () => (await import("./s3/s3.ts")).s3Kind,
+  gs: async () => (await import("./gcs.ts")).gcsKind,
+  swift: async () => (await import("./swift.ts")).swiftKind,
+  azure: async () => (await import("./azure.ts")).azureKind,
+  "s3+http": async () => (await import("./s3/s3.ts")).s3Kind,
+};
+
+/** The schemes that can be opened, in alphabetical order. */
+export function knownSchemes(): string[] {
+  return Object.keys(kinds).sort();
+}
+
+export interface OpenStoreOptions {
+  readonly label?: string | undefined;
+  /** Laid over the process's environment for this store alone. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  readonly runtime?: Runtime | undefined;
+  readonly logger?: Logger | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Where the store of a URL is, without reaching out to it. `env` is laid over the process's environment. Undefined for a
+ * scheme that is not known, and for a URL that no store can be opened by.
+ */
+export async function placeOf(
+  url: StoreUrl,
+  env: Readonly<Record<string, string>> = {},
+): Promise<StorePlace | undefined> {
+  const kind = await kinds[url.scheme]?.();
+  try {
+    return await kind?.place(url, { ...process.env, ...env });
+  } catch (error) {
+    if (isHoldfastError(error, "config")) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Opens a store by URL or path. Does not reach out to it: a store that is down opens, and its operations reject.
+ * Throws `config` for a URL that no kind of store accepts.
+ */
+export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<Store> {
+  const parsed = parseStoreUrl(url);
+  const load = kinds[parsed.scheme];
+  if (!load) {
+    throw new HoldfastError(
+      "config",
+      `no kind of store is known for ${parsed.scheme}:// (known: ${knownSchemes().join(", ")})`,
+      { store: options.label ?? parsed.redacted, operation: "open" },
+    );
+  }
+  const kind = await load();
+  const label = options.label ?? parsed.redacted;
+  try {
+    return refusingOnlyIf(
+      await kind.open(parsed, {
+        label,
+        env: { ...process.env, ...options.env },
+        runtime: options.runtime ?? systemRuntime,
+        logger: options.logger ?? silentLogger,
+        signal: options.signal,
+      }),
+    );
+  } catch (error) {
+    // Which of a pool's stores is wrong, the kind need not say.
+    throw toHoldfastError(error).within({ store: label, operation: "open" });
+  }
+}
+
+/** The store itself, which now refuses `onlyIf` for every kind alike: only a pool keeps others from a name meanwhile. */
+function refusingOnlyIf(store: Store): Store {
+  const put = store.put.bind(store);
+  const remove = store.delete.bind(store);
+  const refuse = (operation: "put" | "delete", object: string, options: DeleteOptions | undefined): void => {
+    if (options?.onlyIf === undefined) return;
+    throw new HoldfastError("unsupported", "only a pool can change an object under a condition (onlyIf)", {
+      store: store.label,
+      operation,
+      object,
+    });
+  };
+  return Object.assign(store, {
+    put: async (name: string, body: Body, options?: PutOptions) => {
+      refuse("put", name, options);
+      return put(name, body, options);
+    },
+    delete: async (name: string, options?: DeleteOptions) => {
+      refuse("delete", name, options);
+      return remove(name, options);
+    },
+  });
+}
