@@ -541,9 +541,9 @@ class Simulation {
     // Somebody else's change is waited for, and the second machine that ever writes waits for the first one to hear of it.
     const othersMs =
       this.#slots.length > 1 || this.#cachesDropped ? OTHERS_MS + this.#config.freshMs * STALE_FACTOR : 0;
-    // A put waits where it has too few stores without those that somebody else, or an earlier request, may still change;
-    // a delete waits for the put before it.
-    const lateMs = ["put", "broken-put", "delete"].includes(step.do) ? LATE_MS : 0;
+    // A put waits where it has too few stores without those that somebody else, or an earlier request, may still change.
+    // All but reads wait for who holds the name before them.
+    const lateMs = ["get", "range", "stat", "list"].includes(step.do) ? 0 : LATE_MS;
     const allowedMs =
       waits * DEADLINE_MS + (waits > 0 ? HEAR_MS : 0) + (world.steps - steps) * STEP_MS + othersMs + lateMs;
     if (world.nowMs - nowMs > allowedMs) {
