@@ -403,7 +403,14 @@ export class Ledger implements IdentitiesLedger {
       member.segments = segments;
     }
     // The ledger of a store that says it is this pool's is read before it is decided what the others are.
-    const decide = (): void => decideMembers(this.members, current, this.#pool, this.#heardIndex.stores(), remembered);
+    const decide = (): void => {
+      const known = {
+        pool: this.#pool,
+        stores: this.#heardIndex.stores(),
+        isDamaged: this.unreadableSegments.size > 0,
+      };
+      decideMembers(this.members, current, known, remembered);
+    };
     decide();
     await this.#reader.readAll();
     const unheard = new Map(

@@ -8,7 +8,8 @@
  * 2. A store is what its identity says, unless the ledger has given that identity up, or two stores have the same one.
  * 3. A silent store is recognised by its address. One that nobody recognises owes what it misses to its address.
  * 4. An empty store is new only when every store that the ledger knows has said who it is: otherwise it may be the place
- *    where one of those should be. Nor is it new where this machine remembers another pool there.
+ *    where one of those should be. So it is while a part of the ledger could not be read, which may name others. Nor is it
+ *    new where this machine remembers another pool there.
  */
 import type { HoldfastError } from "../contract/errors.ts";
 import type { Identity } from "./identity.ts";
@@ -78,12 +79,20 @@ export function knownStores(stores: readonly StoreRecord[]): readonly StoreRecor
   return stores.filter(({ state }) => state !== "expected" && state !== "removed");
 }
 
+/** The ledger of a pool, as far as it tells who the pool's stores are. */
+export interface KnownPool {
+  /** Undefined: no store has said yet which pool this is. */
+  readonly pool: string | undefined;
+  readonly stores: readonly StoreRecord[];
+  /** A part of it could not be read from any store. */
+  readonly isDamaged: boolean;
+}
+
 /** Rules 2 to 4: says to each member what it is. `answers`: what those that were asked just now said. */
 export function decideMembers(
   members: readonly Member[],
   answers: ReadonlyMap<Member, Answer>,
-  pool: string | undefined,
-  stores: readonly StoreRecord[],
+  { pool, stores, isDamaged }: KnownPool,
   remembered: Remembered,
 ): void {
   const byId = new Map(stores.map((record) => [record.id, record]));
@@ -100,9 +109,12 @@ export function decideMembers(
   }
   markTwins(members, byId);
   const taken = new Set(members.filter((member) => member.ready).map(({ id }) => id));
-  const missed = knownStores(stores).filter(({ id }) => !taken.has(id));
+  const isAnyMissed = knownStores(stores).some(({ id }) => !taken.has(id));
+  const isUnread = isDamaged || members.some((member) => isUnreadStore(member, byId));
   for (const member of members) {
-    if (member.state === "new" && isSuspect(member, pool, missed, remembered)) member.state = "missing";
+    if (member.state === "new" && (isAnyMissed || isUnread || isOfAnother(member, pool, remembered))) {
+      member.state = "missing";
+    }
     // A stranger in a store's place is known by what should stand there.
     if (!member.ready) recognise(member, stores, taken);
     member.aliases = aliasesOf(member, stores);
@@ -122,15 +134,15 @@ function markTwins(members: readonly Member[], byId: ReadonlyMap<StoreId, StoreR
   }
 }
 
-/** Whether an empty store may be the place where a store of this pool, or of another, should be. */
-function isSuspect(
-  member: Member,
-  pool: string | undefined,
-  missed: readonly StoreRecord[],
-  remembered: Remembered,
-): boolean {
+/** Whether a store has said that it is one of the pool's, and fell silent before it told what it knows. */
+function isUnreadStore({ ready, isNamed, id }: Member, known: ReadonlyMap<StoreId, StoreRecord>): boolean {
+  return !ready && isNamed && id !== undefined && !known.has(id);
+}
+
+/** Whether this machine remembers another pool in the place of an empty store. */
+function isOfAnother(member: Member, pool: string | undefined, remembered: Remembered): boolean {
   const before = rememberedPool(member, remembered);
-  return missed.length > 0 || (before !== undefined && before !== pool);
+  return before !== undefined && before !== pool;
 }
 
 function recognise(member: Member, stores: readonly StoreRecord[], taken: Set<StoreId | undefined>): void {

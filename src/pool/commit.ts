@@ -19,7 +19,7 @@ import type { Content, CopyMark, ObjectRecord, PutRecord, StoreId } from "../led
 import type { PoolPutResult } from "../contract/pool.ts";
 import type { Debt, ObjectMetadata } from "../contract/store.ts";
 import { readDigest } from "./copy.ts";
-import { debtsBelow, formerStores } from "./pool-answers.ts";
+import { debtsBelow, formerStores, isAnother, mayStillChange } from "./pool-answers.ts";
 import type { PoolContext } from "./pool-context.ts";
 import { pendingKey } from "./pool-context.ts";
 import type { PoolDeletes } from "./pool-deletes.ts";
@@ -422,18 +422,4 @@ export class Commit {
       hasMoved: this.#moved.size > 0,
     };
   }
-}
-
-/** Why a store holds nothing of a put: it is not the one that was there when the put began. */
-export function isAnother(member: Member): HoldfastError {
-  return new HoldfastError("unavailable", `${member.label} is another store now`, { store: member.label });
-}
-
-/** Why a store counts as owing what was put: somebody else's change of it, or an earlier request, may come on top. */
-export function mayStillChange(member: Member): HoldfastError {
-  return new HoldfastError("conflict", "an earlier request to it may still take effect", {
-    store: member.label,
-    operation: "put",
-    retryable: true,
-  });
 }

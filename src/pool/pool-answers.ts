@@ -28,6 +28,20 @@ export function tooFew(
   });
 }
 
+/** Why a store has nothing of a change: it is not the one that was there when the change began. */
+export function isAnother(member: Member): HoldfastError {
+  return new HoldfastError("unavailable", `${member.label} is another store now`, { store: member.label });
+}
+
+/** Why a store counts as owing what was put: somebody else's change of it, or an earlier request, may come on top. */
+export function mayStillChange(member: Member): HoldfastError {
+  return new HoldfastError("conflict", "an earlier request to it may still take effect", {
+    store: member.label,
+    operation: "put",
+    retryable: true,
+  });
+}
+
 /** What a store that is a pool itself still owes, by the name that it has from above. */
 export function debtsBelow(member: Member, owed: readonly Debt[] | undefined): readonly Debt[] {
   return owed?.map((debt) => ({ ...debt, store: nestedLabel(member.label, debt.store) })) ?? [];

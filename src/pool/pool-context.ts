@@ -215,6 +215,16 @@ export class PoolContext {
     return late;
   }
 
+  /** How long somebody else, or such a request, may still change what a store has, at most, in milliseconds. */
+  changesForMs(member: Member, state: NameState | undefined): number {
+    const { lateMs, sightings } = this.ledger;
+    const ages = (state?.records ?? []).flatMap((record) => {
+      const mark = this.ledger.markOf(record, member);
+      return mark === undefined || !this.ledger.mayChange(record, mark) ? [] : sightings.ageMs(mark.late ?? mark.rev);
+    });
+    return ages.length === 0 ? 0 : lateMs - Math.min(...ages);
+  }
+
   /** Whether what a store has under a name of the pool may be one of the files that it came with: it keeps these. */
   hasOwnFiles(member: Member, state: NameState | undefined): boolean {
     const record = this.ledger.storeOf(member);

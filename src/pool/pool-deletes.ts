@@ -17,7 +17,7 @@ import type { Debt, OperationOptions } from "../contract/store.ts";
 import { checkHeld } from "./capabilities.ts";
 import { ownFile, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
-import { debtsBelow, formerStores, tooFew } from "./pool-answers.ts";
+import { debtsBelow, formerStores, isAnother, tooFew } from "./pool-answers.ts";
 
 /** How often a tombstone is written anew because others write the same name, at most. */
 const MAX_ROUNDS = 8;
@@ -195,41 +195,59 @@ export class PoolDeletes {
   ): Promise<Debt[]> {
     const owed: Debt[] = [];
     const ended: Record<StoreId, CopyMark> = {};
-    const done: StoreId[] = [];
+    const done = new Map<Member, StoreId | undefined>();
     if (members.length === 0) return owed;
     const { ledger } = this.#pool;
     const contested = this.#contested(record);
+    const owe = (member: Member, id: StoreId | undefined, error: HoldfastError, mayLand = false): void => {
+      owed.push(this.#debt(record, member, error));
+      if (id === undefined) return;
+      const rev = ledger.stamp(record);
+      const late = mayLand ? rev : (ended[id]?.late ?? this.#pool.lateOn(member, before));
+      // A delete that has ended is told apart from one that is under way, however it ended.
+      ended[id] = { state: "delete", rev, reason: error.code, ...(late === undefined ? {} : { late }) };
+    };
     await Promise.all(
       members.map(async (member) => {
         const id = member.owingId;
-        let error = failed.get(member) ?? contested ?? (member.ready ? undefined : member.trouble());
-        const isTried = error === undefined;
-        let mayLand = false;
+        const refused = failed.get(member) ?? contested ?? (member.ready ? undefined : member.trouble());
+        if (refused !== undefined) return owe(member, id, refused);
         try {
-          if (isTried) {
-            const result = await member.store.delete(record.name);
-            owed.push(...debtsBelow(member, result.owed));
-            mayLand = result.mayLand === true;
-          }
+          const result = await member.store.delete(record.name);
+          owed.push(...debtsBelow(member, result.owed));
+          done.set(member, id);
+          if (id !== undefined) ended[id] = this.#deleted(record, member, result.mayLand === true, before);
         } catch (caught) {
-          error = toHoldfastError(caught).within({ store: member.label, operation: "delete", object: record.name });
-          mayLand = error.mayLand;
+          const error = toHoldfastError(caught).within({
+            store: member.label,
+            operation: "delete",
+            object: record.name,
+          });
+          owe(member, id, error, error.mayLand);
         }
-        if (error !== undefined) owed.push(this.#debt(record, member, error));
-        if (id === undefined) return;
-        const rev = ledger.stamp(record);
-        const since = isTried && mayLand ? rev : this.#pool.lateOn(member, before);
-        const late = since === undefined ? {} : { late: since };
-        // A delete that has ended is told apart from one that is under way, however it ended.
-        const reason = error?.code ?? (since === undefined ? undefined : "late");
-        ended[id] = reason === undefined ? { state: "none", rev } : { state: "delete", rev, reason, ...late };
-        if (error === undefined) done.push(id);
       }),
     );
+    if (done.size > 0) await ledger.hear();
+    for (const [member, id] of done) {
+      // What was deleted counts only if the store is still the one that was meant.
+      if (member.ready && member.owingId === id) continue;
+      done.delete(member);
+      owe(member, id, member.ready ? isAnother(member) : member.trouble());
+    }
     // May follow later: until then the delete is owed, which is true as far as anyone else can know.
     ledger.appendLater([{ ...record, copies: ended }]);
-    await this.#oweWhatWasPut(record, done);
+    await this.#oweWhatWasPut(
+      record,
+      [...done.values()].filter((id) => id !== undefined),
+    );
     return owed.sort((a, b) => compareNames(a.store, b.store));
+  }
+
+  /** The mark of a store that has deleted its copy: it has none, but for a request that may still take effect. */
+  #deleted(record: ObjectRecord, member: Member, mayLand: boolean, before: NameState | undefined): CopyMark {
+    const rev = this.#pool.ledger.stamp(record);
+    const late = mayLand ? rev : this.#pool.lateOn(member, before);
+    return late === undefined ? { state: "none", rev } : { state: "delete", rev, reason: "late", late };
   }
 
   #debt(record: ObjectRecord, member: Member, error: HoldfastError): Debt {
@@ -249,7 +267,6 @@ export class PoolDeletes {
   async #oweWhatWasPut(record: ObjectRecord, ids: readonly StoreId[]): Promise<void> {
     const { ledger } = this.#pool;
     if (ids.length === 0 || ledger.soleWriter) return;
-    await ledger.hear();
     const newer = currentRecord(ledger.index.get(record.name));
     if (!isPut(newer) || newer.version <= record.version) return;
     const owed = ledger.owedAnew(newer, ids, "deleted at the same moment");

@@ -12,13 +12,13 @@ import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } f
 import type { PoolPutResult } from "../contract/pool.ts";
 import type { Body, ObjectMetadata, PutOptions } from "../contract/store.ts";
 import { checkHeld } from "./capabilities.ts";
-import { Commit, isAnother, mayStillChange } from "./commit.ts";
+import { Commit } from "./commit.ts";
 import type { Committed } from "./commit.ts";
 import { copyTo, readDigest } from "./copy.ts";
 import { fanOut } from "./fan-out.ts";
 import type { FanOutBranch } from "./fan-out.ts";
 import { compareNumbers, turnOrder, weightedOrder } from "./placement.ts";
-import { tooFew } from "./pool-answers.ts";
+import { isAnother, mayStillChange, tooFew } from "./pool-answers.ts";
 import { DEFAULT_LEASE_MS, ownFile, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import type { PoolDeletes } from "./pool-deletes.ts";
@@ -84,7 +84,7 @@ export class PoolPuts {
     const failed = new Map<Member, HoldfastError>();
     for (const member of targets) if (!member.ready) failed.set(member, member.trouble());
     this.#refuseOnAbort(failed);
-    const begun = await this.#begin(name, targets, failed, following);
+    const begun = await this.#begin(name, targets, failed, following, options.signal);
     const taking = targets.filter((member) => !failed.has(member));
     if (taking.length < this.#pool.min || (this.#pool.onfail === "abort" && failed.size > 0)) {
       this.#cancel(begun);
@@ -362,7 +362,7 @@ export class PoolPuts {
     this.#refuseOnAbort(failed);
     // A store that has not heard of the intent takes no bytes; that the others have heard of it does not matter to it.
     const deaf = new Map<Member, HoldfastError>();
-    const begun = await this.#begin(name, order, deaf, following);
+    const begun = await this.#begin(name, order, deaf, following, options.signal);
     // Stores on which this put may have left its bytes.
     const missed = new Map<Member, HoldfastError>();
     let unheld: PutRecord | undefined;
@@ -446,6 +446,7 @@ export class PoolPuts {
     targets: readonly Member[],
     failed: Map<Member, HoldfastError>,
     following: Following,
+    signal: AbortSignal | undefined,
   ): Promise<PutInProgress> {
     const { ledger } = this.#pool;
     const state = ledger.index.get(name);
@@ -467,7 +468,7 @@ export class PoolPuts {
       return put;
     }
     await this.#announce(put, targets, failed);
-    return this.#lookAround(put, targets, failed);
+    return this.#lookAround(put, targets, failed, signal);
   }
 
   /** Writes the intent: from then on nobody else begins to change what stands on these stores. */
@@ -502,12 +503,14 @@ export class PoolPuts {
 
   /**
    * Hears who began to change the name before the intent was there to be seen, while nothing has been changed yet. A store
-   * that somebody else is changing, or that an earlier request may still change, is left out after a while.
+   * that somebody else is changing, or that an earlier request may still change, is left out after a while. Where too few
+   * are left, that change is waited for to its end.
    */
   async #lookAround(
     put: PutInProgress,
     targets: readonly Member[],
     failed: Map<Member, HoldfastError>,
+    signal: AbortSignal | undefined,
   ): Promise<PutInProgress> {
     const { ledger } = this.#pool;
     const { following } = put;
@@ -515,6 +518,8 @@ export class PoolPuts {
       targets.filter((member) => !failed.has(member) && this.#pool.mayChange(member, following.foreign, which));
     await ledger.hear();
     await this.#pool.outwait(() => open("soon-over").length > 0);
+    const usable = targets.filter((member) => member.ready && !failed.has(member));
+    await this.#outlast(put, usable, open("any"), signal);
     ledger.checkEpoch();
     for (const member of targets) {
       // One that did not answer may be there all the same: the hearing after the record tells.
@@ -529,6 +534,22 @@ export class PoolPuts {
     const ground = this.#pool.groundOf(state);
     const version = ledger.stamp(...(state?.records ?? []));
     return { ...put, ...ground, state, version, settles: [put.version, ...ground.settles] };
+  }
+
+  /** A put that would have too few stores without those that may still be changed waits until that is over. */
+  async #outlast(
+    { name, following }: PutInProgress,
+    usable: readonly Member[],
+    changing: readonly Member[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { ledger, onfail, min, logger, runtime } = this.#pool;
+    const needed = onfail === "abort" ? usable.length : min;
+    if (usable.length < needed || usable.length - changing.length >= needed) return;
+    const ms = Math.max(...changing.map((member) => this.#pool.changesForMs(member, following.foreign)));
+    logger.info("waits for an earlier change to end", { object: name, ms: Math.ceil(ms) });
+    await runtime.sleep(ms, signal);
+    await ledger.hear();
   }
 
   /** Whether nobody can know of the name, so that nobody need be told that a put of it has begun. */

@@ -8,10 +8,15 @@ const LONG_MS = 1000;
 
 export class MachineClock {
   #passedMs = 0;
+  /** Called once, as soon as time has passed. */
+  onPass: (() => void) | undefined;
 
   /** Lets time pass. */
   pass(ms: number): void {
     this.#passedMs += ms;
+    const { onPass } = this;
+    this.onPass = undefined;
+    onPass?.();
   }
 
   /** A machine whose wall clock is `aheadMs` ahead of the others'; negative: behind. */

@@ -7,7 +7,7 @@ import type { ObjectRecord } from "../../src/ledger/record.ts";
 import { gate } from "../helpers/gate.ts";
 import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
-import { codeOf, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf, debtsOf, textOrCode } from "../helpers/pool-answers.ts";
 
 type Content = ReadonlyMap<string, Uint8Array>;
 
@@ -45,6 +45,29 @@ describe("a store that is unmounted while an object is put over its only copy", 
       expect(await pool.repair()).toMatchObject({ whole: true });
       const other = memoryPool(stores, { mode, machine: "00000002" });
       expect(await textOrCode(other.pool, "x")).toBe("v1");
+    });
+  }
+});
+
+describe("a store that is unmounted while an object is deleted", () => {
+  for (const machines of [1, 2]) {
+    it(`owes the delete, and is told so (${machines} ${machines === 1 ? "machine" : "machines"} write)`, async () => {
+      const stores = [switched("A"), switched("B")] as const;
+      const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+      const { pool } = memoryPool(views, { machine: "00000001" });
+      await pool.put("x", toBody("v1"));
+      if (machines === 2) await memoryPool(stores, { machine: "00000002" }).pool.put("y", toBody("y"));
+      const mounted = contentOf(stores[0]);
+      views[0].onCall = (operation, name) => {
+        if (operation === "delete" && name === "x") replace(stores[0], new Map());
+      };
+      expect((await pool.delete("x")).owed.map(({ store, owes }) => `${store}: ${owes}`)).toEqual(["A: delete"]);
+      await pool.close();
+      replace(stores[0], mounted);
+      const later = memoryPool(stores, { machine: "00000001" });
+      expect(await debtsOf(later.pool)).toEqual(["x on A: delete"]);
+      expect(await later.pool.repair()).toMatchObject({ whole: true });
+      expect(textOn(stores[0], "x")).toBe(undefined);
     });
   }
 });

@@ -155,8 +155,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a store that lost everything is filled as if it were new",
     file: MEMBERSHIP,
-    find: "return missed.length > 0 ||",
-    replace: "return missed.length > 99 ||",
+    find: "const isAnyMissed = knownStores(stores).some(({ id }) => !taken.has(id));",
+    replace: "const isAnyMissed = false;",
   },
   {
     name: "a striped put is recorded on a store that failed it",
@@ -322,5 +322,18 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: 'if (member.state !== "unreachable") this.#noteMoved(member);',
     replace: "this.#noteMoved(member);",
     foundBy: 9_007_088,
+  },
+  {
+    name: "an empty store is new although the ledger could not be read",
+    file: MEMBERSHIP,
+    find: "return !ready && isNamed && id !== undefined && !known.has(id);",
+    replace: "return ready && !isNamed;",
+    foundBy: 8037981,
+  },
+  {
+    name: "a delete counts although another store stands there by now",
+    file: DELETES,
+    find: "if (member.ready && member.owingId === id) continue;",
+    replace: "if (member.ready || !member.ready) continue;",
   },
 ];
