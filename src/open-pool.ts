@@ -1,28 +1,23 @@
 /** Opens a pool: reads its description, opens its stores, and puts the ledger, the pool and repair over them. */
-import { toBody } from "./contract/body.ts";
-import type { BodyInput } from "./contract/body.ts";
-import { toHoldfastError } from "./contract/errors.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import { Member } from "./ledger/member.ts";
 import { isLiveWriter, registerWriter, unregisterWriter } from "./machine/live-writers.ts";
 import { cacheFolder, forgetPool, indexOpener, machineId, remembered, rememberPool } from "./machine/pool-memory.ts";
 import { silentLogger } from "./contract/log.ts";
 import type { Logger } from "./contract/log.ts";
-import { PoolStore } from "./pool/pool-store.ts";
 import { openStore } from "./stores/open-store.ts";
 import type { OpenStoreOptions } from "./stores/open-store.ts";
 import { parsePool, poolOfOne } from "./config/pool-config.ts";
 import type { PoolDescription, SingleDescription, StoreDescription } from "./config/pool-config.ts";
-import type { Pool, RepairOptions, RepairReport } from "./contract/pool.ts";
-import { MaintainedPool } from "./repair/maintained-pool.ts";
-import { PoolOfPools } from "./repair/pool-of-pools.ts";
-import type { PoolBelow } from "./repair/pool-of-pools.ts";
+import type { Pool } from "./contract/pool.ts";
+import { maintainedPool } from "./repair/maintained-pool.ts";
+import type { PoolBelow } from "./repair/nested-maintenance.ts";
 import { replayable } from "./support/replayable.ts";
 import { systemRuntime } from "./contract/runtime.ts";
 import type { Runtime } from "./contract/runtime.ts";
 import { addressOf, formerAddressOf, placesOf, refuseStoresInStores } from "./stores/store-address.ts";
 import type { Places } from "./stores/store-address.ts";
-import type { PutOptions, Store } from "./contract/store.ts";
+import type { Store } from "./contract/store.ts";
 import { sharedBandwidth } from "./wrappers/bandwidth.ts";
 import { breaker } from "./wrappers/breaker.ts";
 import { deadline } from "./wrappers/deadline.ts";
@@ -56,7 +51,7 @@ const FAILURES_IN_A_ROW = 3;
 export async function openPool(
   source: string | PoolDescription | SingleDescription,
   options: OpenPoolOptions = {},
-): Promise<OpenedPool> {
+): Promise<Pool> {
   const parsed = typeof source === "string" ? await parsePool(source) : source;
   const logger = options.logger ?? silentLogger;
   for (const warning of parsed.warnings) logger.warn(warning);
@@ -66,24 +61,13 @@ export async function openPool(
   return openDescribed(description, places, options);
 }
 
-/**
- * A pool as the library's users get it: bodies may be anything that `toBody` takes. A pool cannot decide `ifAbsent` for
- * everybody, and offers `onlyIf` instead.
- */
-export interface OpenedPool extends Pool {
-  put(name: string, body: BodyInput, options?: PoolPutOptions): ReturnType<Pool["put"]>;
-}
-
-/** What a pool's put takes. */
-export type PoolPutOptions = Omit<PutOptions, "ifAbsent">;
-
 /** `nestedAs`: what the pool above calls this one, where there is one. */
 async function openDescribed(
   description: PoolDescription,
   places: Places,
   options: OpenPoolOptions,
   nestedAs?: string,
-): Promise<OpenedPool> {
+): Promise<Pool> {
   const logger = options.logger ?? silentLogger;
   const runtime = options.runtime ?? systemRuntime;
   const share = sharedBandwidth({
@@ -99,7 +83,7 @@ async function openDescribed(
         opened = guarded(await openMember(store, options), description, share, runtime, logger);
       } else {
         const pool = await openDescribed(store.pool, places, options, store.label);
-        below.push({ label: store.label, pool });
+        below.push({ label: store.label, maintenance: pool.maintenance });
         opened = pool;
       }
       return new Member(
@@ -136,55 +120,24 @@ async function openDescribed(
     onPool: (pool, named) => rememberPool(cache, named, pool, logger),
     onForget: (pool) => forgetPool(cache, members, pool),
   });
-  const core = new PoolStore({
-    label: nestedAs ?? description.sourcePath ?? members.map((member) => member.label).join(" + "),
-    ledger,
-    mode: description.mode,
-    onfail: description.onfail,
-    min: description.min,
-    place: description.place,
-    read: description.read,
-    wait: description.wait,
-    runtime,
-    logger,
-    replayable,
-    nested: nestedAs !== undefined,
-  });
-  return asOpened(
-    below.length === 0
-      ? new MaintainedPool(core, { runtime, logger })
-      : new PoolOfPools(core, { runtime, logger, below }),
-    async ({ unheard }, signal) => {
-      const heard = members.filter(({ label }) => !unheard.includes(label));
-      await Promise.all(heard.map(({ store }) => sweep(store, logger, signal)));
+  const { pool } = maintainedPool(
+    {
+      label: nestedAs ?? description.sourcePath ?? members.map((member) => member.label).join(" + "),
+      ledger,
+      mode: description.mode,
+      onfail: description.onfail,
+      min: description.min,
+      place: description.place,
+      read: description.read,
+      wait: description.wait,
+      runtime,
+      logger,
+      replayable,
+      nested: nestedAs !== undefined,
     },
+    below,
   );
-}
-
-/** `sweepAll` follows each repair, whose listings have shown the stores what puts that were killed left there. */
-function asOpened(
-  pool: MaintainedPool,
-  sweepAll: (report: RepairReport, signal: AbortSignal | undefined) => Promise<void>,
-): OpenedPool {
-  const put = pool.put.bind(pool);
-  const repair = pool.repair.bind(pool);
-  return Object.assign(pool, {
-    put: (name: string, body: BodyInput, options?: PutOptions) => put(name, toBody(body), options),
-    repair: async (options?: RepairOptions) => {
-      const report = await repair(options);
-      if (options?.dryRun !== true) await sweepAll(report, options?.signal);
-      return report;
-    },
-  });
-}
-
-/** What stays behind is in no listing and breaks no promise: that it could not be removed is no failure of the repair. */
-async function sweep(store: Store, logger: Logger, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await store.sweep?.({ signal });
-  } catch (error) {
-    logger.debug("store not swept", { store: store.label, reason: toHoldfastError(error).message });
-  }
+  return pool;
 }
 
 async function openMember(store: StoreDescription, options: OpenPoolOptions): Promise<Store> {

@@ -36,7 +36,7 @@ it(`finds and mends 10,000 injected corruptions (seed ${SEED})`, { timeout: 120_
   const random = seededRandom(SEED);
   const below = (limit: number): number => Math.floor(random() * limit);
   const members: Switched[] = ["A", "B", "C"].map((label) => switched(label, new MemoryObjects()));
-  const { pool, core } = memoryPool(members, { machine: "00000001", freshMs: 1000 });
+  const { pool, context } = memoryPool(members, { machine: "00000001", freshMs: 1000 });
   const names = Array.from({ length: OBJECTS }, (_, i) => `d${i % 97}/object-${String(i).padStart(5, "0")}`);
   const content = (name: string, version: number): Buffer => {
     const bytes = Buffer.alloc(20 + ((name.length * 7 + version * 13) % 60), `${name} ${version} `);
@@ -56,7 +56,7 @@ it(`finds and mends 10,000 injected corruptions (seed ${SEED})`, { timeout: 120_
   await inBatches(twice, (name) => pool.put(name, toBody(content(name, 1))));
   await inBatches(names, (name) => pool.put(name, toBody(content(name, 2))));
   // What was put is noted, and the ledger's segments are merged, in the background: from here on nothing is left of that.
-  await core.ledger.settle();
+  await context.ledger.settle();
   lap("put");
   const before = members.map(snapshot);
 
@@ -145,7 +145,7 @@ it(`finds and mends 10,000 injected corruptions (seed ${SEED})`, { timeout: 120_
   lap("spoiled");
   const spoiled = members.map(snapshot);
   const found = new Set<string>();
-  const report = await pool.verify({ onFinding: (finding) => found.add(key(finding)) });
+  const report = await pool.maintenance.verify({ onFinding: (finding) => found.add(key(finding)) });
   expect(members.map((member, i) => same(snapshot(member), spoiled[i] ?? new Map()))).toEqual([true, true, true]);
   lap("verified");
   expect(report.unheard).toEqual([]);
@@ -153,7 +153,7 @@ it(`finds and mends 10,000 injected corruptions (seed ${SEED})`, { timeout: 120_
   const unseen = [...expected].filter((one) => !found.has(one));
   expect({ unexpected: unexpected.slice(0, 5), unseen: unseen.slice(0, 5) }).toEqual({ unexpected: [], unseen: [] });
 
-  const repaired = await pool.repair();
+  const repaired = await pool.maintenance.repair();
   lap("repaired");
   expect(repaired.whole).toBe(false);
   expect(repaired.failed).toBe(0);
@@ -174,7 +174,7 @@ it(`finds and mends 10,000 injected corruptions (seed ${SEED})`, { timeout: 120_
   }
 
   for (const member of members) member.calls.length = 0;
-  const again = await pool.repair();
+  const again = await pool.maintenance.repair();
   expect(again).toMatchObject({ planned: 0, done: 0, bytes: 0 });
   expect(members.flatMap((member) => member.calls).filter((call) => /^(?:put|delete) /u.test(call))).toEqual([]);
   await pool.close();

@@ -14,7 +14,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { collect } from "../src/contract/body.ts";
 import { HoldfastError } from "../src/contract/errors.ts";
 import { openPool } from "../src/open-pool.ts";
-import type { OpenedPool } from "../src/open-pool.ts";
+import type { Pool } from "../src/contract/pool.ts";
 import { client } from "./helpers/clients.ts";
 import { commandPath } from "./helpers/command.ts";
 
@@ -38,7 +38,7 @@ interface Scene {
   /** What the command is given. */
   readonly args: readonly string[];
   /** Makes the pool as it is before the command. */
-  prepare(pool: OpenedPool, root: string): Promise<void>;
+  prepare(pool: Pool, root: string): Promise<void>;
   /** What each object may be afterwards; undefined: absent. */
   readonly legal: Readonly<Record<string, readonly (string | undefined)[]>>;
 }
@@ -163,7 +163,7 @@ function pointsOf(trace: string, work: string): Point[] {
   return [...points.values()];
 }
 
-async function valueOf(pool: OpenedPool, name: string): Promise<string | undefined> {
+async function valueOf(pool: Pool, name: string): Promise<string | undefined> {
   try {
     const { body } = await pool.get(name);
     return Buffer.from(await collect(body)).toString();
@@ -195,15 +195,15 @@ async function check(scene: Scene, work: string): Promise<void> {
     expect(legal).toContain(value);
     values.set(name, value);
   }
-  const repaired = await pool.repair();
+  const repaired = await pool.maintenance.repair();
   expect(repaired).toMatchObject({ whole: true, left: [], failed: 0 });
-  expect(await pool.repair()).toMatchObject({ planned: 0, done: 0, bytes: 0 });
+  expect(await pool.maintenance.repair()).toMatchObject({ planned: 0, done: 0, bytes: 0 });
   for (const [name, value] of values) expect(await valueOf(pool, name)).toBe(value);
   const names = [...values].filter(([, value]) => value !== undefined).map(([name]) => name);
   const listed: string[] = [];
   for await (const { name } of pool.list("")) listed.push(name);
   expect(listed.sort()).toEqual(names.sort());
-  expect(await pool.status()).toMatchObject({ degraded: 0, unsettled: 0, objects: names.length });
+  expect(await pool.maintenance.status()).toMatchObject({ degraded: 0, unsettled: 0, objects: names.length });
   // One more write on each store sweeps what the dead process left there.
   await pool.put("after", "all");
   await pool.close();

@@ -64,7 +64,7 @@ describe("an overwrite that was cut short", () => {
 
       const { pool } = memoryPool([b, a], { mode, machine: "00000002", ...NO_LEASE });
       expect(await read(pool, "x")).toBe("third");
-      expect(await pool.repair()).toMatchObject({ whole: true });
+      expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
       expect([textOn(a, "x"), textOn(b, "x")]).toEqual(["third", mode === "mirror" ? "third" : undefined]);
     });
   }
@@ -81,7 +81,9 @@ describe("an overwrite that was cut short", () => {
     for (const member of [a, b]) member.objects.delete("x");
     const { pool } = memoryPool([a, b], { machine: "00000002", ...NO_LEASE });
     await expect(read(pool, "x")).rejects.toMatchObject({ code: "corrupt" });
-    expect((await pool.repair()).left).toContainEqual(expect.objectContaining({ kind: "lost", object: "x" }));
+    expect((await pool.maintenance.repair()).left).toContainEqual(
+      expect.objectContaining({ kind: "lost", object: "x" }),
+    );
   });
 });
 
@@ -118,7 +120,7 @@ describe("an overwrite that another machine's write took for history", () => {
       expect(await read(pool, "x")).toBe("slow");
       expect(await pool.stat("x")).toMatchObject({ size: 4 });
     }
-    expect(await two.pool.repair()).toMatchObject({ whole: true });
+    expect(await two.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect([textOn(a, "x"), textOn(b, "x")]).toEqual(["slow", "slow"]);
   });
 });
@@ -126,16 +128,16 @@ describe("an overwrite that another machine's write took for history", () => {
 describe("two versions of which neither knew of the other", () => {
   it("a range is that of the version whose bytes stand, also where the other one is too short for it", async () => {
     const member = switched("A");
-    const { pool, core } = memoryPool([member], { machine: "00000001" });
+    const { pool, context } = memoryPool([member], { machine: "00000001" });
     await pool.put("x", toBody("what stands on the store"));
-    const long = currentRecord(core.ledger.index.get("x"));
+    const long = currentRecord(context.ledger.index.get("x"));
     await pool.put("y", toBody("new"));
-    const short = currentRecord(core.ledger.index.get("y"));
+    const short = currentRecord(context.ledger.index.get("y"));
     if (long === undefined || short === undefined) throw new Error("no record");
     // As another machine would have written it at the same moment: later, and ignorant of the other.
-    const beside = { ...short, name: "x", base: "", version: core.ledger.stamp(long, short) };
-    await Promise.all(core.ledger.append({ objects: [beside] }).values());
-    expect(core.ledger.index.get("x")?.records).toHaveLength(2);
+    const beside = { ...short, name: "x", base: "", version: context.ledger.stamp(long, short) };
+    await Promise.all(context.ledger.append({ objects: [beside] }).values());
+    expect(context.ledger.index.get("x")?.records).toHaveLength(2);
     const { body } = await pool.get("x", { range: { offset: 5, length: 6 } });
     expect(Buffer.from(await collect(body)).toString()).toBe("stands");
     await expect(pool.get("x", { range: { offset: 50, length: 1 } })).rejects.toMatchObject({ code: "invalid" });
@@ -145,17 +147,17 @@ describe("two versions of which neither knew of the other", () => {
 
   it("are told apart by their bytes in a quick repair, even of one size", async () => {
     const members = [switched("A"), switched("B")];
-    const { pool, core } = memoryPool(members, { machine: "00000001" });
+    const { pool, context } = memoryPool(members, { machine: "00000001" });
     await pool.put("x", toBody("these"));
-    const stands = currentRecord(core.ledger.index.get("x"));
+    const stands = currentRecord(context.ledger.index.get("x"));
     await pool.put("y", toBody("those"));
-    const other = currentRecord(core.ledger.index.get("y"));
+    const other = currentRecord(context.ledger.index.get("y"));
     if (stands === undefined || other === undefined) throw new Error("no record");
-    const beside = { ...other, name: "x", base: "", version: core.ledger.stamp(stands, other) };
-    await Promise.all(core.ledger.append({ objects: [beside] }).values());
-    expect(await pool.repair({ quick: true })).toMatchObject({ whole: true, left: [] });
+    const beside = { ...other, name: "x", base: "", version: context.ledger.stamp(stands, other) };
+    await Promise.all(context.ledger.append({ objects: [beside] }).values());
+    expect(await pool.maintenance.repair({ quick: true })).toMatchObject({ whole: true, left: [] });
     expect(await read(pool, "x")).toBe("these");
-    expect((await pool.verify()).findings).toBe(0);
+    expect((await pool.maintenance.verify()).findings).toBe(0);
   });
 });
 
@@ -217,7 +219,7 @@ describe("a delete beside another machine's put of the name", () => {
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["second", "second"]);
     expect(await debtsOf(two.pool)).toEqual([]);
     expect(await read(two.pool, "x")).toBe("second");
-    expect(await two.pool.repair()).toMatchObject({ whole: true, planned: 0 });
+    expect(await two.pool.maintenance.repair()).toMatchObject({ whole: true, planned: 0 });
   });
 
   it("that does not end keeps the put from being acknowledged, which may be tried again", async () => {
@@ -227,7 +229,7 @@ describe("a delete beside another machine's put of the name", () => {
     await expect(read(two.pool, "x")).rejects.toMatchObject({ code: "not-found" });
     expect(await two.pool.put("x", toBody("second"))).toMatchObject({ owed: [] });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["second", "second"]);
-    expect(await two.pool.repair()).toMatchObject({ whole: true });
+    expect(await two.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["second", "second"]);
   });
 });
@@ -243,8 +245,8 @@ describe("a put that failed on every store", () => {
       expect(await codeOf(pool.put("x", toBody("failed")))).toBe("error: full");
       for (const taking of takings) taking.instead = undefined;
       expect(await pool.put("x", toBody("after"))).toMatchObject({ owed: [] });
-      expect(await pool.status()).toMatchObject({ unsettled: 0, degraded: 0 });
-      expect(await pool.repair()).toMatchObject({ planned: 0, whole: true });
+      expect(await pool.maintenance.status()).toMatchObject({ unsettled: 0, degraded: 0 });
+      expect(await pool.maintenance.repair()).toMatchObject({ planned: 0, whole: true });
     });
   }
 });

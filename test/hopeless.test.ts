@@ -64,10 +64,10 @@ describe.each([true, false])("a store that cannot be asked about one object (may
   afterAll(() => pool.close());
 
   test("is named by verify, and its copy is not called unreadable", async () => {
-    expect(await pool.verify()).toMatchObject({ byKind: {}, unheard: ["b"] });
+    expect(await pool.maintenance.verify()).toMatchObject({ byKind: {}, unheard: ["b"] });
   });
 
   test("is named by repair, which is not whole", async () => {
-    expect(await pool.repair()).toMatchObject({ whole: false, unheard: ["b"] });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: false, unheard: ["b"] });
   });
 });

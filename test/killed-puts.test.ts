@@ -7,7 +7,7 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { toBody } from "../src/contract/body.ts";
 import { openPool } from "../src/open-pool.ts";
-import type { OpenedPool } from "../src/open-pool.ts";
+import type { Pool } from "../src/contract/pool.ts";
 import { openStore } from "../src/stores/open-store.ts";
 import { systemRuntime } from "../src/contract/runtime.ts";
 import { client } from "./helpers/clients.ts";
@@ -89,7 +89,7 @@ describe.each(kinds)("$name", onServer, (kind) => {
   const stale = ".holdfast-0123456789abcdef.tmp";
   const young = ".holdfast-fedcba9876543210.tmp";
   let place: Required<Place>;
-  let pool: OpenedPool;
+  let pool: Pool;
 
   const plant = async (): Promise<void> => {
     const folder = path.join(place.folder, kind.temporary ?? "a");
@@ -102,16 +102,16 @@ describe.each(kinds)("$name", onServer, (kind) => {
     place = await placeFor(kind);
     pool = await openPool(await poolFile(place), { cache: false });
     await pool.put("a/x", "x");
-    await pool.repair();
+    await pool.maintenance.repair();
   });
   afterAll(() => pool.close());
 
   it("a repair that has nothing to mend removes a temporary file a day old, and no younger one", async () => {
     await plant();
-    await pool.verify();
-    await pool.repair({ dryRun: true });
+    await pool.maintenance.verify();
+    await pool.maintenance.repair({ dryRun: true });
     expect(await temporaryFiles(place.folder)).toEqual([stale, young]);
-    expect(await pool.repair()).toMatchObject({ done: 0, whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ done: 0, whole: true });
     expect(await temporaryFiles(place.folder)).toEqual([young]);
   });
 
@@ -143,10 +143,10 @@ describe.runIf(sshd.running)("a command that is killed in mid-put", onServer, ()
     await once(command, "exit");
     const [left = ""] = await temporaryFiles(beside);
     const pool = await openPool(file, { cache: false });
-    await pool.repair();
+    await pool.maintenance.repair();
     expect(await temporaryFiles(beside)).toEqual([left]);
     await age(path.join(beside, left));
-    await pool.repair();
+    await pool.maintenance.repair();
     expect(await temporaryFiles(place.folder)).toEqual([]);
     await pool.close();
   });

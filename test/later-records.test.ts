@@ -49,13 +49,13 @@ describe("the record is durable before the put is answered", () => {
     const { a, b, index } = await founded();
     await mortal(a, b, index).pool.put("new", toBody("bytes"));
     const { pool } = memoryPool([a, b], { machine: "00000002" });
-    expect(await pool.verify()).toMatchObject({ findings: 0 });
+    expect(await pool.maintenance.verify()).toMatchObject({ findings: 0 });
     for (const silent of [a, b]) {
       silent.down = true;
       expect(await textOrCode(pool, "new")).toMatch(/^bytes/u);
       silent.down = false;
     }
-    expect(await pool.repair()).toMatchObject({ planned: 0, whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ planned: 0, whole: true });
     await pool.close();
   });
 
@@ -182,17 +182,17 @@ describe("what a delete has done", () => {
     const { pool } = memoryPool([a, b], { machine: "00000002", lateMs: 0 });
     expect(await textOrCode(pool, "founded")).toBe("error: not-found");
     expect(await debtsOf(pool)).toEqual(["founded on A: delete", "founded on B: delete"]);
-    expect(await pool.repair()).toMatchObject({ whole: true, bytes: 0 });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, bytes: 0 });
     expect(await debtsOf(pool)).toEqual([]);
     await pool.close();
   });
 
   it("goes with the next segment when no store took it", async () => {
     const { a, b, index } = await founded();
-    const { pool, core } = mortal(a, b, index);
+    const { pool, ledger } = mortal(a, b, index);
     await pool.delete("founded");
     a.down = b.down = true;
-    await core.ledger.flushed();
+    await ledger.flushed();
     a.down = b.down = false;
     expect(await debtsOf(memoryPool([a, b], { machine: "00000002" }).pool)).toHaveLength(2);
     await pool.put("other", toBody("more"));
@@ -211,7 +211,7 @@ describe("what a delete has done", () => {
     await other.pool.put("founded", toBody("again"));
     await pool.close();
     expect(await textOf(other.pool, "founded")).toBe("again");
-    expect(await other.pool.repair()).toMatchObject({ whole: true });
+    expect(await other.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect([a, b].map((member) => textOn(member, "founded"))).toEqual(["again", "again"]);
     await other.pool.close();
   });

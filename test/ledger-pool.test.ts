@@ -64,8 +64,8 @@ describe("identity", () => {
     await first.pool.close();
     const { pool } = memoryPool([c, a, b], { mode: "stripe" });
     for (let i = 0; i < 6; i++) expect(await read(pool, `n${i}`)).toBe(`v${i}`);
-    expect(await pool.verify()).toMatchObject({ findings: 0 });
-    expect(await pool.repair()).toMatchObject({ planned: 0, whole: true });
+    expect(await pool.maintenance.verify()).toMatchObject({ findings: 0 });
+    expect(await pool.maintenance.repair()).toMatchObject({ planned: 0, whole: true });
     expect([a, b, c].map((member) => textOn(member, "n0"))).toEqual(before);
     await pool.close();
   });
@@ -83,7 +83,7 @@ describe("identity", () => {
     const { pool } = memoryPool([a, b, c]);
     expect(await read(pool, "changed")).toBe("new");
     expect(await list(pool)).toEqual(["changed", "kept"]);
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(["kept", "changed", "deleted"].map((name) => textOn(c, name))).toEqual(["old", "new", undefined]);
     await pool.close();
   });
@@ -95,12 +95,12 @@ describe("identity", () => {
     await first.pool.close();
     wipe(b);
     const { pool } = memoryPool([a, b, c]);
-    expect((await pool.stores()).map((store) => store.trouble)).toEqual([undefined, "missing", undefined]);
+    expect((await pool.maintenance.stores()).map((store) => store.trouble)).toEqual([undefined, "missing", undefined]);
     expect((await pool.put("y", toBody("z"))).owed).toMatchObject([{ store: "B", owes: "copy" }]);
     expect(await read(pool, "x")).toBe("bytes");
-    expect(await pool.repair()).toMatchObject({ whole: false, unheard: ["B"] });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: false, unheard: ["B"] });
     expect(b.objects.next("", false)).toBeUndefined();
-    expect(await pool.repair({ refill: ["B"] })).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair({ refill: ["B"] })).toMatchObject({ whole: true });
     expect([textOn(b, "x"), textOn(b, "y")]).toEqual(["bytes", "z"]);
     await pool.close();
   });
@@ -115,9 +115,13 @@ describe("identity", () => {
     await pool.close();
     const before = c.objects.bytes;
     const mixed = memoryPool([a, b, c]);
-    expect((await mixed.pool.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "foreign"]);
+    expect((await mixed.pool.maintenance.stores()).map((store) => store.trouble)).toEqual([
+      undefined,
+      undefined,
+      "foreign",
+    ]);
     await mixed.pool.put("more", toBody("y"));
-    await mixed.pool.repair();
+    await mixed.pool.maintenance.repair();
     expect(await codeOf(read(mixed.pool, "theirs"))).not.toBe("no error");
     expect(c.objects.bytes).toBe(before);
     await mixed.pool.close();
@@ -133,14 +137,14 @@ describe("identity", () => {
       if (operation === "put" || operation === "delete") throw new Error("it is not to be changed");
     };
     const { pool } = memoryPool([a, b, twin]);
-    expect((await pool.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "twin"]);
+    expect((await pool.maintenance.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "twin"]);
     expect((await pool.put("z", toBody("w"))).owed).toMatchObject([{ store: "A again", owes: "copy" }]);
-    expect(await pool.status()).toMatchObject({
+    expect(await pool.maintenance.status()).toMatchObject({
       lost: 0,
       stores: [{ owedCopies: 0 }, { owedCopies: 0 }, { owedCopies: 2 }],
     });
-    expect((await pool.repair()).unheard).toEqual(["A again"]);
-    expect(await pool.repair()).toMatchObject({ whole: false });
+    expect((await pool.maintenance.repair()).unheard).toEqual(["A again"]);
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: false });
     b.down = true;
     expect(await read(pool, "z")).toBe("w");
     expect(twin.calls.filter((call) => /^(put|delete) /u.test(call))).toEqual([]);
@@ -153,7 +157,7 @@ describe("identity", () => {
     await first.pool.close();
     const twin = switched("A again", a.objects);
     const { pool } = memoryPool([twin, b, a]);
-    expect((await pool.stores()).map((store) => store.trouble)).toEqual(["twin", undefined, undefined]);
+    expect((await pool.maintenance.stores()).map((store) => store.trouble)).toEqual(["twin", undefined, undefined]);
   });
 
   it("that is damaged makes the store unreachable, and nobody overwrites it", async () => {
@@ -163,7 +167,11 @@ describe("identity", () => {
     await first.pool.close();
     plant(c, ".holdfast/store.json", "{");
     const { pool } = memoryPool([a, b, c]);
-    expect((await pool.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "unreachable"]);
+    expect((await pool.maintenance.stores()).map((store) => store.trouble)).toEqual([
+      undefined,
+      undefined,
+      "unreachable",
+    ]);
     expect((await pool.put("z", toBody("w"))).owed).toMatchObject([{ store: "C" }]);
     expect(textOn(c, ".holdfast/store.json")).toBe("{");
     await pool.close();
@@ -182,7 +190,7 @@ describe("compaction", () => {
     expect(await list(stranger)).toHaveLength(40);
     for (let i = 10; i < 50; i++) expect(await read(stranger, `n${i}`)).toBe(`v${100 + i}`);
     expect(await codeOf(read(stranger, "n3"))).toBe("not-found");
-    expect(await stranger.verify()).toMatchObject({ findings: 0 });
+    expect(await stranger.maintenance.verify()).toMatchObject({ findings: 0 });
     await stranger.close();
   });
 
@@ -194,7 +202,7 @@ describe("compaction", () => {
     const reader = memoryPool(members, { mergeAt: 2 }).pool;
     for (const member of members) member.calls.length = 0;
     expect(await read(reader, "n5")).toBe("v11");
-    expect(await reader.verify()).toMatchObject({ findings: 0 });
+    expect(await reader.maintenance.verify()).toMatchObject({ findings: 0 });
     await reader.close();
     const calls = members.flatMap((member) => member.calls);
     expect(calls.filter((call) => call.startsWith("put") || call.startsWith("delete"))).toEqual([]);
@@ -228,7 +236,7 @@ describe("compaction", () => {
       expect(segmentsOn(member)).toEqual(expect.arrayContaining(before[place] ?? []));
     }
     const { pool: after } = memoryPool(members);
-    expect(await after.verify()).toMatchObject({ findings: 0, objects: 7 });
+    expect(await after.maintenance.verify()).toMatchObject({ findings: 0, objects: 7 });
     await after.close();
   });
 
@@ -240,7 +248,7 @@ describe("compaction", () => {
       await pool.delete("n5");
       await pool.close();
       const compacting = memoryPool(members, { mergeAt: 4 });
-      await compacting.pool.status();
+      await compacting.pool.maintenance.status();
       // From here on every store is dead: as a crash in the middle of it leaves things.
       let calls = 0;
       for (const member of members) {
@@ -250,7 +258,7 @@ describe("compaction", () => {
           if (calls >= stopAt) throw new HoldfastError("unavailable", "gone");
         };
       }
-      await compacting.core.ledger.compact().catch(() => undefined);
+      await compacting.context.ledger.compact().catch(() => undefined);
       for (const member of members) {
         member.down = false;
         member.onCall = undefined;
@@ -258,8 +266,8 @@ describe("compaction", () => {
       const { pool: after } = memoryPool(members, { mergeAt: 1000 });
       expect(await list(after)).toEqual(["n0", "n1", "n2", "n3", "n4"]);
       for (let i = 0; i < 5; i++) expect(await read(after, `n${i}`)).toBe(`v${6 + i}`);
-      expect(await after.repair()).toMatchObject({ whole: true, failed: 0 });
-      expect(await after.repair()).toMatchObject({ planned: 0 });
+      expect(await after.maintenance.repair()).toMatchObject({ whole: true, failed: 0 });
+      expect(await after.maintenance.repair()).toMatchObject({ planned: 0 });
       expect(members.map(segmentsOn).every((names) => names.length === segmentsOn(members[0]).length)).toBe(true);
       await after.close();
     }
@@ -273,8 +281,8 @@ describe("compaction", () => {
       await Promise.all([
         ...Array.from({ length: 4 }, (_, i) => one.pool.put(`one-${i}`, toBody(`${round}`))),
         ...Array.from({ length: 4 }, (_, i) => two.pool.put(`two-${i}`, toBody(`${round}`))),
-        one.core.ledger.compact(),
-        two.core.ledger.compact(),
+        one.context.ledger.compact(),
+        two.context.ledger.compact(),
       ]);
       for (let i = 0; i < 4; i++) {
         expect(await read(two.pool, `one-${i}`)).toBe(`${round}`);
@@ -285,7 +293,7 @@ describe("compaction", () => {
     await two.pool.close();
     const { pool } = memoryPool(members);
     expect(await list(pool)).toHaveLength(8);
-    expect(await pool.verify()).toMatchObject({ findings: 0 });
+    expect(await pool.maintenance.verify()).toMatchObject({ findings: 0 });
     await pool.close();
   });
 
@@ -304,25 +312,25 @@ describe("compaction", () => {
           ? Promise.reject(new HoldfastError("unavailable", "not this one"))
           : b.store.put(name, body, options),
     };
-    const { pool, core } = memoryPool([a, { store: stubborn }], { machine: "00000001" });
-    await core.open();
-    expect(await core.ledger.compact()).toBe(true);
+    const { pool, context } = memoryPool([a, { store: stubborn }], { machine: "00000001" });
+    await context.open();
+    expect(await context.ledger.compact()).toBe(true);
     await pool.put("y", toBody("bytes"));
-    await core.ledger.flushed();
-    expect(await core.ledger.compact()).toBe(true);
+    await context.ledger.flushed();
+    expect(await context.ledger.compact()).toBe(true);
     expect([segmentsOn(a).includes(kept), segmentsOn(b).includes(kept)]).toEqual([false, true]);
     damage(b, kept);
     const stranger = memoryPool([a, b]).pool;
     expect(await list(stranger)).toEqual(["x", "y"]);
-    expect(await stranger.repair()).toMatchObject({ whole: true, left: [] });
+    expect(await stranger.maintenance.repair()).toMatchObject({ whole: true, left: [] });
     expect(segmentsOn(b)).toEqual(segmentsOn(a));
   });
 
   it("removes only segments whose records stand in what replaces them", async () => {
     const members = three();
-    const { pool, core } = memoryPool(members, { mergeAt: 1000 });
+    const { pool, context } = memoryPool(members, { mergeAt: 1000 });
     for (let i = 0; i < 9; i++) await pool.put(`n${i}`, toBody(`v${i}`));
-    await core.ledger.compact();
+    await context.ledger.compact();
     const names = segmentsOn(members[0]);
     expect(names.map((name) => parseSegmentName(name)?.level)).toEqual([9]);
     const base = decodeSegment(bytesOn(members[0], names[0] ?? ""));
@@ -342,9 +350,9 @@ describe("several machines", () => {
     const values = [await read(one.pool, "x"), await read(two.pool, "x")];
     expect(new Set(values).size).toBe(1);
     expect(["from one", "from two"]).toContain(values[0]);
-    expect(await one.pool.repair()).toMatchObject({ whole: true });
+    expect(await one.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(new Set(members.map((member) => textOn(member, "x")))).toEqual(new Set([values[0]]));
-    expect(await two.pool.repair()).toMatchObject({ planned: 0, whole: true });
+    expect(await two.pool.maintenance.repair()).toMatchObject({ planned: 0, whole: true });
     await one.pool.close();
     await two.pool.close();
   });
@@ -369,7 +377,7 @@ describe("several machines", () => {
   it("whose clock is far behind still writes above what it has read", async () => {
     const members = three();
     const ahead = memoryPool(members, { machine: "00000001" });
-    ahead.core.ledger.clock.observe(
+    ahead.context.ledger.clock.observe(
       `${(Date.now() + 10_000_000_000).toString(16).padStart(12, "0")}0000-${"1".repeat(16)}`,
     );
     await ahead.pool.put("x", toBody("from the future"));
@@ -405,10 +413,10 @@ describe("a folder without a description", () => {
     const members = [switched("file:///mnt/a"), switched("file:///mnt/b")];
     const { pool } = memoryPool(members);
     await pool.put("x", toBody("bytes"));
-    expect((await pool.drill({ store: "/mnt/b" })).store).toBe("file:///mnt/b");
-    expect(await codeOf(pool.drain("/mnt/c"))).toBe("config");
-    expect(await codeOf(pool.drain("/mnt/a"))).toBe("conflict");
-    expect((await pool.drain("/mnt/a", { leaveCopies: 1 })).removable).toBe(true);
+    expect((await pool.maintenance.drill({ store: "/mnt/b" })).store).toBe("file:///mnt/b");
+    expect(await codeOf(pool.maintenance.drain("/mnt/c"))).toBe("config");
+    expect(await codeOf(pool.maintenance.drain("/mnt/a"))).toBe("conflict");
+    expect((await pool.maintenance.drain("/mnt/a", { leaveCopies: 1 })).removable).toBe(true);
     expect([textOn(members[0] as Switched, "x"), textOn(members[1] as Switched, "x")]).toEqual([undefined, "bytes"]);
   });
 });
@@ -423,7 +431,7 @@ describe("a store that was silent a moment ago", () => {
       async () => expect(Buffer.from(await collect((await pool.get("x")).body)).toString()).toBe("bytes"),
     ]) {
       member.down = true;
-      await pool.stores();
+      await pool.maintenance.stores();
       await expect(pool.get("x")).rejects.toMatchObject({ code: "unavailable" });
       member.down = false;
       await look();
@@ -443,14 +451,14 @@ describe("damage to the ledger", () => {
     expect(await read(pool, "x")).toBe("bytes");
     expect(await list(pool)).toEqual(["x"]);
     const findings: Finding[] = [];
-    await pool.verify({ onFinding: (finding) => findings.push(finding) });
+    await pool.maintenance.verify({ onFinding: (finding) => findings.push(finding) });
     expect(findings.map((finding) => `${finding.kind} ${finding.store ?? ""} ${finding.detail ?? ""}`)).toEqual(
       names.map(() => "ledger A damaged"),
     );
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     for (const name of names) expect(bytesOn(members[0], name)).toEqual(bytesOn(members[1], name));
-    expect(await pool.verify()).toMatchObject({ findings: 0 });
-    expect(await pool.repair()).toMatchObject({ planned: 0 });
+    expect(await pool.maintenance.verify()).toMatchObject({ findings: 0 });
+    expect(await pool.maintenance.repair()).toMatchObject({ planned: 0 });
     await pool.close();
   });
 
@@ -471,11 +479,11 @@ describe("damage to the ledger", () => {
     expect(await read(pool, "x")).toBe("bytes");
     await pool.put("y", toBody("more"));
     expect(await list(pool)).toEqual(["x", "y"]);
-    expect((await pool.stores()).map(({ reachable }) => reachable)).toEqual([true, true, true]);
+    expect((await pool.maintenance.stores()).map(({ reachable }) => reachable)).toEqual([true, true, true]);
     const findings: Finding[] = [];
-    await pool.verify({ onFinding: (finding) => findings.push(finding) });
+    await pool.maintenance.verify({ onFinding: (finding) => findings.push(finding) });
     expect(findings).toMatchObject([{ kind: "ledger", store: "A", object: name, detail: "damaged" }]);
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(bytesOn(members[0], name)).toEqual(bytesOn(members[1], name));
     await pool.close();
   });
@@ -490,7 +498,7 @@ describe("damage to the ledger", () => {
     expect(await read(pool, "x")).toBe("bytes");
     expect(await codeOf(read(pool, "never"))).toBe("unavailable");
     expect(await codeOf(list(pool))).toBe("incomplete");
-    const report = await pool.verify();
+    const report = await pool.maintenance.verify();
     expect(report.byKind.ledger).toBeGreaterThan(0);
     await pool.close();
   });
@@ -501,27 +509,27 @@ describe("damage to the ledger", () => {
     await pool.put("x", toBody("bytes"));
     await pool.put("gone", toBody("bytes"));
     await pool.delete("gone");
-    await pool.repair();
+    await pool.maintenance.repair();
     for (const name of segmentsOn(members[0])) for (const member of members) damage(member, name);
-    expect(await pool.repair()).toMatchObject({ whole: true, left: [] });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
     const stranger = memoryPool(members).pool;
     expect(await codeOf(read(stranger, "gone"))).toBe("not-found");
     expect(await list(stranger)).toEqual(["x"]);
-    expect((await stranger.verify()).findings).toBe(0);
+    expect((await stranger.maintenance.verify()).findings).toBe(0);
   });
 
   it("on the only store that has it is made up for likewise", async () => {
     const [a, b] = [switched("A"), switched("B")];
     const { pool } = memoryPool([a, b]);
     await pool.put("x", toBody("bytes"));
-    await pool.repair();
+    await pool.maintenance.repair();
     for (const name of segmentsOn(a)) {
       damage(a, name);
       b.objects.delete(name);
     }
-    expect(await pool.repair()).toMatchObject({ whole: true, left: [] });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
     expect(segmentsOn(b)).toEqual(segmentsOn(a));
-    expect((await memoryPool([a, b]).pool.verify()).findings).toBe(0);
+    expect((await memoryPool([a, b]).pool.maintenance.verify()).findings).toBe(0);
   });
 
   it("on all stores is discarded when the user says so, and not while a store is silent", async () => {
@@ -533,17 +541,17 @@ describe("damage to the ledger", () => {
     await first.pool.close();
     for (const name of segmentsOn(members[0])) for (const member of members) damage(member, name);
     const { pool } = memoryPool(members, { machine });
-    expect(await pool.repair()).toMatchObject({ whole: false });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: false });
     members[1].down = true;
-    expect(await pool.repair({ discardDamaged: true })).toMatchObject({ whole: false });
+    expect(await pool.maintenance.repair({ discardDamaged: true })).toMatchObject({ whole: false });
     expect(await codeOf(read(pool, "never"))).toBe("unavailable");
     members[1].down = false;
-    expect(await pool.repair({ discardDamaged: true })).toMatchObject({ whole: true, left: [] });
+    expect(await pool.maintenance.repair({ discardDamaged: true })).toMatchObject({ whole: true, left: [] });
     for (const one of [pool, memoryPool(members, { machine }).pool]) {
       expect(await codeOf(read(one, "never"))).toBe("not-found");
       expect(await list(one)).toEqual(["x", "y"]);
-      expect((await one.verify()).findings).toBe(0);
-      expect(await one.repair()).toMatchObject({ planned: 0, whole: true });
+      expect((await one.maintenance.verify()).findings).toBe(0);
+      expect(await one.maintenance.repair()).toMatchObject({ planned: 0, whole: true });
     }
     members[0].down = true;
     expect(await list(pool)).toEqual(["x", "y"]);
@@ -559,7 +567,7 @@ describe("damage to the ledger", () => {
     await pool.close();
     expect(segmentsOn(members[2]).length).toBeLessThan(segmentsOn(members[0]).length);
     const after = memoryPool(members).pool;
-    expect(await after.repair()).toMatchObject({ whole: true });
+    expect(await after.maintenance.repair()).toMatchObject({ whole: true });
     expect(segmentsOn(members[2])).toEqual(segmentsOn(members[0]));
     // The one that missed all of it can now tell the story alone.
     members[0].down = true;
@@ -595,10 +603,10 @@ describe("the index", () => {
     await pool.delete("n3");
     await pool.put("n4", toBody("newer"));
     members[1].down = false;
-    const told = [await pool.status(), await list(pool)];
+    const told = [await pool.maintenance.status(), await list(pool)];
     await pool.close();
     const fresh = memoryPool(members, { index: new MemoryIndex() }).pool;
-    expect([await fresh.status(), await list(fresh)]).toEqual(told);
+    expect([await fresh.maintenance.status(), await list(fresh)]).toEqual(told);
     await fresh.close();
   });
 
@@ -610,7 +618,7 @@ describe("the index", () => {
     await first.pool.close();
     for (const member of members) member.calls.length = 0;
     const { pool } = memoryPool(members, { index, machine: "00000001" });
-    await pool.status();
+    await pool.maintenance.status();
     const calls = members.flatMap((member) => member.calls);
     expect(calls.filter((call) => call !== "get .holdfast/store.json" && call !== "list .holdfast/ledger/")).toEqual(
       [],

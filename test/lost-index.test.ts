@@ -68,7 +68,7 @@ describe("a machine that lost its index, and not its name", () => {
     stores[2].down = false;
     const index = new MemoryIndex();
     const { pool, ledger } = memoryPool(stores, { machine, index });
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(ledger.soleWriter).toBe(true);
     stores[2].down = true;
     expect(await codeOf(pool.stat("never"))).toBe("error: not-found");
@@ -120,7 +120,7 @@ describe("processes of one machine", () => {
     await writer.pool.put("x", toBody("1"));
     const stores = writer.ledger.members.map(({ store }) => ({ store }));
     const later = memoryPool(stores, { machine, index: open(), freshMs: 1_000_000 });
-    expect(await later.pool.repair()).toMatchObject({ whole: true });
+    expect(await later.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(later.ledger.soleWriter).toBe(true);
     await writer.pool.put("z", toBody("2"));
     expect(later.ledger.soleWriter).toBe(false);
@@ -137,7 +137,7 @@ describe("a pool whose index is found damaged", () => {
     for (const name of names) await first.pool.put(name, toBody(name));
     await first.pool.close();
     const pool = memoryPool(stores, { machine, index: open(), openIndex: open, freshMs: 1_000_000 });
-    await pool.core.open();
+    await pool.context.open();
     damageRuns();
     return pool;
   }
@@ -155,9 +155,9 @@ describe("a pool whose index is found damaged", () => {
     ["puts what exists", async (pool) => (await pool.put("n002", toBody("new"))).owed, []],
     ["puts what is new", async (pool) => (await pool.put("o", toBody("new"))).owed, []],
     ["deletes", async (pool) => (await pool.delete("n003")).existed, true],
-    ["counts", async (pool) => (await pool.status()).objects, names.length],
-    ["verifies", async (pool) => (await pool.verify()).objects, names.length],
-    ["repairs", async (pool) => (await pool.repair()).whole, true],
+    ["counts", async (pool) => (await pool.maintenance.status()).objects, names.length],
+    ["verifies", async (pool) => (await pool.maintenance.verify()).objects, names.length],
+    ["repairs", async (pool) => (await pool.maintenance.repair()).whole, true],
     [
       "lists",
       async (pool) => {
@@ -171,7 +171,7 @@ describe("a pool whose index is found damaged", () => {
       "names its debts",
       async (pool) => {
         const owed: unknown[] = [];
-        for await (const debt of pool.debts()) owed.push(debt);
+        for await (const debt of pool.maintenance.debts()) owed.push(debt);
         return owed;
       },
       [],
@@ -191,7 +191,7 @@ describe("facts about segments that were replaced", () => {
     const other = memoryPool(stores, { machine: "00000002", index: new MemoryIndex(), mergeAt: 2 });
     for (let i = 0; i < 30; i++) await pool.put(`n${i}`, toBody("x"));
     await ledger.settle();
-    expect(await other.pool.status()).toMatchObject({ objects: 30 });
+    expect(await other.pool.maintenance.status()).toMatchObject({ objects: 30 });
     await ledger.hear();
     const segments = ledger.members[0]?.segments ?? new Set();
     for (const { index } of [ledger, other.ledger]) {

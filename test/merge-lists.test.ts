@@ -45,14 +45,14 @@ it.each([false, true])(
     const members = [switched("A"), switched("B")] as const;
     const { pool } = memoryPool(members.map((member) => behindTheTimes(member, "z")));
     for (const name of ["a", "z"]) await pool.put(name, toBody(`content of ${name}`));
-    expect(await pool.verify({ quick })).toMatchObject({ findings: 0, copies: 4 });
-    expect(await pool.repair({ quick })).toMatchObject({ planned: 0, whole: true });
+    expect(await pool.maintenance.verify({ quick })).toMatchObject({ findings: 0, copies: 4 });
+    expect(await pool.maintenance.repair({ quick })).toMatchObject({ planned: 0, whole: true });
     members[1].objects.delete("z");
-    expect((await pool.verify({ quick })).byKind).toEqual({ missing: 1 });
-    expect(await pool.repair({ quick })).toMatchObject({ planned: 1, done: 1 });
+    expect((await pool.maintenance.verify({ quick })).byKind).toEqual({ missing: 1 });
+    expect(await pool.maintenance.repair({ quick })).toMatchObject({ planned: 1, done: 1 });
     expect(members[1].objects.get("z")).toBeDefined();
     plant(members[1], "stray", Buffer.from("x"));
-    expect((await pool.verify({ quick })).findings).toBe(1);
+    expect((await pool.maintenance.verify({ quick })).findings).toBe(1);
     await pool.close();
   },
 );

@@ -3,15 +3,13 @@ import { describe, expect, it } from "vitest";
 import { collect, toBody } from "../src/contract/body.ts";
 import { MemoryIndex } from "../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../src/ledger/ledger-index.ts";
-import { silentLogger } from "../src/contract/log.ts";
 import type { Finding } from "../src/contract/pool.ts";
-import { PoolOfPools } from "../src/repair/pool-of-pools.ts";
-import { systemRuntime } from "../src/contract/runtime.ts";
+import type { PoolStore } from "../src/pool/pool-store.ts";
 import { memoryPool, plant, switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
 
 interface Nested {
-  readonly pool: PoolOfPools;
+  readonly pool: PoolStore;
   readonly a: Switched;
   readonly b: Switched;
   readonly c: Switched;
@@ -27,12 +25,12 @@ function nested(
   const inner = memoryPool([members.a, members.b], { nested: true, machine: "00000001", index: indexes[0] });
   const store = Object.assign(inner.pool, {});
   Object.defineProperty(store, "label", { value: "inner" });
-  const { core } = memoryPool([{ store }, members.c], { machine: "00000001", index: indexes[1] });
-  const below = [{ label: "inner", pool: inner.pool }];
-  return { pool: new PoolOfPools(core, { runtime: systemRuntime, logger: silentLogger, below }), ...members, indexes };
+  const below = [{ label: "inner", maintenance: inner.pool.maintenance }];
+  const { pool } = memoryPool([{ store }, members.c], { machine: "00000001", index: indexes[1], below });
+  return { pool, ...members, indexes };
 }
 
-async function read(pool: PoolOfPools, name: string): Promise<string> {
+async function read(pool: PoolStore, name: string): Promise<string> {
   const { body } = await pool.get(name);
   return Buffer.from(await collect(body)).toString();
 }
@@ -47,7 +45,8 @@ describe("a mirror of a mirror", () => {
     ]);
     expect((await pool.delete("kept")).owed).toMatchObject([{ object: "kept", store: "inner > B", owes: "delete" }]);
     const debts = [];
-    for await (const debt of pool.debts()) if (!debt.object.startsWith(".")) debts.push(`${debt.store} ${debt.object}`);
+    for await (const debt of pool.maintenance.debts())
+      if (!debt.object.startsWith(".")) debts.push(`${debt.store} ${debt.object}`);
     expect(debts).toEqual(["inner > B kept", "inner > B new"]);
     await pool.close();
   });
@@ -57,7 +56,7 @@ describe("a mirror of a mirror", () => {
     await pool.put("founded", toBody("first"));
     b.down = true;
     await pool.put("new", toBody("bytes"));
-    const status = await pool.status();
+    const status = await pool.maintenance.status();
     expect(status.degraded).toBeGreaterThan(0);
     expect(status.stores.map((store) => [store.label, store.reachable])).toEqual([
       ["inner", true],
@@ -65,23 +64,30 @@ describe("a mirror of a mirror", () => {
       ["inner > B", false],
       ["C", true],
     ]);
-    expect((await pool.stores()).map((store) => store.label)).toEqual(["inner", "inner > A", "inner > B", "C"]);
+    expect((await pool.maintenance.stores()).map((store) => store.label)).toEqual([
+      "inner",
+      "inner > A",
+      "inner > B",
+      "C",
+    ]);
     await pool.close();
   });
 
   it("is verified and repaired in the pools below, too", async () => {
     const { pool, a, b, c } = nested();
     await pool.put("x", toBody("right"));
-    await pool.repair();
+    await pool.maintenance.repair();
     plant(b, "x", "wrong");
     // What is read from above is right all the same.
     expect(await read(pool, "x")).toBe("right");
     const found: Finding[] = [];
-    expect(await pool.verify({ onFinding: (finding) => found.push(finding) })).toMatchObject({ findings: 1 });
+    expect(await pool.maintenance.verify({ onFinding: (finding) => found.push(finding) })).toMatchObject({
+      findings: 1,
+    });
     expect(found).toMatchObject([{ kind: "corrupt", object: "x", store: "inner > B" }]);
-    expect(await pool.repair()).toMatchObject({ whole: true, done: 1 });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, done: 1 });
     expect([a, b, c].map((member) => textOn(member, "x"))).toEqual(["right", "right", "right"]);
-    expect(await pool.repair()).toMatchObject({ whole: true, planned: 0 });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, planned: 0 });
     await pool.close();
   });
 
@@ -89,10 +95,10 @@ describe("a mirror of a mirror", () => {
     const { pool, a, b, c } = nested();
     await pool.put("x", toBody("right"));
     for (const member of [a, b]) plant(member, "x", "wrong");
-    expect(await pool.verify()).toMatchObject({ unheard: [] });
-    expect(await pool.repair()).toMatchObject({ whole: true, failed: 0 });
+    expect(await pool.maintenance.verify()).toMatchObject({ unheard: [] });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, failed: 0 });
     expect([a, b, c].map((member) => textOn(member, "x"))).toEqual(["right", "right", "right"]);
-    expect(await pool.repair()).toMatchObject({ whole: true, planned: 0 });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, planned: 0 });
     await pool.close();
   });
 
@@ -100,9 +106,9 @@ describe("a mirror of a mirror", () => {
     const { pool, b } = nested();
     await pool.put("x", toBody("right"));
     b.down = true;
-    expect(await pool.repair()).toMatchObject({ whole: false, unheard: ["inner > B"] });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: false, unheard: ["inner > B"] });
     b.down = false;
-    expect(await pool.repair()).toMatchObject({ whole: true, unheard: [] });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, unheard: [] });
     await pool.close();
   });
 
@@ -111,13 +117,13 @@ describe("a mirror of a mirror", () => {
     await pool.put("x", toBody("right"));
     await pool.close();
     const again = nested({ a, b: switched("B"), c }, indexes);
-    await expect(again.pool.repair({ refill: ["inner > Z"] })).rejects.toMatchObject({
+    await expect(again.pool.maintenance.repair({ refill: ["inner > Z"] })).rejects.toMatchObject({
       code: "config",
       message: expect.stringContaining("inner > A, ") as string,
     });
-    expect(await again.pool.repair()).toMatchObject({ whole: false, unheard: ["inner > B"] });
+    expect(await again.pool.maintenance.repair()).toMatchObject({ whole: false, unheard: ["inner > B"] });
     expect(textOn(again.b, "x")).toBeUndefined();
-    expect(await again.pool.repair({ refill: ["inner > B"] })).toMatchObject({ whole: true });
+    expect(await again.pool.maintenance.repair({ refill: ["inner > B"] })).toMatchObject({ whole: true });
     expect(textOn(again.b, "x")).toBe("right");
     await again.pool.close();
   });

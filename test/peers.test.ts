@@ -37,7 +37,7 @@ it("duplicity: mirror + continue, the last store fails after the first took the 
   expect(a.calls.filter((call) => call === "put volume")).toHaveLength(1);
   await pool.close();
   const later = await pools.open(pools.file("mode=mirror", [a, b]), "two");
-  expect((await later.status()).stores.map((store) => store.owedCopies)).toEqual([0, 1]);
+  expect((await later.maintenance.status()).stores.map((store) => store.owedCopies)).toEqual([0, 1]);
   await later.close();
 });
 
@@ -48,7 +48,7 @@ for (const code of ["unavailable", "full"] as const) {
     a.faults.script({ operation: "put", name: "volume", times: Infinity, fault: { kind: "fail", code } });
     expect(owes(await pool.put("volume", "bytes"))).toEqual(["A copy volume"]);
     expect(onDisk(b, "volume")).toBe("bytes");
-    expect((await pool.status()).stores.map((store) => store.owedCopies)).toEqual([1, 0]);
+    expect((await pool.maintenance.status()).stores.map((store) => store.owedCopies)).toEqual([1, 0]);
     await pool.close();
   });
 }
@@ -67,9 +67,9 @@ it("duplicity: store 1's copy is corrupt: bytes from store 2, store 1's copy nam
   spoil(a, "volume", "BYTES");
   expect(await readText(pool, "volume")).toBe("bytes");
   const findings: Finding[] = [];
-  await pool.verify({ onFinding: (finding) => findings.push(finding) });
+  await pool.maintenance.verify({ onFinding: (finding) => findings.push(finding) });
   expect(findings).toMatchObject([{ kind: "corrupt", object: "volume", store: "A" }]);
-  expect(await pool.repair()).toMatchObject({ whole: true, failed: 0 });
+  expect(await pool.maintenance.repair()).toMatchObject({ whole: true, failed: 0 });
   expect(onDisk(a, "volume")).toBe("bytes");
   await pool.close();
 });
@@ -102,7 +102,7 @@ it("duplicity: deletes with a store down: the store owes the delete; it never sh
     await later.close();
   }
   const later = await pools.open(url, "two");
-  expect(await later.repair()).toMatchObject({ whole: true });
+  expect(await later.maintenance.repair()).toMatchObject({ whole: true });
   expect(onDisk(b, "chain")).toBeUndefined();
   await later.close();
 });
@@ -151,7 +151,7 @@ it("duplicity: env and URLs: each store's own; never printed", async () => {
   const said = `${error.message}${JSON.stringify(error.errors.map((one) => `${one.message} ${one.store ?? ""}`))}`;
   expect(seen.map((env) => env["MY_KEY"])).toEqual(["hunter-one", "hunter-two"]);
   expect(process.env["MY_KEY"]).toBeUndefined();
-  expect(said + lines.join("\n") + JSON.stringify(await pool.status())).not.toMatch(/hunter/u);
+  expect(said + lines.join("\n") + JSON.stringify(await pool.maintenance.status())).not.toMatch(/hunter/u);
   await pool.close();
 });
 
@@ -199,7 +199,7 @@ it("rclone union: one mirror full: success reported as degraded, no partial file
   const result = await pool.put("big", Buffer.alloc(200_000, 1));
   expect(owes(result)).toEqual(["C copy big"]);
   expect(filesOn(c)).toEqual(["warm"]);
-  expect((await pool.status()).degraded).toBe(1);
+  expect((await pool.maintenance.status()).degraded).toBe(1);
   await pool.close();
 });
 
@@ -274,10 +274,10 @@ it("rclone union: a store added later: repair fills it", async () => {
   for (let i = 0; i < 5; i++) await two.put(`n${i}`, `v${i}`);
   await two.close();
   const pool = await pools.open(pools.file());
-  expect((await pool.status()).stores.map((store) => store.owedCopies)).toEqual([0, 0, 5]);
-  expect(await pool.repair()).toMatchObject({ whole: true, left: [] });
+  expect((await pool.maintenance.status()).stores.map((store) => store.owedCopies)).toEqual([0, 0, 5]);
+  expect(await pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
   expect(filesOn(c)).toEqual(["n0", "n1", "n2", "n3", "n4"]);
-  expect(await pool.repair()).toMatchObject({ planned: 0 });
+  expect(await pool.maintenance.repair()).toMatchObject({ planned: 0 });
   await pool.close();
 });
 
@@ -290,9 +290,9 @@ it("rclone union: bit rot in mirror 2: verify names it, repair mends it", async 
   spoil(b, "rots", "gooe bytes");
   utimesSync(path, atime, mtime);
   const findings: Finding[] = [];
-  await pool.verify({ onFinding: (finding) => findings.push(finding) });
+  await pool.maintenance.verify({ onFinding: (finding) => findings.push(finding) });
   expect(findings).toMatchObject([{ kind: "corrupt", object: "rots", store: "B" }]);
-  expect(await pool.repair()).toMatchObject({ whole: true });
+  expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
   expect(onDisk(b, "rots")).toBe("good bytes");
   await pool.close();
 });
@@ -305,7 +305,7 @@ it("Perkeep replica: a write beyond the minimum fails: recorded", async () => {
   expect(owes(await pool.put("x", "bytes"))).toEqual(["B copy x"]);
   await pool.close();
   const other = await pools.open(url, "two");
-  expect((await other.status()).stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
+  expect((await other.maintenance.status()).stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
   await other.close();
 });
 
@@ -318,10 +318,10 @@ it("kopia sync-to: a truncated copy: found", async () => {
   utimesSync(path, atime, mtime);
   for (const quick of [true, false]) {
     const findings: Finding[] = [];
-    await pool.verify({ quick, onFinding: (finding) => findings.push(finding) });
+    await pool.maintenance.verify({ quick, onFinding: (finding) => findings.push(finding) });
     expect(findings).toMatchObject([{ kind: "truncated", object: "x", store: "C" }]);
   }
-  expect(await pool.repair()).toMatchObject({ whole: true });
+  expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
   expect(statSync(path).size).toBe(3_000_000);
   await pool.close();
 });
@@ -338,9 +338,9 @@ it("MinIO: the repair queue is full: debts are on the stores, none is dropped", 
   rmSync(join(pools.root, "cache-one"), { recursive: true });
   const later = await pools.open(url, "two");
   const debts: string[] = [];
-  for await (const debt of later.debts()) debts.push(`${debt.store} ${debt.owes} ${debt.object}`);
+  for await (const debt of later.maintenance.debts()) debts.push(`${debt.store} ${debt.owes} ${debt.object}`);
   expect(debts).toEqual(names.map((name) => `B copy ${name}`));
-  expect(await later.repair()).toMatchObject({ whole: true, failed: 0 });
+  expect(await later.maintenance.repair()).toMatchObject({ whole: true, failed: 0 });
   expect(filesOn(b)).toEqual([...names, "warm"]);
   await later.close();
 });

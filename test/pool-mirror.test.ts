@@ -49,11 +49,11 @@ describe("a mirror", () => {
     members[1].down = true;
     const result = await pool.put("x", toBody("new"));
     expect(result.owed.map((debt) => `${debt.store} ${debt.owes} ${debt.object}`)).toEqual(["B copy x"]);
-    const status = await pool.status();
+    const status = await pool.maintenance.status();
     expect(status.degraded).toBe(1);
     expect(status.stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
     const other = memoryPool(members);
-    expect((await other.pool.status()).stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
+    expect((await other.pool.maintenance.status()).stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
     await pool.close();
   });
 
@@ -86,7 +86,7 @@ describe("a mirror", () => {
     expect(await names(pool)).toEqual([]);
     const other = memoryPool(members).pool;
     expect(await codeOf(read(other, "x"))).toBe("not-found");
-    const report = await pool.repair();
+    const report = await pool.maintenance.repair();
     expect(report.whole).toBe(true);
     expect(textOn(members[2], "x")).toBeUndefined();
     await pool.close();
@@ -99,12 +99,12 @@ describe("a mirror", () => {
     plant(members[0], "x", "wrong");
     expect(await read(pool, "x")).toBe("right");
     const findings: Finding[] = [];
-    await pool.verify({ onFinding: (finding) => findings.push(finding) });
+    await pool.maintenance.verify({ onFinding: (finding) => findings.push(finding) });
     expect(findings.map((finding) => `${finding.kind} ${finding.store ?? ""}`)).toEqual(["corrupt A"]);
-    const report = await pool.repair();
+    const report = await pool.maintenance.repair();
     expect(report).toMatchObject({ whole: true, left: [] });
     expect(textOn(members[0], "x")).toBe("right");
-    const again = await pool.repair();
+    const again = await pool.maintenance.repair();
     expect(again).toMatchObject({ planned: 0, done: 0, whole: true });
     await pool.close();
   });
@@ -117,7 +117,7 @@ describe("a mirror", () => {
     plant(members[2], "differs", "two");
     const { pool } = memoryPool(members);
     expect(await read(pool, "old.gpg")).toBe("volume");
-    const report = await pool.repair();
+    const report = await pool.maintenance.repair();
     expect(textOn(members[0], "old.gpg")).toBe("volume");
     expect(report.left.map((finding) => `${finding.kind} ${finding.object} ${finding.store ?? ""}`).sort()).toEqual([
       "conflict differs A",
@@ -134,16 +134,16 @@ describe("a mirror", () => {
     for (let i = 0; i < 20; i++) await first.pool.put(`n${i}`, toBody(`v${i}`));
     await first.pool.close();
     const { pool } = memoryPool(members);
-    expect(await pool.repair()).toMatchObject({ whole: true, left: [], failed: 0 });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, left: [], failed: 0 });
     expect(textOn(members[2], "n7")).toBe("v7");
     for (const { name } of await collectInfos(members[2].store)) members[2].objects.delete(name);
     await pool.put("while empty", toBody("x"));
     expect(textOn(members[2], "while empty")).toBeUndefined();
-    expect((await pool.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "missing"]);
-    expect((await pool.repair()).whole).toBe(false);
-    expect((await pool.repair({ refill: ["C"] })).whole).toBe(true);
+    expect((await pool.maintenance.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "missing"]);
+    expect((await pool.maintenance.repair()).whole).toBe(false);
+    expect((await pool.maintenance.repair({ refill: ["C"] })).whole).toBe(true);
     expect(textOn(members[2], "n7")).toBe("v7");
-    expect((await pool.repair()).planned).toBe(0);
+    expect((await pool.maintenance.repair()).planned).toBe(0);
     await pool.close();
   });
 });
@@ -166,15 +166,15 @@ describe("a mirror with one slow store", () => {
     members[2].onCall = (operation, name) => (operation === "put" && name === "x" ? held : undefined);
     const result = await pool.put("x", toBody("new"));
     expect(result.owed.map((debt) => `${debt.store} ${debt.owes}`)).toEqual(["C copy"]);
-    expect((await memoryPool(members, { min: 2 }).pool.status()).stores.map((store) => store.owedCopies)).toEqual([
-      0, 0, 1,
-    ]);
+    expect(
+      (await memoryPool(members, { min: 2 }).pool.maintenance.status()).stores.map((store) => store.owedCopies),
+    ).toEqual([0, 0, 1]);
     expect(textOn(members[2], "x")).toBe("old");
     expect(await read(pool, "x")).toBe("new");
     letGo();
     await pool.close();
     expect(textOn(members[2], "x")).toBe("new");
-    expect((await memoryPool(members, { min: 2 }).pool.status()).degraded).toBe(0);
+    expect((await memoryPool(members, { min: 2 }).pool.maintenance.status()).degraded).toBe(0);
   });
 
   it("owes the newer copy of another machine when the older one comes on top of it", async () => {
@@ -194,12 +194,12 @@ describe("a mirror with one slow store", () => {
     letGo();
     await pool.close();
     expect(textOn(members[2], "x")).toBe("late");
-    expect((await other.status()).stores.map((store) => store.owedCopies)).toEqual([0, 0, 1]);
+    expect((await other.maintenance.status()).stores.map((store) => store.owedCopies)).toEqual([0, 0, 1]);
     expect(await read(other, "x")).toBe("newer");
     const later = memoryPool(members, { min: 2, lateMs: 0 }).pool;
-    expect(await later.repair({ quick: true })).toMatchObject({ whole: true });
+    expect(await later.maintenance.repair({ quick: true })).toMatchObject({ whole: true });
     expect(textOn(members[2], "x")).toBe("newer");
-    expect((await other.status()).degraded).toBe(0);
+    expect((await other.maintenance.status()).degraded).toBe(0);
   });
 });
 
@@ -245,10 +245,10 @@ describe("verify", () => {
     members[0].onCall = (operation, name) => {
       if (operation === "get" && name === "n40") stop.abort();
     };
-    expect(await codeOf(pool.verify({ signal: stop.signal }))).toBe("aborted");
+    expect(await codeOf(pool.maintenance.verify({ signal: stop.signal }))).toBe("aborted");
     members[0].onCall = undefined;
     members[0].calls.length = 0;
-    const report = await pool.verify();
+    const report = await pool.maintenance.verify();
     expect(report.findings).toBe(0);
     expect(report.objects).toBeGreaterThanOrEqual(60);
     const read = members[0].calls.filter((call) => call.startsWith("get n"));
@@ -335,11 +335,11 @@ describe("a silent store", () => {
     plant(members[0], "by hand", "one");
     plant(members[2], "by hand", "two");
     members[2].down = true;
-    const report = await pool.repair();
+    const report = await pool.maintenance.repair();
     expect(report.whole).toBe(false);
     expect(textOn(members[1], "by hand")).toBeUndefined();
     members[2].down = false;
-    const again = await pool.repair();
+    const again = await pool.maintenance.repair();
     expect(again.left.map((finding) => finding.kind)).toEqual(["conflict", "conflict"]);
     expect(textOn(members[0], "by hand")).toBe("one");
     expect(textOn(members[2], "by hand")).toBe("two");

@@ -122,7 +122,7 @@ it(`opens, tells the status of, lists and writes to a pool of ${COUNT} objects`,
       machine: "aaaaaaaa",
       freshMs: 1000,
     });
-    await opened.pool.status();
+    await opened.pool.maintenance.status();
     return opened;
   };
   const list = async (pool: Store, prefix: string): Promise<number> => {
@@ -135,7 +135,7 @@ it(`opens, tells the status of, lists and writes to a pool of ${COUNT} objects`,
   await first.result.pool.close();
   const { result: opened, ms: openMs } = await timed("opening again", open);
   const { pool } = opened;
-  const status = await timed("status", () => pool.status());
+  const status = await timed("status", () => pool.maintenance.status());
   expect(status.result).toMatchObject({ objects: COUNT, degraded: Math.floor(COUNT / 10_000), unsettled: 0 });
   const put = await timed("put", () => pool.put("zz/new", toBody("new")));
   expect(put.result.owed).toEqual([]);

@@ -114,7 +114,7 @@ async function listOf(store: Store): Promise<string> {
 async function debtsElsewhere(trialOf: Trial, options: MemoryPoolOptions): Promise<string[]> {
   const { pool } = memoryPool(trialOf.members, options);
   const found: string[] = [];
-  for await (const debt of pool.debts()) found.push(`${debt.store} ${debt.owes}`);
+  for await (const debt of pool.maintenance.debts()) found.push(`${debt.store} ${debt.owes}`);
   await pool.close();
   return found;
 }
@@ -167,9 +167,9 @@ for (const existing of [false, true]) {
 
             // Faults over: repair brings it to one state, the one that was read.
             for (const faults of t.faults) faults.clear();
-            const repaired = await pool.repair();
+            const repaired = await pool.maintenance.repair();
             expect(repaired).toMatchObject({ whole: true, left: [] });
-            expect((await pool.repair()).planned).toBe(0);
+            expect((await pool.maintenance.repair()).planned).toBe(0);
             expect(await readFrom(pool, "x")).toBe(read);
             expect(new Set(t.members.map((member) => textOn(member, "x")))).toEqual(
               new Set([read === "error: not-found" ? undefined : read]),
@@ -179,12 +179,12 @@ for (const existing of [false, true]) {
 
           it(`stripe, ${onfail}: ${label(failing)} fail ${point}`, async () => {
             const t = trial();
-            const { pool, core } = memoryPool(t.stores, { mode: "stripe", onfail });
+            const { pool, context } = memoryPool(t.stores, { mode: "stripe", onfail });
             await pool.put("warm", counted("up").body);
             // The next turn is A's; an object that exists stays there while it can.
-            core.ledger.index.setFact("turn", "0");
+            context.ledger.index.setFact("turn", "0");
             if (existing) await pool.put("x", counted(OLD).body);
-            core.ledger.index.setFact("turn", "0");
+            context.ledger.index.setFact("turn", "0");
             for (const i of failing) t.faults[i]?.script({ operation: "put", name: "x", times: Infinity, fault });
             for (const member of t.members) member.calls.length = 0;
             const source = counted(NEW);
@@ -210,8 +210,8 @@ for (const existing of [false, true]) {
             expect(legal).toContain(read);
             expect(await readFrom(memoryPool(t.members, { mode: "stripe" }).pool, "x")).toBe(read);
             for (const faults of t.faults) faults.clear();
-            expect(await pool.repair()).toMatchObject({ whole: true, left: [] });
-            expect((await pool.repair()).planned).toBe(0);
+            expect(await pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
+            expect((await pool.maintenance.repair()).planned).toBe(0);
             expect(await readFrom(pool, "x")).toBe(read);
             const left = t.members.map((member) => textOn(member, "x")).filter((text) => text !== undefined);
             expect(new Set(left)).toEqual(new Set(read === "error: not-found" ? [] : [read]));
@@ -267,7 +267,7 @@ for (const mode of ["mirror", "stripe"] as const) {
           expect(await listOf(later)).toBe(down.length === 3 ? "p,q,r" : "p,r");
           expect(await listOf(pool)).toBe(down.length === 3 ? "p,q,r" : "p,r");
           expect(await readFrom(later, "q")).toBe(down.length === 3 ? `q ${OLD} 1` : "error: not-found");
-          expect(await pool.repair()).toMatchObject({ whole: true });
+          expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
           expect(place("q")).toEqual(down.length === 3 ? places.get("q") : []);
           await Promise.all([later.close(), pool.close()]);
         });
@@ -308,8 +308,8 @@ describe("prefixes", () => {
       t.members.filter((member) => textOn(member, name) !== undefined).map((member) => member.store.label);
     expect(["full-1", "inc-1", "other"].map(on)).toEqual([["A", "B"], ["B"], ["A", "B", "C"]]);
     expect(await listOf(pool)).toBe("full-1,inc-1,other");
-    expect(await pool.verify()).toMatchObject({ findings: 0 });
-    expect(await pool.repair()).toMatchObject({ planned: 0, whole: true });
+    expect(await pool.maintenance.verify()).toMatchObject({ findings: 0 });
+    expect(await pool.maintenance.repair()).toMatchObject({ planned: 0, whole: true });
     await pool.close();
   });
 

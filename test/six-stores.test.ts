@@ -9,7 +9,7 @@ import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { collect, toBody } from "../src/contract/body.ts";
 import { openPool } from "../src/open-pool.ts";
-import type { OpenedPool } from "../src/open-pool.ts";
+import type { Pool } from "../src/contract/pool.ts";
 import { openStore } from "../src/stores/open-store.ts";
 import { parsePool } from "../src/config/pool-config.ts";
 import type {
@@ -225,7 +225,7 @@ describe.runIf(missing.length === 0)("a mirror of six kinds of stores", () => {
   afterEach(revive);
 
   /** Opens the pool as the next run of the command on this machine does. */
-  async function open(clock: MachineClock): Promise<OpenedPool> {
+  async function open(clock: MachineClock): Promise<Pool> {
     const description = await parsePool(`multi://${file}?mode=mirror&attempts=1&deadline=${DEADLINE_MS}ms`);
     if (description.kind !== "pool") throw new Error("it is no pool");
     return openPool(description, {
@@ -250,7 +250,7 @@ describe.runIf(missing.length === 0)("a mirror of six kinds of stores", () => {
     }
   }
 
-  async function putWhole(pool: OpenedPool, name: string, bytes: Buffer): Promise<void> {
+  async function putWhole(pool: Pool, name: string, bytes: Buffer): Promise<void> {
     const { owed } = await pool.put(name, bytes);
     expect(owed).toEqual([]);
     expected.set(name, bytes);
@@ -327,7 +327,7 @@ describe.runIf(missing.length === 0)("a mirror of six kinds of stores", () => {
       await readAll(pool);
       expect(await inTime(namesOn(pool))).toEqual(sorted());
       await expect(inTime(pool.get(`deleted/${tag}`))).rejects.toMatchObject({ code: "not-found" });
-      const status = await inTime(pool.status());
+      const status = await inTime(pool.maintenance.status());
       const debts = status.stores.map(({ label, owedCopies, owedDeletes }) => [label, owedCopies, owedDeletes]);
       expect(debts).toEqual(labels.map((one) => (one === label ? [one, 2, 1] : [one, 0, 0])));
       await inTime(pool.close());
@@ -338,18 +338,18 @@ describe.runIf(missing.length === 0)("a mirror of six kinds of stores", () => {
       expect(await namesOn(again)).toEqual(sorted());
       // The put that got no answer may still take effect there.
       const isOpen = fault === "a black hole";
-      const early = await again.repair();
+      const early = await again.maintenance.repair();
       expect(early).toMatchObject({ whole: !isOpen, failed: 0, unheard: [] });
       const found = early.left.map(({ object, store }) => `${object} on ${store}`);
       expect(new Set(found)).toEqual(new Set(isOpen ? [`large/${tag} on ${label}`] : []));
       expect(early.left.some(({ kind }) => kind === "unsettled")).toBe(isOpen);
       clock.pass(LATE_MS);
-      const repaired = await again.repair();
+      const repaired = await again.maintenance.repair();
       expect(repaired).toMatchObject({ whole: true, failed: 0, left: [], unheard: [] });
       writes.length = 0;
-      expect(await again.repair()).toMatchObject({ whole: true, planned: 0, bytes: 0 });
+      expect(await again.maintenance.repair()).toMatchObject({ whole: true, planned: 0, bytes: 0 });
       expect(writes).toEqual([]);
-      expect(await again.status()).toMatchObject({ degraded: 0, unsettled: 0 });
+      expect(await again.maintenance.status()).toMatchObject({ degraded: 0, unsettled: 0 });
       await again.close();
 
       // Past all of the pool: each store itself.

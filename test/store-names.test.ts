@@ -1,10 +1,8 @@
 /** A user's name for a store means one store, or is refused. */
 import { describe, expect, it } from "vitest";
 import { toBody } from "../src/contract/body.ts";
-import { silentLogger } from "../src/contract/log.ts";
-import { PoolOfPools } from "../src/repair/pool-of-pools.ts";
+import type { PoolStore } from "../src/pool/pool-store.ts";
 import { storeCalled } from "../src/repair/store-names.ts";
-import { systemRuntime } from "../src/contract/runtime.ts";
 import { memoryPool, switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
 
@@ -45,29 +43,28 @@ describe("a name of a store", () => {
 });
 
 /** A mirror of a mirror, called `inner`, of the members given, and of another store. */
-function nested(members: readonly Switched[], outside: Switched): PoolOfPools {
+function nested(members: readonly Switched[], outside: Switched): PoolStore {
   const inner = memoryPool(members, { nested: true, ...places });
   const store = Object.defineProperty(Object.assign(inner.pool, {}), "label", { value: "inner" });
-  const { core } = memoryPool([{ store }, outside], places);
-  const below = [{ label: "inner", pool: inner.pool }];
-  return new PoolOfPools(core, { runtime: systemRuntime, logger: silentLogger, below });
+  const below = [{ label: "inner", maintenance: inner.pool.maintenance }];
+  return memoryPool([{ store }, outside], { ...places, below }).pool;
 }
 
 describe("a pool with two stores of one name", () => {
   it("drains none of them by that name, and the one that is meant by its id", async () => {
     const { pool } = memoryPool([switched("old"), switched("old"), switched("C")], places);
     await pool.put("x", toBody("1"));
-    await expect(pool.drain("old")).rejects.toMatchObject({ code: "config" });
-    const [, second] = await pool.stores();
-    await pool.drain(second?.id ?? "");
-    expect((await pool.stores()).map(({ draining }) => draining)).toEqual([false, true, false]);
+    await expect(pool.maintenance.drain("old")).rejects.toMatchObject({ code: "config" });
+    const [, second] = await pool.maintenance.stores();
+    await pool.maintenance.drain(second?.id ?? "");
+    expect((await pool.maintenance.stores()).map(({ draining }) => draining)).toEqual([false, true, false]);
     await pool.close();
   });
 
   it("refills none of them by that name where they are in a pool below", async () => {
     const pool = nested([switched("old"), switched("old")], switched("C"));
     await pool.put("x", toBody("1"));
-    await expect(pool.repair({ refill: ["inner > old"] })).rejects.toMatchObject({
+    await expect(pool.maintenance.repair({ refill: ["inner > old"] })).rejects.toMatchObject({
       code: "config",
       message: expect.stringMatching(
         /2 stores .* called inner > old; give an id: [0-9a-f]{16} \(inner > old\)/u,
@@ -83,8 +80,8 @@ describe("a pool with two stores of one name", () => {
     await before.close();
     const replaced = switched("old");
     const pool = nested([first, replaced], outside);
-    const id = (await pool.stores()).find(({ trouble }) => trouble === "missing")?.id ?? "";
-    expect(await pool.repair({ refill: [id] })).toMatchObject({ whole: true });
+    const id = (await pool.maintenance.stores()).find(({ trouble }) => trouble === "missing")?.id ?? "";
+    expect(await pool.maintenance.repair({ refill: [id] })).toMatchObject({ whole: true });
     expect(textOn(replaced, "x")).toBe("1");
     await pool.close();
   });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { openPool } from "../src/open-pool.ts";
-import type { OpenedPool } from "../src/open-pool.ts";
+import type { Pool } from "../src/contract/pool.ts";
 import { parsePool } from "../src/config/pool-config.ts";
 import { switched, textOn } from "./helpers/memory-pool.ts";
 import type { Switched } from "./helpers/memory-pool.ts";
@@ -17,7 +17,7 @@ beforeEach(async () => {
 afterEach(() => rm(cache, { recursive: true, force: true }));
 
 /** A mirror of stores that are all called azure://backup, opened by one machine. */
-async function open(accounts: readonly Switched[]): Promise<OpenedPool> {
+async function open(accounts: readonly Switched[]): Promise<Pool> {
   const list = accounts.map(({ store }) => ({
     url: "azure://backup",
     env: [{ name: "AZURE_ACCOUNT_NAME", value: store.label }],
@@ -42,19 +42,19 @@ it("a wiped store is not given the identity of another account's that is silent"
   const [one, two] = [switched("one"), switched("two")];
   const before = await open([one, two]);
   await before.put("x", "1");
-  await before.repair();
+  await before.maintenance.repair();
   await before.close();
   const identityOfTwo = identity(two);
   const wiped = switched("one");
   two.down = true;
   const pool = await open([wiped, two]);
-  await pool.repair({ refill: ["azure://backup (1)"] }).catch(() => undefined);
+  await pool.maintenance.repair({ refill: ["azure://backup (1)"] }).catch(() => undefined);
   await pool.close();
   two.down = false;
   expect(identity(wiped)).not.toEqual(identityOfTwo);
   expect(identity(two)).toEqual(identityOfTwo);
   const again = await open([wiped, two]);
-  expect(await again.repair()).toMatchObject({ whole: true });
+  expect(await again.maintenance.repair()).toMatchObject({ whole: true });
   expect(textOn(wiped, "x")).toBe("1");
   await again.close();
 });

@@ -50,21 +50,24 @@ describe("stores that were all put back from one snapshot", () => {
 
   it("lack what this machine knows of, until it is told to go by them", async () => {
     expect(await using((pool) => textOrCode(pool, "x"))).toMatch(/^error: /u);
-    expect(await using((pool) => pool.repair({ trustStores: true }))).toMatchObject({ whole: true, left: [] });
+    expect(await using((pool) => pool.maintenance.repair({ trustStores: true }))).toMatchObject({
+      whole: true,
+      left: [],
+    });
     expect(await using((pool) => textOrCode(pool, "x"))).toBe("of the snapshot");
     expect(await using((pool) => textOrCode(pool, "y"))).toBe("error: not-found");
   });
 
   it("are written to afterwards as before", async () => {
-    await using((pool) => pool.repair({ trustStores: true }));
+    await using((pool) => pool.maintenance.repair({ trustStores: true }));
     expect(await using((pool) => pool.put("x", toBody("after")))).toMatchObject({ owed: [] });
     expect(await using((pool) => textOrCode(pool, "x"))).toBe("after");
-    expect(await using((pool) => pool.status())).toMatchObject({ degraded: 0, lost: 0 });
+    expect(await using((pool) => pool.maintenance.status())).toMatchObject({ degraded: 0, lost: 0 });
   });
 
   it("are not gone by while one of them does not answer", async () => {
     rmSync(join(at, "b"), { recursive: true });
-    expect(await using((pool) => pool.repair({ trustStores: true }))).toMatchObject({ whole: false });
+    expect(await using((pool) => pool.maintenance.repair({ trustStores: true }))).toMatchObject({ whole: false });
     expect(await using((pool) => textOrCode(pool, "x"))).toMatch(/^error: /u);
   });
 });

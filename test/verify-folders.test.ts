@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { openPool } from "../src/open-pool.ts";
-import type { OpenedPool } from "../src/open-pool.ts";
+import type { Pool } from "../src/contract/pool.ts";
 
 const KIB = 1024;
 let root: string;
-let pool: OpenedPool;
+let pool: Pool;
 
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), "holdfast-verify-"));
@@ -26,14 +26,16 @@ it.each([100, 9 * 1024 * KIB])("a copy of %i bytes of which one is wrong is name
   const name = `of-${size}`;
   const bytes = Buffer.alloc(size, name);
   await pool.put(name, bytes);
-  expect((await pool.verify()).findings).toBe(0);
+  expect((await pool.maintenance.verify()).findings).toBe(0);
   const wrong = Buffer.from(bytes);
   wrong[size - 1] = (wrong[size - 1] ?? 0) ^ 1;
   writeFileSync(join(root, "b", name), wrong);
   const found: string[] = [];
-  await pool.verify({ onFinding: ({ kind, object, store }) => found.push(`${kind} ${object} ${store ?? ""}`) });
+  await pool.maintenance.verify({
+    onFinding: ({ kind, object, store }) => found.push(`${kind} ${object} ${store ?? ""}`),
+  });
   expect(found).toEqual([`corrupt ${name} b`]);
-  expect(await pool.repair()).toMatchObject({ whole: true, left: [] });
+  expect(await pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
   expect(readFileSync(join(root, "b", name)).equals(bytes)).toBe(true);
-  expect(await pool.repair()).toMatchObject({ planned: 0 });
+  expect(await pool.maintenance.repair()).toMatchObject({ planned: 0 });
 });

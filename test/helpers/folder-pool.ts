@@ -6,7 +6,8 @@ import { collect } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import type { ErrorCode, Operation } from "../../src/contract/errors.ts";
 import { openPool } from "../../src/open-pool.ts";
-import type { OpenedPool, OpenPoolOptions } from "../../src/open-pool.ts";
+import type { Pool } from "../../src/contract/pool.ts";
+import type { OpenPoolOptions } from "../../src/open-pool.ts";
 import { openStore } from "../../src/stores/open-store.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { Faults, faulty } from "../../src/wrappers/faults.ts";
@@ -28,7 +29,7 @@ export interface FolderPools {
   /** Writes a pool's file of some of the stores (default all) and gives its URL. */
   file(parameters?: string, stores?: readonly FolderStore[], name?: string): string;
   /** Opens a pool anew; with the same `machine` the local index is the same. */
-  open(url: string, machine?: string, options?: OpenPoolOptions): Promise<OpenedPool>;
+  open(url: string, machine?: string, options?: OpenPoolOptions): Promise<Pool>;
   dispose(): void;
 }
 

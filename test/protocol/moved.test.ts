@@ -42,7 +42,7 @@ describe("a store that is unmounted while an object is put over its only copy", 
       expect(await codeOf(pool.put("x", toBody("v2")))).toBe("error: unavailable");
       replace(holder, mounted);
       expect(await textOrCode(pool, "x")).toBe("v1");
-      expect(await pool.repair()).toMatchObject({ whole: true });
+      expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
       const other = memoryPool(stores, { mode, machine: "00000002" });
       expect(await textOrCode(other.pool, "x")).toBe("v1");
     });
@@ -66,7 +66,7 @@ describe("a store that is unmounted while an object is deleted", () => {
       replace(stores[0], mounted);
       const later = memoryPool(stores, { machine: "00000001" });
       expect(await debtsOf(later.pool)).toEqual(["x on A: delete"]);
-      expect(await later.pool.repair()).toMatchObject({ whole: true });
+      expect(await later.pool.maintenance.repair()).toMatchObject({ whole: true });
       expect(textOn(stores[0], "x")).toBe(undefined);
     });
   }

@@ -31,25 +31,25 @@ describe("a new machine, of whose two stores one is gone for good", () => {
   it("writes once the user has given up the store that is gone", async () => {
     const stores = await halfGone();
     const { pool } = memoryPool(stores, { machine: "00000002" });
-    await pool.forget("B");
+    await pool.maintenance.forget("B");
     expect(await pool.put("y", toBody("1"))).toMatchObject({ size: 1 });
     const after = memoryPool([stores[0]], { machine: "00000002" });
-    expect(await after.pool.repair()).toMatchObject({ whole: true });
+    expect(await after.pool.maintenance.repair()).toMatchObject({ whole: true });
   });
 
   it("writes once the user has taken the store out of the file and given it up", async () => {
     const [a] = await halfGone();
     const { pool } = memoryPool([a], { machine: "00000002" });
-    await pool.forget("B");
+    await pool.maintenance.forget("B");
     expect(await pool.put("y", toBody("1"))).toMatchObject({ owed: [] });
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
   });
 
   it("fills an empty one in its place when the user says so", async () => {
     const [a] = await halfGone();
     const replaced = switched("B");
     const { pool } = memoryPool([a, replaced], { machine: "00000002" });
-    expect(await pool.repair({ refill: ["B"] })).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair({ refill: ["B"] })).toMatchObject({ whole: true });
     expect(textOn(replaced, "x")).toBe("v1");
     expect(await pool.put("y", toBody("1"))).toMatchObject({ owed: [] });
   });

@@ -12,11 +12,12 @@ import { decodeSegment, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
 import type { Segment } from "../../src/ledger/segment.ts";
 import { silentLogger } from "../../src/contract/log.ts";
 import { isReserved } from "../../src/contract/names.ts";
-import { PoolStore } from "../../src/pool/pool-store.ts";
+import type { PoolContext } from "../../src/pool/pool-context.ts";
+import type { PoolStore } from "../../src/pool/pool-store.ts";
 import type { Finding, RepairReport } from "../../src/contract/pool.ts";
-import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
-import { PoolOfPools } from "../../src/repair/pool-of-pools.ts";
-import type { PoolBelow } from "../../src/repair/pool-of-pools.ts";
+import { maintainedPool } from "../../src/repair/maintained-pool.ts";
+import type { PoolParts } from "../../src/repair/maintained-pool.ts";
+import type { PoolBelow } from "../../src/repair/nested-maintenance.ts";
 import type { Body, Store } from "../../src/contract/store.ts";
 import { compareFindings, corrupt, lostOf, spoiled } from "./corruption.ts";
 import { misshapen } from "./mishap-steps.ts";
@@ -75,8 +76,8 @@ interface Cache {
 interface Process extends Owner {
   readonly machine: Machine;
   readonly cache: Cache;
-  readonly pool: MaintainedPool;
-  readonly core: PoolStore;
+  readonly pool: PoolStore;
+  readonly context: PoolContext;
   /** As writers, in all the pools it opened. */
   readonly writers: Set<string>;
 }
@@ -186,7 +187,7 @@ class Simulation {
     }
     if (this.#config.founded) {
       await this.#alone(async () => {
-        await this.#process(this.#random.below(this.#slots.length)).core.delete("a");
+        await this.#process(this.#random.below(this.#slots.length)).pool.delete("a");
       });
     }
     let next = 0;
@@ -270,7 +271,7 @@ class Simulation {
       mode: Config["mode"],
       nested: boolean,
       below: readonly PoolBelow[] = [],
-    ): { core: PoolStore; pool: MaintainedPool } => {
+    ): PoolParts => {
       const { cache } = machine;
       const ledger = new Ledger({
         members: members.map(
@@ -297,21 +298,22 @@ class Simulation {
         isLiveWriter: (writer) => this.#isLive(machine, writer),
       });
       writers.add(ledger.writer);
-      const core = new PoolStore({
-        label,
-        ledger,
-        mode,
-        onfail: config.onfail,
-        min: nested ? 1 : shape.min,
-        wait: nested ? "all" : config.wait,
-        runtime,
-        logger: silentLogger,
-        replayable: (body: Body) => ({ body, dispose: () => Promise.resolve() }),
-        nested,
-        leaseMs: LEASE_MS,
-      });
-      const shared = { runtime, logger: silentLogger };
-      return { core, pool: nested ? new MaintainedPool(core, shared) : new PoolOfPools(core, { ...shared, below }) };
+      return maintainedPool(
+        {
+          label,
+          ledger,
+          mode,
+          onfail: config.onfail,
+          min: nested ? 1 : shape.min,
+          wait: nested ? "all" : config.wait,
+          runtime,
+          logger: silentLogger,
+          replayable: (body: Body) => ({ body, dispose: () => Promise.resolve() }),
+          nested,
+          leaseMs: LEASE_MS,
+        },
+        below,
+      );
     };
     const below: PoolBelow[] = [];
     const members = this.#order.map((place) => {
@@ -322,7 +324,7 @@ class Simulation {
         prefixes: [],
       }));
       const { pool } = build(`P${place}`, inner, shape.mode === "mirror" ? "stripe" : "mirror", true);
-      below.push({ label: pool.label, pool });
+      below.push({ label: pool.label, maintenance: pool.maintenance });
       return { store: pool, prefixes };
     });
     const top = build("pool", members, shape.mode, false, below);
@@ -572,16 +574,16 @@ class Simulation {
         await this.#enterAll(process, endings, () => this.#repair(process, step));
         return;
       case "rebalance":
-        await this.#enterAll(process, endings, () => this.#attempt(() => process.pool.rebalance()));
+        await this.#enterAll(process, endings, () => this.#attempt(() => process.pool.maintenance.rebalance()));
         return;
       case "drain":
         this.#draining = true;
         await this.#enterAll(process, endings, () =>
-          this.#attempt(() => process.pool.drain(this.#config.nested ? `P${step.disk}` : `S${step.disk}`)),
+          this.#attempt(() => process.pool.maintenance.drain(this.#config.nested ? `P${step.disk}` : `S${step.disk}`)),
         );
         return;
       case "verify":
-        await this.#attempt(() => process.pool.verify({ resume: false }));
+        await this.#attempt(() => process.pool.maintenance.verify({ resume: false }));
         return;
       case "status":
         await this.#status(process);
@@ -599,7 +601,7 @@ class Simulation {
     const start = ++this.#events;
     const isAlone = this.#inFlight === 1;
     const lacking = this.#config.mode === "mirror" && !this.#config.nested ? this.#lacking(process) : [];
-    const result = await this.#attempt(() => process.pool.status());
+    const result = await this.#attempt(() => process.pool.maintenance.status());
     this.#note(() => `status: ${describeResult(result)}`);
     if ("error" in result || !isAlone || this.#draining) return;
     const { degraded, lost, unsettled } = result.value;
@@ -624,7 +626,7 @@ class Simulation {
         const legal = model.legal(this.#events, this.#events);
         const value = legal.length === 1 ? legal[0]?.value : undefined;
         if (value === undefined || model.busy || model.mayBeLost) return false;
-        const targets = process.core.targets(model.name).map((member) => member.label);
+        const targets = process.context.targets(model.name).map((member) => member.label);
         return gone.some((disk) => {
           const standing = disk.objects.get(model.name)?.toString();
           // Rot is not told by the ledger.
@@ -647,11 +649,11 @@ class Simulation {
       delete: () => pool.delete(name),
       get: () => pool.get(name),
       list: () => collectAll(pool.list("")),
-      debts: () => collectAll(pool.debts()),
-      repair: () => pool.repair(),
-      verify: () => pool.verify({ resume: false }),
-      status: () => pool.status(),
-      rebalance: () => pool.rebalance(),
+      debts: () => collectAll(pool.maintenance.debts()),
+      repair: () => pool.maintenance.repair(),
+      verify: () => pool.maintenance.verify({ resume: false }),
+      status: () => pool.maintenance.status(),
+      rebalance: () => pool.maintenance.rebalance(),
     };
     const what = this.#random.pick(Object.keys(operations) as (keyof typeof operations)[]);
     const result = await this.#attempt<unknown>(operations[what]);
@@ -677,7 +679,7 @@ class Simulation {
     const wiped = step.refill ? this.#disks.filter((disk) => disk.isWiped && !disk.down) : [];
     for (const disk of wiped) disk.mayBeFilled = true;
     const result = await this.#attempt(() =>
-      process.pool.repair({ quick: step.quick, refill: wiped.map((disk) => disk.label) }),
+      process.pool.maintenance.repair({ quick: step.quick, refill: wiped.map((disk) => disk.label) }),
     );
     if ("value" in result && result.value.whole) this.#mishaps.noteWhole();
     for (const disk of wiped) disk.noteFilled(IDENTITY_NAME);
@@ -791,7 +793,7 @@ class Simulation {
       const alone =
         !model.writes.some((other) => other !== write && (other.end === undefined || other.end > write.start)) &&
         isAlone();
-      const targets = process.core.targets(name).map((member) => member.label);
+      const targets = process.context.targets(name).map((member) => member.label);
       const holders = this.#disks.filter((disk) => disk.own.get(name)?.toString() === value).map((disk) => disk.label);
       // What stands on a store that owes its copy, or its delete, is no copy of the put.
       write.holders = holders.filter((label) => !owed.some((debt) => debt.store === label));
@@ -864,7 +866,7 @@ class Simulation {
 
   /** Whether copies are on their way that no caller waits for. */
   #isWritingLater(): boolean {
-    return [...this.#alive].some(({ core }) => this.#config.names.some((name) => core.isBusy(name)));
+    return [...this.#alive].some(({ context }) => this.#config.names.some((name) => context.isBusy(name)));
   }
 
   /**
@@ -1325,7 +1327,7 @@ class Simulation {
     // How old a lease is counts from when this machine has seen it.
     await this.#alone(async () => {
       const process = this.#open(machine);
-      await process.pool.stores();
+      await process.pool.maintenance.stores();
       this.#kill(process);
     });
     this.world.nowMs += LEASE_MS * 100;
@@ -1337,8 +1339,8 @@ class Simulation {
   /** Names of which a copy was on its way when a process died. */
   readonly #cutShort = new Set<string>();
 
-  #noteCutShort({ core }: Process): void {
-    for (const name of this.#config.names) if (core.isBusy(name)) this.#cutShort.add(name);
+  #noteCutShort({ context }: Process): void {
+    for (const name of this.#config.names) if (context.isBusy(name)) this.#cutShort.add(name);
   }
 
   /** A debt was cleared only where the copy stands: what the ledgers say together is true of every disk. */
@@ -1432,8 +1434,8 @@ class Simulation {
   /** What was lost under an address that the file does not have any more has to be given up by name. */
   async #forgetGone(machine: Machine): Promise<void> {
     const process = this.#open(machine);
-    await process.core.listen();
-    for (const { label } of process.core.ledger.absentees) await process.pool.forget(label);
+    await process.context.listen();
+    for (const { label } of process.context.ledger.absentees) await process.pool.maintenance.forget(label);
     await process.pool.close();
     this.#kill(process);
   }
@@ -1494,7 +1496,7 @@ class Simulation {
     const writes = this.#writes();
     const found: Finding[] = [];
     const verifier = this.#open(this.#random.chance(0.5) ? this.#stranger() : machine);
-    await verifier.pool.verify({ resume: false, onFinding: (finding) => found.push(finding) });
+    await verifier.pool.maintenance.verify({ resume: false, onFinding: (finding) => found.push(finding) });
     this.#kill(verifier);
     const wrong = compareFindings(corruptions, found);
     if (wrong !== undefined) throw new Violation(`verify: ${wrong}`);
@@ -1509,7 +1511,7 @@ class Simulation {
     const again = await this.#repairAlone(machine);
     if (this.#writes() !== repaired) throw new Violation(`a second repair wrote: ${JSON.stringify(again)}`);
     const reader = this.#open(machine);
-    await reader.core.open();
+    await reader.context.open();
     for (const [name, value] of [...values, ...adopted.map((name) => [name, "put by hand"] as const)]) {
       if (lost.includes(name)) {
         await this.#checkLost(reader, name, value, before);
@@ -1547,7 +1549,7 @@ class Simulation {
   /** Repairs with a process of its own. */
   async #repairAlone(machine: Machine, refill: readonly string[] = []): Promise<RepairReport> {
     const process = this.#open(machine);
-    const report = await process.pool.repair({ refill });
+    const report = await process.pool.maintenance.repair({ refill });
     await process.pool.close();
     this.#kill(process);
     this.#note(() => `repair: ${JSON.stringify(report)}`);
@@ -1567,7 +1569,7 @@ class Simulation {
   async #checkFinal(machine: Machine, loose: boolean): Promise<ReadonlyMap<string, Value>> {
     const process = this.#open(machine);
     const writes = this.#writes();
-    const report = await process.pool.verify({ resume: false });
+    const report = await process.pool.maintenance.verify({ resume: false });
     if (!loose && report.findings > 0)
       throw new Violation(`verify finds fault after repair: ${JSON.stringify(report)}`);
     if (this.#writes() !== writes) throw new Violation("verify wrote");
@@ -1584,7 +1586,8 @@ class Simulation {
       throw new Violation(`the final listing is ${listed.join()}; it should be ${expected.join()}`);
     }
     if (!loose)
-      for await (const debt of process.pool.debts()) throw new Violation(`a debt is left: ${JSON.stringify(debt)}`);
+      for await (const debt of process.pool.maintenance.debts())
+        throw new Violation(`a debt is left: ${JSON.stringify(debt)}`);
     this.#kill(process);
     // A machine that knows nothing, and each of those that took part, see the same.
     const others = this.#machines.filter((one) => one !== machine && this.#random.chance(0.4));
@@ -1625,7 +1628,7 @@ class Simulation {
   }
 
   #checkCopies(process: Process, name: string, value: Value): void {
-    const targets = process.core.targets(name).map((member) => member.label);
+    const targets = process.context.targets(name).map((member) => member.label);
     const holders: string[] = [];
     for (const disk of this.#disks) {
       const copy = disk.objects.get(name)?.toString();

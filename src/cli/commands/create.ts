@@ -5,8 +5,8 @@ import { positionOf, troubleWords } from "./stores.ts";
 
 export async function create(context: CommandContext): Promise<void> {
   const { pool } = await context.openTarget();
-  await pool.create();
-  const stores = await pool.stores({ signal: context.signal });
+  await pool.maintenance.create();
+  const stores = await pool.maintenance.stores({ signal: context.signal });
   for (const [index, store] of stores.entries()) {
     if (store.reachable) continue;
     context.outcome.degraded();

@@ -192,7 +192,7 @@ async function report(context: CommandContext, command: string, code: number): P
   if (code !== 0) await printer.warning(`${basename(command)} ended with exit code ${code}`, { exitCode: code });
   const pool = await openPool(await parsePool(context.pool ?? "", { cwd: context.cwd }), { logger: context.logger });
   try {
-    const status = await pool.status();
+    const status = await pool.maintenance.status();
     const whole = isWhole(status);
     if (!whole) outcome.degraded();
     for (const store of status.stores) {

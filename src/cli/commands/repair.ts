@@ -14,7 +14,7 @@ export async function repair(context: CommandContext, prefix: string, options: R
   const { pool, labels } = await context.openTarget();
   const progress = await context.startProgress("repair", labels);
   const dryRun = options.dryRun === true;
-  const report = await pool.repair({
+  const report = await pool.maintenance.repair({
     ...scanOptions(context, progress),
     prefix,
     quick: options.quick,

@@ -29,7 +29,7 @@ export function positionOf(reports: readonly { readonly within?: string }[], ind
 
 export async function stores(context: CommandContext): Promise<void> {
   const { pool } = await context.openTarget();
-  const reports = await pool.stores({ signal: context.signal });
+  const reports = await pool.maintenance.stores({ signal: context.signal });
   const rows = table(
     reports.map((report) => [
       printable(report.label),

@@ -1,18 +1,17 @@
 /**
- * A pool some of whose stores are pools.
+ * The maintenance of a pool some of whose stores are pools.
  *
  * Reading and writing need nothing of this: a pool is a store. But a pool below may be degraded while it has every object,
  * and its copies may be wrong while it gives the right bytes. So what is asked of a pool as a whole (its state, verify,
  * repair) is asked of the pools below as well. Their stores are called `pool > store`.
  */
-import type { Logger } from "../contract/log.ts";
-import type { PoolStore } from "../pool/pool-store.ts";
+import type { PoolContext } from "../pool/pool-context.ts";
 import { nestedLabel } from "../contract/nested-label.ts";
 import type {
   DrainOptions,
   DrainReport,
   Finding,
-  Pool,
+  Maintenance,
   PoolStatus,
   RepairAction,
   RepairOptions,
@@ -21,30 +20,29 @@ import type {
   VerifyOptions,
   VerifyReport,
 } from "../contract/pool.ts";
-import type { Runtime } from "../contract/runtime.ts";
 import type { Debt, OperationOptions } from "../contract/store.ts";
-import { MaintainedPool } from "./maintained-pool.ts";
+import { PoolMaintenance } from "./pool-maintenance.ts";
 import { storeCalled, storeNames } from "./store-names.ts";
 
 /** A store of a pool that is a pool itself. */
 export interface PoolBelow {
   /** What the pool above calls it. */
   readonly label: string;
-  readonly pool: Pool;
+  readonly maintenance: Maintenance;
 }
 
-export class PoolOfPools extends MaintainedPool {
+export class NestedMaintenance extends PoolMaintenance {
   readonly #below: readonly PoolBelow[];
 
-  constructor(core: PoolStore, options: { runtime: Runtime; logger: Logger; below: readonly PoolBelow[] }) {
-    super(core, options);
-    this.#below = options.below;
+  constructor(pool: PoolContext, below: readonly PoolBelow[]) {
+    super(pool);
+    this.#below = below;
   }
 
   override async stores(options?: OperationOptions): Promise<readonly StoreReport[]> {
     const own = await super.stores(options);
     const below = await Promise.all(
-      this.#below.map(async ({ label, pool }) => [label, await pool.stores(options)] as const),
+      this.#below.map(async ({ label, maintenance }) => [label, await maintenance.stores(options)] as const),
     );
     return withBelow(own, new Map(below));
   }
@@ -52,7 +50,7 @@ export class PoolOfPools extends MaintainedPool {
   override async status(options?: OperationOptions): Promise<PoolStatus> {
     const own = await super.status(options);
     const below = await Promise.all(
-      this.#below.map(async ({ label, pool }) => [label, await pool.status(options)] as const),
+      this.#below.map(async ({ label, maintenance }) => [label, await maintenance.status(options)] as const),
     );
     const sum = (field: "degraded" | "lost" | "unsettled"): number =>
       below.reduce((total, [, status]) => total + status[field], own[field]);
@@ -66,15 +64,15 @@ export class PoolOfPools extends MaintainedPool {
 
   override async *debts(options?: OperationOptions): AsyncGenerator<Debt> {
     yield* super.debts(options);
-    for (const { label, pool } of this.#below) {
-      for await (const debt of pool.debts(options)) yield { ...debt, store: nestedLabel(label, debt.store) };
+    for (const { label, maintenance } of this.#below) {
+      for await (const debt of maintenance.debts(options)) yield { ...debt, store: nestedLabel(label, debt.store) };
     }
   }
 
   override async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
     const reports: VerifyReport[] = [];
     for (const below of this.#below) {
-      const report = await below.pool.verify({ ...options, ...toldBelow(below.label, options) });
+      const report = await below.maintenance.verify({ ...options, ...toldBelow(below.label, options) });
       reports.push({ ...report, unheard: report.unheard.map((store) => nestedLabel(below.label, store)) });
     }
     const own = await super.verify(options);
@@ -100,7 +98,7 @@ export class PoolOfPools extends MaintainedPool {
     const refill = await this.#sortByPool(options.refill ?? []);
     const reports: RepairReport[] = [];
     for (const below of this.#below) {
-      const report = await below.pool.repair({
+      const report = await below.maintenance.repair({
         ...options,
         ...toldBelow(below.label, options),
         refill: refill.get(below) ?? [],
@@ -112,11 +110,11 @@ export class PoolOfPools extends MaintainedPool {
       // What was copied to a pool below may have missed a store there, or have brought what was lost there.
       for (const [place, below] of this.#below.entries()) {
         const isWhole = reports[place]?.whole ?? false;
-        const { degraded, unsettled } = await below.pool.status({ signal: options.signal });
+        const { degraded, unsettled } = await below.maintenance.status({ signal: options.signal });
         if (isWhole && degraded + unsettled === 0) continue;
         // What was found wrong by reading is only known to be right by reading.
         const quick = isWhole || options.quick;
-        const again = await below.pool.repair({ prefix: options.prefix, quick, signal: options.signal });
+        const again = await below.maintenance.repair({ prefix: options.prefix, quick, signal: options.signal });
         reports[place] = addReports(fromBelow(below.label, again), [onlyDone(reports[place])]);
       }
     }
@@ -124,20 +122,20 @@ export class PoolOfPools extends MaintainedPool {
   }
 
   override async create(): Promise<void> {
-    for (const { pool } of this.#below) await pool.create();
+    for (const { maintenance } of this.#below) await maintenance.create();
     await super.create();
   }
 
   override async cancelDrain(store: string): Promise<void> {
     const [[below, [inner] = []] = []] = await this.#sortByPool([store]);
     if (below === undefined || inner === undefined) return super.cancelDrain(store);
-    return below.pool.cancelDrain(inner);
+    return below.maintenance.cancelDrain(inner);
   }
 
   override async forget(store: string): Promise<void> {
     for (const below of this.#below) {
       const prefix = nestedLabel(below.label, "");
-      if (store.startsWith(prefix)) return below.pool.forget(store.slice(prefix.length));
+      if (store.startsWith(prefix)) return below.maintenance.forget(store.slice(prefix.length));
     }
     return super.forget(store);
   }
@@ -145,7 +143,7 @@ export class PoolOfPools extends MaintainedPool {
   override async drain(store: string, options?: DrainOptions): Promise<DrainReport> {
     const [[below, [inner] = []] = []] = await this.#sortByPool([store]);
     if (below === undefined || inner === undefined) return super.drain(store, options);
-    const report = await below.pool.drain(inner, { ...options, ...toldBelow(below.label, options ?? {}) });
+    const report = await below.maintenance.drain(inner, { ...options, ...toldBelow(below.label, options ?? {}) });
     return { ...fromBelow(below.label, report), removable: report.removable };
   }
 
@@ -155,7 +153,7 @@ export class PoolOfPools extends MaintainedPool {
     if (stores.length === 0) return sorted;
     const known = (await super.stores()).map((report) => knownStore(undefined, report));
     for (const below of this.#below) {
-      for (const report of await below.pool.stores()) known.push(knownStore(below, report));
+      for (const report of await below.maintenance.stores()) known.push(knownStore(below, report));
     }
     for (const store of stores) {
       const { below, inner } = storeCalled(store, known, ({ names }) => names);
