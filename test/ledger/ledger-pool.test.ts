@@ -10,26 +10,9 @@ import type { Runtime } from "../../src/contract/runtime.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { memoryPool, plant, switched, textOn } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
+import { codeOf, namesOf, readText } from "../helpers/store-answers.ts";
 
 const three = (): [Switched, Switched, Switched] => [switched("A"), switched("B"), switched("C")];
-
-async function read(store: Store, name: string): Promise<string> {
-  const { body } = await store.get(name);
-  return Buffer.from(await collect(body)).toString();
-}
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  return work.then(
-    () => "no error",
-    (error: unknown) => (error instanceof HoldfastError ? error.code : String(error)),
-  );
-}
-
-async function list(store: Store): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list("")) found.push(name);
-  return found;
-}
 
 function segmentsOn(member: Switched): string[] {
   const found: string[] = [];
@@ -63,7 +46,7 @@ describe("identity", () => {
     const before = [a, b, c].map((member) => textOn(member, "n0"));
     await first.pool.close();
     const { pool } = memoryPool([c, a, b], { mode: "stripe" });
-    for (let i = 0; i < 6; i++) expect(await read(pool, `n${i}`)).toBe(`v${i}`);
+    for (let i = 0; i < 6; i++) expect(await readText(pool, `n${i}`)).toBe(`v${i}`);
     expect(await pool.verify()).toMatchObject({ findings: 0 });
     expect(await pool.repair()).toMatchObject({ planned: 0, whole: true });
     expect([a, b, c].map((member) => textOn(member, "n0"))).toEqual(before);
@@ -81,8 +64,8 @@ describe("identity", () => {
     await second.pool.close();
     expect(textOn(c, "deleted")).toBe("old");
     const { pool } = memoryPool([a, b, c]);
-    expect(await read(pool, "changed")).toBe("new");
-    expect(await list(pool)).toEqual(["changed", "kept"]);
+    expect(await readText(pool, "changed")).toBe("new");
+    expect(await namesOf(pool)).toEqual(["changed", "kept"]);
     expect(await pool.repair()).toMatchObject({ whole: true });
     expect(["kept", "changed", "deleted"].map((name) => textOn(c, name))).toEqual(["old", "new", undefined]);
     await pool.close();
@@ -97,7 +80,7 @@ describe("identity", () => {
     const { pool } = memoryPool([a, b, c]);
     expect((await pool.stores()).map((store) => store.trouble)).toEqual([undefined, "missing", undefined]);
     expect((await pool.put("y", toBody("z"))).owed).toMatchObject([{ store: "B", owes: "copy" }]);
-    expect(await read(pool, "x")).toBe("bytes");
+    expect(await readText(pool, "x")).toBe("bytes");
     expect(await pool.repair()).toMatchObject({ whole: false, unheard: ["B"] });
     expect(b.objects.next("", false)).toBeUndefined();
     expect(await pool.repair({ refill: ["B"] })).toMatchObject({ whole: true });
@@ -118,7 +101,7 @@ describe("identity", () => {
     expect((await mixed.pool.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "foreign"]);
     await mixed.pool.put("more", toBody("y"));
     await mixed.pool.repair();
-    expect(await codeOf(read(mixed.pool, "theirs"))).not.toBe("no error");
+    expect(await codeOf(readText(mixed.pool, "theirs"))).not.toBe("no error");
     expect(c.objects.bytes).toBe(before);
     await mixed.pool.close();
   });
@@ -142,7 +125,7 @@ describe("identity", () => {
     expect((await pool.repair()).unheard).toEqual(["A again"]);
     expect(await pool.repair()).toMatchObject({ whole: false });
     b.down = true;
-    expect(await read(pool, "z")).toBe("w");
+    expect(await readText(pool, "z")).toBe("w");
     expect(twin.calls.filter((call) => /^(put|delete) /u.test(call))).toEqual([]);
   });
 
@@ -179,9 +162,9 @@ describe("compaction", () => {
     await pool.close();
     for (const member of members) expect(segmentsOn(member).length).toBeLessThan(40);
     const stranger = memoryPool(members).pool;
-    expect(await list(stranger)).toHaveLength(40);
-    for (let i = 10; i < 50; i++) expect(await read(stranger, `n${i}`)).toBe(`v${100 + i}`);
-    expect(await codeOf(read(stranger, "n3"))).toBe("not-found");
+    expect(await namesOf(stranger)).toHaveLength(40);
+    for (let i = 10; i < 50; i++) expect(await readText(stranger, `n${i}`)).toBe(`v${100 + i}`);
+    expect(await codeOf(readText(stranger, "n3"))).toBe("not-found");
     expect(await stranger.verify()).toMatchObject({ findings: 0 });
     await stranger.close();
   });
@@ -193,7 +176,7 @@ describe("compaction", () => {
     await pool.close();
     const reader = memoryPool(members, { mergeAt: 2 }).pool;
     for (const member of members) member.calls.length = 0;
-    expect(await read(reader, "n5")).toBe("v11");
+    expect(await readText(reader, "n5")).toBe("v11");
     expect(await reader.verify()).toMatchObject({ findings: 0 });
     await reader.close();
     const calls = members.flatMap((member) => member.calls);
@@ -256,8 +239,8 @@ describe("compaction", () => {
         member.onCall = undefined;
       }
       const { pool: after } = memoryPool(members, { mergeAt: 1000 });
-      expect(await list(after)).toEqual(["n0", "n1", "n2", "n3", "n4"]);
-      for (let i = 0; i < 5; i++) expect(await read(after, `n${i}`)).toBe(`v${6 + i}`);
+      expect(await namesOf(after)).toEqual(["n0", "n1", "n2", "n3", "n4"]);
+      for (let i = 0; i < 5; i++) expect(await readText(after, `n${i}`)).toBe(`v${6 + i}`);
       expect(await after.repair()).toMatchObject({ whole: true, failed: 0 });
       expect(await after.repair()).toMatchObject({ planned: 0 });
       expect(members.map(segmentsOn).every((names) => names.length === segmentsOn(members[0]).length)).toBe(true);
@@ -277,14 +260,14 @@ describe("compaction", () => {
         two.core.ledger.compact(),
       ]);
       for (let i = 0; i < 4; i++) {
-        expect(await read(two.pool, `one-${i}`)).toBe(`${round}`);
-        expect(await read(one.pool, `two-${i}`)).toBe(`${round}`);
+        expect(await readText(two.pool, `one-${i}`)).toBe(`${round}`);
+        expect(await readText(one.pool, `two-${i}`)).toBe(`${round}`);
       }
     }
     await one.pool.close();
     await two.pool.close();
     const { pool } = memoryPool(members);
-    expect(await list(pool)).toHaveLength(8);
+    expect(await namesOf(pool)).toHaveLength(8);
     expect(await pool.verify()).toMatchObject({ findings: 0 });
     await pool.close();
   });
@@ -313,7 +296,7 @@ describe("compaction", () => {
     expect([segmentsOn(a).includes(kept), segmentsOn(b).includes(kept)]).toEqual([false, true]);
     damage(b, kept);
     const stranger = memoryPool([a, b]).pool;
-    expect(await list(stranger)).toEqual(["x", "y"]);
+    expect(await namesOf(stranger)).toEqual(["x", "y"]);
     expect(await stranger.repair()).toMatchObject({ whole: true, left: [] });
     expect(segmentsOn(b)).toEqual(segmentsOn(a));
   });
@@ -339,7 +322,7 @@ describe("several machines", () => {
     const two = memoryPool(members, { machine: "00000002" });
     await one.pool.put("x", toBody("first"));
     await Promise.all([one.pool.put("x", toBody("from one")), two.pool.put("x", toBody("from two"))]);
-    const values = [await read(one.pool, "x"), await read(two.pool, "x")];
+    const values = [await readText(one.pool, "x"), await readText(two.pool, "x")];
     expect(new Set(values).size).toBe(1);
     expect(["from one", "from two"]).toContain(values[0]);
     expect(await one.pool.repair()).toMatchObject({ whole: true });
@@ -354,13 +337,13 @@ describe("several machines", () => {
     const one = memoryPool(members, { machine: "00000001" }).pool;
     const two = memoryPool(members, { machine: "00000002" }).pool;
     await one.put("x", toBody("1"));
-    expect(await read(two, "x")).toBe("1");
+    expect(await readText(two, "x")).toBe("1");
     await two.put("x", toBody("2"));
-    expect(await read(one, "x")).toBe("2");
+    expect(await readText(one, "x")).toBe("2");
     await one.delete("x");
-    expect(await codeOf(read(two, "x"))).toBe("not-found");
+    expect(await codeOf(readText(two, "x"))).toBe("not-found");
     await two.put("x", toBody("3"));
-    expect(await read(one, "x")).toBe("3");
+    expect(await readText(one, "x")).toBe("3");
     expect((await one.stat("x")).size).toBe(1);
     await one.close();
     await two.close();
@@ -375,7 +358,7 @@ describe("several machines", () => {
     await ahead.pool.put("x", toBody("from the future"));
     const { pool } = memoryPool(members, { machine: "00000002" });
     await pool.put("x", toBody("from now"));
-    expect(await read(ahead.pool, "x")).toBe("from now");
+    expect(await readText(ahead.pool, "x")).toBe("from now");
     await ahead.pool.close();
     await pool.close();
   });
@@ -394,7 +377,7 @@ describe("several machines", () => {
     expect(Buffer.from(await collect(found.body)).toString()).toBe("old");
     expect(found.unheard).toEqual(["A", "B"]);
     members[0].down = false;
-    expect(await read(reader.pool, "x")).toBe("new");
+    expect(await readText(reader.pool, "x")).toBe("new");
     await writer.pool.close();
     await reader.pool.close();
   });
@@ -440,8 +423,8 @@ describe("damage to the ledger", () => {
     const names = segmentsOn(members[0]);
     for (const name of names) damage(members[0], name);
     const { pool } = memoryPool(members);
-    expect(await read(pool, "x")).toBe("bytes");
-    expect(await list(pool)).toEqual(["x"]);
+    expect(await readText(pool, "x")).toBe("bytes");
+    expect(await namesOf(pool)).toEqual(["x"]);
     const findings: Finding[] = [];
     await pool.verify({ onFinding: (finding) => findings.push(finding) });
     expect(findings.map((finding) => `${finding.kind} ${finding.store ?? ""} ${finding.detail ?? ""}`)).toEqual(
@@ -468,9 +451,9 @@ describe("damage to the ledger", () => {
       Buffer.from(encodeSegment({ pool: id, replaces: [], stores: stores ?? [], objects: wrong })),
     );
     const { pool } = memoryPool(members);
-    expect(await read(pool, "x")).toBe("bytes");
+    expect(await readText(pool, "x")).toBe("bytes");
     await pool.put("y", toBody("more"));
-    expect(await list(pool)).toEqual(["x", "y"]);
+    expect(await namesOf(pool)).toEqual(["x", "y"]);
     expect((await pool.stores()).map(({ reachable }) => reachable)).toEqual([true, true, true]);
     const findings: Finding[] = [];
     await pool.verify({ onFinding: (finding) => findings.push(finding) });
@@ -487,9 +470,9 @@ describe("damage to the ledger", () => {
     await first.pool.close();
     for (const name of segmentsOn(members[0])) for (const member of members) damage(member, name);
     const { pool } = memoryPool(members);
-    expect(await read(pool, "x")).toBe("bytes");
-    expect(await codeOf(read(pool, "never"))).toBe("unavailable");
-    expect(await codeOf(list(pool))).toBe("incomplete");
+    expect(await readText(pool, "x")).toBe("bytes");
+    expect(await codeOf(readText(pool, "never"))).toBe("unavailable");
+    expect(await codeOf(namesOf(pool))).toBe("incomplete");
     const report = await pool.verify();
     expect(report.byKind.ledger).toBeGreaterThan(0);
     await pool.close();
@@ -505,8 +488,8 @@ describe("damage to the ledger", () => {
     for (const name of segmentsOn(members[0])) for (const member of members) damage(member, name);
     expect(await pool.repair()).toMatchObject({ whole: true, left: [] });
     const stranger = memoryPool(members).pool;
-    expect(await codeOf(read(stranger, "gone"))).toBe("not-found");
-    expect(await list(stranger)).toEqual(["x"]);
+    expect(await codeOf(readText(stranger, "gone"))).toBe("not-found");
+    expect(await namesOf(stranger)).toEqual(["x"]);
     expect((await stranger.verify()).findings).toBe(0);
   });
 
@@ -536,17 +519,17 @@ describe("damage to the ledger", () => {
     expect(await pool.repair()).toMatchObject({ whole: false });
     members[1].down = true;
     expect(await pool.repair({ discardDamaged: true })).toMatchObject({ whole: false });
-    expect(await codeOf(read(pool, "never"))).toBe("unavailable");
+    expect(await codeOf(readText(pool, "never"))).toBe("unavailable");
     members[1].down = false;
     expect(await pool.repair({ discardDamaged: true })).toMatchObject({ whole: true, left: [] });
     for (const one of [pool, memoryPool(members, { machine }).pool]) {
-      expect(await codeOf(read(one, "never"))).toBe("not-found");
-      expect(await list(one)).toEqual(["x", "y"]);
+      expect(await codeOf(readText(one, "never"))).toBe("not-found");
+      expect(await namesOf(one)).toEqual(["x", "y"]);
       expect((await one.verify()).findings).toBe(0);
       expect(await one.repair()).toMatchObject({ planned: 0, whole: true });
     }
     members[0].down = true;
-    expect(await list(pool)).toEqual(["x", "y"]);
+    expect(await namesOf(pool)).toEqual(["x", "y"]);
   });
 
   it("a store that lacks segments gets them, and is the same as the others then", async () => {
@@ -565,7 +548,7 @@ describe("damage to the ledger", () => {
     members[0].down = true;
     members[1].down = true;
     const alone = memoryPool(members).pool;
-    expect(await read(alone, "n4")).toBe("2");
+    expect(await readText(alone, "n4")).toBe("2");
     await alone.close();
     await after.close();
   });
@@ -580,7 +563,7 @@ describe("damage to the ledger", () => {
     await pool.close();
     for (const name of segmentsOn(c)) for (const member of [a, b]) plant(member, name, bytesOn(c, name));
     const after = memoryPool([a, b]).pool;
-    expect(await read(after, "ours")).toBe("y");
+    expect(await readText(after, "ours")).toBe("y");
     expect(await codeOf(after.stat("theirs"))).not.toBe("no error");
     await after.close();
   });
@@ -595,10 +578,10 @@ describe("the index", () => {
     await pool.delete("n3");
     await pool.put("n4", toBody("newer"));
     members[1].down = false;
-    const told = [await pool.status(), await list(pool)];
+    const told = [await pool.status(), await namesOf(pool)];
     await pool.close();
     const fresh = memoryPool(members, { index: new MemoryIndex() }).pool;
-    expect([await fresh.status(), await list(fresh)]).toEqual(told);
+    expect([await fresh.status(), await namesOf(fresh)]).toEqual(told);
     await fresh.close();
   });
 

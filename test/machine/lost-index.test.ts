@@ -11,7 +11,8 @@ import { openFileIndex } from "../../src/machine/local-index/file-index.ts";
 import { silentLogger } from "../../src/contract/log.ts";
 import { memoryPool, switched } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";
-import { codeOf, textOrCode } from "../helpers/pool-answers.ts";
+import { textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "holdfast-lost-index-"));
 let path = "";
@@ -56,10 +57,10 @@ describe("a machine that lost its index, and not its name", () => {
     const stores = three();
     await onlyOnC(stores);
     const { pool } = memoryPool(stores, { machine });
-    expect(await codeOf(pool.stat("x"))).toBe("error: unavailable");
+    expect(await codeOf(pool.stat("x"))).toBe("unavailable");
     // Nor when it has written again.
     await pool.put("y", toBody("y"));
-    expect(await codeOf(pool.stat("x"))).toBe("error: unavailable");
+    expect(await codeOf(pool.stat("x"))).toBe("unavailable");
   });
 
   it("is sure again after a repair that saw everything", async () => {
@@ -71,7 +72,7 @@ describe("a machine that lost its index, and not its name", () => {
     expect(await pool.repair()).toMatchObject({ whole: true });
     expect(ledger.soleWriter).toBe(true);
     stores[2].down = true;
-    expect(await codeOf(pool.stat("never"))).toBe("error: not-found");
+    expect(await codeOf(pool.stat("never"))).toBe("not-found");
     expect(await textOrCode(pool, "x")).toContain("x");
   });
 });
@@ -95,7 +96,7 @@ describe("processes of one machine", () => {
     await writer.pool.put("x", toBody("22"));
     expect(await reader.pool.stat("x")).toMatchObject({ size: 2 });
     await writer.pool.delete("x");
-    expect(await codeOf(reader.pool.stat("x"))).toBe("error: not-found");
+    expect(await codeOf(reader.pool.stat("x"))).toBe("not-found");
     expect(reader.ledger.soleWriter).toBe(true);
   });
 
@@ -111,7 +112,7 @@ describe("processes of one machine", () => {
     await writer.pool.put("x", toBody("1"));
     expect(await textOrCode(reader.pool, "x")).toBe("1");
     await writer.pool.delete("w");
-    expect(await codeOf(reader.pool.stat("w"))).toBe("error: not-found");
+    expect(await codeOf(reader.pool.stat("w"))).toBe("not-found");
   });
 
   it("are not taken for all of them by one that began when the index had been made anew, and repaired", async () => {
@@ -151,7 +152,7 @@ describe("a pool whose index is found damaged", () => {
   it.each<[string, (pool: MemoryPool["pool"]) => Promise<unknown>, unknown]>([
     ["reads", (pool) => textOrCode(pool, "n000"), "n000"],
     ["says what an object is", async (pool) => (await pool.stat("n001")).size, 4],
-    ["says that there is none", (pool) => codeOf(pool.stat("never")), "error: not-found"],
+    ["says that there is none", (pool) => codeOf(pool.stat("never")), "not-found"],
     ["puts what exists", async (pool) => (await pool.put("n002", toBody("new"))).owed, []],
     ["puts what is new", async (pool) => (await pool.put("o", toBody("new"))).owed, []],
     ["deletes", async (pool) => (await pool.delete("n003")).existed, true],

@@ -8,21 +8,11 @@ import { systemRuntime } from "../../src/contract/runtime.ts";
 import type { Body, Store } from "../../src/contract/store.ts";
 import { memoryPool, switched, takingOf, textOn } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";
-import { codeOf, debtsOf } from "../helpers/pool-answers.ts";
+import { debtsOf } from "../helpers/pool-answers.ts";
+import { codeOf, namesOf, readText } from "../helpers/store-answers.ts";
 
 /** Who has this lease takes what is not finished for dead. */
 const NO_LEASE = { leaseMs: -1 };
-
-async function read(store: Store, name: string): Promise<string> {
-  const { body } = await store.get(name);
-  return Buffer.from(await collect(body)).toString();
-}
-
-async function names(store: Store): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list("")) found.push(name);
-  return found;
-}
 
 /** The member as a dying process sees it: the bytes of `name` arrive there, or never do, and it is told of neither. */
 function dying(member: Switched, name: string, arrives: boolean): { readonly store: Store; reached: Promise<void> } {
@@ -63,7 +53,7 @@ describe("an overwrite that was cut short", () => {
       expect([textOn(a, "x"), textOn(b, "x")]).toEqual(["third", "first"]);
 
       const { pool } = memoryPool([b, a], { mode, machine: "00000002", ...NO_LEASE });
-      expect(await read(pool, "x")).toBe("third");
+      expect(await readText(pool, "x")).toBe("third");
       expect(await pool.repair()).toMatchObject({ whole: true });
       expect([textOn(a, "x"), textOn(b, "x")]).toEqual(["third", mode === "mirror" ? "third" : undefined]);
     });
@@ -80,7 +70,7 @@ describe("an overwrite that was cut short", () => {
     await Promise.all([dyingA.reached, dyingB.reached]);
     for (const member of [a, b]) member.objects.delete("x");
     const { pool } = memoryPool([a, b], { machine: "00000002", ...NO_LEASE });
-    await expect(read(pool, "x")).rejects.toMatchObject({ code: "corrupt" });
+    await expect(readText(pool, "x")).rejects.toMatchObject({ code: "corrupt" });
     expect((await pool.repair()).left).toContainEqual(expect.objectContaining({ kind: "lost", object: "x" }));
   });
 });
@@ -115,7 +105,7 @@ describe("an overwrite that another machine's write took for history", () => {
     await put;
     expect([textOn(a, "x"), textOn(b, "x")]).toEqual(["slow", "slow"]);
     for (const { pool } of [one, two, memoryPool([a, b], { machine: "00000003" })]) {
-      expect(await read(pool, "x")).toBe("slow");
+      expect(await readText(pool, "x")).toBe("slow");
       expect(await pool.stat("x")).toMatchObject({ size: 4 });
     }
     expect(await two.pool.repair()).toMatchObject({ whole: true });
@@ -154,7 +144,7 @@ describe("two versions of which neither knew of the other", () => {
     const beside = { ...other, name: "x", base: "", version: core.ledger.stamp(stands, other) };
     await Promise.all(core.ledger.append({ objects: [beside] }).values());
     expect(await pool.repair({ quick: true })).toMatchObject({ whole: true, left: [] });
-    expect(await read(pool, "x")).toBe("these");
+    expect(await readText(pool, "x")).toBe("these");
     expect((await pool.verify()).findings).toBe(0);
   });
 });
@@ -176,16 +166,16 @@ describe("a new name that another machine writes after one whose clock is ahead"
 
   it("does not undo an overwrite: stat and listing say what a read gives", async () => {
     for (const pool of await overtaken((two) => two.put("x", toBody("second")))) {
-      expect(await read(pool, "x")).toBe("second");
+      expect(await readText(pool, "x")).toBe("second");
       expect(await pool.stat("x")).toMatchObject({ size: 6 });
     }
   });
 
   it("does not undo a delete: stat and listing say what a read gives", async () => {
     for (const pool of await overtaken((two) => two.delete("x"))) {
-      await expect(read(pool, "x")).rejects.toMatchObject({ code: "not-found" });
+      await expect(readText(pool, "x")).rejects.toMatchObject({ code: "not-found" });
       await expect(pool.stat("x")).rejects.toMatchObject({ code: "not-found" });
-      expect(await names(pool)).toEqual(["founded"]);
+      expect(await namesOf(pool)).toEqual(["founded"]);
     }
   });
 });
@@ -216,15 +206,15 @@ describe("a delete beside another machine's put of the name", () => {
     expect(outcome).toBe("no error");
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["second", "second"]);
     expect(await debtsOf(two.pool)).toEqual([]);
-    expect(await read(two.pool, "x")).toBe("second");
+    expect(await readText(two.pool, "x")).toBe("second");
     expect(await two.pool.repair()).toMatchObject({ whole: true, planned: 0 });
   });
 
   it("that does not end keeps the put from being acknowledged, which may be tried again", async () => {
     const { outcome, stores, two } = await deletedBeside((put) => put);
-    expect(outcome).toBe("error: conflict");
+    expect(outcome).toBe("conflict");
     expect(stores.map((store) => textOn(store, "x"))).toEqual([undefined, undefined]);
-    await expect(read(two.pool, "x")).rejects.toMatchObject({ code: "not-found" });
+    await expect(readText(two.pool, "x")).rejects.toMatchObject({ code: "not-found" });
     expect(await two.pool.put("x", toBody("second"))).toMatchObject({ owed: [] });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["second", "second"]);
     expect(await two.pool.repair()).toMatchObject({ whole: true });
@@ -240,7 +230,7 @@ describe("a put that failed on every store", () => {
       await pool.put("x", toBody("before"));
       for (const taking of takings)
         taking.instead = () => Promise.reject(new HoldfastError("full", "no space is left"));
-      expect(await codeOf(pool.put("x", toBody("failed")))).toBe("error: full");
+      expect(await codeOf(pool.put("x", toBody("failed")))).toBe("full");
       for (const taking of takings) taking.instead = undefined;
       expect(await pool.put("x", toBody("after"))).toMatchObject({ owed: [] });
       expect(await pool.status()).toMatchObject({ unsettled: 0, degraded: 0 });

@@ -1,6 +1,6 @@
 /** Pools whose stores are pools: what is degraded or wrong below is told, and put right, from above. */
 import { describe, expect, it } from "vitest";
-import { collect, toBody } from "../../src/contract/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../../src/ledger/ledger-index.ts";
 import { silentLogger } from "../../src/contract/log.ts";
@@ -9,6 +9,7 @@ import { PoolOfPools } from "../../src/repair/pool-of-pools.ts";
 import { systemRuntime } from "../../src/contract/runtime.ts";
 import { memoryPool, plant, switched, textOn } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
+import { readText } from "../helpers/store-answers.ts";
 
 interface Nested {
   readonly pool: PoolOfPools;
@@ -30,11 +31,6 @@ function nested(
   const { core } = memoryPool([{ store }, members.c], { machine: "00000001", index: indexes[1] });
   const below = [{ label: "inner", pool: inner.pool }];
   return { pool: new PoolOfPools(core, { runtime: systemRuntime, logger: silentLogger, below }), ...members, indexes };
-}
-
-async function read(pool: PoolOfPools, name: string): Promise<string> {
-  const { body } = await pool.get(name);
-  return Buffer.from(await collect(body)).toString();
 }
 
 describe("a mirror of a mirror", () => {
@@ -75,7 +71,7 @@ describe("a mirror of a mirror", () => {
     await pool.repair();
     plant(b, "x", "wrong");
     // What is read from above is right all the same.
-    expect(await read(pool, "x")).toBe("right");
+    expect(await readText(pool, "x")).toBe("right");
     const found: Finding[] = [];
     expect(await pool.verify({ onFinding: (finding) => found.push(finding) })).toMatchObject({ findings: 1 });
     expect(found).toMatchObject([{ kind: "corrupt", object: "x", store: "inner > B" }]);

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
-import { collect, toBody } from "../../src/contract/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import { openStore } from "../../src/stores/open-store.ts";
 import type { Body, ObjectInfo, Store } from "../../src/contract/store.ts";
@@ -11,13 +11,9 @@ import { gate } from "../helpers/gate.ts";
 import { errorOf } from "../helpers/folder-pool.ts";
 import { memoryPool, switched } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
+import { readText } from "../helpers/store-answers.ts";
 
 const two = (): [Switched, Switched] => [switched("A"), switched("B")];
-
-async function read(store: Store, name: string): Promise<string> {
-  const { body } = await store.get(name);
-  return Buffer.from(await collect(body)).toString();
-}
 
 /** A body whose bytes come when `send` is called; `opened` resolves when it is asked for them. */
 function heldBody(text: string): { body: Body; opened: Promise<void>; send: () => void } {
@@ -54,7 +50,7 @@ describe("a put with onlyIf", () => {
     first.send();
     await putting;
     expect(await outcome).toBeInstanceOf(Refusal);
-    expect(await read(pool, "x")).toBe("first");
+    expect(await readText(pool, "x")).toBe("first");
     await pool.close();
   });
 
@@ -65,7 +61,7 @@ describe("a put with onlyIf", () => {
     await pool.delete("x");
     await pool.put("x", toBody("2"), { onlyIf: (current) => seen.push(current) });
     expect(seen).toEqual([undefined, undefined]);
-    expect(await read(pool, "x")).toBe("2");
+    expect(await readText(pool, "x")).toBe("2");
     await pool.close();
   });
 
@@ -91,7 +87,7 @@ describe("a put with onlyIf", () => {
     };
     await expect(mine.pool.put("x", toBody("mine"), { onlyIf })).rejects.toBeInstanceOf(Refusal);
     expect(seen).toMatchObject({ size: 6 });
-    expect(await read(other.pool, "x")).toBe("theirs");
+    expect(await readText(other.pool, "x")).toBe("theirs");
     await mine.pool.close();
     await other.pool.close();
   });
@@ -180,7 +176,7 @@ describe("a put with onlyIf", () => {
     let seen: ObjectInfo | undefined;
     await pool.put("x", toBody("third"), { onlyIf: (current) => (seen = current) });
     expect(seen).toMatchObject({ name: "x", size: 5 });
-    expect(await read(pool, "x")).toBe("third");
+    expect(await readText(pool, "x")).toBe("third");
     await pool.close();
   });
 });
@@ -202,7 +198,7 @@ describe("a delete with onlyIf", () => {
     overwrite.send();
     await putting;
     expect(await outcome).toBeInstanceOf(Refusal);
-    expect(await read(pool, "x")).toBe("new");
+    expect(await readText(pool, "x")).toBe("new");
     await pool.close();
   });
 

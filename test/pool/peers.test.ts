@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { isHoldfastError } from "../../src/contract/errors.ts";
 import type { Logger } from "../../src/contract/log.ts";
 import type { Finding } from "../../src/contract/pool.ts";
-import { errorOf, filesOn, folderPools, namesOf, onDisk, readText, spoil } from "../helpers/folder-pool.ts";
+import { errorOf, filesOn, folderPools, onDisk, spoil } from "../helpers/folder-pool.ts";
 import type { FolderPools, FolderStore } from "../helpers/folder-pool.ts";
+import { namesOf, readText } from "../helpers/store-answers.ts";
 
 let pools: FolderPools;
 let a: FolderStore;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { collect, toBody } from "../../src/contract/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import type { Finding } from "../../src/contract/pool.ts";
 import { systemRuntime } from "../../src/contract/runtime.ts";
@@ -7,24 +7,7 @@ import type { Runtime } from "../../src/contract/runtime.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { memoryPool, plant, switched, textOn } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
-
-async function read(store: Store, name: string): Promise<string> {
-  const { body } = await store.get(name);
-  return Buffer.from(await collect(body)).toString();
-}
-
-async function names(store: Store, prefix = ""): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list(prefix)) found.push(name);
-  return found;
-}
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  return work.then(
-    () => "no error",
-    (error: unknown) => (error instanceof HoldfastError ? error.code : String(error)),
-  );
-}
+import { codeOf, namesOf, readText } from "../helpers/store-answers.ts";
 
 function three(): [Switched, Switched, Switched] {
   return [switched("A"), switched("B"), switched("C")];
@@ -37,8 +20,8 @@ describe("a mirror", () => {
     const result = await pool.put("a/b.txt", toBody("hello"));
     expect(result.owed).toEqual([]);
     expect(members.map((member) => textOn(member, "a/b.txt"))).toEqual(["hello", "hello", "hello"]);
-    expect(await read(pool, "a/b.txt")).toBe("hello");
-    expect(await names(pool)).toEqual(["a/b.txt"]);
+    expect(await readText(pool, "a/b.txt")).toBe("hello");
+    expect(await namesOf(pool)).toEqual(["a/b.txt"]);
     await pool.close();
   });
 
@@ -65,11 +48,11 @@ describe("a mirror", () => {
     await pool.put("x", toBody("new"));
     members[0].down = false;
     expect(textOn(members[0], "x")).toBe("old");
-    expect(await read(pool, "x")).toBe("new");
-    expect(await read(memoryPool(members).pool, "x")).toBe("new");
+    expect(await readText(pool, "x")).toBe("new");
+    expect(await readText(memoryPool(members).pool, "x")).toBe("new");
     members[1].down = true;
     members[2].down = true;
-    expect(await codeOf(read(pool, "x"))).toBe("unavailable");
+    expect(await codeOf(readText(pool, "x"))).toBe("unavailable");
     await pool.close();
   });
 
@@ -82,10 +65,10 @@ describe("a mirror", () => {
     expect(result.existed).toBe(true);
     expect(result.owed.map((debt) => `${debt.store} ${debt.owes}`)).toEqual(["C delete"]);
     members[2].down = false;
-    expect(await codeOf(read(pool, "x"))).toBe("not-found");
-    expect(await names(pool)).toEqual([]);
+    expect(await codeOf(readText(pool, "x"))).toBe("not-found");
+    expect(await namesOf(pool)).toEqual([]);
     const other = memoryPool(members).pool;
-    expect(await codeOf(read(other, "x"))).toBe("not-found");
+    expect(await codeOf(readText(other, "x"))).toBe("not-found");
     const report = await pool.repair();
     expect(report.whole).toBe(true);
     expect(textOn(members[2], "x")).toBeUndefined();
@@ -97,7 +80,7 @@ describe("a mirror", () => {
     const { pool } = memoryPool(members);
     await pool.put("x", toBody("right"));
     plant(members[0], "x", "wrong");
-    expect(await read(pool, "x")).toBe("right");
+    expect(await readText(pool, "x")).toBe("right");
     const findings: Finding[] = [];
     await pool.verify({ onFinding: (finding) => findings.push(finding) });
     expect(findings.map((finding) => `${finding.kind} ${finding.store ?? ""}`)).toEqual(["corrupt A"]);
@@ -116,7 +99,7 @@ describe("a mirror", () => {
     plant(members[0], "differs", "one");
     plant(members[2], "differs", "two");
     const { pool } = memoryPool(members);
-    expect(await read(pool, "old.gpg")).toBe("volume");
+    expect(await readText(pool, "old.gpg")).toBe("volume");
     const report = await pool.repair();
     expect(textOn(members[0], "old.gpg")).toBe("volume");
     expect(report.left.map((finding) => `${finding.kind} ${finding.object} ${finding.store ?? ""}`).sort()).toEqual([
@@ -170,7 +153,7 @@ describe("a mirror with one slow store", () => {
       0, 0, 1,
     ]);
     expect(textOn(members[2], "x")).toBe("old");
-    expect(await read(pool, "x")).toBe("new");
+    expect(await readText(pool, "x")).toBe("new");
     letGo();
     await pool.close();
     expect(textOn(members[2], "x")).toBe("new");
@@ -195,7 +178,7 @@ describe("a mirror with one slow store", () => {
     await pool.close();
     expect(textOn(members[2], "x")).toBe("late");
     expect((await other.status()).stores.map((store) => store.owedCopies)).toEqual([0, 0, 1]);
-    expect(await read(other, "x")).toBe("newer");
+    expect(await readText(other, "x")).toBe("newer");
     const later = memoryPool(members, { min: 2, lateMs: 0 }).pool;
     expect(await later.repair({ quick: true })).toMatchObject({ whole: true });
     expect(textOn(members[2], "x")).toBe("newer");
@@ -319,13 +302,13 @@ describe("a silent store", () => {
     members[1].down = false;
     members[2].down = true;
     const other = memoryPool(members, { machine: "bbbbbbbb" }).pool;
-    expect(await codeOf(read(other, "alone"))).toBe("unavailable");
+    expect(await codeOf(readText(other, "alone"))).toBe("unavailable");
     expect(await codeOf(other.stat("alone"))).toBe("unavailable");
-    expect(await codeOf(names(other))).toBe("incomplete");
+    expect(await codeOf(namesOf(other))).toBe("incomplete");
     // The one that wrote it knows better: it is there, and cannot be had now.
-    expect(await codeOf(read(writer.pool, "alone"))).toBe("unavailable");
+    expect(await codeOf(readText(writer.pool, "alone"))).toBe("unavailable");
     members[2].down = false;
-    expect(await read(other, "alone")).toBe("on C");
+    expect(await readText(other, "alone")).toBe("on C");
   });
 
   it("keeps repair from deciding over its head", async () => {

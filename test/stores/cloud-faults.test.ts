@@ -32,6 +32,7 @@ import type { Answer, Certificates, HttpFault, HttpFaultProxy, SeenRequest } fro
 import { reportStore } from "../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../helpers/servers.ts";
 import type { Server } from "../helpers/servers.ts";
+import { namesOf } from "../helpers/store-answers.ts";
 
 const KIB = 1024;
 const SECRET = "testing-secret-of-the-store";
@@ -212,12 +213,6 @@ async function failure(promise: Promise<unknown>): Promise<HoldfastError> {
   return error;
 }
 
-async function names(store: Store): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list("", { signal: deadline(10_000) })) found.push(name);
-  return found;
-}
-
 describe.each(kinds)("$name", onServer, (kind) => {
   reportStore(kind.name, kind.server);
 
@@ -272,21 +267,29 @@ describe.each(kinds)("$name", onServer, (kind) => {
       expect(await failure(store.put("new", toBody("x")))).toMatchObject({ ...expected, operation: "put" });
       expect(await failure(store.stat("there"))).toMatchObject({ ...expected, operation: "stat" });
       expect(await failure(store.get("there"))).toMatchObject({ ...expected, operation: "get" });
-      expect(await failure(names(store))).toMatchObject({ ...expected, operation: "list" });
+      expect(await failure(namesOf(store, "", { signal: deadline(10_000) }))).toMatchObject({
+        ...expected,
+        operation: "list",
+      });
       expect(await failure(store.delete("there"))).toMatchObject({ ...expected, operation: "delete" });
       expect((await failure(store.stat("there"))).retryAfterMs ?? 2000).toBe(2000);
     });
 
     it("a connection that is reset is unavailable, and the next one works", async () => {
       strike({ kind: "reset" });
-      const all = [store.put("new", toBody(content)), store.stat("there"), store.get("there"), names(store)];
+      const all = [
+        store.put("new", toBody(content)),
+        store.stat("there"),
+        store.get("there"),
+        namesOf(store, "", { signal: deadline(10_000) }),
+      ];
       for (const error of await Promise.all(all.map(failure))) {
         expect(error).toMatchObject({ code: "unavailable", retryable: true });
       }
       proxy.clear();
       proxy.cut();
       expect(await readSteadily("there")).toEqual(content);
-      expect(await names(steady)).toEqual(["there"]);
+      expect(await namesOf(steady, "", { signal: deadline(10_000) })).toEqual(["there"]);
     });
 
     it("a server that answers nothing is given up at the deadline", async () => {
@@ -350,7 +353,10 @@ describe.each(kinds)("$name", onServer, (kind) => {
     it("names in a listing that were not asked for are refused", async () => {
       for (const name of ["../../etc/passwd", "/etc/passwd", "other"]) {
         strike({ kind: "answer", with: () => kind.page([name], undefined) }, kind.isList);
-        expect(await failure(names(store))).toMatchObject({ code: "corrupt", operation: "list" });
+        expect(await failure(namesOf(store, "", { signal: deadline(10_000) }))).toMatchObject({
+          code: "corrupt",
+          operation: "list",
+        });
         proxy.clear();
       }
     });
@@ -365,7 +371,10 @@ describe.each(kinds)("$name", onServer, (kind) => {
       ]) {
         let n = 0;
         strike({ kind: "answer", with: () => page(n++) }, kind.isList);
-        expect(await failure(names(store))).toMatchObject({ code: "corrupt", operation: "list" });
+        expect(await failure(namesOf(store, "", { signal: deadline(10_000) }))).toMatchObject({
+          code: "corrupt",
+          operation: "list",
+        });
         proxy.clear();
       }
     });
@@ -377,7 +386,9 @@ describe.each(kinds)("$name", onServer, (kind) => {
         `]><ListBucketResult><Contents><Key>&a12;</Key></Contents></ListBucketResult>`;
       strike({ kind: "respond", headers: xml, body: bomb }, kind.isList);
       const before = process.memoryUsage().rss;
-      expect(["unavailable", "corrupt"]).toContain((await failure(names(store))).code);
+      expect(["unavailable", "corrupt"]).toContain(
+        (await failure(namesOf(store, "", { signal: deadline(10_000) }))).code,
+      );
       proxy.clear();
       const endless = async function* (): AsyncGenerator<Uint8Array> {
         for (;;) yield Buffer.alloc(256 * KIB, " ");
@@ -410,7 +421,7 @@ describe.each(kinds)("$name", onServer, (kind) => {
         proxy.clear();
         const found = await readSteadily("replaced");
         expect(found.equals(old) || found.equals(content)).toBe(true);
-        expect(await names(steady)).toEqual(["replaced", "there"]);
+        expect(await namesOf(steady, "", { signal: deadline(10_000) })).toEqual(["replaced", "there"]);
       }
       await steady.delete("replaced");
     });
@@ -443,7 +454,7 @@ describe.each(kinds)("$name", onServer, (kind) => {
         strike({ kind: "respond", status: 403 }, (request) => isPiece(request) && proxy.requests.length % 3 === 0);
         expect(await failure(store.put("large", toBody(large)))).toMatchObject({ code: "denied" });
         proxy.clear();
-        expect(await names(steady)).toEqual(["there"]);
+        expect(await namesOf(steady, "", { signal: deadline(10_000) })).toEqual(["there"]);
         expect((await kind.leftovers?.()) ?? 0).toBe(before);
       });
 
@@ -456,7 +467,7 @@ describe.each(kinds)("$name", onServer, (kind) => {
         });
         expect(performance.now() - start).toBeLessThan(5000);
         proxy.clear();
-        expect(await names(steady)).toEqual(["there"]);
+        expect(await namesOf(steady, "", { signal: deadline(10_000) })).toEqual(["there"]);
         expect((await kind.leftovers?.()) ?? 0).toBe(before);
       });
     }

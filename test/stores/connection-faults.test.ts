@@ -22,6 +22,7 @@ import type { Place, PlaceOptions } from "../helpers/places.ts";
 import { reportStore } from "../helpers/server-report.ts";
 import { onServer, startServer } from "../helpers/servers.ts";
 import type { Server } from "../helpers/servers.ts";
+import { codeOf, namesOf } from "../helpers/store-answers.ts";
 
 const MIB = 1024 * 1024;
 const [rsyncd, sshd, samba, proftpd, apache, restic] = await Promise.all([
@@ -57,19 +58,6 @@ function within(ms: number): AbortSignal {
   const controller = new AbortController();
   setTimeout(() => controller.abort(new HoldfastError("timeout", "the deadline has passed")), ms).unref();
   return controller.signal;
-}
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  return work.then(
-    () => "no error",
-    (error: unknown) => (error instanceof HoldfastError ? error.code : String(error)),
-  );
-}
-
-async function names(store: Store, signal?: AbortSignal): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list("", { signal })) found.push(name);
-  return found.sort();
 }
 
 describe.each(kinds)("$name", onServer, ({ name, server, scheme, midway, program }) => {
@@ -109,19 +97,19 @@ describe.each(kinds)("$name", onServer, ({ name, server, scheme, midway, program
       put: await codeOf(store.put("replaced", toBody(changed), { signal: signal() })),
       get: await codeOf(read()),
       stat: await codeOf(store.stat("there", { signal: signal() })),
-      list: await codeOf(names(store, signal())),
+      list: await codeOf(namesOf(store, "", { signal: signal() })),
       delete: await codeOf(store.delete("deleted", { signal: signal() })),
     };
     await store.close();
     proxy.fault = { kind: "none" };
     const after = await open();
-    for (const name of await names(after)) {
+    for (const name of await namesOf(after)) {
       const bytes = Buffer.from(await collect((await after.get(name)).body));
       // The answer alone may have been lost.
       expect(bytes.equals(content) || (name === "replaced" && bytes.equals(changed)), `${name} is whole`).toBe(true);
     }
     expect(["there", "deleted,there"].map((most) => most.split(","))).toContainEqual(
-      (await names(after)).filter((name) => name !== "replaced"),
+      (await namesOf(after)).filter((name) => name !== "replaced"),
     );
     await after.stat("replaced");
     await after.close();
@@ -163,7 +151,7 @@ describe.each(kinds)("$name", onServer, ({ name, server, scheme, midway, program
     proxy.cut();
     // A put takes what earlier ones had to leave.
     await store.put("there", toBody(content));
-    expect((await names(store)).filter((name) => name.startsWith("cut"))).toEqual([]);
+    expect((await namesOf(store)).filter((name) => name.startsWith("cut"))).toEqual([]);
     await store.close();
   });
 
@@ -269,7 +257,7 @@ describe("programs that answer nonsense", () => {
   it("names from rsync that lead out of the store are no objects", async () => {
     for (const name of ["base/../../etc/passwd", "../etc/passwd", "/etc/passwd", "base//x", "base/./x", "base/"]) {
       const store = await withProgram("rsync", `printf '%s\\n' '${rsyncLine("base/good")}' '${rsyncLine(name)}'`);
-      const outcome = await names(store).catch((error: unknown) => (error as HoldfastError).code);
+      const outcome = await namesOf(store).catch((error: unknown) => (error as HoldfastError).code);
       expect([["good"], "corrupt"]).toContainEqual(outcome);
       await store.close();
     }
@@ -284,7 +272,7 @@ describe("programs that answer nonsense", () => {
         `while read -r line; do case $line in ls*) printf '%s\\n' '${entry(name)}' >&2 ;;
          holdfast-end*) printf '%s: command not found\\n' "$line" >&2 ;; esac; done`,
       );
-      expect(await codeOf(names(store, within(10_000)))).toBe("corrupt");
+      expect(await codeOf(namesOf(store, "", { signal: within(10_000) }))).toBe("corrupt");
       await store.close();
     }
   });
@@ -296,7 +284,7 @@ describe("programs that answer nonsense", () => {
       const before = process.memoryUsage().rss;
       for (const call of [
         (signal: AbortSignal) => store.stat("x", { signal }),
-        (signal: AbortSignal) => names(store, signal),
+        (signal: AbortSignal) => namesOf(store, "", { signal: signal }),
         (signal: AbortSignal) => store.put("x", toBody("x"), { signal }),
         (signal: AbortSignal) => store.get("x", { signal }),
       ]) {

@@ -3,13 +3,13 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync,
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { collect, toBody } from "../../src/contract/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { openStore } from "../../src/stores/open-store.ts";
-import type { Store } from "../../src/contract/store.ts";
 import type { RcloneStore } from "../../src/stores/rclone.ts";
 import { client } from "../helpers/clients.ts";
 import { describeConformance } from "../helpers/run-conformance.ts";
 import { reportStore } from "../helpers/server-report.ts";
+import { readText } from "../helpers/store-answers.ts";
 
 const rclone = client("rclone");
 const version = rclone.there
@@ -53,8 +53,6 @@ describe.runIf(version !== undefined)("rclone", () => {
       await store.close();
     }
   };
-  const text = async (store: Store, name: string): Promise<string> =>
-    Buffer.from(await collect((await store.get(name)).body)).toString();
 
   describeConformance("rclone over a local remote", {
     open: () => open(`rclone://here:${data("local/base")}`),
@@ -84,10 +82,10 @@ describe.runIf(version !== undefined)("rclone", () => {
         },
       });
       await expect(put).rejects.toMatchObject({ code: "unavailable", retryable: true, operation: "put", object: "x" });
-      expect(await text(store, "x")).toBe("old");
+      expect(await readText(store, "x")).toBe("old");
       expect(store.pid).not.toBe(first);
       await store.put("x", toBody("new"));
-      expect(await text(store, "x")).toBe("new");
+      expect(await readText(store, "x")).toBe("new");
     }));
 
   it("rclone ends with the store", async () => {
@@ -160,7 +158,7 @@ describe.runIf(version !== undefined)("rclone", () => {
       await expect(store.put("dir/other", toBody("2"))).rejects.toMatchObject({ code: "conflict" });
       await expect(store.get("dir/name")).rejects.toMatchObject({ code: "not-found" });
       await store.delete("dir/name");
-      expect(await text(store, "Dir/name")).toBe("1");
+      expect(await readText(store, "Dir/name")).toBe("1");
     }));
 
   it("temporary files of a put that was killed long ago are removed, younger ones are not", () =>

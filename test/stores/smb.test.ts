@@ -2,12 +2,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir, userInfo } from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { collect, toBody } from "../../src/contract/body.ts";
+import { toBody } from "../../src/contract/body.ts";
 import { openStore } from "../../src/stores/open-store.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { describeConformance } from "../helpers/run-conformance.ts";
 import { reportStore } from "../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../helpers/servers.ts";
+import { readText } from "../helpers/store-answers.ts";
 
 const server = await startServer("samba");
 const user = userInfo().username;
@@ -21,8 +22,6 @@ describe.runIf(server.running)("smb", onServer, () => {
   const open = (base: string): Promise<Store> =>
     openStore(`smb://${user}:test@127.0.0.1:${port}/data/${base}`, { env });
   const folderOf = (base: string): string => path.join(server.running ? server.folder : "", "data", base);
-  const text = async (store: Store, name: string): Promise<string> =>
-    Buffer.from(await collect((await store.get(name)).body)).toString();
 
   const base = uniqueName();
   describeConformance("smb on Samba", { open: () => open(`${base}/deep%20er`), listCount: 100 });
@@ -32,7 +31,7 @@ describe.runIf(server.running)("smb", onServer, () => {
     const store = await open(base);
     await store.put("a/b; c", toBody("bytes"));
     expect(readFileSync(path.join(folderOf(base), "a/b; c"), "utf8")).toBe("bytes");
-    expect(await text(store, "a/b; c")).toBe("bytes");
+    expect(await readText(store, "a/b; c")).toBe("bytes");
     await store.close();
     expect(readdirSync(path.join(folderOf(base), "a"))).toEqual(["b; c"]);
     expect(readdirSync(scratch)).toEqual([]);
@@ -48,7 +47,7 @@ describe.runIf(server.running)("smb", onServer, () => {
     await expect(store.stat("Dir/NAME")).rejects.toMatchObject({ code: "not-found" });
     expect(await store.delete("Dir/NAME")).toEqual({ existed: false });
     for await (const info of store.list("dir/")) expect.fail(`the listing shows ${info.name}`);
-    expect(await text(store, "Dir/name")).toBe("1");
+    expect(await readText(store, "Dir/name")).toBe("1");
     const puts = await Promise.allSettled(["x", "X"].map((name) => store.put(name, toBody(name))));
     expect(puts.map((one) => one.status).sort()).toEqual(["fulfilled", "rejected"]);
     await store.close();
@@ -97,7 +96,7 @@ describe.runIf(server.running)("smb", onServer, () => {
       await expect(store.put("x", toBody("new"))).rejects.toMatchObject({ code: "unavailable", retryable: true });
       await expect(store.stat("x")).rejects.toMatchObject({ code: "unavailable" });
       await own.control("start");
-      expect(await text(store, "x")).toBe("old");
+      expect(await readText(store, "x")).toBe("old");
     } finally {
       await store.close();
       await own.control("stop");

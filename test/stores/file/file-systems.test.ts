@@ -3,12 +3,13 @@ import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
-import { collect, toBody } from "../../../src/contract/body.ts";
+import { toBody } from "../../../src/contract/body.ts";
 import { FileStore } from "../../../src/stores/file/file-store.ts";
 import { foldedName, KeptNames, traitsOf } from "../../../src/support/file-system-traits.ts";
 import { runCommand } from "../../helpers/command.ts";
 import type { CommandResult } from "../../helpers/command.ts";
 import { mountFolding, mountWithoutLinks } from "../../helpers/mounts.ts";
+import { readText } from "../../helpers/store-answers.ts";
 
 const folding = await mountFolding();
 const linkless = await mountWithoutLinks();
@@ -25,8 +26,6 @@ beforeEach(async () => {
 });
 afterEach(() => rm(home, { recursive: true, force: true }));
 
-const textOf = async (store: FileStore, name: string): Promise<string> =>
-  Buffer.from(await collect((await store.get(name)).body)).toString();
 const holdfast = (...args: string[]): Promise<CommandResult> => runCommand(["-p", "pool.json", ...args], { cwd: home });
 const poolOf = (...folders: string[]): Promise<void> =>
   writeFile(join(home, "pool.json"), JSON.stringify({ mode: "mirror", stores: folders.map((url) => ({ url })) }));
@@ -73,7 +72,7 @@ describe.runIf(folding !== undefined)("a folder on a file system that folds name
     for (const name of ["dir/README", "Dir/readme", "DIR/other"]) {
       await expect(store.put(name, toBody("second"))).rejects.toMatchObject({ code: "conflict" });
     }
-    expect(await textOf(store, "dir/readme")).toBe("first");
+    expect(await readText(store, "dir/readme")).toBe("first");
   });
 
   it("has nothing under another name than that of the object", async () => {
@@ -90,7 +89,7 @@ describe.runIf(folding !== undefined)("a folder on a file system that folds name
     const listed: string[] = [];
     for await (const { name } of store.list("Dir/")) listed.push(name);
     expect(listed).toEqual([]);
-    expect(await textOf(store, "dir/readme")).toBe("first");
+    expect(await readText(store, "dir/readme")).toBe("first");
   });
 
   it("acknowledges one of many names at once that are one file, at most", async () => {
@@ -99,7 +98,7 @@ describe.runIf(folding !== undefined)("a folder on a file system that folds name
     const results = await Promise.allSettled(names.map((name) => store.put(name, toBody(name))));
     const taken = names.filter((_, place) => results[place]?.status === "fulfilled");
     expect(taken.length).toBeLessThanOrEqual(1);
-    for (const name of taken) expect(await textOf(store, name)).toBe(name);
+    for (const name of taken) expect(await readText(store, name)).toBe(name);
   });
 
   it("does not take a name that it would change", async () => {

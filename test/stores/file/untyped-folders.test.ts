@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { toBody } from "../../../src/contract/body.ts";
+import { namesOf } from "../../helpers/store-answers.ts";
 
 const { readdir } = fs;
 /** How many of the next readings of a folder called `d` fail. */
@@ -30,18 +31,12 @@ afterAll(async () => {
   await rm(root, { recursive: true });
 });
 
-async function names(): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list("")) found.push(name);
-  return found;
-}
-
 it("a folder that could not be read and is there is read again, and not taken for empty", async () => {
   for (const name of ["a", "d/x", "z"]) await store.put(name, toBody("x"));
   failing = 3;
-  expect(await names()).toEqual(["a", "d/x", "z"]);
+  expect(await namesOf(store)).toEqual(["a", "d/x", "z"]);
   failing = Infinity;
-  await expect(names()).rejects.toMatchObject({ name: "HoldfastError", operation: "list" });
+  await expect(namesOf(store)).rejects.toMatchObject({ name: "HoldfastError", operation: "list" });
   failing = 0;
-  expect(await names()).toEqual(["a", "d/x", "z"]);
+  expect(await namesOf(store)).toEqual(["a", "d/x", "z"]);
 });

@@ -1,7 +1,7 @@
 /** restic's REST server behind a proxy that goes wrong, request by request: the other kinds over HTTP have their own file. */
 import { inspect } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vitest";
-import { collect, toBody } from "../../../src/contract/body.ts";
+import { toBody } from "../../../src/contract/body.ts";
 import { HoldfastError } from "../../../src/contract/errors.ts";
 import { openStore } from "../../../src/stores/open-store.ts";
 import { systemRuntime } from "../../../src/contract/runtime.ts";
@@ -12,6 +12,7 @@ import { startHttpFaults } from "../../fault-proxy/index.ts";
 import type { HttpFault, HttpFaultProxy, SeenRequest } from "../../fault-proxy/index.ts";
 import { reportStore } from "../../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../../helpers/servers.ts";
+import { namesOf, readBytes } from "../../helpers/store-answers.ts";
 
 const server = await startServer("rclone-restic");
 const MIB = 1024 * 1024;
@@ -31,16 +32,6 @@ async function failure(work: Promise<unknown>): Promise<HoldfastError> {
 const within = (store: Store, ms: number): Store =>
   deadline(store, { runtime: systemRuntime, callMs: ms, idleMs: ms, graceMs: 2000 });
 
-async function read(store: Store, name: string): Promise<Buffer> {
-  return Buffer.from(await collect((await store.get(name)).body));
-}
-
-async function names(store: Store): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list("")) found.push(name);
-  return found;
-}
-
 describe.runIf(server.running)("rest behind a server that goes wrong", onServer, () => {
   reportStore("rest", server);
   const base = uniqueName();
@@ -56,7 +47,7 @@ describe.runIf(server.running)("rest behind a server that goes wrong", onServer,
     ["put", () => on.put("new", toBody("x"))],
     ["get", () => on.get("there")],
     ["stat", () => on.stat("there")],
-    ["list", () => names(on)],
+    ["list", () => namesOf(on)],
     ["delete", () => on.delete("there")],
   ];
   /** What no fault may change. */
@@ -64,8 +55,8 @@ describe.runIf(server.running)("rest behind a server that goes wrong", onServer,
     proxy.clear();
     proxy.cut();
     const steady = retry(store, { runtime: systemRuntime });
-    expect(await names(steady)).toEqual(["there"]);
-    expect((await read(steady, "there")).equals(content)).toBe(true);
+    expect(await namesOf(steady)).toEqual(["there"]);
+    expect((await readBytes(steady, "there")).equals(content)).toBe(true);
   };
 
   beforeAll(async () => {
@@ -139,7 +130,7 @@ describe.runIf(server.running)("rest behind a server that goes wrong", onServer,
     ] as const) {
       proxy.clear();
       strike(fault, isPiece);
-      expect(await failure(read(impatient, "there"))).toMatchObject({ code: "timeout" });
+      expect(await failure(readBytes(impatient, "there"))).toMatchObject({ code: "timeout" });
     }
     await expectWhole();
   });
@@ -153,7 +144,7 @@ describe.runIf(server.running)("rest behind a server that goes wrong", onServer,
     ["has one bit flipped", { kind: "flip", byte: 20_000 }, "corrupt"],
   ] as const)("a piece that %s is no piece", async (_, fault, code) => {
     strike(fault, isPiece);
-    expect(await failure(read(within(store, 3000), "there"))).toMatchObject({ code, operation: "get" });
+    expect(await failure(readBytes(within(store, 3000), "there"))).toMatchObject({ code, operation: "get" });
     await expectWhole();
   });
 
@@ -166,7 +157,7 @@ describe.runIf(server.running)("rest behind a server that goes wrong", onServer,
         strike(fault, ({ method, url }) => method === "POST" && url.includes(part));
         await failure(store.put("replaced", toBody(content)));
         proxy.clear();
-        const found = await read(steady, "replaced");
+        const found = await readBytes(steady, "replaced");
         expect(found.equals(old) || found.equals(content)).toBe(true);
       }
     }
@@ -196,7 +187,7 @@ describe.runIf(server.running)("rest behind a server that goes wrong", onServer,
     await other.close();
     proxy.clear();
     strike({ kind: "answer", with: () => ({ body: endless("x") }) }, isPiece);
-    expect(["corrupt", "timeout"]).toContain((await failure(read(impatient, "there"))).code);
+    expect(["corrupt", "timeout"]).toContain((await failure(readBytes(impatient, "there"))).code);
     proxy.clear();
     strike({ kind: "answer", with: () => ({ status: 403, body: endless("x") }) });
     for (const [, call] of calls(impatient)) expect(["denied", "timeout"]).toContain((await failure(call())).code);

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
-import { collect, toBody } from "../../../src/contract/body.ts";
+import { toBody } from "../../../src/contract/body.ts";
 import { openStore } from "../../../src/stores/open-store.ts";
 import type { OpenStoreOptions } from "../../../src/stores/open-store.ts";
 import { systemRuntime } from "../../../src/contract/runtime.ts";
@@ -12,6 +12,7 @@ import type { Body, Store } from "../../../src/contract/store.ts";
 import { describeConformance } from "../../helpers/run-conformance.ts";
 import { reportStore } from "../../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../../helpers/servers.ts";
+import { readText } from "../../helpers/store-answers.ts";
 
 const server = await startServer("rclone-restic");
 const MIB = 1024 * 1024;
@@ -28,8 +29,6 @@ describe.runIf(server.running)("rest", onServer, () => {
           .filter((entry) => entry.isFile())
           .map((entry) => path.join(entry.parentPath, entry.name))
       : [];
-  const read = async (store: Store, name: string): Promise<Buffer> =>
-    Buffer.from(await collect((await store.get(name)).body));
   const withStore = async (work: (store: Store, folder: string, base: string) => Promise<void>): Promise<void> => {
     const base = uniqueName();
     const store = await open(base);
@@ -74,9 +73,9 @@ describe.runIf(server.running)("rest", onServer, () => {
       try {
         for (let round = 0; round < 5; round++) {
           await store.put("x", toBody(`store ${round}`));
-          expect((await read(other, "x")).toString()).toBe(`store ${round}`);
+          expect(await readText(other, "x")).toBe(`store ${round}`);
           await other.put("x", toBody(`other ${round}`));
-          expect((await read(store, "x")).toString()).toBe(`other ${round}`);
+          expect(await readText(store, "x")).toBe(`other ${round}`);
         }
         await other.delete("x");
         await expect(store.stat("x")).rejects.toMatchObject({ code: "not-found" });
@@ -99,7 +98,7 @@ describe.runIf(server.running)("rest", onServer, () => {
     expect(files(path.join(folderOf(base), "index")).length).toBeLessThan(45);
     expect(files(path.join(folderOf(base), "data"))).toHaveLength(51);
     const other = await open(base);
-    for (let i = 0; i < 50; i++) expect((await read(other, `n${i}`)).toString()).toBe(`${i + 50}`);
+    for (let i = 0; i < 50; i++) expect(await readText(other, `n${i}`)).toBe(`${i + 50}`);
     await other.close();
   });
 
@@ -110,7 +109,7 @@ describe.runIf(server.running)("rest", onServer, () => {
       const bytes = readFileSync(file);
       bytes[20] = (bytes[20] ?? 0) ^ 1;
       writeFileSync(file, bytes);
-      await expect(read(store, "x")).rejects.toMatchObject({ code: "corrupt", retryable: false });
+      await expect(readText(store, "x")).rejects.toMatchObject({ code: "corrupt", retryable: false });
     }));
 
   it("a segment that was cut is corrupt: its objects are not said to be absent", () =>
@@ -150,9 +149,9 @@ describe.runIf(server.running)("rest", onServer, () => {
       await expect(store.put("x", body)).rejects.toMatchObject({ code: "unavailable", retryable: true });
       await expect(store.stat("x")).rejects.toMatchObject({ code: "unavailable" });
       await own.control("start");
-      expect((await read(store, "x")).toString()).toBe("old");
+      expect(await readText(store, "x")).toBe("old");
       await store.put("x", toBody("new"));
-      expect((await read(store, "x")).toString()).toBe("new");
+      expect(await readText(store, "x")).toBe("new");
     } finally {
       await store.close();
       await own.control("stop");

@@ -9,11 +9,11 @@ import ssh2 from "ssh2";
 import type { Attributes, Connection, FileEntry, SFTPWrapper } from "ssh2";
 import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
 import { collect, toBody } from "../../../src/contract/body.ts";
-import { HoldfastError } from "../../../src/contract/errors.ts";
 import { openStore } from "../../../src/stores/open-store.ts";
 import { systemRuntime } from "../../../src/contract/runtime.ts";
 import type { Store } from "../../../src/contract/store.ts";
 import { deadline } from "../../../src/wrappers/deadline.ts";
+import { codeOf, namesOf } from "../../helpers/store-answers.ts";
 
 const MIB = 1024 * 1024;
 const { STATUS_CODE } = ssh2.utils.sftp;
@@ -101,19 +101,6 @@ async function against(lies: Lies, work: (store: Store) => Promise<void>, deadli
   }
 }
 
-async function names(store: Store): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list("")) found.push(name);
-  return found;
-}
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  return work.then(
-    () => "no error",
-    (error: unknown) => (error instanceof HoldfastError ? error.code : String(error)),
-  );
-}
-
 const entry = (filename: string): FileEntry => ({ filename, longname: filename, attrs: attributes(1) });
 const read = async (store: Store): Promise<Buffer> => Buffer.from(await collect((await store.get("x")).body));
 const listed = (...filenames: string[]): Lies => ({
@@ -126,14 +113,14 @@ describe("an SFTP server that lies", () => {
     against(
       { ...listed("a", "b"), read: (sftp, request, _, length) => sftp.data(request, Buffer.alloc(length, "x")) },
       async (store) => {
-        expect(await names(store)).toEqual(["a", "b"]);
+        expect(await namesOf(store)).toEqual(["a", "b"]);
         expect((await read(store)).equals(Buffer.alloc(MIB, "x"))).toBe(true);
       },
     ));
 
   test.each(["../secret", "/etc/passwd", "a/b", "a\0b", ""])("an entry %j makes the listing fail", (filename) =>
     against(listed("a", filename), async (store) => {
-      await expect(names(store)).rejects.toMatchObject({ code: "corrupt", operation: "list" });
+      await expect(namesOf(store)).rejects.toMatchObject({ code: "corrupt", operation: "list" });
     }),
   );
 
@@ -148,7 +135,7 @@ describe("an SFTP server that lies", () => {
             : Array.from({ length: 100 }, (_, n) => entry(`${text}${text === "new" ? round * 100 + n : ""}`)),
         );
       const look = async (store: Store): Promise<void> =>
-        expect(["corrupt", "incomplete", "timeout"]).toContain(await codeOf(names(store)));
+        expect(["corrupt", "incomplete", "timeout"]).toContain(await codeOf(namesOf(store)));
       await against({ readdir }, look, 1500);
     }
     expect(process.memoryUsage().rss - before).toBeLessThan(300 * MIB);

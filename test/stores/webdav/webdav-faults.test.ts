@@ -10,6 +10,7 @@ import { openStore } from "../../../src/stores/open-store.ts";
 import type { ByteRange, Store } from "../../../src/contract/store.ts";
 import { httpServer, makeAuthority } from "../../helpers/http-server.ts";
 import type { Authority, TestHttpServer } from "../../helpers/http-server.ts";
+import { namesOf } from "../../helpers/store-answers.ts";
 
 const env = { HOME: "/nonexistent", http_proxy: "", https_proxy: "", HTTPS_PROXY: "", no_proxy: "", NO_PROXY: "" };
 
@@ -52,12 +53,6 @@ function oneFile(size: number, get: (request: IncomingMessage, response: ServerR
   };
 }
 
-async function names(store: Store): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list("")) found.push(name);
-  return found;
-}
-
 async function read(store: Store, range?: ByteRange): Promise<string> {
   return Buffer.from(await collect((await store.get("x", { range })).body)).toString();
 }
@@ -92,7 +87,7 @@ describe("statuses", () => {
     await expect(store.stat("x")).rejects.toMatchObject({ code: "not-found" });
     await expect(store.get("a/x")).rejects.toMatchObject({ code: "not-found" });
     await expect(store.delete("x")).resolves.toEqual({ existed: false });
-    await expect(names(store)).resolves.toEqual([]);
+    await expect(namesOf(store)).resolves.toEqual([]);
   });
 });
 
@@ -149,7 +144,7 @@ describe("redirects", () => {
       () => store.get("x"),
       () => store.put("x", toBody("y")),
       () => store.delete("x"),
-      () => names(store),
+      () => namesOf(store),
     ]) {
       await expect(call()).rejects.toMatchObject({ code: "config", retryable: false });
     }
@@ -176,7 +171,7 @@ describe("listings", () => {
   ])("an entry %s is refused", async (href) => {
     const listing = multistatus(entry("/top/", "folder"), entry(href, 1));
     const store = await open(await serve((_request, response) => response.writeHead(207).end(listing)));
-    await expect(names(store)).rejects.toMatchObject({ code: "corrupt", operation: "list" });
+    await expect(namesOf(store)).rejects.toMatchObject({ code: "corrupt", operation: "list" });
   });
 
   it("hrefs are read as the standard allows them", async () => {
@@ -196,7 +191,7 @@ describe("listings", () => {
           .replace("xmlns:D", "xmlns:x-1"),
       );
     });
-    await expect(names(await open(server))).resolves.toEqual(["a b&c", "d", "\u20ace"]);
+    await expect(namesOf(await open(server))).resolves.toEqual(["a b&c", "d", "\u20ace"]);
   });
 
   it.each([
@@ -215,14 +210,14 @@ describe("listings", () => {
     ["bytes that are no UTF-8", Buffer.from([0xff, 0xfe, 0x00])],
   ])("%s is corrupt", async (_what, listing) => {
     const store = await open(await serve((_request, response) => response.writeHead(207).end(listing)));
-    await expect(names(store)).rejects.toMatchObject({ code: "corrupt", retryable: false });
+    await expect(namesOf(store)).rejects.toMatchObject({ code: "corrupt", retryable: false });
   });
 
   it("an entry that the server tells nothing of makes the listing incomplete", async () => {
     const hidden = entry("/top/a", 1).replace("200 OK", "403 Forbidden");
     const listing = multistatus(entry("/top/", "folder"), hidden);
     const store = await open(await serve((_request, response) => response.writeHead(207).end(listing)));
-    await expect(names(store)).rejects.toMatchObject({ code: "incomplete" });
+    await expect(namesOf(store)).rejects.toMatchObject({ code: "incomplete" });
   });
 
   it("a connection that breaks off in a listing is no end of it", async () => {
@@ -230,7 +225,7 @@ describe("listings", () => {
       response.writeHead(207);
       response.write(multistatus(entry("/top/", "folder"), entry("/top/a", 1)).slice(0, -10), () => response.destroy());
     });
-    await expect(names(await open(server))).rejects.toMatchObject({ code: "unavailable", retryable: true });
+    await expect(namesOf(await open(server))).rejects.toMatchObject({ code: "unavailable", retryable: true });
   });
 });
 
