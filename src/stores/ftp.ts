@@ -42,7 +42,7 @@ const MAX_KNOWN_FOLDERS = 20_000;
 
 export const ftpKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
-    if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
+    if (url.host === "") throw new HoldfastError("config", `a URL of ${url.scheme}:// needs a host`);
     const query = readQuery(url, ["ca", "connections"]);
     const path = decodePath(url.path);
     if (/[\r\n]/u.test(path))

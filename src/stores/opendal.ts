@@ -105,8 +105,10 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
   try {
     operator = new opendal.Operator(service.name.replaceAll("_", "-"), settings);
   } catch (error) {
-    const mapped = serviceError(error);
-    throw new HoldfastError("config", `OpenDAL refuses the settings of ${service.name}: ${shorten(mapped.message)}`);
+    const { message } = serviceError(error);
+    // Before the arrow stand its own kinds and places.
+    const reason = / => (.+)$/u.exec(message)?.[1] ?? message;
+    throw new HoldfastError("config", `OpenDAL refuses the settings of ${service.name}: ${reason}`);
   }
   const capability = operator.capability();
   const whole = !capability.writeCanMulti;

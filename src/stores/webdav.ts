@@ -45,7 +45,7 @@ const PROPERTIES =
 
 export const webdavKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
-    if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
+    if (url.host === "") throw new HoldfastError("config", `a URL of ${url.scheme}:// needs a host`);
     const query = readQuery(url, ["ca", "connections"]);
     const root = rootOf(url);
     const http = new HttpClient({
