@@ -187,6 +187,11 @@ describe("an error's line", () => {
     expect(errorLines(error)).toEqual(["disk: a: no space is left on the disk"]);
   });
 
+  it("names a store that does not answer, not the file that was read first on it", () => {
+    const error = new HoldfastError("denied", "wrong password", { store: "nas", object: ".holdfast/store.json" });
+    expect(errorLines(error)).toEqual(["nas: wrong password"]);
+  });
+
   it("names neither store nor object twice", () => {
     const message = 'nas: cannot keep "a/b"';
     expect(errorLines(new HoldfastError("invalid", message, { store: "nas", object: "a/b" }))).toEqual([message]);

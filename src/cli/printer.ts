@@ -73,7 +73,9 @@ export function debtRecord(debt: Debt): Record<string, unknown> {
 export function errorLines(error: HoldfastError, indent = ""): string[] {
   // A label in a hint says what to type, not where it happened.
   const said = error.message.replaceAll(/\bholdfast [^)]*/gu, "");
-  const where = [error.store, error.object].filter((part) => part !== undefined && !isNamed(said, part));
+  // What is read first on every store: to the user it stands for the store.
+  const object = error.store !== undefined && error.object === ".holdfast/store.json" ? undefined : error.object;
+  const where = [error.store, object].filter((part) => part !== undefined && !isNamed(said, part));
   const lines = [`${indent}${printable([...where, error.message].join(": "))}`];
   for (const inner of error.errors) {
     if (!error.message.includes(inner.message)) lines.push(...errorLines(inner, `${indent}  `));

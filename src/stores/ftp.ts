@@ -46,7 +46,7 @@ export const ftpKind: StoreKind = {
     const query = readQuery(url, ["ca", "connections"]);
     const path = decodePath(url.path);
     if (/[\r\n]/u.test(path))
-      throw new HoldfastError("config", `the path of a ${url.scheme}:// URL holds a line break`);
+      throw new HoldfastError("config", `the path of a URL of ${url.scheme}:// holds a line break`);
     const secure = url.scheme === "ftps" ? "implicit" : url.scheme === "ftpes";
     const tls = await tlsOptions(query.ca);
     if (query.ca !== undefined && secure === false) {

@@ -367,7 +367,10 @@ async function load(): Promise<typeof import("opendal")> {
 
 function serviceOf(url: StoreUrl): Service {
   if (url.query !== undefined) {
-    throw new HoldfastError("config", `a ${url.scheme}:// URL takes no parameters: settings stand in the store's env`);
+    throw new HoldfastError(
+      "config",
+      `a URL of ${url.scheme}:// takes no parameters: settings stand in the store's env`,
+    );
   }
   const named = url.scheme === "opendal" ? url.host.replaceAll("-", "_") : undefined;
   const service: Service | undefined =

@@ -85,7 +85,7 @@ function rootOf(url: StoreUrl): string[] {
     .split("/")
     .filter((part) => part !== "");
   if (root.includes(".") || root.includes("..")) {
-    throw new HoldfastError("config", `the path of a ${url.scheme}:// URL cannot have "." or ".." in it`);
+    throw new HoldfastError("config", `the path of a URL of ${url.scheme}:// cannot have "." or ".." in it`);
   }
   return root;
 }
