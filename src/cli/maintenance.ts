@@ -53,7 +53,7 @@ function actionLine(action: RepairAction): string {
   const to = action.store === undefined ? "" : action.action === "copy" ? ` to ${action.store}` : ` on ${action.store}`;
   const from = action.from === undefined ? "" : ` from ${action.from}`;
   const size = action.bytes === undefined ? "" : ` (${formatBytes(action.bytes)})`;
-  return printable(`${action.action.padEnd(6)}  ${action.object}${from}${to}${size}: ${action.why}`);
+  return printable(`${action.action.padEnd(10)}  ${action.object}${from}${to}${size}: ${action.why}`);
 }
 
 /** Options of a scan that show its progress. */
@@ -96,6 +96,7 @@ export async function reportRepair(
   command: string,
   report: RepairReport | DrainReport,
   dryRun: boolean,
+  prefix = "",
 ): Promise<void> {
   const { printer, outcome } = context;
   await printLeft(context, report);
@@ -104,6 +105,8 @@ export async function reportRepair(
   const good = removable ?? report.whole;
   // A dry run changes nothing, so whatever it planned is still wrong.
   if (dryRun ? report.planned > 0 || report.unheard.length > 0 : !good) outcome.degraded();
+  // Nothing was looked at beside the prefix.
+  const what = prefix === "" ? "the pool" : `what is under "${printable(prefix)}"`;
   const parts = dryRun
     ? [`${count(report.planned, "step")} planned, nothing changed`]
     : [
@@ -116,8 +119,8 @@ export async function reportRepair(
     parts.push(
       removable === undefined
         ? report.whole
-          ? "the pool is whole"
-          : "the pool is NOT known to be whole"
+          ? `${what} is whole`
+          : `${what} is NOT known to be whole`
         : removable
           ? "the store may be taken out of the pool's file now"
           : "the store may NOT be taken out yet",

@@ -42,11 +42,11 @@ const MAX_KNOWN_FOLDERS = 20_000;
 
 export const ftpKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
-    if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
+    if (url.host === "") throw new HoldfastError("config", `a URL of ${url.scheme}:// needs a host`);
     const query = readQuery(url, ["ca", "connections"]);
     const path = decodePath(url.path);
     if (/[\r\n]/u.test(path))
-      throw new HoldfastError("config", `the path of a ${url.scheme}:// URL holds a line break`);
+      throw new HoldfastError("config", `the path of a URL of ${url.scheme}:// holds a line break`);
     const secure = url.scheme === "ftps" ? "implicit" : url.scheme === "ftpes";
     const tls = await tlsOptions(query.ca);
     if (query.ca !== undefined && secure === false) {

@@ -97,8 +97,10 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
   try {
     operator = new opendal.Operator(service.name.replaceAll("_", "-"), settings);
   } catch (error) {
-    const mapped = serviceError(error);
-    throw new HoldfastError("config", `OpenDAL refuses the settings of ${service.name}: ${shorten(mapped.message)}`);
+    const { message } = serviceError(error);
+    // Before the arrow stand its own kinds and places.
+    const reason = / => (.+)$/u.exec(message)?.[1] ?? message;
+    throw new HoldfastError("config", `OpenDAL refuses the settings of ${service.name}: ${reason}`);
   }
   const capability = operator.capability();
   const whole = !capability.writeCanMulti;
@@ -357,7 +359,10 @@ async function load(): Promise<typeof import("opendal")> {
 
 function serviceOf(url: StoreUrl): Service {
   if (url.query !== undefined) {
-    throw new HoldfastError("config", `a ${url.scheme}:// URL takes no parameters: settings stand in the store's env`);
+    throw new HoldfastError(
+      "config",
+      `a URL of ${url.scheme}:// takes no parameters: settings stand in the store's env`,
+    );
   }
   const named = url.scheme === "opendal" ? url.host.replaceAll("-", "_") : undefined;
   const service: Service | undefined =

@@ -598,7 +598,7 @@ describe("check-store", () => {
 
   it("says what is wrong with a store that cannot be reached", async () => {
     await writeFile(join(home, "file"), "");
-    const result = await runCommand(["check-store", join(home, "file")], { cwd: home });
+    const result = await runCommand(["check-store", join(home, "file/inside")], { cwd: home });
     expect(result.code).toBe(1);
     expect(result.stderr).toMatch(/^error: /u);
     expect((await runCommand(["check-store", "multi:///x"], { cwd: home })).code).toBe(2);

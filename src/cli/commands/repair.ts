@@ -26,5 +26,5 @@ export async function repair(context: CommandContext, prefix: string, options: R
     onFinding: (finding) => void context.printer.step(findingRecord(finding), findingLine(finding)),
   });
   progress.stop();
-  await reportRepair(context, "repair", report, dryRun);
+  await reportRepair(context, "repair", report, dryRun, prefix);
 }

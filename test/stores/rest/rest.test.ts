@@ -227,6 +227,16 @@ describe("rest against servers that misbehave", () => {
     ),
   );
 
+  it("a wrong password is called one", () =>
+    against(
+      (_, response) => {
+        response.writeHead(401).end("no");
+      },
+      async (store) => {
+        await expect(store.stat("x")).rejects.toThrow("it does not accept the user name and password");
+      },
+    ));
+
   it("lists that are no lists, or have names that climb, read nothing outside and are corrupt or empty", async () => {
     const asked: string[] = [];
     let list = "";
