@@ -58,9 +58,6 @@ const MAX_PART_BYTES = 255;
 /** The folder, at the root of the store, in which the far rsync writes what is not complete. Its form is a temporary name. */
 const TEMP_FOLDER = ".holdfast-7273796e63000000.tmp";
 
-/** The file in it that has a name of both cases: as `markFor` says it. */
-const CASES = "-Aa";
-
 interface Place extends Pick<StorePlace, "server" | "path"> {
   /** The store's folder, where files are sent and deleted; ends with `/`. */
   readonly remote: string;
@@ -284,7 +281,7 @@ class Rsync {
     }
   }
 
-  /** Finds out what has to be known before this name is given to a file, by one that stands in the temporary folder. */
+  /** Finds out what has to be known before this name is given to a file: by the temporary folder, and by a file in it. */
   async learnFor(name: string, signal: AbortSignal): Promise<void> {
     const mark = this.names.markFor(name);
     if (mark === "") return;
@@ -292,8 +289,11 @@ class Rsync {
       // Sending says so in a better way.
       if (!isHoldfastError(error, "not-found")) throw error;
     });
-    if (mark !== CASES) await this.#sendMark(mark, signal);
+    await this.names.learn("", TEMP_FOLDER, signal);
+    if (this.names.markFor(name) === "") return;
+    await this.#sendMark(mark, signal);
     await this.names.learn(TEMP_FOLDER, mark, signal);
+    await this.remove(`${TEMP_FOLDER}/${mark}`, signal);
   }
 
   async #sendMark(mark: string, signal: AbortSignal): Promise<void> {
@@ -344,18 +344,16 @@ class Rsync {
     }
   }
 
-  /** Makes the store's folder and the one for temporary files, with a file that tells what is done with cases. */
+  /** Makes the store's folder and the one for temporary files. */
   async #prepare(signal: AbortSignal): Promise<void> {
     await this.withFolder(async (folder) => {
       await mkdir(path.join(folder, TEMP_FOLDER));
-      await writeFile(path.join(folder, TEMP_FOLDER, CASES), "");
-      const names = [TEMP_FOLDER, `${TEMP_FOLDER}/${CASES}`];
       try {
-        await this.#sendNames(folder, names, ["--mkpath"], signal);
+        await this.#sendNames(folder, [TEMP_FOLDER], ["--mkpath"], signal);
       } catch (error) {
         // Before 3.2.3 rsync makes the last folder of a path alone.
         if (!isHoldfastError(error, "unsupported")) throw error;
-        await this.#sendNames(folder, names, [], signal);
+        await this.#sendNames(folder, [TEMP_FOLDER], [], signal);
       }
     });
   }

@@ -87,8 +87,9 @@ export class FoldingNames {
     return known(async () => {
       if (!(await this.#standsAlone(folder, other, signal))) return false;
       this.#found.add(folding);
-      // Also where the service leaves such names out of its listings, and it cannot be seen.
-      if (!(await this.#kept.has(folder, name, signal))) this.#changes = true;
+      // Also where it cannot be seen: the name has no capitals, or the service leaves such names out of its listings.
+      const isKept = name !== name.toLowerCase() && (await this.#kept.has(folder, name, signal));
+      if (!isKept) this.#changes = true;
       return true;
     });
   }
