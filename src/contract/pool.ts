@@ -17,6 +17,9 @@ import type {
 export type Mode = "stripe" | "mirror";
 export type OnFail = "continue" | "abort";
 
+/** How long an unfinished write of another machine is left alone, in milliseconds, once it is not renewed any more. */
+export const DEFAULT_LEASE_MS = 3_600_000;
+
 /** Why a store of the pool cannot be used now. */
 export type StoreTrouble =
   /** It did not answer, or answered with an error. */

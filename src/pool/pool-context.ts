@@ -16,6 +16,7 @@ import { currentRecord } from "../ledger/record.ts";
 import type { NameState, ObjectRecord } from "../ledger/record.ts";
 import type { Logger } from "../contract/log.ts";
 import { isReserved, RESERVED_PREFIX } from "../contract/names.ts";
+import { DEFAULT_LEASE_MS } from "../contract/pool.ts";
 import type { Mode, OnFail } from "../contract/pool.ts";
 import type { Runtime } from "../contract/runtime.ts";
 import type { Body, Capabilities, Debt, ObjectInfo, OperationOptions } from "../contract/store.ts";
@@ -50,7 +51,6 @@ export interface PoolStoreOptions {
 
 /** Where a pool keeps the reserved names of a pool above it. */
 export const ABOVE_PREFIX = ".holdfast/above/";
-export const DEFAULT_LEASE_MS = 3_600_000;
 /** How often, and how long at first, somebody else's change of a name is waited for, in milliseconds. */
 const WAITS = 5;
 const WAIT_MS = 40;

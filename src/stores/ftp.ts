@@ -339,6 +339,19 @@ class FtpTree implements Tree {
     return this.#run(signal, (session) => this.#find(session, path, signal));
   }
 
+  async stands(path: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    return this.#run(signal, async (session) => {
+      try {
+        await this.#find(session, path, signal);
+        return true;
+      } catch (error) {
+        if (!isHoldfastError(error, "not-found")) throw error;
+        // Without MLST a folder is found in a listing, which has it under its own name alone.
+        return !session.features.mlst && this.#isFolder(session.client, this.#at(path));
+      }
+    });
+  }
+
   async *entries(folder: TreePath, signal: AbortSignal | undefined): AsyncGenerator<TreeEntry> {
     const text = await this.#run(signal, (session) => this.#list(session, folder, signal));
     yield* text;

@@ -22,6 +22,7 @@ import { resolveRange } from "../contract/ranges.ts";
 import { isSecretName, secretsOf } from "../support/redact.ts";
 import type { GetResult, ObjectInfo, Store } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
+import { FoldingNames } from "./base/folding-names.ts";
 import { Guard, checkParts, checkPathName, folderOfPrefix, raceSignal, refuseUnsupported } from "./base/guard.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
@@ -137,6 +138,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       throw mapped.code === "conflict" ? new HoldfastError("not-found", mapped.message) : mapped;
     });
     if (!metadata.isFile()) throw new HoldfastError("not-found", "there is no such object");
+    await names?.refuseToFind(name.split("/"), signal);
     const modifiedMs = Date.parse(metadata.lastModified ?? "");
     return {
       name,
@@ -144,6 +146,29 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
     };
   };
+
+  /** Of services that are a file system, or may stand before one. */
+  const names = renames
+    ? new FoldingNames(
+        {
+          stands: async (at) => {
+            try {
+              await operator.stat(at);
+              return true;
+            } catch (error) {
+              const mapped = serviceError(error);
+              if (mapped.code === "not-found" || mapped.code === "conflict") return false;
+              throw mapped;
+            }
+          },
+          names: async (folder) =>
+            (await operator.list(folder === "" ? "" : `${folder}/`)).map(
+              (entry) => entry.path().replace(/\/$/u, "").split("/").at(-1) ?? "",
+            ),
+        },
+        () => context.runtime.monotonicMs(),
+      )
+    : undefined;
 
   /** Refuses names at or below which another stands, which services with folders would otherwise replace or mix. */
   const checkPlace = async (name: string, signal: AbortSignal): Promise<void> => {
@@ -196,16 +221,18 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
 
   return {
     label: context.label,
-    capabilities: {
-      orderedList: false,
-      conditionalPut: false,
-      prefixNames: !service.folders,
-      // A service without folders counts the store's own path as a part of the name.
-      maxNameBytes: MAX_NAME_BYTES - (service.folders ? 0 : rootBytes),
-      maxNamePartBytes: 255,
-      caseSensitive: !service.caseFolding,
-      storeDigests: [],
-      ...(limit === undefined ? {} : { maxObjectBytes: limit }),
+    get capabilities() {
+      return {
+        orderedList: false,
+        conditionalPut: false,
+        prefixNames: !service.folders,
+        // A service without folders counts the store's own path as a part of the name.
+        maxNameBytes: MAX_NAME_BYTES - (service.folders ? 0 : rootBytes),
+        maxNamePartBytes: 255,
+        caseSensitive: !(service.caseFolding ?? false) && names?.folds !== true,
+        storeDigests: [],
+        ...(limit === undefined ? {} : { maxObjectBytes: limit }),
+      };
     },
     put: (name, body, options = {}) =>
       guard.run("put", name, options, async (signal) => {
@@ -218,10 +245,14 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
           if (!renames) await write(name, source, signal, options.onAlive);
           else {
             const slash = name.lastIndexOf("/");
-            const temp = name.slice(0, slash + 1) + tempName(context.runtime);
+            const file = tempName(context.runtime, names?.markFor(name));
+            const temp = name.slice(0, slash + 1) + file;
+            const rename = (): Promise<void> => call(operator.rename(temp, name), signal);
             try {
               await again(() => write(temp, source, signal, options.onAlive));
-              await call(operator.rename(temp, name), signal);
+              await names?.learn(name.slice(0, Math.max(slash, 0)), file, signal);
+              await (names?.give(name.split("/"), signal, rename, (kept) => operator.delete(kept.join("/"))) ??
+                rename());
             } catch (error) {
               await Promise.all(background);
               await operator.delete(temp).catch(() => undefined);
@@ -265,6 +296,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       guard.iterate("list", options, async function* (signal) {
         const folder = folderOfPrefix(prefix);
         if (folder === undefined) return;
+        if (folder !== "" && (await names?.isOther(folder.split("/"), signal))) return;
         const from = folder === "" ? "" : `${folder}/`;
         const lister = await call(operator.lister(from, { recursive: true }), signal);
         const seen = new Set<string>();
@@ -303,6 +335,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
           throw error;
         }
         await call(operator.delete(name), signal);
+        names?.noteGone();
         if (service.prunes) await prune(name, signal);
         return { existed: true };
       }),

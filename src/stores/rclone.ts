@@ -22,6 +22,7 @@ import type { Capabilities, GetResult, ObjectInfo, Store } from "../contract/sto
 import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
+import { FoldingNames } from "./base/folding-names.ts";
 import {
   Guard,
   STALE_TEMP_MS,
@@ -187,9 +188,9 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
   };
 
   const stat = async (name: string, signal: AbortSignal): Promise<RcloneItem> => {
-    await rclone.checkCase(name, "not-found", signal);
     const item = await rclone.statFile(name, signal);
     if (!item || item.IsDir) throw new HoldfastError("not-found", "there is no such object");
+    await rclone.refuseToFind(name, signal);
     return item;
   };
 
@@ -208,7 +209,8 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
       return rclone.pid;
     },
     get capabilities() {
-      return capabilitiesOf(rclone.features);
+      const capabilities = capabilitiesOf(rclone.features);
+      return rclone.names.folds ? { ...capabilities, caseSensitive: false } : capabilities;
     },
     put: (name, body, options = {}) =>
       guard.run("put", name, options, async (signal) => {
@@ -221,16 +223,21 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
             "this remote can neither move nor copy an object by itself, so no put can be made all or nothing",
           );
         }
-        await rclone.checkCase(name, "conflict", signal);
         await removeStrays(signal);
-        const temp = tempName(context.runtime);
+        const temp = tempName(context.runtime, features.BucketBased ? "" : rclone.names.markFor(name));
         try {
           const size = await rclone.upload(temp, checkedBytes(body, signal), signal);
-          const stored = await stat(temp, signal);
-          if (stored.Size !== size) {
-            throw new HoldfastError("unavailable", `rclone stored ${stored.Size} bytes of ${size}`);
+          const stored = await rclone.statFile(temp, signal);
+          if (stored?.Size !== size) {
+            throw new HoldfastError("unavailable", `rclone stored ${stored?.Size ?? 0} bytes of ${size}`);
           }
-          await rclone.move(temp, name, signal);
+          if (!features.BucketBased) await rclone.names.learn("", temp, signal);
+          await rclone.names.give(
+            name.split("/"),
+            signal,
+            () => rclone.move(temp, name, signal),
+            (kept) => rclone.deleteFile(kept.join("/"), signal),
+          );
           return { size };
         } catch (error) {
           // Not with the signal, which may have fired; but not for ever either.
@@ -245,8 +252,12 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
       guard.get(name, options, async (signal) => {
         checkNameHere(name);
         if (!options.range) {
-          await rclone.checkCase(name, "not-found", signal);
-          return rclone.read(name, undefined, signal);
+          const result = await rclone.read(name, undefined, signal);
+          await rclone.refuseToFind(name, signal).catch(async (error: unknown) => {
+            await result.close();
+            throw error;
+          });
+          return result;
         }
         const item = await stat(name, signal);
         const { start, end } = resolveRange(options.range, item.Size);
@@ -268,13 +279,15 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
     list: (prefix, options = {}) =>
       guard.iterate("list", options, async function* (signal) {
         const folder = folderOfPrefix(prefix);
-        if (folder !== undefined) yield* rclone.walk(folder, prefix, signal);
+        if (folder === undefined || (folder !== "" && (await rclone.isOther(folder, signal)))) return;
+        yield* rclone.walk(folder, prefix, signal);
       }),
     delete: (name, options = {}) =>
       guard.run("delete", name, options, async (signal) => {
         checkNameHere(name);
-        if (await rclone.differsInCase(name, signal)) return { existed: false };
+        if (await rclone.isOther(name, signal)) return { existed: false };
         const existed = await rclone.deleteFile(name, signal);
+        rclone.names.noteGone();
         if (existed) await rclone.removeEmptyFolders(name, signal);
         return { existed };
       }),
@@ -360,12 +373,21 @@ class Rclone {
   #connected: Connection | undefined;
   #stopped = false;
   features: Features | undefined;
+  readonly names: FoldingNames;
   /** Temporary files, found by listings, of puts that must have been killed. */
   readonly strays = new Set<string>();
 
   constructor(remote: string, context: StoreContext) {
     this.#remote = remote;
     this.#context = context;
+    this.names = new FoldingNames(
+      {
+        stands: (path, signal = new AbortController().signal) => this.#stands(path, signal),
+        names: async (folder, signal = new AbortController().signal) =>
+          (await this.listFolder(folder, signal)).map((item) => item.Name),
+      },
+      () => context.runtime.monotonicMs(),
+    );
   }
 
   get running(): boolean {
@@ -526,6 +548,7 @@ class Rclone {
       };
       if (!answer.Features) throw new HoldfastError("internal", "rclone does not tell what the remote can do");
       this.features = { ...answer.Features, encrypted: answer.String?.startsWith("Encrypted drive") ?? false };
+      if (this.features.CaseInsensitive) this.names.assume("case");
     }
     return this.features;
   }
@@ -745,30 +768,24 @@ class Rclone {
     }
   }
 
-  /** Rejects with `code` where the remote folds case and would take another object for this one. */
-  async checkCase(name: string, code: "not-found" | "conflict", signal: AbortSignal): Promise<void> {
-    const other = await this.differsInCase(name, signal);
-    if (other === undefined) return;
-    throw new HoldfastError(
-      code,
-      code === "conflict"
-        ? `the remote does not tell upper from lower case, and holds ${JSON.stringify(other)}`
-        : "there is no such object",
-    );
+  /** Whether something stands under this name only as another object, as the remote does not tell them apart. */
+  async isOther(name: string, signal: AbortSignal): Promise<boolean> {
+    const asks = this.names.folds || !(await this.readFeatures(signal)).BucketBased;
+    return asks && (await this.names.isOther(name.split("/"), signal));
   }
 
-  /** On a remote that folds case: the object or folder that stands under this name in another case. */
-  async differsInCase(name: string, signal: AbortSignal): Promise<string | undefined> {
-    if (!(await this.readFeatures(signal)).CaseInsensitive || isTempName(name)) return undefined;
-    for (const path of [...foldersAbove(name), name]) {
-      const slash = path.lastIndexOf("/");
-      const part = path.slice(slash + 1);
-      const entries = await this.listFolder(path.slice(0, Math.max(slash, 0)), signal);
-      if (entries.some((item) => item.Name === part)) continue;
-      const other = entries.find((item) => item.Name.toLowerCase() === part.toLowerCase());
-      return other === undefined ? undefined : path.slice(0, slash + 1) + other.Name;
-    }
-    return undefined;
+  async refuseToFind(name: string, signal: AbortSignal): Promise<void> {
+    if (await this.isOther(name, signal)) throw new HoldfastError("not-found", "there is no such object");
+  }
+
+  async #stands(path: string, signal: AbortSignal): Promise<boolean> {
+    if (await this.statFile(path, signal)) return true;
+    // rclone finds a folder in the listing of the one above, under its own name alone.
+    if ((await this.listFolder(path, signal)).length > 0) return true;
+    if (!this.names.folds) return false;
+    const slash = path.lastIndexOf("/");
+    const entries = await this.listFolder(path.slice(0, Math.max(slash, 0)), signal);
+    return entries.some((item) => item.Name.toLowerCase() === path.slice(slash + 1).toLowerCase());
   }
 }
 

@@ -1,7 +1,7 @@
 /** Files that are written to while they are put: what is stored is what the file was at one moment, or nothing. */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -41,12 +41,57 @@ async function keepChanging(path: string): Promise<void> {
 }
 
 describe("a file that does not stand still", () => {
-  it("put stores nothing of it, says why, and exits 1", async () => {
+  it("put stores nothing of it, keeps what was there, says why, and exits 3", async () => {
+    await writeFile(join(home, "dir/f"), "before");
+    expect((await runCommand(["-p", "pool.json", "put", "dir/f", "f"], { cwd: home })).code).toBe(0);
     await writeFile(join(home, "dir/f"), Buffer.alloc(BYTES, "a"));
     await keepChanging(join(home, "dir/f"));
     const result = await runCommand(["-p", "pool.json", "put", "dir/f", "f"], { cwd: home });
-    expect([result.code, result.stderr]).toEqual([1, expect.stringMatching(/was not put: it was changed each/u)]);
+    expect([result.code, result.stdout, result.stderr]).toEqual([
+      3,
+      "",
+      expect.stringMatching(/^warning: not stored: f: it was changed each/u),
+    ]);
+    expect(await readFile(join(home, "s/f"), "utf8")).toBe("before");
+  });
+
+  it("put says so with --json", async () => {
+    await writeFile(join(home, "dir/f"), Buffer.alloc(BYTES, "a"));
+    await keepChanging(join(home, "dir/f"));
+    const result = await runCommand(["-p", "pool.json", "put", "dir/f", "f", "--json"], { cwd: home });
+    expect([result.code, result.json()]).toEqual([
+      3,
+      [expect.objectContaining({ type: "warning", code: "changed", file: "dir/f", object: "f" })],
+    ]);
+  });
+
+  it("put stores nothing of it where it is stdin, says why, and exits 3", async () => {
+    await writeFile(join(home, "dir/f"), Buffer.alloc(BYTES, "a"));
+    await keepChanging(join(home, "dir/f"));
+    const stdin = await open(join(home, "dir/f"));
+    try {
+      const result = await runCommand(["-p", "pool.json", "put", "-", "f"], { cwd: home, stdin: stdin.fd });
+      expect([result.code, result.stderr]).toEqual([
+        3,
+        expect.stringMatching(/^warning: not stored: f: the file behind/u),
+      ]);
+    } finally {
+      await stdin.close();
+    }
     expect((await runCommand(["-p", "pool.json", "ls"], { cwd: home })).stdout).toBe("");
+  });
+
+  it("put stores a file behind stdin that stands still, from where it is read on", async () => {
+    await writeFile(join(home, "dir/f"), "0123456789");
+    const stdin = await open(join(home, "dir/f"));
+    try {
+      await stdin.read(Buffer.alloc(4), 0, 4, null);
+      const result = await runCommand(["-p", "pool.json", "put", "-", "f"], { cwd: home, stdin: stdin.fd });
+      expect(result).toMatchObject({ code: 0, stderr: "" });
+    } finally {
+      await stdin.close();
+    }
+    expect(await readFile(join(home, "s/f"), "utf8")).toBe("456789");
   });
 
   it("push leaves it out, keeps what it was before, says so, and exits 3", async () => {

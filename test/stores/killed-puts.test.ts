@@ -74,7 +74,10 @@ async function poolFile({ url, env }: Place): Promise<string> {
 async function temporaryFiles(folder: string): Promise<string[]> {
   const all = await readdir(folder, { recursive: true, withFileTypes: true });
   return all
-    .filter((entry) => entry.isFile() && /\.holdfast-[0-9a-f]{16}\.tmp/u.test(path.join(entry.parentPath, entry.name)))
+    .filter(
+      (entry) =>
+        entry.isFile() && /\.holdfast-[0-9a-f]{16}(?:-A[a\u00e9])?\.tmp/u.test(path.join(entry.parentPath, entry.name)),
+    )
     .map((entry) => entry.name)
     .sort();
 }

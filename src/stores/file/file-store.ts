@@ -36,7 +36,8 @@ import { GroupReader } from "./group-reader.ts";
 import type { FileFacts, ReadFailure } from "./group-reader.ts";
 import { GroupWriter } from "./group-writer.ts";
 import { placeOfFolder } from "../base/place.ts";
-import { foldedName, foldsNameIn, KeptNames, traitsOf } from "../../support/file-system-traits.ts";
+import { foldsNameIn, localNames, traitsOf } from "../../support/file-system-traits.ts";
+import { foldedName, KeptNames, NameTurns } from "../../support/kept-names.ts";
 import type { FileSystemTraits } from "../../support/file-system-traits.ts";
 import { removeEmpty } from "../../support/empty-folders.ts";
 import type {
@@ -185,7 +186,7 @@ export class FileStore implements Store {
   #looksFolding: boolean | undefined;
   readonly #kept: KeptNames;
   /** Names that a file system may take for one are given one after the other. */
-  readonly #naming = new Map<string, Promise<void>>();
+  readonly #naming = new NameTurns();
   readonly #group = new GroupWriter();
   readonly #reader = new GroupReader();
   /** Without `/proc` nothing is read in another thread. */
@@ -201,7 +202,7 @@ export class FileStore implements Store {
     this.label = options.label ?? this.root;
     this.#logger = options.logger ?? silentLogger;
     this.#runtime = options.runtime ?? systemRuntime;
-    this.#kept = new KeptNames(() => this.#runtime.monotonicMs());
+    this.#kept = new KeptNames(localNames, () => this.#runtime.monotonicMs());
   }
 
   /** What the file system decides is known from the first put on, and taken for the usual before. */
@@ -296,18 +297,7 @@ export class FileStore implements Store {
   /** Waits for other puts of names that may be the same file; the result lets the next one go. */
   async #turnOf(parts: readonly string[]): Promise<() => void> {
     if (this.#traits?.folds !== true) return () => undefined;
-    const key = foldedName(parts.join("/"));
-    const before = this.#naming.get(key);
-    let free = (): void => undefined;
-    const turn = new Promise<void>((resolve) => {
-      free = resolve;
-    });
-    this.#naming.set(key, turn);
-    await before;
-    return () => {
-      if (this.#naming.get(key) === turn) this.#naming.delete(key);
-      free();
-    };
+    return this.#naming.take(parts.join("/"));
   }
 
   /** Throws `conflict` where the file system would take the name for another one. */

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { toBody } from "../../../src/contract/body.ts";
 import { FileStore } from "../../../src/stores/file/file-store.ts";
-import { foldedName, KeptNames, traitsOf } from "../../../src/support/file-system-traits.ts";
+import { localNames, traitsOf } from "../../../src/support/file-system-traits.ts";
+import { foldedName, KeptNames } from "../../../src/support/kept-names.ts";
 import { runCommand } from "../../helpers/command.ts";
 import type { CommandResult } from "../../helpers/command.ts";
 import { mountFolding, mountWithoutLinks } from "../../helpers/mounts.ts";
@@ -47,7 +48,7 @@ describe("what a file system does with names", () => {
 
   it("names are looked at anew when what is known of them may be wrong", async () => {
     let now = 0;
-    const kept = new KeptNames(() => now);
+    const kept = new KeptNames(localNames, () => now);
     await mkdir(join(home, "a"));
     await writeFile(join(home, "a/b"), "");
     expect(await kept.otherThan(home, ["a", "b"])).toBeUndefined();
