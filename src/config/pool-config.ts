@@ -60,7 +60,7 @@ export interface StoreDescription {
   readonly label: string;
   /** For this store alone. A nested pool's stores have what the pool around them gave it, under their own. */
   readonly env: Readonly<Record<string, string>>;
-  /** Mirror: only objects whose name starts with one of these go here. Empty: see `storesFor` of the pool's mode. */
+  /** Mirror: only objects whose name starts with one of these go here. Empty: all names that no other store's prefix claims. */
   readonly prefixes: readonly string[];
   /** Stripe with `place=weighted`: its share relative to the other stores'. Default 1. */
   readonly weight: number;
@@ -570,7 +570,8 @@ function readParameter(name: string, value: unknown, where: string): string | nu
   return read;
 }
 
-interface StoreContext {
+/** Where in the pool's file an entry stands, and what holds for it. */
+interface EntryContext {
   readonly index: number;
   readonly where: string;
   readonly objectForm: boolean;
@@ -582,7 +583,7 @@ interface StoreContext {
 
 const STORE_KEYS = ["url", "description", "env", "prefixes", "weight"];
 
-async function describeStore(element: unknown, context: StoreContext): Promise<StoreDescription> {
+async function describeStore(element: unknown, context: EntryContext): Promise<StoreDescription> {
   const { warnings, objectForm, mode } = context;
   const where = `${context.where}: store ${context.index + 1}`;
   /** What duplicity ignores in a list is said, and ignored; in the object form it is an error. */

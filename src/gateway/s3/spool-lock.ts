@@ -32,7 +32,7 @@ export interface FolderLock {
  */
 export async function lockFolder(folder: string, logger: Logger): Promise<FolderLock | undefined> {
   for (let attempt = 1; ; attempt++) {
-    const place = new Place(folder, await open(folder, "r"));
+    const place = new SocketLock(folder, await open(folder, "r"));
     try {
       await place.enter();
     } catch (error) {
@@ -48,7 +48,7 @@ export async function lockFolder(folder: string, logger: Logger): Promise<Folder
 }
 
 /** One process's socket in the folder. */
-class Place implements FolderLock {
+class SocketLock implements FolderLock {
   readonly #folder: string;
   readonly #handle: FileHandle;
   readonly #name = LOCK + randomBytes(8).toString("hex");
