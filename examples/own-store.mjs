@@ -72,8 +72,9 @@ sent.clear();
 const pool = await openPool(source, { openStore: open });
 try {
   await pool.put("counted", "x".repeat(100_000));
-  for (const [label, bytes] of [...sent].sort())
-    console.log(`${label}: ${bytes >= 100_000 ? "the object" : "too little"}`);
+  for (const { label } of await pool.stores()) {
+    console.log(`${label}: ${(sent.get(label) ?? 0) >= 100_000 ? "the object" : "too little"}`);
+  }
 } finally {
   await pool.close();
 }

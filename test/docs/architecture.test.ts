@@ -22,7 +22,7 @@ const quoted = (text: string): readonly string[] => [...text.matchAll(/`([^`\n]+
 
 const PATH = /(?<![\w./-])(?:src|test|docs|bench|scripts|examples)\/[\w./-]*\w/gu;
 
-it.each(["docs/architecture.md", "docs/glossary.md", "docs/debugging.md", "CONTRIBUTING.md"])(
+it.each(["docs/architecture.md", "docs/glossary.md", "docs/debugging.md", "docs/releasing.md", "CONTRIBUTING.md"])(
   "every path that %s names exists",
   (page) => {
     const named = [...read(page).matchAll(PATH)].map(([path]) => path).filter((path) => !/\/example\./u.test(path));
