@@ -1,21 +1,13 @@
-/** Opens a pool: reads its description, opens its stores, and puts the modes, the ledger and repair over them. */
-import { createHash } from "node:crypto";
-import { rmSync } from "node:fs";
-import { hostname } from "node:os";
-import { join } from "node:path";
+/** Opens a pool: reads its description, opens its stores, and puts the ledger, the pool and repair over them. */
 import { toBody } from "./contract/body.ts";
 import type { BodyInput } from "./contract/body.ts";
-import { cacheFolderPath, readNote, writeFirstNote, writeNote } from "./machine/cache-folder.ts";
-import { loadDigests } from "./ledger/digest.ts";
 import { toHoldfastError } from "./contract/errors.ts";
 import { Ledger } from "./ledger/ledger.ts";
-import { MemoryIndex } from "./ledger/ledger-index.ts";
-import type { LedgerIndex } from "./ledger/ledger-index.ts";
 import { Member } from "./ledger/member.ts";
 import { isLiveWriter, registerWriter, unregisterWriter } from "./machine/live-writers.ts";
-import { INDEX_NOT_KEPT, silentLogger } from "./contract/log.ts";
+import { cacheFolder, forgetPool, indexOpener, machineId, remembered, rememberPool } from "./machine/pool-memory.ts";
+import { silentLogger } from "./contract/log.ts";
 import type { Logger } from "./contract/log.ts";
-import { makeFolderSync } from "./support/make-folder.ts";
 import { PoolStore } from "./pool/pool-store.ts";
 import { openStore } from "./stores/open-store.ts";
 import type { OpenStoreOptions } from "./stores/open-store.ts";
@@ -31,7 +23,6 @@ import type { Runtime } from "./contract/runtime.ts";
 import { addressOf, formerAddressOf, placesOf, refuseStoresInStores } from "./stores/store-address.ts";
 import type { Places } from "./stores/store-address.ts";
 import type { PutOptions, Store } from "./contract/store.ts";
-import { systemWords } from "./contract/system-words.ts";
 import { sharedBandwidth } from "./wrappers/bandwidth.ts";
 import { breaker } from "./wrappers/breaker.ts";
 import { deadline } from "./wrappers/deadline.ts";
@@ -230,81 +221,4 @@ function guarded(
 function formerOf(store: StoreDescription, { stores }: PoolDescription): readonly string[] {
   const former = formerAddressOf(store);
   return stores.filter((other) => formerAddressOf(other) === former).length > 1 ? [] : [former];
-}
-
-function cacheFolder(cache: string | false | undefined): string | undefined {
-  if (cache === false) return undefined;
-  const folder = cache ?? cacheFolderPath();
-  try {
-    makeFolderSync(folder);
-    return folder;
-  } catch {
-    // A machine that cannot keep a cache reads the ledgers anew each time.
-    return undefined;
-  }
-}
-
-/**
- * 8 hexadecimal digits that stand for this machine. Made once and kept in the cache: if the cache goes, or what is kept is not
- * what was written, so does what the machine knew of its own writes, and it must not take itself for the one that made them.
- */
-function machineId(cache: string | undefined): string {
-  const fresh = systemRuntime.randomHex(16);
-  let kept = fresh;
-  if (cache !== undefined) {
-    const path = join(cache, "machine");
-    try {
-      if (readNote(path) === undefined) writeFirstNote(path, fresh);
-    } catch {
-      // Then it is another machine each time.
-    }
-    kept = readNote(path) ?? fresh;
-  }
-  // Copies of one disk image on several machines differ in their names.
-  return createHash("sha256").update(`${kept}\0${hostname()}`).digest("hex").slice(0, 8);
-}
-
-async function indexOpener(cache: string | undefined, logger: Logger): Promise<(pool: string) => LedgerIndex> {
-  if (cache === undefined) return () => new MemoryIndex();
-  const { openFileIndex, UnsharedIndex } = await import("./machine/local-index/file-index.ts");
-  await loadDigests();
-  return (pool) => {
-    const folder = join(cache, "pools", pool);
-    try {
-      return openFileIndex(folder, { logger });
-    } catch (error) {
-      logger.warn(INDEX_NOT_KEPT, { folder, reason: systemWords(error) });
-      return new UnsharedIndex(folder, { logger });
-    }
-  };
-}
-
-function pointer(cache: string, address: string): string {
-  return join(cache, "stores", address);
-}
-
-/** The pool that a store at this address belonged to when this machine last saw it. */
-function remembered(cache: string | undefined, address: string): string | undefined {
-  return cache === undefined ? undefined : readNote(pointer(cache, address));
-}
-
-/** Notes which pool stores have said that they belong to. What cannot be noted is not known by the next run, and no more. */
-function rememberPool(cache: string | undefined, members: readonly Member[], pool: string, logger: Logger): void {
-  if (cache === undefined) return;
-  const unknown = members.filter(({ fingerprint }) => remembered(cache, fingerprint) !== pool);
-  if (unknown.length === 0) return;
-  try {
-    makeFolderSync(join(cache, "stores"));
-    for (const { fingerprint } of unknown) writeNote(pointer(cache, fingerprint), pool);
-  } catch (error) {
-    logger.debug("the cache cannot be written", { reason: toHoldfastError(error).message });
-  }
-}
-
-/** Forgets that these stores belonged to a pool. The index of the pool stays: it is found again by the pool's own word only. */
-function forgetPool(cache: string | undefined, members: readonly Member[], pool: string): void {
-  if (cache === undefined) return;
-  for (const address of members.flatMap((member) => member.addresses)) {
-    if (remembered(cache, address) === pool) rmSync(pointer(cache, address), { force: true });
-  }
 }
