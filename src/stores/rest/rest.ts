@@ -692,8 +692,18 @@ class Client {
     return true;
   }
 
+  /** Stores a blob under its digest, with which `path` ends. */
   async post(path: string, blob: Uint8Array, signal: AbortSignal): Promise<void> {
-    await this.#ask("POST", path, signal, blob);
+    try {
+      await this.#ask("POST", path, signal, blob);
+    } catch (error) {
+      if (!isHoldfastError(error, "denied")) throw error;
+      // A blob that is there is refused, and it is there where the answer to an earlier request for the same was lost.
+      const isThere = await this.read(path, path.slice(path.indexOf("/") + 1), blob.length, signal).catch(
+        () => undefined,
+      );
+      if (isThere === undefined) throw error;
+    }
   }
 
   /** Whether there was such a blob. */
@@ -767,8 +777,6 @@ class Client {
       method,
       path: this.#base + path,
       signal,
-      // What was done already is refused, or not found, the second time.
-      once: method === "POST" || method === "DELETE",
       headers: {
         accept: "application/vnd.x.restic.rest.v2",
         ...(blob ? { "content-type": "application/octet-stream" } : {}),
