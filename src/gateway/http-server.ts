@@ -47,7 +47,7 @@ export interface HttpServerOptions {
    * no web page of another origin has sent, are taken.
    */
   readonly open?: boolean | undefined;
-  /** What `READY_PATH` answers. */
+  /** The answer at `READY_PATH`. */
   readonly ready: () => Promise<Ready>;
 }
 

@@ -496,7 +496,7 @@ class Rclone {
           headers: { ...options.headers, authorization: connection.authorization },
           signal,
           once: options.method !== "GET",
-          // What is read is read in the caller's own time.
+          // Callers read at their own pace.
           held: options.method === "GET",
         });
       } catch (error) {
@@ -792,7 +792,7 @@ function neverArrived(error: unknown): boolean {
 }
 
 function lostConnection(connection: Connection | undefined, error: unknown): HoldfastError {
-  // What the client says of a connection that broke names a port of this machine, and not what broke.
+  // The client's own message names a port of this machine, which tells the user nothing.
   const cause = error instanceof HoldfastError ? error.cause : error;
   if (error instanceof HoldfastError && cause === undefined) return error;
   return new HoldfastError(

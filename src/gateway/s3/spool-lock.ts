@@ -15,7 +15,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "../../contract/log.ts";
 import { hasCode } from "./system-errors.ts";
 
-/** What the names of sockets in the folder begin with. */
+/** Beginning of the names of sockets in the folder. */
 const LOCK = "in-use.";
 /** Of several that come at the same moment each may see another and go away; so each comes back a few times. */
 const ATTEMPTS = 6;
@@ -96,7 +96,7 @@ function listen(address: string): Promise<Server> {
     const server = createServer((socket) => socket.destroy());
     server.once("error", reject);
     server.listen(address, () => {
-      // Whoever looks whether somebody is here must not keep the process.
+      // A look at who is here must not keep the process running.
       server.unref();
       resolve(server);
     });

@@ -592,7 +592,7 @@ class Index {
       parts.at(-1)?.push(record);
       bytes += size;
     }
-    // What is merged is named by the last segment alone: until that is there, none of the old ones may go.
+    // The last segment alone names the ones that were merged: until it is there, none of these may go.
     for (const [i, part] of parts.entries()) await this.#write(part, i === parts.length - 1 ? merges : []);
     for (const { pieces = [] } of beaten) {
       const [first] = pieces;
@@ -724,7 +724,7 @@ class Client {
       await this.#refuse(response, signal);
       const blob = await bytes(response, maxBytes, signal);
       if (blob && sha256(blob) === id) return blob;
-      // What is too long does not become right by reading it again.
+      // A blob that is too long does not become right by reading it again.
       const waitMs = blob ? LOOK_AGAIN_MS[attempt] : undefined;
       if (waitMs === undefined) {
         throw new HoldfastError("corrupt", `${path} on the server is not what its name says: cut short, or damaged`);

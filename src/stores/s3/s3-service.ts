@@ -381,7 +381,7 @@ function filesOf(env: StoreContext["env"]): { filepath?: string; configFilepath?
 
 /** The keys in the store's environment, unless a profile was named for this store and they were not. */
 function staticKeys(settings: S3ServiceSettings, env: StoreContext["env"]): Keys | undefined {
-  // What differs from the process's environment was given to this store, and means more than what it was started with.
+  // A variable that differs from the process's was given to this store, and means more than one it was started with.
   const isOwn = (name: string): boolean => Boolean(env[name]) && env[name] !== process.env[name];
   const profileFirst =
     settings.profile !== undefined ||
