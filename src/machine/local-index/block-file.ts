@@ -69,7 +69,7 @@ export class BlockFileWriter {
 
   /** `text`: what the reader gets as `text`. */
   finish(text: string): void {
-    // What names the last blocks of a level is added to the one above, until there is one block.
+    // The names of a level's last blocks are added to the level above, until there is one block.
     let level = 0;
     for (; level < this.#levels.length - 1; level++) this.#endBlock(level);
     const top = this.#levels[level]?.take() ?? Buffer.alloc(0);
