@@ -2,7 +2,6 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { collect } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import type { ErrorCode, Operation } from "../../src/contract/errors.ts";
 import { openPool } from "../../src/open-pool.ts";
@@ -98,17 +97,6 @@ function watched(inner: Store, watch: FolderStore): Store {
     },
     close: () => store.close(),
   };
-}
-
-export async function readText(store: Store, name: string): Promise<string> {
-  const { body } = await store.get(name);
-  return Buffer.from(await collect(body)).toString();
-}
-
-export async function namesOf(store: Store, prefix = ""): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list(prefix)) found.push(name);
-  return found;
 }
 
 /** What a file of a store holds; undefined where there is none. Looked up on the disk, past all of Holdfast. */

@@ -35,11 +35,6 @@ export async function debtsOf(pool: Pick<Pool, "debts">): Promise<string[]> {
   return found;
 }
 
-/** The code that work fails with; `no error` where it does not. */
-export function codeOf(work: Promise<unknown>): Promise<string> {
-  return work.then(() => "no error", codeOfError);
-}
-
 function codeOfError(error: unknown): string {
   if (!(error instanceof HoldfastError)) throw error;
   return `error: ${error.code}`;

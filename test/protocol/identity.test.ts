@@ -11,7 +11,8 @@ import type { OpenedPool } from "../../src/open-pool.ts";
 import type { Pool } from "../../src/contract/pool.ts";
 import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";
-import { codeOf, namesOn, textOrCode } from "../helpers/pool-answers.ts";
+import { namesOn, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 type Three = [Switched, Switched, Switched];
 
@@ -191,7 +192,7 @@ describe("a pool that is opened by its file", () => {
     const { a, b, q } = stores as { a: Switched; b: Switched; q: Switched };
     a.down = b.down = true;
     pool = await open("p", "machine", { c: "q" });
-    expect(await codeOf(pool.put("y", "P's y"))).toBe("error: unavailable");
+    expect(await codeOf(pool.put("y", "P's y"))).toBe("unavailable");
     expect(await textOrCode(pool, "theirs")).toBe("error: unavailable");
     expect((await namesOn(pool)).at(-1)).toMatch(/^error: (?:incomplete|unavailable)$/u);
     await pool.close();
@@ -216,7 +217,7 @@ describe("a pool that is opened by its file", () => {
     const { a, b, bare } = stores as { a: Switched; b: Switched; bare: Switched };
     a.down = b.down = true;
     pool = await open("p", "second machine", { c: "bare" });
-    expect(await codeOf(pool.put("y", "y"))).toBe("error: unavailable");
+    expect(await codeOf(pool.put("y", "y"))).toBe("unavailable");
     await pool.close();
     expect(isBare(bare)).toBe(true);
     a.down = b.down = false;

@@ -9,7 +9,8 @@ import type { Gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, takingOf, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, MemoryPoolOptions, Switched, View } from "../helpers/memory-pool.ts";
-import { codeOf, debtsOf, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { debtsOf, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 /** How long a request may take effect, by default, and a little longer. */
 const LATE_MS = 61_000;
@@ -231,7 +232,7 @@ describe("a put that did not end as it should while a store had not answered", (
     it(`may still land where its caller called it off and the store did not let go: what is put next is owed (${what})`, async () => {
       const { stores, clock, first, put, abort } = await stuckOnA(existed, gate());
       abort();
-      expect(await put).toBe("error: aborted");
+      expect(await put).toBe("aborted");
       expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual(["A"]);
       plant(stores[0], "x", "v1");
       expect(await debtsOf(first.pool)).toEqual(["x on A: copy"]);
@@ -246,7 +247,7 @@ describe("a put that did not end as it should while a store had not answered", (
       const { stores, first, put, abort } = await stuckOnA(existed, ends);
       abort();
       ends.open();
-      expect(await put).toBe("error: aborted");
+      expect(await put).toBe("aborted");
       expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual([]);
       expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
       expect(await first.pool.repair()).toMatchObject({ whole: true });
@@ -294,7 +295,7 @@ describe("a put that did not end as it should while a store had not answered", (
     await pool.put("founded", toBody("1"));
     index.setFact("turn", "0");
     takings[0].instead = () => Promise.reject(new HoldfastError("timeout", "no answer"));
-    expect(await codeOf(pool.put("x", toBody("v1")))).toBe("error: timeout");
+    expect(await codeOf(pool.put("x", toBody("v1")))).toBe("timeout");
     takings[0].instead = undefined;
     index.setFact("turn", "0");
     await pool.put("x", toBody("v2"));
@@ -348,7 +349,7 @@ describe("a store of which nobody knows yet what an earlier request will do to i
         takings[0].instead = () => Promise.reject(new HoldfastError("timeout", "no answer"));
         if (failed) takings[1].instead = () => Promise.reject(new HoldfastError("full", "no space is left"));
         index.setFact("turn", "0");
-        expect(await codeOf(pool.put("x", toBody("v1")))).toBe(failed ? "error: full" : "no error");
+        expect(await codeOf(pool.put("x", toBody("v1")))).toBe(failed ? "full" : "no error");
         for (const taking of takings) taking.instead = undefined;
         await pool.put("x", toBody("v2"));
         expect(textOn(stores[1], "x")).toBe("v2");

@@ -4,7 +4,8 @@ import { toBody } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import { memoryPool, switched, textOn } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
-import { codeOf, textOrCode } from "../helpers/pool-answers.ts";
+import { textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 /** A mirror of two stores, of which the second one is gone for good. */
 async function halfGone(): Promise<[Switched, Switched]> {
@@ -20,7 +21,7 @@ describe("a new machine, of whose two stores one is gone for good", () => {
   it("reads, and does not write by itself", async () => {
     const { pool } = memoryPool(await halfGone(), { machine: "00000002" });
     expect(await textOrCode(pool, "x")).toBe("v1 (unheard: B)");
-    expect(await codeOf(pool.put("y", toBody("1")))).toBe("error: unavailable");
+    expect(await codeOf(pool.put("y", toBody("1")))).toBe("unavailable");
   });
 
   it("names the store that is gone, why, and how to give it up", async () => {

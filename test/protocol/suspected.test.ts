@@ -5,7 +5,8 @@ import { gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";
-import { bodyThrough, codeOf, namesOn, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { bodyThrough, namesOn, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 type Three = [Switched, Switched, Switched];
 
@@ -69,7 +70,7 @@ describe("a write that waits for the one before it, by the same process", () => 
     const queued = first.pool.delete("x");
     await second.pool.put("x", toBody("the second's"));
     through.open();
-    expect(await long).toBe("error: invalid");
+    expect(await long).toBe("invalid");
     expect(await queued).toMatchObject({ existed: true, owed: [] });
     for (const { ledger, pool } of [first, second]) {
       await ledger.hear();
@@ -194,7 +195,7 @@ describe("a store that is taken out of the file for a while", () => {
     await first.pool.close();
     const second = memoryPool([b, c], { machine: "00000001", index: first.index });
     expect(await textOrCode(second.pool, "x")).toBe("error: unavailable");
-    expect(await codeOf(second.pool.stat("x"))).toBe("error: unavailable");
+    expect(await codeOf(second.pool.stat("x"))).toBe("unavailable");
     expect(await second.pool.status()).toMatchObject({ lost: 0, absent: ["A"] });
     const kinds: string[] = [];
     await second.pool.verify({ onFinding: ({ kind, object }) => void kinds.push(`${kind} ${object}`) });
