@@ -76,7 +76,7 @@ export function printActions(context: CommandContext, dryRun: boolean): (action:
   };
 }
 
-/** Findings that are left, one a line; for people, debts of a silent store are one line together. */
+/** What is left, each by itself; for people what is owed by a store that was not heard in one line. */
 async function printLeft({ printer, json }: CommandContext, { left, unheard }: RepairReport): Promise<void> {
   const owing = new Map<string, number>();
   for (const finding of left) {

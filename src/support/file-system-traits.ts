@@ -72,7 +72,7 @@ export class KeptNames {
     this.#now = now;
   }
 
-  /** The entry below `root` that stands in the place of one of `parts` under another name; undefined where there is none. */
+  /** What stands below `root` in the place of one of `parts`, and is called otherwise; undefined where nothing does. */
   async otherThan(root: string, parts: readonly string[]): Promise<string | undefined> {
     let folder = root;
     for (const part of parts) {

@@ -56,7 +56,7 @@ export async function push(
   const superfluous: string[] = [];
   /** Files whose names may have to wait until something superfluous is gone: a folder cannot hold both `a` and `a/b`. */
   const blocked: { readonly file: LocalFile; readonly name: string; readonly error: HoldfastError }[] = [];
-  /** Files that were removed while the folder was read. They may have been moved, unseen: their objects stay this time. */
+  /** What was removed while the folder was read. Where it was moved to may not have been seen, so its object stays this time. */
   const gone = new Set<string>();
   /** Stores in the folder. Objects that are called like something in one are not judged by what is, or is not, in it. */
   const leftOut: string[] = [];
@@ -139,7 +139,7 @@ export async function push(
     pool.list(prefix, { signal }),
     (object) => object.name,
     (error) => {
-      // Objects that the listing lacks are put again, which is right if not quick; but nothing may be deleted by it.
+      // What the listing lacks is put again, which is right if not quick; but nothing may be deleted by it.
       if (!isHoldfastError(error, "incomplete")) throw error;
       incomplete = error;
       outcome.degraded();
@@ -260,7 +260,7 @@ export async function push(
     );
   }
 
-  // An unchanged object may have been degraded all along.
+  // What is unchanged may have been degraded all along.
   const degraded = degradedBefore === 0 ? 0 : (await pool.status({ signal })).degraded;
   if (degraded > owed.objects) {
     outcome.degraded();
