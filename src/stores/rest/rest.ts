@@ -749,10 +749,15 @@ class Client {
     if (status === 413) throw new HoldfastError("full", message);
     // A blob that arrived damaged: the server computes its digest too.
     if (status === 400) throw new HoldfastError("unavailable", `${message}: it takes the bytes for damaged`);
-    const elsewhere = status >= 300 && status < 400 ? ": it redirects elsewhere, which is not followed" : "";
+    const why =
+      status === 401
+        ? ": it does not accept the user name and password"
+        : status >= 300 && status < 400
+          ? ": it redirects elsewhere, which is not followed"
+          : "";
     throw httpError({
       status,
-      message: message + elsewhere,
+      message: message + why,
       retryAfter: response.headers["retry-after"]?.toString(),
       nowMs: this.#context.runtime.now(),
     });
