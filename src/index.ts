@@ -23,10 +23,11 @@ export type {
   ReadOrder,
   SingleDescription,
   StoreDescription,
+  WaitFor,
 } from "./config/pool-config.ts";
 export type {
-  DrainReport,
   DrainOptions,
+  DrainReport,
   DrillOptions,
   DrillReport,
   Finding,
@@ -65,7 +66,10 @@ export type {
   DigestAlgorithm,
   GetOptions,
   GetResult,
+  HashOperation,
+  HashResult,
   ListOptions,
+  NamesOperation,
   ObjectInfo,
   ObjectMetadata,
   OperationOptions,

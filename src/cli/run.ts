@@ -19,7 +19,7 @@ import type { GlobalOptions } from "./program.ts";
 import { startProgress } from "./terminal/progress.ts";
 import type { Target } from "./target.ts";
 
-/** What is being closed gets so long, in milliseconds: records may have to be written yet. */
+/** How long closing may take, in milliseconds: records may have to be written yet. */
 const CLOSE_MS = 60_000;
 
 /** Runs the command. Never rejects. `stop` is what signals and a closed stdout fire. */
@@ -48,7 +48,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
         withPool(message, options.pool === env["HOLDFAST_POOL"] ? undefined : options.pool, secrets),
     };
     printer = json ? jsonPrinter(wanted) : textPrinter(wanted);
-    // What the user is to know of objects and stores, the results say. That no index can be kept they do not.
+    // Results tell the user of objects and stores. They do not tell that no index can be kept.
     const onlyCache: Logger = {
       ...silentLogger,
       warn: (event, { folder, reason } = {}) => {

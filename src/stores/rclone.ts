@@ -8,13 +8,10 @@
  * deletes the old object first.
  */
 import { randomBytes } from "node:crypto";
-import { Readable } from "node:stream";
-import { Agent, request } from "undici";
-import type { Dispatcher } from "undici";
 import { checkedBytes } from "../contract/body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
 import { MAX_NAME_BYTES, compareNames, foldersAbove } from "../contract/names.ts";
-import { UNKNOWN_HOST } from "../support/network-errors.ts";
+import { UNKNOWN_HOST, systemCode } from "../support/network-errors.ts";
 import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
 import { resolveRange } from "../contract/ranges.ts";
 import { isSecretName, secretsOf } from "../support/redact.ts";
@@ -23,6 +20,8 @@ import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
 import { FoldingNames } from "./base/folding-names.ts";
+import { HttpClient } from "./base/http-client.ts";
+import type { HttpAnswer, HttpRequest } from "./base/http-client.ts";
 import {
   Guard,
   STALE_TEMP_MS,
@@ -48,6 +47,8 @@ const ABORT_GRACE_MS = 1000;
 
 /** How long rclone may take to open its port, in milliseconds. */
 const START_MS = 15_000;
+/** Connections to rclone at once, besides those on which something is read. */
+const CONNECTIONS = 64;
 
 /** The remote's name inside the child: an alias, so that no path or option of the user's stands in a request. */
 const FS = "holdfast:";
@@ -360,8 +361,7 @@ async function* nothing(): AsyncGenerator<Uint8Array> {
 interface Connection {
   readonly child: Child;
   readonly pid: number | undefined;
-  readonly url: string;
-  readonly agent: Agent;
+  readonly http: HttpClient;
   readonly authorization: string;
 }
 
@@ -431,23 +431,26 @@ class Rclone {
         : startChild("sh", ["-c", SUPERVISOR, "holdfast-rclone", ...program], { env });
     child.stdout.resume();
     const url = await this.#address(child);
-    const agent = new Agent({ headersTimeout: 0, bodyTimeout: 0, connectTimeout: START_MS });
-    const reply = await request(`${url}core/pid`, {
-      method: "POST",
-      dispatcher: agent,
-      headers: { authorization: basic(user, pass) },
-    }).catch(async (error: unknown) => {
+    // Deadlines are set around stores; an operation on a remote may be long without a sign of it.
+    const http = new HttpClient({ origin: new URL(url).origin, tls: {}, connections: CONNECTIONS, env: {}, idleMs: 0 });
+    const authorization = basic(user, pass);
+    let pid: number | undefined;
+    try {
+      ({ pid } = (await answerOf(
+        await http.send({ method: "POST", path: "/core/pid", headers: { authorization } }),
+      )) as { pid?: number });
+    } catch (error) {
+      http.close();
       await child.stop();
       throw new HoldfastError("unavailable", "rclone opened its port and does not answer on it", { cause: error });
-    });
-    const { pid } = (await reply.body.json()) as { pid?: number };
-    const connection: Connection = { child, pid, url, agent, authorization: basic(user, pass) };
+    }
+    const connection: Connection = { child, pid, http, authorization };
     this.#connected = connection;
     child.ended
       .catch(() => undefined)
-      .then(async () => {
+      .then(() => {
         this.#forget(connection);
-        await agent.destroy();
+        http.close();
       })
       .catch(() => undefined);
     return connection;
@@ -498,22 +501,25 @@ class Rclone {
     this.#stopped = true;
     const connection = await this.#connection?.catch(() => undefined);
     await connection?.child.stop();
-    await connection?.agent.destroy();
+    connection?.http.close();
   }
 
   async #request(
     path: string,
-    options: Pick<Dispatcher.RequestOptions, "method" | "headers" | "body">,
+    options: Pick<HttpRequest, "method" | "headers" | "body">,
     signal: AbortSignal,
-  ): Promise<Dispatcher.ResponseData> {
+  ): Promise<HttpAnswer> {
     for (let attempt = 1; ; attempt++) {
       const connection = await this.#connect(signal);
       try {
-        return await request(connection.url + path, {
+        return await connection.http.send({
           ...options,
-          headers: { ...(options.headers as Record<string, string>), authorization: connection.authorization },
-          dispatcher: connection.agent,
+          path: `/${path}`,
+          headers: { ...options.headers, authorization: connection.authorization },
           signal,
+          once: options.method !== "GET",
+          // Callers read at their own pace.
+          held: options.method === "GET",
         });
       } catch (error) {
         if (signal.aborted) throw abortError(signal);
@@ -588,7 +594,7 @@ class Rclone {
         {
           method: "POST",
           headers: { "content-type": `multipart/form-data; boundary=${boundary}` },
-          body: Readable.from(multipart(), { objectMode: false }),
+          body: multipart(),
         },
         cut.signal,
       );
@@ -647,13 +653,13 @@ class Rclone {
       { method: "GET", headers: range ? { range: `bytes=${range.start}-${range.end - 1}` } : {} },
       signal,
     );
-    if (response.statusCode !== (range ? 206 : 200)) {
+    if (response.status !== (range ? 206 : 200)) {
       await answerOf(response).catch((error: unknown) => {
         // A folder is no object.
         if (isHoldfastError(error, "conflict")) throw new HoldfastError("not-found", error.message);
         throw error;
       });
-      throw new HoldfastError("internal", `rclone answered a read with the status ${response.statusCode}`);
+      throw new HoldfastError("internal", `rclone answered a read with the status ${response.status}`);
     }
     const length = Number(response.headers["content-length"]);
     const total = range ? Number(/\/(\d+)$/u.exec(String(response.headers["content-range"]))?.[1]) : length;
@@ -799,33 +805,35 @@ function lastLine(text: string): string {
 
 /** Whether a request failed before rclone can have seen it. */
 function neverArrived(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return code === "ECONNREFUSED" || code === "UND_ERR_DESTROYED" || code === "UND_ERR_CLOSED";
+  return systemCode(error) === "ECONNREFUSED";
 }
 
 function lostConnection(connection: Connection | undefined, error: unknown): HoldfastError {
-  if (error instanceof HoldfastError) return error;
+  // The client's own message names a port of this machine, which tells the user nothing.
+  const cause = error instanceof HoldfastError ? error.cause : error;
+  if (error instanceof HoldfastError && cause === undefined) return error;
   return new HoldfastError(
     "unavailable",
     connection?.child.running ? "the connection to rclone broke" : "rclone ended while it was at work",
-    { cause: error },
+    { cause },
   );
 }
 
-async function answerOf(response: Dispatcher.ResponseData): Promise<unknown> {
-  const text = await response.body.text();
+async function answerOf(response: HttpAnswer): Promise<unknown> {
+  let text = "";
+  for await (const chunk of response.body.setEncoding("utf8")) text += chunk as string;
   let answer: unknown;
   try {
     answer = JSON.parse(text);
   } catch {
     answer = undefined;
   }
-  if (response.statusCode === 200 && answer !== undefined) return answer;
+  if (response.status === 200 && answer !== undefined) return answer;
   const message =
     typeof answer === "object" && answer !== null && "error" in answer && typeof answer.error === "string"
       ? answer.error
-      : `status ${response.statusCode}`;
-  throw rcloneError(message, response.statusCode);
+      : `status ${response.status}`;
+  throw rcloneError(message, response.status);
 }
 
 /** rclone passes on each service's own words; these are the ones that tell what kind of failure it was. */

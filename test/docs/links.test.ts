@@ -24,6 +24,14 @@ function withoutCode(text: string): string {
   return text.replace(/^```[^]*?^```/gmu, "").replace(/`[^`\n]*`/gu, "");
 }
 
+/** The files that a page links to, as paths from the root. */
+function linkedFrom(page: string): ReadonlySet<string> {
+  const targets = withoutCode(readFileSync(join(root, page), "utf8")).matchAll(/\]\(([^)\s#]+)/gu);
+  return new Set([...targets].map(([, target = ""]) => join(dirname(page), target)));
+}
+
+const decisions = pages.filter((page) => /^docs\/decisions\/(?!README)/u.test(page));
+
 it.each(pages)("every link in %s leads somewhere", (page) => {
   const broken: string[] = [];
   for (const [, target = ""] of withoutCode(readFileSync(join(root, page), "utf8")).matchAll(/\]\(([^)\s]+)\)/gu)) {
@@ -40,6 +48,35 @@ it.each(pages)("every link in %s leads somewhere", (page) => {
     }
   }
   expect(broken).toEqual([]);
+});
+
+it("the index lists every page but the single decisions", () => {
+  const linked = linkedFrom("docs/index.md");
+  const meant = pages.filter(
+    (page) => page.startsWith("docs/") && page !== "docs/index.md" && !decisions.includes(page),
+  );
+  expect(meant.filter((page) => !linked.has(page))).toEqual([]);
+});
+
+it("the index of decisions lists every decision with its title, date and status", () => {
+  const index = readFileSync(join(root, "docs/decisions/README.md"), "utf8");
+  const rows = decisions.map((page) => {
+    const text = readFileSync(join(root, page), "utf8");
+    const [, title, date, status] = /^# (.*)\n\nDate: (.*)\. Status: (.*)\.$/mu.exec(text) ?? [];
+    return `| [${title}](${page.replace("docs/decisions/", "")}) | ${date} | ${status} |`;
+  });
+  expect(rows.filter((row) => !index.includes(row))).toEqual([]);
+});
+
+it.each(decisions)("%s has the form of a decision", (page) => {
+  const number = /(\d{4})-/u.exec(page)?.[1];
+  const text = readFileSync(join(root, page), "utf8");
+  expect(text).toMatch(
+    new RegExp(
+      `^# ${number}\\. [^\\n]+\\n\\nDate: \\d{4}-\\d\\d-\\d\\d\\. Status: accepted[^\\n]*\\.\\n[^]*^## Decision$`,
+      "mu",
+    ),
+  );
 });
 
 it("every test that the guarantees name is there", () => {

@@ -90,7 +90,7 @@ const recipes: Record<NonNullable<ExecFlags["for"]>, Recipe> = {
   }),
 };
 
-/** What would lead an S3 client elsewhere, or have it sign with somebody else's token. */
+/** Variables that would lead an S3 client elsewhere, or have it sign with somebody else's token. */
 const theirs = ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_S3"];
 
 function withoutTheirs(env: CommandContext["env"]): Record<string, string | undefined> {

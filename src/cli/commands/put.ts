@@ -19,7 +19,7 @@ import type { Source } from "../files/put-file.ts";
 export async function put(context: CommandContext, file: string, name: string | undefined): Promise<void> {
   const fromStdin = file === "-";
   if (fromStdin && name === undefined) {
-    throw new HoldfastError("config", "put - needs a NAME: what comes from stdin has none of its own");
+    throw new HoldfastError("config", "put - needs a NAME: stdin has none of its own");
   }
   const path = pathArgument(context.cwd, file, "FILE");
   const object = nameArgument(name ?? basename(path));

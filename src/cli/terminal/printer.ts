@@ -115,7 +115,7 @@ export function textPrinter({ stdout, stderr, quiet, colour, complete }: Printer
   const told = new Map<string, string>();
   const paint = (code: number, text: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   const say = (text: string): Promise<void> | void => {
-    // What was said before on stdout stands before it on a terminal, too.
+    // On a terminal, too, it comes after the lines that stdout was given before.
     if (bar?.say(text)) return;
     return Promise.resolve(out.isTerminal ? out.flush() : undefined).then(() => stderr.write(`${text}\n`));
   };

@@ -83,7 +83,7 @@ const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY
 const MAX_PART_BYTES = 255;
 /** Where temporary files are, below the root: on its file system, and never listed. */
 const TMP = `${RESERVED_PREFIX}tmp`;
-/** A temporary file of a process that cannot be asked about is stray when nothing was written to it for so long. */
+/** A temporary file of a process that cannot be asked about is a leftover when nothing was written to it for so long. */
 const STRAY_AFTER_MS = 24 * 60 * 60 * 1000;
 /** How often a put goes back to making its directories when deletes take them away. */
 const MAX_TRIES = 50;
