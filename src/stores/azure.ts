@@ -48,7 +48,7 @@ import { loadPeer } from "./base/load-peer.ts";
 import { inNameOrder } from "./base/name-order.ts";
 import { HttpService, textOf } from "./base/http-service.ts";
 import type { ServiceRequest } from "./base/http-service.ts";
-import { StoreOperations, refuseMetadata } from "./base/operations.ts";
+import { Operations, expectedBytes, letGo, refuseUnsupported } from "./base/operations.ts";
 import { serviceUrl } from "./base/place.ts";
 
 /** 50,000 blocks of 4,000 MiB. */
@@ -222,7 +222,7 @@ export class AzureStore implements Store {
   readonly #http: HttpService;
   readonly #container: Sdk.ContainerClient;
   readonly #context: StoreContext;
-  readonly #operations: StoreOperations;
+  readonly #operations: Operations;
   readonly #partBytes: number;
   readonly #pageNames: number;
 
@@ -235,7 +235,7 @@ export class AzureStore implements Store {
     this.#container = serviceClient(sdk, settings, this.#http).getContainerClient(settings.container);
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames ?? 5000;
-    this.#operations = new StoreOperations({
+    this.#operations = new Operations({
       context,
       secrets: secretsOf(url, context.env),
       mapError: (error) => mapAzureError(error, settings.container, context.runtime.now()),
@@ -257,7 +257,7 @@ export class AzureStore implements Store {
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
     return this.#operations.run("put", name, options, async (link) => {
-      refuseMetadata(options);
+      refuseUnsupported(options);
       const plan = { partBytes: this.#partBytes, maxParts: MAX_BLOCKS, maxBytes: MAX_OBJECT_BYTES };
       const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
       try {
@@ -273,7 +273,7 @@ export class AzureStore implements Store {
 
   get(name: string, options: GetOptions = {}): Promise<GetResult> {
     const { range } = options;
-    return this.#operations.run("get", name, options, async (link, keep) => {
+    return this.#operations.get(name, options, async (link) => {
       if (range) checkRange(range);
       if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
       let answer: Sdk.BlobDownloadResponseParsed;
@@ -299,11 +299,10 @@ export class AzureStore implements Store {
         const whole = partial ? answer.blobContentMD5 : (answer.contentMD5 ?? answer.blobContentMD5);
         const info = infoOf(name, size, answer.lastModified, whole);
         const expected = { size: end - start, md5: range ? undefined : info.digests?.md5 };
-        const body = this.#operations.bytes(stream, name, expected, link);
-        keep();
-        return { info, body, close: async () => this.#operations.letGo(stream, link) };
+        const body = expectedBytes(stream, expected);
+        return { info, body, close: async () => letGo(stream) };
       } catch (error) {
-        this.#operations.letGo(stream, link);
+        letGo(stream);
         throw error;
       }
     });
@@ -314,7 +313,7 @@ export class AzureStore implements Store {
   }
 
   list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
-    return this.#operations.within("list", options, inNameOrder(this.#pages(prefix, options)));
+    return this.#operations.iterate(options, () => inNameOrder(this.#pages(prefix, options)));
   }
 
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
@@ -330,7 +329,7 @@ export class AzureStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#operations.close()) this.#http.close();
+    if (this.#operations.end()) this.#http.close();
   }
 
   async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, link: LinkedSignal): Promise<PutResult> {
@@ -566,7 +565,7 @@ export function mapAzureError(error: unknown, container: string, nowMs: number):
   }
   const network = networkError(error);
   if (network) return network;
-  // Aborts of our own never come here (see StoreOperations): this is how the library says that a connection broke.
+  // Aborts of our own never come here (see Operations): this is how the library says that a connection broke.
   if (error instanceof Error && error.name === "AbortError") {
     return new HoldfastError("unavailable", "the connection ended early", { cause: error });
   }

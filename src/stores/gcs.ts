@@ -46,7 +46,7 @@ import { HttpService, drain, jsonOf, textOf } from "./base/http-service.ts";
 import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
 import { loadPeer } from "./base/load-peer.ts";
 import { inNameOrder } from "./base/name-order.ts";
-import { StoreOperations, refuseMetadata } from "./base/operations.ts";
+import { Operations, expectedBytes, letGo, refuseUnsupported } from "./base/operations.ts";
 import { prefixParts } from "./base/place.ts";
 
 const SERVICE = "https://storage.googleapis.com";
@@ -120,7 +120,7 @@ export class GcsStore implements Store {
   readonly #context: StoreContext;
   readonly #authorize: Authorize;
   readonly #http: HttpService;
-  readonly #operations: StoreOperations;
+  readonly #operations: Operations;
   readonly #partBytes: number;
   readonly #pageNames: number | undefined;
 
@@ -135,7 +135,7 @@ export class GcsStore implements Store {
     if (this.#partBytes % PIECE_UNIT_BYTES !== 0) {
       throw new HoldfastError("invalid", `partBytes must be a multiple of ${PIECE_UNIT_BYTES}`);
     }
-    this.#operations = new StoreOperations({
+    this.#operations = new Operations({
       context,
       secrets: secretsOf(url, context.env),
       mapError: (error) => networkError(error) ?? toHoldfastError(error),
@@ -155,7 +155,7 @@ export class GcsStore implements Store {
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
     return this.#operations.run("put", name, options, async (link) => {
-      refuseMetadata(options);
+      refuseUnsupported(options);
       if (options.ifAbsent && !this.capabilities.conditionalPut) {
         throw new HoldfastError("unsupported", "the emulator does not decide conditional puts");
       }
@@ -177,7 +177,7 @@ export class GcsStore implements Store {
 
   get(name: string, options: GetOptions = {}): Promise<GetResult> {
     const { range } = options;
-    return this.#operations.run("get", name, options, async (link, keep) => {
+    return this.#operations.get(name, options, async (link) => {
       if (range) checkRange(range);
       // The object's size, time and digest; and its generation, so that the bytes are of the same one.
       const object = await this.#metadata(name, link.signal);
@@ -201,15 +201,14 @@ export class GcsStore implements Store {
         throw new HoldfastError("unavailable", "the object was replaced while it was read", { cause: failure });
       }
       if (!whole && (answer.status !== 206 || rangeStart !== String(start))) {
-        this.#operations.letGo(answer.body, link);
+        letGo(answer.body);
         throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
           retryable: false,
         });
       }
       const expected = { size: end - start, md5: whole ? info.digests?.md5 : undefined };
-      const bytes = this.#operations.bytes(answer.body, name, expected, link);
-      keep();
-      return { info, body: bytes, close: async () => this.#operations.letGo(answer.body, link) };
+      const bytes = expectedBytes(answer.body, expected);
+      return { info, body: bytes, close: async () => letGo(answer.body) };
     });
   }
 
@@ -220,7 +219,7 @@ export class GcsStore implements Store {
   }
 
   list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
-    return this.#operations.within("list", options, inNameOrder(this.#pages(prefix, options)));
+    return this.#operations.iterate(options, () => inNameOrder(this.#pages(prefix, options)));
   }
 
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
@@ -237,7 +236,7 @@ export class GcsStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#operations.close()) this.#http.close();
+    if (this.#operations.end()) this.#http.close();
   }
 
   async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {

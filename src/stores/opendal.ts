@@ -22,10 +22,11 @@ import { resolveRange } from "../contract/ranges.ts";
 import { isSecretName, secretsOf } from "../support/redact.ts";
 import type { GetResult, ObjectInfo, Store } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
-import { Guard, checkParts, checkPathName, folderOfPrefix, raceSignal, refuseUnsupported } from "./base/guard.ts";
+import { NOT_ATOMIC, Operations, refuseUnsupported } from "./base/operations.ts";
+import { checkParts, checkPathName, folderOfPrefix, isTempName, tempName } from "./base/path-names.ts";
+import { raceSignal } from "../support/signals.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
-import { isTempName, tempName } from "./base/tree-store.ts";
 
 export const opendalKind: StoreKind = {
   open: async (url, context) => openOpendalStore(url, context),
@@ -91,7 +92,6 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
     ...secretsOf(url, context.env),
     ...Object.entries(settings).flatMap(([name, value]) => (isSecretName(name) || name.endsWith("key") ? [value] : [])),
   ];
-  const guard = new Guard({ label: context.label, secrets, mapError: serviceError });
   const opendal = await load();
   let operator: Operator;
   try {
@@ -192,6 +192,8 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
     }
   };
 
+  const operations = new Operations({ context, secrets, mapError: serviceError, checkName: checkNameHere });
+
   return {
     label: context.label,
     capabilities: {
@@ -206,9 +208,8 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       ...(limit === undefined ? {} : { maxObjectBytes: limit }),
     },
     put: (name, body, options = {}) =>
-      guard.run("put", name, options, async (signal) => {
-        refuseUnsupported(options);
-        checkNameHere(name);
+      operations.run("put", name, options, async ({ signal }) => {
+        refuseUnsupported(options, NOT_ATOMIC);
         const source = await gather(checkedBytes(body, signal), limit, context);
         try {
           throwIfAborted(signal);
@@ -232,8 +233,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         }
       }),
     get: (name, options = {}) =>
-      guard.get(name, options, async (signal): Promise<GetResult> => {
-        checkNameHere(name);
+      operations.get(name, options, async ({ signal }): Promise<GetResult> => {
         for (let attempt = 1; ; attempt++) {
           const info = await stat(name, signal);
           const { start, end } = resolveRange(options.range, info.size);
@@ -255,12 +255,11 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         }
       }),
     stat: (name, options = {}) =>
-      guard.run("stat", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("stat", name, options, async ({ signal }) => {
         return stat(name, signal);
       }),
     list: (prefix, options = {}) =>
-      guard.iterate("list", options, async function* (signal) {
+      operations.iterate(options, async function* ({ signal }) {
         const folder = folderOfPrefix(prefix);
         if (folder === undefined) return;
         const from = folder === "" ? "" : `${folder}/`;
@@ -292,8 +291,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         }
       }),
     delete: (name, options = {}) =>
-      guard.run("delete", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("delete", name, options, async ({ signal }) => {
         try {
           await stat(name, signal);
         } catch (error) {
@@ -304,9 +302,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         if (service.prunes) await prune(name, signal);
         return { existed: true };
       }),
-    close: async () => {
-      await guard.close();
-    },
+    close: () => operations.close(),
   };
 }
 

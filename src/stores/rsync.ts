@@ -26,11 +26,11 @@ import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, runChild, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
 import { openFetched } from "./base/fetched-file.ts";
-import { Guard, STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, refuseUnsupported } from "./base/guard.ts";
+import { NOT_ATOMIC, Operations, refuseUnsupported } from "./base/operations.ts";
+import { STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, isTempName } from "./base/path-names.ts";
 import { ownVariables, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
-import { isTempName } from "./base/tree-store.ts";
 
 export const rsyncKind: StoreKind = {
   open: async (url, context) => openRsyncStore(url, context),
@@ -68,11 +68,14 @@ interface Place extends Pick<StorePlace, "server" | "path"> {
 export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
   const place = readPlace(url, context.env);
   const rsync = new Rsync(place, context);
-  const guard = new Guard({ label: context.label, secrets: place.secrets });
-  const checkNameHere = (name: string): void => {
-    checkPathName(name);
-    checkParts(name, MAX_PART_BYTES);
-  };
+  const operations = new Operations({
+    context,
+    secrets: place.secrets,
+    checkName: (name) => {
+      checkPathName(name);
+      checkParts(name, MAX_PART_BYTES);
+    },
+  });
   return {
     label: context.label,
     capabilities: {
@@ -85,9 +88,8 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
       storeDigests: [],
     },
     put: (name, body, options = {}) =>
-      guard.run("put", name, options, async (signal) => {
-        refuseUnsupported(options);
-        checkNameHere(name);
+      operations.run("put", name, options, async ({ signal }) => {
+        refuseUnsupported(options, NOT_ATOMIC);
         return rsync.withFolder(async (folder) => {
           const file = path.join(folder, name);
           await makeFolder(path.dirname(file));
@@ -99,30 +101,27 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
         });
       }),
     get: (name, options = {}) =>
-      guard.get(name, options, async (signal) => {
-        checkNameHere(name);
+      operations.get(name, options, async ({ signal }) => {
         return rsync.fetch(name, options.range, signal, options.onAlive);
       }),
     stat: (name, options = {}) =>
-      guard.run("stat", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("stat", name, options, async ({ signal }) => {
         const info = await rsync.stat(name, signal);
         if (!info) throw new HoldfastError("not-found", "there is no such object");
         return info;
       }),
     list: (prefix, options = {}) =>
-      guard.iterate("list", options, async function* (signal) {
+      operations.iterate(options, async function* ({ signal }) {
         const folder = folderOfPrefix(prefix);
         if (folder === undefined) return;
         for await (const info of rsync.list(folder, signal)) if (info.name.startsWith(prefix)) yield info;
       }),
     delete: (name, options = {}) =>
-      guard.run("delete", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("delete", name, options, async ({ signal }) => {
         return { existed: await rsync.remove(name, signal) };
       }),
-    sweep: (options = {}) => guard.run("delete", undefined, options, (signal) => rsync.removeStrays(signal)),
-    close: () => guard.close(),
+    sweep: (options = {}) => operations.run("delete", undefined, options, ({ signal }) => rsync.removeStrays(signal)),
+    close: () => operations.close(),
   };
 }
 

@@ -45,7 +45,7 @@ import { pathParts, urlParameters } from "./base/url-parameters.ts";
 import { HttpService, drain, encodePath, jsonOf, textOf } from "./base/http-service.ts";
 import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
 import { inNameOrder } from "./base/name-order.ts";
-import { StoreOperations, refuseMetadata } from "./base/operations.ts";
+import { Operations, expectedBytes, letGo, refuseUnsupported } from "./base/operations.ts";
 import { prefixParts } from "./base/place.ts";
 
 /** What segments in flight may hold together, in bytes. One segment is always allowed. */
@@ -209,7 +209,7 @@ export class SwiftStore implements Store {
   readonly #settings: SwiftSettings;
   readonly #context: StoreContext;
   readonly #http: HttpService;
-  readonly #operations: StoreOperations;
+  readonly #operations: Operations;
   readonly #partBytes: number;
   readonly #pageNames: number;
   #session: Promise<Session> | undefined;
@@ -223,7 +223,7 @@ export class SwiftStore implements Store {
     this.#http = new HttpService({ env: context.env, caFile: this.#settings.caFile });
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames ?? PAGE_NAMES;
-    this.#operations = new StoreOperations({
+    this.#operations = new Operations({
       context,
       secrets: secretsOf(url, context.env),
       mapError: (error) => networkError(error) ?? toHoldfastError(error),
@@ -242,7 +242,7 @@ export class SwiftStore implements Store {
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
     return this.#operations.run("put", name, options, async (link) => {
-      refuseMetadata(options);
+      refuseUnsupported(options);
       if (options.ifAbsent) throw new HoldfastError("unsupported", "Swift does not decide conditional puts atomically");
       const small = body.size !== undefined && body.size <= this.#partBytes;
       const maxParts = small ? 1 : await this.#manifestLimit(link.signal);
@@ -265,7 +265,7 @@ export class SwiftStore implements Store {
 
   get(name: string, options: GetOptions = {}): Promise<GetResult> {
     const { range } = options;
-    return this.#operations.run("get", name, options, async (link, keep) => {
+    return this.#operations.get(name, options, async (link) => {
       if (range) checkRange(range);
       if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
       const last = range?.length === undefined ? "" : range.offset + range.length - 1;
@@ -288,11 +288,10 @@ export class SwiftStore implements Store {
         const { start, end } = resolveRange(range, size);
         const info = infoOf(name, size, answer);
         const expected = { size: end - start, md5: range ? undefined : info.digests?.md5 };
-        const body = this.#operations.bytes(answer.body, name, expected, link);
-        keep();
-        return { info, body, close: async () => this.#operations.letGo(answer.body, link) };
+        const body = expectedBytes(answer.body, expected);
+        return { info, body, close: async () => letGo(answer.body) };
       } catch (error) {
-        this.#operations.letGo(answer.body, link);
+        letGo(answer.body);
         throw error;
       }
     });
@@ -303,7 +302,7 @@ export class SwiftStore implements Store {
   }
 
   list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
-    return this.#operations.within("list", options, inNameOrder(this.#pages(prefix, options)));
+    return this.#operations.iterate(options, () => inNameOrder(this.#pages(prefix, options)));
   }
 
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
@@ -323,7 +322,7 @@ export class SwiftStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#operations.close()) this.#http.close();
+    if (this.#operations.end()) this.#http.close();
   }
 
   async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {

@@ -32,6 +32,7 @@ import type {
   PutResult,
   Store,
 } from "../../contract/store.ts";
+import { STALE_TEMP_MS, isTempName, tempName } from "./path-names.ts";
 
 /** A file's or folder's place: its names from the store's root down. The root itself is `[]`. */
 export type TreePath = readonly string[];
@@ -121,20 +122,6 @@ export interface TreeStoreOptions {
   /** Remove a folder when the last object in it is deleted. Off where removing an empty folder is costly. Default true. */
   readonly pruneFolders?: boolean | undefined;
 }
-
-const TEMP_NAME = /^\.holdfast-[0-9a-f]{16}\.tmp$/u;
-
-/** A new name for a file that is not an object yet. Hidden from listings, and refused as a part of a name. */
-export function tempName(runtime: Runtime): string {
-  return `.holdfast-${runtime.randomHex(8)}.tmp`;
-}
-
-export function isTempName(name: string): boolean {
-  return TEMP_NAME.test(name);
-}
-
-/** Temporary files of others are left alone until they are this old, by our clock and by the service's own. */
-const STRAY_AGE_MS = 24 * 60 * 60 * 1000;
 
 /** How long a failed or cancelled put may take to remove its temporary file. */
 const CLEANUP_MS = 3000;
@@ -453,7 +440,7 @@ export class TreeStore implements Store {
       const now = stale.length > 0 ? await this.#serviceNow(signal) : 0;
       for (let one = stale.at(-1); one; stale.pop(), one = stale.at(-1)) {
         const [file, path] = one;
-        if (!(await this.#removeIfOlder(path, now - STRAY_AGE_MS, signal))) continue;
+        if (!(await this.#removeIfOlder(path, now - STALE_TEMP_MS, signal))) continue;
         this.#logger.info("stale temporary file removed", { store: this.label, file });
         if (this.#pruneFolders) await this.#prune(path.slice(0, -1), signal);
       }
@@ -583,7 +570,7 @@ export class TreeStore implements Store {
     const key = path.join("/");
     if (this.#writing.has(key) || entry.kind !== "file") return;
     // Without a time in the listing, it is asked for before the file is removed.
-    if ((entry.modifiedMs ?? 0) > this.#runtime.now() - STRAY_AGE_MS) return;
+    if ((entry.modifiedMs ?? 0) > this.#runtime.now() - STALE_TEMP_MS) return;
     this.#stale.set(key, path);
   }
 

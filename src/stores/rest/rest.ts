@@ -27,7 +27,8 @@ import { resolveRange } from "../../contract/ranges.ts";
 import { secretsOf } from "../../support/redact.ts";
 import type { Body, GetResult, ObjectInfo, Store } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
-import { Guard, raceSignal, refuseUnsupported } from "../base/guard.ts";
+import { NOT_ATOMIC, Operations, refuseUnsupported } from "../base/operations.ts";
+import { raceSignal } from "../../support/signals.ts";
 import { serviceUrl } from "../base/place.ts";
 
 export const restKind: StoreKind = {
@@ -137,7 +138,7 @@ class RestStore implements Store {
   readonly #client: Client;
   readonly #index: Index;
   readonly #context: StoreContext;
-  readonly #guard: Guard;
+  readonly #operations: Operations;
   #checked = false;
   #created = false;
 
@@ -146,15 +147,15 @@ class RestStore implements Store {
     this.#client = client;
     this.#context = context;
     this.#index = new Index(client, context);
-    this.#guard = new Guard({
-      label: context.label,
+    this.#operations = new Operations({
+      context,
       secrets: [...secretsOf(url, context.env), client.password].filter((one) => one !== ""),
     });
   }
 
   put(name: string, body: Body, options: Parameters<Store["put"]>[2] = {}): ReturnType<Store["put"]> {
-    return this.#guard.run("put", name, options, async (signal) => {
-      refuseUnsupported(options);
+    return this.#operations.run("put", name, options, async ({ signal }) => {
+      refuseUnsupported(options, NOT_ATOMIC);
       await this.#prepare(signal);
       if (!this.#created) {
         await this.#client.create(signal);
@@ -173,7 +174,7 @@ class RestStore implements Store {
   }
 
   get(name: string, options: Parameters<Store["get"]>[1] = {}): Promise<GetResult> {
-    return this.#guard.get(name, options, async (signal) => {
+    return this.#operations.get(name, options, async ({ signal }) => {
       await this.#prepare(signal);
       for (let attempt = 1; ; attempt++) {
         const record = await this.#find(name, signal);
@@ -191,7 +192,7 @@ class RestStore implements Store {
   }
 
   stat(name: string, options: Parameters<Store["stat"]>[1] = {}): Promise<ObjectInfo> {
-    return this.#guard.run("stat", name, options, async (signal) => {
+    return this.#operations.run("stat", name, options, async ({ signal }) => {
       await this.#prepare(signal);
       return infoOf(await this.#find(name, signal));
     });
@@ -208,13 +209,13 @@ class RestStore implements Store {
         )
         .sort((a, b) => compareNames(a.name, b.name));
     };
-    return this.#guard.iterate("list", options, async function* (signal) {
+    return this.#operations.iterate(options, async function* ({ signal }) {
       for (const record of await begin(signal)) yield infoOf(record);
     });
   }
 
   delete(name: string, options: Parameters<Store["delete"]>[1] = {}): ReturnType<Store["delete"]> {
-    return this.#guard.run("delete", name, options, async (signal) => {
+    return this.#operations.run("delete", name, options, async ({ signal }) => {
       await this.#prepare(signal);
       const found = (await this.#index.read(signal)).get(name);
       if (!found || found.deleted) return { existed: false };
@@ -225,7 +226,7 @@ class RestStore implements Store {
   }
 
   async close(): Promise<void> {
-    await this.#guard.close();
+    await this.#operations.close();
     await this.#index.close();
     await this.#client.close();
   }

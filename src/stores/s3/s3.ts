@@ -61,7 +61,7 @@ import type {
   Store,
 } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
-import { StoreOperations, refuseMetadata } from "../base/operations.ts";
+import { Operations, expectedBytes, letGo, refuseUnsupported } from "../base/operations.ts";
 import { prefixParts } from "../base/place.ts";
 import { S3Failure, S3Service, namespaceOf } from "./s3-service.ts";
 import type { S3Request } from "./s3-service.ts";
@@ -215,7 +215,7 @@ export class S3Store implements Store {
   readonly capabilities: Capabilities;
   readonly #settings: S3Settings;
   readonly #context: StoreContext;
-  readonly #operations: StoreOperations;
+  readonly #operations: Operations;
   readonly #service: S3Service;
   readonly #partBytes: number;
   readonly #pageNames: number | undefined;
@@ -225,7 +225,7 @@ export class S3Store implements Store {
     this.label = context.label;
     this.#context = context;
     this.#settings = parseS3Url(url, context.env);
-    this.#operations = new StoreOperations({
+    this.#operations = new Operations({
       context,
       secrets: secretsOf(url, context.env),
       mapError: (error) => mapS3Error(error, this.#settings.bucket, context.runtime.now()),
@@ -247,7 +247,7 @@ export class S3Store implements Store {
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
     return this.#operations.run("put", name, options, async (link) => {
-      refuseMetadata(options);
+      refuseUnsupported(options);
       if (options.ifAbsent && !this.capabilities.conditionalPut) {
         throw new HoldfastError(
           "unsupported",
@@ -269,7 +269,7 @@ export class S3Store implements Store {
 
   get(name: string, options: GetOptions = {}): Promise<GetResult> {
     const { range } = options;
-    return this.#operations.run("get", name, options, async (link, keep) => {
+    return this.#operations.get(name, options, async (link) => {
       if (range) checkRange(range);
       if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
       const last = range?.length === undefined ? "" : range.offset + range.length - 1;
@@ -293,16 +293,10 @@ export class S3Store implements Store {
         const size = range ? rangeSize(headers["content-range"], range.offset) : lengthOf(headers);
         const { start, end } = resolveRange(range, size);
         const info = this.#info(name, size, headers);
-        const body = this.#operations.bytes(
-          stream,
-          name,
-          { size: end - start, md5: range ? undefined : info.digests?.md5 },
-          link,
-        );
-        keep();
-        return { info, body, close: async () => this.#operations.letGo(stream, link) };
+        const body = expectedBytes(stream, { size: end - start, md5: range ? undefined : info.digests?.md5 });
+        return { info, body, close: async () => letGo(stream) };
       } catch (error) {
-        this.#operations.letGo(stream, link);
+        letGo(stream);
         throw error;
       }
     });
@@ -392,7 +386,7 @@ export class S3Store implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#operations.close()) this.#service.close();
+    if (this.#operations.end()) this.#service.close();
   }
 
   /**
