@@ -6,20 +6,9 @@
  * same store) without ever waiting for one another in a circle.
  */
 import { abortError, throwIfAborted } from "../contract/errors.ts";
-import type {
-  Body,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  HashOperation,
-  NamesOperation,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../contract/store.ts";
-import { ForwardingStore, pulling } from "./forward.ts";
+import type { Store } from "../contract/store.ts";
+import { SteppedStore } from "./forward.ts";
+import type { Call } from "./forward.ts";
 
 export interface LimitOptions {
   /** How many puts, and how many other operations, at once: a whole number from 1. */
@@ -73,7 +62,7 @@ export class Places {
   }
 }
 
-class LimitStore extends ForwardingStore {
+class LimitStore extends SteppedStore {
   readonly #puts: Places;
   readonly #others: Places;
 
@@ -83,32 +72,11 @@ class LimitStore extends ForwardingStore {
     this.#others = new Places(options.max);
   }
 
-  override put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    return this.#puts.run(options.signal, () => this.inner.put(name, body, options));
+  protected override begin<T>(call: Call, work: () => Promise<T>): Promise<T> {
+    return call.operation === "put" ? this.#puts.run(call.options.signal, work) : this.step(call, work);
   }
 
-  override async get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    const result = await this.#others.run(options.signal, () => this.inner.get(name, options));
-    return { ...result, body: pulling(result.body, (next) => this.#others.run(options.signal, next)) };
-  }
-
-  override stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    return this.#others.run(options.signal, () => this.inner.stat(name, options));
-  }
-
-  override list(prefix: string, options: OperationOptions = {}): AsyncIterable<ObjectInfo> {
-    return pulling(this.inner.list(prefix, options), (next) => this.#others.run(options.signal, next));
-  }
-
-  protected override naming(inner: NamesOperation): NamesOperation {
-    return (prefix, options = {}) => pulling(inner(prefix, options), (next) => this.#others.run(options.signal, next));
-  }
-
-  protected override hashing(inner: HashOperation): HashOperation {
-    return (name, options = {}) => this.#others.run(options.signal, () => inner(name, options));
-  }
-
-  override delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    return this.#others.run(options.signal, () => this.inner.delete(name, options));
+  protected override step<T>({ options }: Call, work: () => Promise<T>): Promise<T> {
+    return this.#others.run(options.signal, work);
   }
 }
