@@ -22,7 +22,9 @@ import { netrcLogin } from "./base/netrc.ts";
 import { serverPath } from "./base/place.ts";
 import { decodePath, readNumber, readQuery } from "./base/query.ts";
 import { serverName, tlsOptions } from "./base/tls.ts";
-import { TreeStore, notFound } from "./base/tree-store.ts";
+import { KnownFolders } from "./base/known-folders.ts";
+import { notFound } from "./base/operations.ts";
+import { TreeStore } from "./base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "./base/tree-store.ts";
 
 /** A connection on which nothing moves for so long is given up. */
@@ -38,7 +40,6 @@ const READ_AHEAD_BYTES = 1024 * 1024;
 const MAX_HASHED_BYTES = 1024 * 1024 * 1024;
 /** How long the data connection of an empty object stays open under TLS. */
 const EMPTY_DELAY_MS = 150;
-const MAX_KNOWN_FOLDERS = 20_000;
 
 export const ftpKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
@@ -64,10 +65,8 @@ export const ftpKind: StoreKind = {
       readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 64),
     );
     return new TreeStore({
-      label: context.label,
+      context,
       tree,
-      runtime: context.runtime,
-      logger: context.logger,
       refusePart: (part) => tree.refusePart(part),
     });
   },
@@ -123,7 +122,7 @@ class FtpTree implements Tree {
   #features: Features | undefined;
   /** The root as an absolute path, without a slash at its end. Known after the first login. */
   #root: string | undefined;
-  readonly #known = new Set<string>();
+  readonly known = new KnownFolders();
   #closed = false;
 
   constructor(access: AccessOptions, path: string, limit: number) {
@@ -149,12 +148,11 @@ class FtpTree implements Tree {
   }
 
   async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#known.has(folder.join("/"))) return;
+    if (this.known.has(folder)) return;
     await this.#run(signal, async ({ client }) => {
       await this.#make(client, this.#at(folder), signal);
     });
-    if (this.#known.size >= MAX_KNOWN_FOLDERS) this.#known.clear();
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.add(folder.slice(0, depth).join("/"));
+    this.known.add(folder);
   }
 
   async #make(client: Client, path: string, signal: AbortSignal | undefined): Promise<void> {
@@ -169,10 +167,6 @@ class FtpTree implements Tree {
       if (failure.code !== "not-found") throw failure;
       throw inTheWay(path);
     }
-  }
-
-  forgetFolder(folder: TreePath): void {
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.delete(folder.slice(0, depth).join("/"));
   }
 
   async write(

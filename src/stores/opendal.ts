@@ -22,7 +22,7 @@ import { resolveRange } from "../contract/ranges.ts";
 import { isSecretName, secretsOf } from "../support/redact.ts";
 import type { GetResult, ObjectInfo, Store } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
-import { NOT_ATOMIC, Operations, refuseUnsupported } from "./base/operations.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
 import { checkParts, checkPathName, folderOfPrefix, isTempName, tempName } from "./base/path-names.ts";
 import { raceSignal } from "../support/signals.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
@@ -134,7 +134,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       const mapped = serviceError(error);
       throw mapped.code === "conflict" ? new HoldfastError("not-found", mapped.message) : mapped;
     });
-    if (!metadata.isFile()) throw new HoldfastError("not-found", "there is no such object");
+    if (!metadata.isFile()) throw notFound();
     const modifiedMs = Date.parse(metadata.lastModified ?? "");
     return {
       name,

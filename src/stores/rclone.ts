@@ -22,7 +22,7 @@ import type { Capabilities, GetResult, ObjectInfo, Store } from "../contract/sto
 import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
-import { NOT_ATOMIC, Operations, refuseUnsupported } from "./base/operations.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
 import { STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, isTempName, tempName } from "./base/path-names.ts";
 import { raceSignal } from "../support/signals.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
@@ -184,7 +184,7 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
   const stat = async (name: string, signal: AbortSignal): Promise<RcloneItem> => {
     await rclone.checkCase(name, "not-found", signal);
     const item = await rclone.statFile(name, signal);
-    if (!item || item.IsDir) throw new HoldfastError("not-found", "there is no such object");
+    if (!item || item.IsDir) throw notFound();
     return item;
   };
 

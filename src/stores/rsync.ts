@@ -26,7 +26,7 @@ import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, runChild, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
 import { openFetched } from "./base/fetched-file.ts";
-import { NOT_ATOMIC, Operations, refuseUnsupported } from "./base/operations.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
 import { STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, isTempName } from "./base/path-names.ts";
 import { ownVariables, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
@@ -107,7 +107,7 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
     stat: (name, options = {}) =>
       operations.run("stat", name, options, async ({ signal }) => {
         const info = await rsync.stat(name, signal);
-        if (!info) throw new HoldfastError("not-found", "there is no such object");
+        if (!info) throw notFound();
         return info;
       }),
     list: (prefix, options = {}) =>
@@ -329,7 +329,7 @@ class Rsync {
           () => this.#run(args, listed(this.#place.inside + name), signal),
         );
       } catch (error) {
-        if (isHoldfastError(error, "conflict")) throw new HoldfastError("not-found", "there is no such object");
+        if (isHoldfastError(error, "conflict")) throw notFound();
         throw error;
       }
       // A folder, a link and a device come as something else than a file, or not at all. The folder goes at once; the

@@ -27,6 +27,7 @@ import { openFetched } from "./base/fetched-file.ts";
 import { ownVariables } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
+import { notFound } from "./base/operations.ts";
 import { TreeStore } from "./base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "./base/tree-store.ts";
 
@@ -124,10 +125,8 @@ export function openSmbStore(url: StoreUrl, context: StoreContext): Store {
     secrets: [...secretsOf(url, env), ...(password === undefined ? [] : [password])],
   });
   return new TreeStore({
-    label: context.label,
+    context,
     tree,
-    runtime: context.runtime,
-    logger: context.logger,
     refusePart,
     caseSensitive: false,
   });
@@ -189,10 +188,6 @@ class SmbTree implements Tree {
       }
     }
     return true;
-  }
-
-  forgetFolder(): void {
-    // Nothing is remembered.
   }
 
   async write(
@@ -442,10 +437,6 @@ class SmbTree implements Tree {
 /** What says that a connection is gone, not that an operation failed. */
 const LOST =
   /NT_STATUS_(?:CONNECTION_|NETWORK_NAME_DELETED|USER_SESSION_DELETED|NETWORK_SESSION_EXPIRED|INVALID_NETWORK_RESPONSE|LOCAL_DISCONNECT|REMOTE_DISCONNECT|VIRTUAL_CIRCUIT_CLOSED)|ended before it answered/u;
-
-function notFound(): HoldfastError {
-  return new HoldfastError("not-found", "there is no such object");
-}
 
 function otherCase(found: string): HoldfastError {
   return new HoldfastError("conflict", `the server takes the name for ${JSON.stringify(found)}, which stands there`);

@@ -45,7 +45,8 @@ export function linkSignals(...sources: readonly (AbortSignal | undefined)[]): L
 }
 
 /** Waits for work that others wait for too, until the signal fires. */
-export async function raceSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function raceSignal<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
   // Its failure is for those who still wait.
   work.catch(() => undefined);
   if (signal.aborted) throw abortError(signal);

@@ -270,12 +270,7 @@ export class Operations {
   }
 
   /** The error of an operation, as its caller is to see it. */
-  failure(
-    error: unknown,
-    operation: Operation,
-    object: string | undefined,
-    running: Running | undefined,
-  ): HoldfastError {
+  failure(error: unknown, operation: Operation, object: string | undefined, running?: Running): HoldfastError {
     // Whatever an aborted operation fails with, it failed because it was aborted.
     const fired = running?.fired;
     const mapped = fired ? abortError(fired) : this.mapped(error);
@@ -320,6 +315,11 @@ export function refuseUnsupported(options: PutOptions, noCondition?: string): vo
     throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
   }
   if (options.ifAbsent && noCondition !== undefined) throw new HoldfastError("unsupported", noCondition);
+}
+
+/** The error for what is not there. */
+export function notFound(cause?: unknown): HoldfastError {
+  return new HoldfastError("not-found", "there is no such object", { cause });
 }
 
 /** Why most kinds of store cannot put an object only if there is none. */

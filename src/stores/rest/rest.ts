@@ -27,7 +27,8 @@ import { resolveRange } from "../../contract/ranges.ts";
 import { secretsOf } from "../../support/redact.ts";
 import type { Body, GetResult, ObjectInfo, Store } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
-import { NOT_ATOMIC, Operations, refuseUnsupported } from "../base/operations.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "../base/operations.ts";
+import { SharedRun } from "../../support/shared-run.ts";
 import { raceSignal } from "../../support/signals.ts";
 import { serviceUrl } from "../base/place.ts";
 
@@ -242,7 +243,7 @@ class RestStore implements Store {
 
   async #find(name: string, signal: AbortSignal): Promise<ObjectRecord> {
     const record = (await this.#index.read(signal)).get(name);
-    if (!record || record.deleted) throw new HoldfastError("not-found", "there is no such object");
+    if (!record || record.deleted) throw notFound();
     return record;
   }
 
@@ -389,8 +390,6 @@ class Index {
   readonly #segments = new Map<string, Segment>();
   #records: Map<string, ObjectRecord> = new Map();
   #version = 0;
-  #refreshing: Promise<void> | undefined;
-  #nextRefresh: Promise<void> | undefined;
   #waiting: Commit[] = [];
   #committing: Promise<void> | undefined;
   #merging: Promise<void> | undefined;
@@ -402,7 +401,7 @@ class Index {
 
   /** The newest record of every name, as the server has them after this call began. */
   async read(signal: AbortSignal): Promise<ReadonlyMap<string, ObjectRecord>> {
-    await raceSignal(this.#refresh(), signal);
+    await raceSignal(this.#refresh.run(), signal);
     return this.#records;
   }
 
@@ -435,26 +434,12 @@ class Index {
     await this.#merging?.catch(() => undefined);
     cancel();
     abort();
-    const running = [this.#committing, this.#merging, this.#refreshing, this.#nextRefresh];
+    const running = [this.#committing, this.#merging, this.#refresh.idle()];
     for (const work of running) await work?.catch(() => undefined);
   }
 
   /** A look at the server that begins after the call: one that is under way already may have missed something. */
-  #refresh(): Promise<void> {
-    if (!this.#refreshing) {
-      this.#refreshing = this.#look().finally(() => {
-        this.#refreshing = undefined;
-      });
-      return this.#refreshing;
-    }
-    this.#nextRefresh ??= this.#refreshing
-      .catch(() => undefined)
-      .then(() => {
-        this.#nextRefresh = undefined;
-        return this.#refresh();
-      });
-    return this.#nextRefresh;
-  }
+  readonly #refresh = new SharedRun(() => this.#look());
 
   async #look(): Promise<void> {
     const signal = this.#closing.signal;
@@ -516,7 +501,7 @@ class Index {
       const batch = this.#waiting;
       this.#waiting = [];
       try {
-        await this.#refresh();
+        await this.#refresh.run();
         const old = batch.map(({ record }) => this.#records.get(record.name));
         const records = batch.map(({ record }): ObjectRecord => {
           this.#version = Math.max(this.#version + 1, this.#context.runtime.now() * 1024);

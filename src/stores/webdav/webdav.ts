@@ -23,7 +23,9 @@ import type { HttpAnswer } from "../base/http-client.ts";
 import { netrcLogin } from "../base/netrc.ts";
 import { decodePath, readNumber, readQuery } from "../base/query.ts";
 import { tlsOptions } from "../base/tls.ts";
-import { TreeStore, notFound } from "../base/tree-store.ts";
+import { KnownFolders } from "../base/known-folders.ts";
+import { notFound } from "../base/operations.ts";
+import { TreeStore } from "../base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "../base/tree-store.ts";
 
 const DEFAULT_CONNECTIONS = 16;
@@ -37,7 +39,6 @@ const FRESH_LOGIN_MS = 30_000;
 const SMALL_BYTES = 256 * 1024;
 /** How often a read begins anew when its object is replaced at that moment. */
 const READ_ATTEMPTS = 5;
-const MAX_KNOWN_FOLDERS = 20_000;
 
 const PROPERTIES =
   '<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/>' +
@@ -56,11 +57,9 @@ export const webdavKind: StoreKind = {
     });
     const tree = new WebdavTree(new WebdavClient(http, await loginOf(url, context.env)), root);
     return new TreeStore({
-      label: context.label,
+      context,
       tree,
       refusePart: (part, depth) => tree.refusePart(part, depth),
-      runtime: context.runtime,
-      logger: context.logger,
       pruneFolders: false,
     });
   },
@@ -249,7 +248,7 @@ class WebdavTree implements Tree {
   readonly #client: WebdavClient;
   readonly #root: TreePath;
   /** Folders below the root, by joined path, that were seen. The root is "". */
-  readonly #known = new Set<string>();
+  readonly known = new KnownFolders();
   #writesWhole: boolean | undefined;
   #hidesDots: boolean | undefined;
 
@@ -276,10 +275,9 @@ class WebdavTree implements Tree {
   }
 
   async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#known.has(folder.join("/"))) return;
+    if (this.known.has(folder)) return;
     await this.#make([...this.#root, ...folder], signal);
-    if (this.#known.size >= MAX_KNOWN_FOLDERS) this.#known.clear();
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.add(folder.slice(0, depth).join("/"));
+    this.known.add(folder);
   }
 
   /** Makes a folder, given from the server's root, with those above it. */
@@ -297,10 +295,6 @@ class WebdavTree implements Tree {
     const now = await this.#kind(encodePath(folder), signal);
     const isRefused = answer.status === 400 || answer.status === 403;
     if (now !== "folder") throw now === undefined && isRefused ? error : inTheWay(folder);
-  }
-
-  forgetFolder(folder: TreePath): void {
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.delete(folder.slice(0, depth).join("/"));
   }
 
   async write(
@@ -372,7 +366,7 @@ class WebdavTree implements Tree {
     const kind = await this.#kind(this.#at(folder), signal).catch(() => "unknown" as const);
     if (kind === "file") return inTheWay(folder);
     if (!isClear && kind !== undefined) return error;
-    this.forgetFolder(folder);
+    this.known.forget(folder);
     return new HoldfastError("unavailable", "the folder of the object was removed while it was put", { cause: error });
   }
 
