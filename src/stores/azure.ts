@@ -27,7 +27,7 @@ import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
 import { MIB, joinChunks } from "../support/parts.ts";
 import type { Part, PartPlan } from "../support/parts.ts";
 import { secretsOf } from "../support/redact.ts";
-import type { ByteRange, Capabilities, ObjectInfo } from "../contract/store.ts";
+import type { ByteRange, ObjectInfo } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
 import { containerOf, urlParameters } from "./base/url-parameters.ts";
 import { loadPeer } from "./base/load-peer.ts";
@@ -223,7 +223,7 @@ export class AzureStore extends ObjectStore<Upload> {
 class Azure implements ObjectService<Upload> {
   readonly kind = "azure";
   readonly operations: Operations;
-  readonly capabilities: Capabilities;
+  readonly capabilities = { orderedList: true, maxObjectBytes: MAX_OBJECT_BYTES, storeDigests: ["md5"] } as const;
   readonly prefix: string;
   readonly attempts = BLOCK_ATTEMPTS;
   readonly parallel = { parts: PARALLEL_BLOCKS, bytes: IN_FLIGHT_BYTES };
@@ -248,15 +248,6 @@ class Azure implements ObjectService<Upload> {
         if (refusal !== undefined) throw new HoldfastError("invalid", `Azure cannot hold the name: ${refusal}`);
       },
     });
-    this.capabilities = {
-      orderedList: true,
-      conditionalPut: true,
-      prefixNames: true,
-      maxObjectBytes: MAX_OBJECT_BYTES,
-      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.prefix),
-      caseSensitive: true,
-      storeDigests: ["md5"],
-    };
   }
 
   plan(): PartPlan {

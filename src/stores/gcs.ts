@@ -25,14 +25,15 @@ import type { StoreContext, StoreKind } from "./base/store-kind.ts";
 import { MIB } from "../support/parts.ts";
 import type { Part, PartPlan } from "../support/parts.ts";
 import { secretsOf } from "../support/redact.ts";
-import type { ByteRange, Capabilities, ObjectInfo } from "../contract/store.ts";
+import type { ByteRange, ObjectInfo } from "../contract/store.ts";
 import { parseStoreUrl } from "../contract/store-url.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
 import { containerOf, urlParameters } from "./base/url-parameters.ts";
 import { HttpService, drain, jsonAs, textOf } from "./base/http-service.ts";
 import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
 import { loadPeer } from "./base/load-peer.ts";
-import { ObjectStore, md5Of, objectInfo, rangeHeader, wrongRange } from "./base/object-store.ts";
+import { rangeHeader } from "./base/http-client.ts";
+import { ObjectStore, md5Of, objectInfo, wrongRange } from "./base/object-store.ts";
 import type {
   ObjectPage,
   ObjectPut,
@@ -124,7 +125,7 @@ export class GcsStore extends ObjectStore<Upload> {
 class Gcs implements ObjectService<Upload> {
   readonly kind = "gcs";
   readonly operations: Operations;
-  readonly capabilities: Capabilities;
+  readonly capabilities = { orderedList: true, maxObjectBytes: MAX_OBJECT_BYTES, storeDigests: ["md5"] } as const;
   readonly prefix: string;
   readonly noCondition: string | undefined;
   readonly attempts = ATTEMPTS;
@@ -155,15 +156,6 @@ class Gcs implements ObjectService<Upload> {
       checkName: (name) => checkObjectName(prefix + name, anonymous),
     });
     if (anonymous) this.noCondition = "the emulator does not decide conditional puts";
-    this.capabilities = {
-      orderedList: true,
-      conditionalPut: !anonymous,
-      prefixNames: true,
-      maxObjectBytes: MAX_OBJECT_BYTES,
-      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(prefix),
-      caseSensitive: true,
-      storeDigests: ["md5"],
-    };
   }
 
   plan(): PartPlan {

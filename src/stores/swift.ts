@@ -17,28 +17,19 @@
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { HoldfastError, abortError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
-import { MAX_NAME_BYTES } from "../contract/names.ts";
 import { httpError, networkError } from "../support/network-errors.ts";
 import type { StoreContext, StoreKind } from "./base/store-kind.ts";
 import { MIB, forEachParallel } from "../support/parts.ts";
 import type { Part, PartPlan } from "../support/parts.ts";
 import { secretsOf } from "../support/redact.ts";
 import { linkSignals, raceSignal } from "../support/signals.ts";
-import type { Body, ByteRange, Capabilities, ObjectInfo } from "../contract/store.ts";
+import type { Body, ByteRange, ObjectInfo } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
 import { containerOf, urlParameters } from "./base/url-parameters.ts";
 import { HttpService, drain, encodePath, jsonAs, jsonOf, textOf } from "./base/http-service.ts";
 import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
-import {
-  ObjectStore,
-  checkFits,
-  lengthOf,
-  md5Of,
-  objectInfo,
-  rangeHeader,
-  rangeSize,
-  wrongRange,
-} from "./base/object-store.ts";
+import { rangeHeader } from "./base/http-client.ts";
+import { ObjectStore, checkFits, lengthOf, md5Of, objectInfo, rangeSize, wrongRange } from "./base/object-store.ts";
 import type {
   ObjectPage,
   ObjectPut,
@@ -218,8 +209,9 @@ export class SwiftStore extends ObjectStore<Upload> {
 class Swift implements ObjectService<Upload> {
   readonly kind = "swift";
   readonly operations: Operations;
-  readonly capabilities: Capabilities;
+  readonly capabilities = { orderedList: true, storeDigests: ["md5"] } as const;
   readonly prefix: string;
+  /** Swift knows If-None-Match, but two writers at once can both be told that they were the first. */
   readonly noCondition = "Swift does not decide conditional puts atomically";
   readonly attempts = SEGMENT_ATTEMPTS;
   readonly parallel = { parts: PARALLEL_SEGMENTS, bytes: IN_FLIGHT_BYTES };
@@ -245,15 +237,6 @@ class Swift implements ObjectService<Upload> {
       mapError: (error) => networkError(error) ?? toHoldfastError(error),
       checkName: (name) => checkFits(this.prefix, name),
     });
-    this.capabilities = {
-      orderedList: true,
-      // Swift knows If-None-Match, but two writers at once can both be told that they were the first.
-      conditionalPut: false,
-      prefixNames: true,
-      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.prefix),
-      caseSensitive: true,
-      storeDigests: ["md5"],
-    };
   }
 
   async plan(body: Body, signal: AbortSignal): Promise<PartPlan> {

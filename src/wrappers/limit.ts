@@ -5,8 +5,8 @@
  * store works: a reader that pauses holds none. So operations may feed each other (a put whose source is a get from the
  * same store) without ever waiting for one another in a circle.
  */
-import { abortError, throwIfAborted } from "../contract/errors.ts";
 import type { Store } from "../contract/store.ts";
+import { Places } from "../support/places.ts";
 import { SteppedStore } from "./forward.ts";
 import type { Call } from "./forward.ts";
 
@@ -17,49 +17,6 @@ export interface LimitOptions {
 
 export function limit(store: Store, options: LimitOptions): Store {
   return new LimitStore(store, options);
-}
-
-/** Places, given in the order of asking. */
-export class Places {
-  #free: number;
-  readonly #waiting = new Set<() => void>();
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  /** Runs the work in a place. One who is aborted while waiting leaves the queue. */
-  async run<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    throwIfAborted(signal);
-    if (this.#free > 0) this.#free--;
-    else await this.#wait(signal);
-    try {
-      return await work();
-    } finally {
-      const [next] = this.#waiting;
-      if (next) {
-        this.#waiting.delete(next);
-        next();
-      } else {
-        this.#free++;
-      }
-    }
-  }
-
-  #wait(signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const go = (): void => {
-        signal?.removeEventListener("abort", onAbort);
-        resolve();
-      };
-      const onAbort = (): void => {
-        this.#waiting.delete(go);
-        if (signal) reject(abortError(signal));
-      };
-      this.#waiting.add(go);
-      signal?.addEventListener("abort", onAbort, { once: true });
-    });
-  }
 }
 
 class LimitStore extends SteppedStore {

@@ -73,7 +73,7 @@ export interface ObjectService<Upload> {
   /** The first word of what is logged. */
   readonly kind: string;
   readonly operations: Operations;
-  readonly capabilities: Capabilities;
+  readonly capabilities: Pick<Capabilities, "orderedList" | "maxObjectBytes" | "storeDigests">;
   /** What every object's name begins with in the service. Empty, or ends with `/`. */
   readonly prefix: string;
   /** Why no object can be put only if there is none. Undefined: it can. */
@@ -122,6 +122,7 @@ const MAX_EMPTY_PAGES = 100;
 
 export class ObjectStore<Upload> implements Store {
   readonly label: string;
+  readonly capabilities: Capabilities;
   readonly #service: ObjectService<Upload>;
   readonly #operations: Operations;
   readonly #logger: Logger;
@@ -131,10 +132,13 @@ export class ObjectStore<Upload> implements Store {
     this.#service = service;
     this.#operations = service.operations;
     this.#logger = context.logger;
-  }
-
-  get capabilities(): Capabilities {
-    return this.#service.capabilities;
+    this.capabilities = {
+      ...service.capabilities,
+      conditionalPut: service.noCondition === undefined,
+      prefixNames: true,
+      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(service.prefix),
+      caseSensitive: true,
+    };
   }
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
@@ -337,10 +341,4 @@ export function rangeSize(header: string | undefined, offset: number): number {
 
 export function wrongRange(): HoldfastError {
   return new HoldfastError("unavailable", "the server did not send the range that was asked for", { retryable: false });
-}
-
-/** The header that asks for a range. */
-export function rangeHeader(range: ByteRange | undefined): { range?: string } {
-  if (!range) return {};
-  return { range: `bytes=${range.offset}-${range.length === undefined ? "" : range.offset + range.length - 1}` };
 }

@@ -572,3 +572,17 @@ async function* announcedBytes({ chunks, length }: TreeRead): AsyncGenerator<Uin
 function objectInfo(name: string, facts: { size: number; modifiedMs?: number | undefined }): ObjectInfo {
   return { name, size: facts.size, ...(facts.modifiedMs === undefined ? {} : { modifiedMs: facts.modifiedMs }) };
 }
+
+/** What a read of no bytes gives. */
+export function emptyRead({ size, modifiedMs }: Pick<TreeEntry, "size" | "modifiedMs">): TreeRead {
+  return { size, modifiedMs, length: 0, chunks: (async function* () {})(), close: async () => undefined };
+}
+
+/** The error for a file where a folder is needed, or the other way round. */
+export function inTheWay(path: TreePath | string): HoldfastError {
+  const name = typeof path === "string" ? path : path.join("/");
+  return new HoldfastError(
+    "conflict",
+    `${JSON.stringify(name)} is taken on the server, by a folder where a file is to be or the other way round`,
+  );
+}

@@ -38,24 +38,15 @@
 import { createHash } from "node:crypto";
 import { HoldfastError } from "../../contract/errors.ts";
 import type { ErrorCode } from "../../contract/errors.ts";
-import { MAX_NAME_BYTES } from "../../contract/names.ts";
 import { httpError, networkError } from "../../support/network-errors.ts";
 import type { StoreContext, StoreKind } from "../base/store-kind.ts";
 import { MIB } from "../../support/parts.ts";
 import type { Part, PartPlan } from "../../support/parts.ts";
 import { secretsOf } from "../../support/redact.ts";
-import type { ByteRange, Capabilities, ObjectInfo, OperationOptions } from "../../contract/store.ts";
+import type { ByteRange, ObjectInfo, OperationOptions } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
-import {
-  ObjectStore,
-  checkFits,
-  endless,
-  lengthOf,
-  md5Of,
-  objectInfo,
-  rangeHeader,
-  rangeSize,
-} from "../base/object-store.ts";
+import { rangeHeader } from "../base/http-client.ts";
+import { ObjectStore, checkFits, endless, lengthOf, md5Of, objectInfo, rangeSize } from "../base/object-store.ts";
 import type {
   ObjectPage,
   ObjectPut,
@@ -242,7 +233,7 @@ export class S3Store extends ObjectStore<Upload> {
 class S3 implements ObjectService<Upload> {
   readonly kind = "s3";
   readonly operations: Operations;
-  readonly capabilities: Capabilities;
+  readonly capabilities: ObjectService<Upload>["capabilities"];
   readonly prefix: string;
   readonly noCondition: string | undefined;
   readonly attempts = PART_ATTEMPTS;
@@ -274,11 +265,7 @@ class S3 implements ObjectService<Upload> {
     }
     this.capabilities = {
       orderedList: !bucket.endsWith("--x-s3"),
-      conditionalPut: conditionalPut !== "off",
-      prefixNames: true,
       maxObjectBytes: MAX_OBJECT_BYTES,
-      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.prefix),
-      caseSensitive: true,
       storeDigests: etagIsMd5 ? ["md5"] : [],
     };
   }

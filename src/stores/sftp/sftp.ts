@@ -21,7 +21,7 @@ import type { SshSettings } from "./ssh-settings.ts";
 import { KnownFolders } from "../base/known-folders.ts";
 import { raceSignal } from "../../support/signals.ts";
 import { notFound } from "../base/operations.ts";
-import { TreeStore } from "../base/tree-store.ts";
+import { TreeStore, inTheWay } from "../base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "../base/tree-store.ts";
 
 /** Bytes of one read or write request: what a packet of 34,000 bytes, which every server takes, has room for. */
@@ -915,13 +915,6 @@ function closedError(): HoldfastError {
 
 function isMissingExtension(error: unknown): boolean {
   return error instanceof Error && error.message === "Server does not support this extended request";
-}
-
-function inTheWay(path: TreePath): HoldfastError {
-  return new HoldfastError(
-    "conflict",
-    `${JSON.stringify(path.join("/"))} is taken on the server, by a folder where a file is to be or the other way round`,
-  );
 }
 
 function treeEntry(name: string, stats: Stats): TreeEntry {

@@ -18,14 +18,14 @@ import { parseXmlDocument } from "../../support/xml.ts";
 import type { XmlDocument } from "../../support/xml.ts";
 import { answerChallenge } from "./http-auth.ts";
 import type { HttpAuth, HttpLogin } from "./http-auth.ts";
-import { HttpClient } from "../base/http-client.ts";
+import { HttpClient, rangeHeader } from "../base/http-client.ts";
 import type { HttpAnswer } from "../base/http-client.ts";
 import { netrcLogin } from "../base/netrc.ts";
 import { decodePath, readNumber, readQuery } from "../base/query.ts";
 import { tlsOptions } from "../base/tls.ts";
 import { KnownFolders } from "../base/known-folders.ts";
 import { notFound } from "../base/operations.ts";
-import { TreeStore } from "../base/tree-store.ts";
+import { TreeStore, emptyRead, inTheWay } from "../base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "../base/tree-store.ts";
 
 const DEFAULT_CONNECTIONS = 16;
@@ -444,20 +444,14 @@ class WebdavTree implements Tree {
     if (range?.length === 0) {
       const entry = await find();
       resolveRange(range, entry.size);
-      return {
-        size: entry.size,
-        modifiedMs: entry.modifiedMs,
-        length: 0,
-        chunks: empty(),
-        close: async () => undefined,
-      };
+      return emptyRead(entry);
     }
     let answer: Answer;
     try {
       answer = await this.#client.send({
         method: "GET",
         path: target,
-        headers: { "accept-encoding": "identity", ...(range ? { range: rangeHeader(range) } : {}) },
+        headers: { "accept-encoding": "identity", ...rangeHeader(range) },
         expect: range ? [200, 206, 416] : [200],
         signal,
         held: true,
@@ -491,7 +485,7 @@ class WebdavTree implements Tree {
       } else if (answer.status === 416) {
         stop();
         if (start !== end) throw new HoldfastError("corrupt", "the server refuses a range that is in the object");
-        chunks = empty();
+        chunks = emptyRead(entry).chunks;
       } else {
         if (Number(given?.[1]) !== start || Number(given?.[2]) !== end - 1) {
           throw new HoldfastError("corrupt", "the server gave another range than it was asked for");
@@ -827,27 +821,12 @@ function encodePath(parts: TreePath, folder = false): string {
   return folder || path === "" ? `${path}/` : path;
 }
 
-function rangeHeader(range: ByteRange): string {
-  return `bytes=${range.offset}-${range.length === undefined ? "" : range.offset + range.length - 1}`;
-}
-
 function lengthOf(answer: Answer): number | undefined {
   const length = answer.headers["content-length"];
   return length !== undefined && /^\d+$/u.test(length) ? Number(length) : undefined;
 }
 
-async function* empty(): AsyncGenerator<Uint8Array> {
-  // Nothing is to be read.
-}
-
 /** Holdfast's own folder is never looked for in a listing, so it may be hidden. */
 function isHidden(part: string, depth: number): boolean {
   return part.startsWith(".") && !(depth === 0 && `${part}/` === RESERVED_PREFIX);
-}
-
-function inTheWay(path: TreePath): HoldfastError {
-  return new HoldfastError(
-    "conflict",
-    `${JSON.stringify(path.join("/"))} is taken on the server, by a folder where a file is to be or the other way round`,
-  );
 }
