@@ -8,7 +8,7 @@ export type { ErrorCode, HoldfastErrorOptions, Operation } from "./contract/erro
 export type { LogFields, Logger } from "./contract/log.ts";
 export { checkName, compareNames, MAX_NAME_BYTES } from "./contract/names.ts";
 export { openPool } from "./open-pool.ts";
-export type { OpenedPool, OpenPoolOptions, PoolPutOptions } from "./open-pool.ts";
+export type { OpenPoolOptions } from "./open-pool.ts";
 export { knownSchemes, openStore } from "./stores/open-store.ts";
 export type { OpenStoreOptions } from "./stores/open-store.ts";
 export type { StoreContext, StoreKind, StorePlace } from "./stores/base/store-kind.ts";
@@ -23,19 +23,26 @@ export type {
   ReadOrder,
   SingleDescription,
   StoreDescription,
+  WaitFor,
 } from "./config/pool-config.ts";
 export type {
+  DrainOptions,
   DrainReport,
+  DrillOptions,
   DrillReport,
   Finding,
   FindingKind,
+  Maintenance,
   Mode,
   OnFail,
   Pool,
   PoolDeleteResult,
+  PoolGetResult,
   PoolObjectInfo,
+  PoolPutOptions,
   PoolPutResult,
   PoolStatus,
+  RebalanceOptions,
   RepairAction,
   RepairOptions,
   RepairReport,
@@ -59,7 +66,10 @@ export type {
   DigestAlgorithm,
   GetOptions,
   GetResult,
+  HashOperation,
+  HashResult,
   ListOptions,
+  NamesOperation,
   ObjectInfo,
   ObjectMetadata,
   OperationOptions,

@@ -1,37 +1,23 @@
-/** Opens a pool: reads its description, opens its stores, and puts the modes, the ledger and repair over them. */
-import { createHash } from "node:crypto";
-import { rmSync } from "node:fs";
-import { hostname } from "node:os";
-import { join } from "node:path";
-import { toBody } from "./contract/body.ts";
-import type { BodyInput } from "./contract/body.ts";
-import { cacheFolderPath, readNote, writeFirstNote, writeNote } from "./machine/cache-folder.ts";
-import { loadDigests } from "./ledger/digest.ts";
-import { toHoldfastError } from "./contract/errors.ts";
+/** Opens a pool: reads its description, opens its stores, and puts the ledger, the pool and repair over them. */
 import { Ledger } from "./ledger/ledger.ts";
-import { MemoryIndex } from "./ledger/ledger-index.ts";
-import type { LedgerIndex } from "./ledger/ledger-index.ts";
 import { Member } from "./ledger/member.ts";
 import { isLiveWriter, registerWriter, unregisterWriter } from "./machine/live-writers.ts";
-import { INDEX_NOT_KEPT, silentLogger } from "./contract/log.ts";
+import { cacheFolder, forgetPool, indexOpener, machineId, remembered, rememberPool } from "./machine/pool-memory.ts";
+import { silentLogger } from "./contract/log.ts";
 import type { Logger } from "./contract/log.ts";
-import { makeFolderSync } from "./support/make-folder.ts";
-import { PoolStore } from "./pool/pool-store.ts";
 import { openStore } from "./stores/open-store.ts";
 import type { OpenStoreOptions } from "./stores/open-store.ts";
 import { parsePool, poolOfOne } from "./config/pool-config.ts";
 import type { PoolDescription, SingleDescription, StoreDescription } from "./config/pool-config.ts";
-import type { Pool, RepairOptions, RepairReport } from "./contract/pool.ts";
-import { MaintainedPool } from "./repair/maintained-pool.ts";
-import { PoolOfPools } from "./repair/pool-of-pools.ts";
-import type { PoolBelow } from "./repair/pool-of-pools.ts";
+import type { Pool } from "./contract/pool.ts";
+import { maintainedPool } from "./repair/maintained-pool.ts";
+import type { PoolBelow } from "./repair/nested-maintenance.ts";
 import { replayable } from "./support/replayable.ts";
 import { systemRuntime } from "./contract/runtime.ts";
 import type { Runtime } from "./contract/runtime.ts";
 import { addressOf, formerAddressOf, placesOf, refuseStoresInStores } from "./stores/store-address.ts";
 import type { Places } from "./stores/store-address.ts";
-import type { PutOptions, Store } from "./contract/store.ts";
-import { systemWords } from "./contract/system-words.ts";
+import type { Store } from "./contract/store.ts";
 import { sharedBandwidth } from "./wrappers/bandwidth.ts";
 import { breaker } from "./wrappers/breaker.ts";
 import { deadline } from "./wrappers/deadline.ts";
@@ -65,7 +51,7 @@ const FAILURES_IN_A_ROW = 3;
 export async function openPool(
   source: string | PoolDescription | SingleDescription,
   options: OpenPoolOptions = {},
-): Promise<OpenedPool> {
+): Promise<Pool> {
   const parsed = typeof source === "string" ? await parsePool(source) : source;
   const logger = options.logger ?? silentLogger;
   for (const warning of parsed.warnings) logger.warn(warning);
@@ -75,24 +61,13 @@ export async function openPool(
   return openDescribed(description, places, options);
 }
 
-/**
- * A pool as the library's users get it: bodies may be anything that `toBody` takes. A pool cannot decide `ifAbsent` for
- * everybody, and offers `onlyIf` instead.
- */
-export interface OpenedPool extends Pool {
-  put(name: string, body: BodyInput, options?: PoolPutOptions): ReturnType<Pool["put"]>;
-}
-
-/** What a pool's put takes. */
-export type PoolPutOptions = Omit<PutOptions, "ifAbsent">;
-
 /** `nestedAs`: what the pool above calls this one, where there is one. */
 async function openDescribed(
   description: PoolDescription,
   places: Places,
   options: OpenPoolOptions,
   nestedAs?: string,
-): Promise<OpenedPool> {
+): Promise<Pool> {
   const logger = options.logger ?? silentLogger;
   const runtime = options.runtime ?? systemRuntime;
   const share = sharedBandwidth({
@@ -108,7 +83,7 @@ async function openDescribed(
         opened = guarded(await openMember(store, options), description, share, runtime, logger);
       } else {
         const pool = await openDescribed(store.pool, places, options, store.label);
-        below.push({ label: store.label, pool });
+        below.push({ label: store.label, maintenance: pool.maintenance });
         opened = pool;
       }
       return new Member(
@@ -145,55 +120,24 @@ async function openDescribed(
     onPool: (pool, named) => rememberPool(cache, named, pool, logger),
     onForget: (pool) => forgetPool(cache, members, pool),
   });
-  const core = new PoolStore({
-    label: nestedAs ?? description.sourcePath ?? members.map((member) => member.label).join(" + "),
-    ledger,
-    mode: description.mode,
-    onfail: description.onfail,
-    min: description.min,
-    place: description.place,
-    read: description.read,
-    wait: description.wait,
-    runtime,
-    logger,
-    replayable,
-    nested: nestedAs !== undefined,
-  });
-  return asOpened(
-    below.length === 0
-      ? new MaintainedPool(core, { runtime, logger })
-      : new PoolOfPools(core, { runtime, logger, below }),
-    async ({ unheard }, signal) => {
-      const heard = members.filter(({ label }) => !unheard.includes(label));
-      await Promise.all(heard.map(({ store }) => sweep(store, logger, signal)));
+  const { pool } = maintainedPool(
+    {
+      label: nestedAs ?? description.sourcePath ?? members.map((member) => member.label).join(" + "),
+      ledger,
+      mode: description.mode,
+      onfail: description.onfail,
+      min: description.min,
+      place: description.place,
+      read: description.read,
+      wait: description.wait,
+      runtime,
+      logger,
+      replayable,
+      nested: nestedAs !== undefined,
     },
+    below,
   );
-}
-
-/** `sweepAll` follows each repair, whose listings have shown the stores what puts that were killed left there. */
-function asOpened(
-  pool: MaintainedPool,
-  sweepAll: (report: RepairReport, signal: AbortSignal | undefined) => Promise<void>,
-): OpenedPool {
-  const put = pool.put.bind(pool);
-  const repair = pool.repair.bind(pool);
-  return Object.assign(pool, {
-    put: (name: string, body: BodyInput, options?: PutOptions) => put(name, toBody(body), options),
-    repair: async (options?: RepairOptions) => {
-      const report = await repair(options);
-      if (options?.dryRun !== true) await sweepAll(report, options?.signal);
-      return report;
-    },
-  });
-}
-
-/** What stays behind is in no listing and breaks no promise: that it could not be removed is no failure of the repair. */
-async function sweep(store: Store, logger: Logger, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await store.sweep?.({ signal });
-  } catch (error) {
-    logger.debug("store not swept", { store: store.label, reason: toHoldfastError(error).message });
-  }
+  return pool;
 }
 
 async function openMember(store: StoreDescription, options: OpenPoolOptions): Promise<Store> {
@@ -230,81 +174,4 @@ function guarded(
 function formerOf(store: StoreDescription, { stores }: PoolDescription): readonly string[] {
   const former = formerAddressOf(store);
   return stores.filter((other) => formerAddressOf(other) === former).length > 1 ? [] : [former];
-}
-
-function cacheFolder(cache: string | false | undefined): string | undefined {
-  if (cache === false) return undefined;
-  const folder = cache ?? cacheFolderPath();
-  try {
-    makeFolderSync(folder);
-    return folder;
-  } catch {
-    // A machine that cannot keep a cache reads the ledgers anew each time.
-    return undefined;
-  }
-}
-
-/**
- * 8 hexadecimal digits that stand for this machine. Made once and kept in the cache: if the cache goes, or what is kept is not
- * what was written, so does what the machine knew of its own writes, and it must not take itself for the one that made them.
- */
-function machineId(cache: string | undefined): string {
-  const fresh = systemRuntime.randomHex(16);
-  let kept = fresh;
-  if (cache !== undefined) {
-    const path = join(cache, "machine");
-    try {
-      if (readNote(path) === undefined) writeFirstNote(path, fresh);
-    } catch {
-      // Then it is another machine each time.
-    }
-    kept = readNote(path) ?? fresh;
-  }
-  // Copies of one disk image on several machines differ in their names.
-  return createHash("sha256").update(`${kept}\0${hostname()}`).digest("hex").slice(0, 8);
-}
-
-async function indexOpener(cache: string | undefined, logger: Logger): Promise<(pool: string) => LedgerIndex> {
-  if (cache === undefined) return () => new MemoryIndex();
-  const { openFileIndex, UnsharedIndex } = await import("./machine/local-index/file-index.ts");
-  await loadDigests();
-  return (pool) => {
-    const folder = join(cache, "pools", pool);
-    try {
-      return openFileIndex(folder, { logger });
-    } catch (error) {
-      logger.warn(INDEX_NOT_KEPT, { folder, reason: systemWords(error) });
-      return new UnsharedIndex(folder, { logger });
-    }
-  };
-}
-
-function pointer(cache: string, address: string): string {
-  return join(cache, "stores", address);
-}
-
-/** The pool that a store at this address belonged to when this machine last saw it. */
-function remembered(cache: string | undefined, address: string): string | undefined {
-  return cache === undefined ? undefined : readNote(pointer(cache, address));
-}
-
-/** Notes which pool stores have said that they belong to. What cannot be noted is not known by the next run, and no more. */
-function rememberPool(cache: string | undefined, members: readonly Member[], pool: string, logger: Logger): void {
-  if (cache === undefined) return;
-  const unknown = members.filter(({ fingerprint }) => remembered(cache, fingerprint) !== pool);
-  if (unknown.length === 0) return;
-  try {
-    makeFolderSync(join(cache, "stores"));
-    for (const { fingerprint } of unknown) writeNote(pointer(cache, fingerprint), pool);
-  } catch (error) {
-    logger.debug("the cache cannot be written", { reason: toHoldfastError(error).message });
-  }
-}
-
-/** Forgets that these stores belonged to a pool. The index of the pool stays: it is found again by the pool's own word only. */
-function forgetPool(cache: string | undefined, members: readonly Member[], pool: string): void {
-  if (cache === undefined) return;
-  for (const address of members.flatMap((member) => member.addresses)) {
-    if (remembered(cache, address) === pool) rmSync(pointer(cache, address), { force: true });
-  }
 }

@@ -9,6 +9,8 @@ const LINGER_MS = 1000;
 
 /** Runs the command that the process was started with. */
 export function runProcess(): void {
+  // Libraries' warnings, which Node.js would print among the command's own lines, are for --debug (see run).
+  process.removeAllListeners("warning");
   const stop = new AbortController();
   let stoppedBy: NodeJS.Signals | undefined;
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {

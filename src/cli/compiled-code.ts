@@ -25,7 +25,7 @@ import { makeFolderSync } from "../support/make-folder.ts";
 const OFF = "HOLDFAST_NO_COMPILED_CODE";
 /** Other versions of the command, and of Node, may be in use beside this one; older files than so many are removed. */
 const KEPT_FILES = 8;
-/** What this module names its files. */
+/** Names of this module's files. */
 const KEPT = /^(?:v\d+\.\d+\.\d+\S*-\w+-[0-9a-f]{64}|[0-9a-f-]{36}\.tmp)$/u;
 const DIGEST_BYTES = 32;
 
@@ -72,7 +72,7 @@ function load(path: string): void {
   process.once("exit", () => attempt(() => keep(name, sourceDigest, script)));
 }
 
-/** What was kept under a name. V8 trusts what it is given, so a digest says whether it is what was written. */
+/** The code that was kept under a name. V8 trusts any bytes, so a digest tells whether these are the ones that were written. */
 function readKept(name: string, sourceDigest: Buffer): Buffer {
   const bytes = readFileSync(join(safeFolder(), name));
   const compiled = bytes.subarray(DIGEST_BYTES);
@@ -121,8 +121,8 @@ function compiledFolder(): string {
 }
 
 /**
- * Where the folder really is. What is in it is run: so it is this user's and closed to all others, and nobody but this user and
- * root can put another in its place. Throws where that is not so.
+ * The folder's path without links. Its files are run, so it must be this user's, closed to all others, and in a place where nobody
+ * but this user and root can put another one. Throws where that is not so.
  */
 function safeFolder(): string {
   const folder = realpathSync(compiledFolder());

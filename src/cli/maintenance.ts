@@ -2,9 +2,13 @@
 import type { DrainReport, Finding, RepairAction, RepairReport, ScanOptions } from "../contract/pool.ts";
 import { hint } from "../support/hint.ts";
 import type { CommandContext } from "./context.ts";
-import { count, formatBytes, printable } from "./terminal/format.ts";
+import { DEFAULT_LEASE_MS } from "../contract/pool.ts";
+import { count, formatBytes, formatMoment, printable } from "./terminal/format.ts";
 import type { OutputRecord } from "./terminal/printer.ts";
 import type { Progress } from "./terminal/progress.ts";
+
+/** Lines of findings that are remembered, so that none is printed twice. */
+const MAX_TOLD = 10_000;
 
 const WORDS: Readonly<Record<Finding["kind"], string>> = {
   missing: "the copy is missing",
@@ -53,7 +57,7 @@ function actionLine(action: RepairAction): string {
   const to = action.store === undefined ? "" : action.action === "copy" ? ` to ${action.store}` : ` on ${action.store}`;
   const from = action.from === undefined ? "" : ` from ${action.from}`;
   const size = action.bytes === undefined ? "" : ` (${formatBytes(action.bytes)})`;
-  return printable(`${action.action.padEnd(6)}  ${action.object}${from}${to}${size}: ${action.why}`);
+  return printable(`${action.action.padEnd(10)}  ${action.object}${from}${to}${size}: ${action.why}`);
 }
 
 /** Options of a scan that show its progress. */
@@ -76,13 +80,40 @@ export function printActions(context: CommandContext, dryRun: boolean): (action:
   };
 }
 
-/** What is left, each by itself; for people what is owed by a store that was not heard in one line. */
-async function printLeft({ printer, json }: CommandContext, { left, unheard }: RepairReport): Promise<void> {
+/** Prints each finding as it is found. The set is of the lines that people have seen by then. */
+export function printFindings({ printer, json, quiet }: CommandContext): {
+  readonly onFinding: (finding: Finding) => void;
+  readonly told: ReadonlySet<string>;
+} {
+  const told = new Set<string>();
+  const onFinding = (finding: Finding): void => {
+    const line = findingLine(finding);
+    // What is found in every object of a large pool is not kept in memory: then it is told twice.
+    if (!json && !quiet && told.size < MAX_TOLD) told.add(line);
+    void printer.step(findingRecord(finding), line);
+  };
+  return { onFinding, told };
+}
+
+/** What is left, each by itself; for people what is owed by a store that was not heard in one line, and nothing twice. */
+async function printLeft(
+  { printer, json }: CommandContext,
+  { left, unheard }: RepairReport,
+  told: ReadonlySet<string>,
+): Promise<void> {
   const owing = new Map<string, number>();
+  let begun = 0;
   for (const finding of left) {
-    const { store = "", detail } = finding;
+    const { store = "", detail, kind } = finding;
+    const line = findingLine(finding);
+    if (kind === "unsettled" && detail !== "a debt is not cleared") begun++;
     if (!json && detail === "still owed" && unheard.includes(store)) owing.set(store, (owing.get(store) ?? 0) + 1);
-    else await printer.data({ ...findingRecord(finding), left: true }, findingLine(finding));
+    else if (json || !told.has(line)) await printer.data({ ...findingRecord(finding), left: true }, line);
+  }
+  if (begun > 0 && !json) {
+    const settled = `${count(begun, "write")} begun and not finished: where the writer is gone, a repair settles`;
+    const when = formatMoment(Date.now() + DEFAULT_LEASE_MS);
+    await printer.data({ type: "finding" }, `${settled} ${begun === 1 ? "it" : "them"} from ${when} on, or earlier`);
   }
   for (const [store, number] of owing) {
     const what = `${printable(store)} was not heard, and still owes ${count(number, "copy or delete", "copies and deletes")}`;
@@ -90,20 +121,24 @@ async function printLeft({ printer, json }: CommandContext, { left, unheard }: R
   }
 }
 
-/** Ends a repair, drain or rebalance: what is left, the summary, and the exit code. */
+/** Ends a repair, drain or rebalance: what is left and was not `told`, the summary, and the exit code. */
 export async function reportRepair(
   context: CommandContext,
   command: string,
   report: RepairReport | DrainReport,
   dryRun: boolean,
+  prefix = "",
+  told: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const { printer, outcome } = context;
-  await printLeft(context, report);
+  await printLeft(context, report, told);
   if (report.failed > 0 || report.left.some((finding) => finding.kind === "lost")) outcome.failed();
   const removable = "removable" in report ? report.removable : undefined;
   const good = removable ?? report.whole;
   // A dry run changes nothing, so whatever it planned is still wrong.
   if (dryRun ? report.planned > 0 || report.unheard.length > 0 : !good) outcome.degraded();
+  // Nothing was looked at beside the prefix.
+  const what = prefix === "" ? "the pool" : `what is under "${printable(prefix)}"`;
   const parts = dryRun
     ? [`${count(report.planned, "step")} planned, nothing changed`]
     : [
@@ -116,8 +151,8 @@ export async function reportRepair(
     parts.push(
       removable === undefined
         ? report.whole
-          ? "the pool is whole"
-          : "the pool is NOT known to be whole"
+          ? `${what} is whole`
+          : `${what} is NOT known to be whole`
         : removable
           ? "the store may be taken out of the pool's file now"
           : "the store may NOT be taken out yet",

@@ -133,7 +133,11 @@ Examples:
     });
   };
 
-  add("put", "put a file, or stdin, into the pool")
+  add(
+    "put",
+    "put a file, or stdin, into the pool",
+    "Puts a file, or stdin, into the pool. Nothing of a file that was changed each of three times that it was read is put: a warning says so, and the exit code is 3. A file behind stdin is read once.",
+  )
     .argument("<FILE>", "the file, or - for stdin")
     .argument("[NAME]", "the object's name (default: the file's own)")
     .action(async (file: string, name: string | undefined, _options: unknown, command: Command) =>

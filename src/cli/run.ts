@@ -19,7 +19,7 @@ import type { GlobalOptions } from "./program.ts";
 import { startProgress } from "./terminal/progress.ts";
 import type { Target } from "./target.ts";
 
-/** What is being closed gets so long, in milliseconds: records may have to be written yet. */
+/** How long closing may take, in milliseconds: records may have to be written yet. */
 const CLOSE_MS = 60_000;
 
 /** Runs the command. Never rejects. `stop` is what signals and a closed stdout fire. */
@@ -48,7 +48,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
         withPool(message, options.pool === env["HOLDFAST_POOL"] ? undefined : options.pool, secrets),
     };
     printer = json ? jsonPrinter(wanted) : textPrinter(wanted);
-    // What the user is to know of objects and stores, the results say. That no index can be kept they do not.
+    // Results tell the user of objects and stores. They do not tell that no index can be kept.
     const onlyCache: Logger = {
       ...silentLogger,
       warn: (event, { folder, reason } = {}) => {
@@ -56,6 +56,9 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
       },
     };
     const logger = options.debug === true ? lineLogger(stderr, secrets) : onlyCache;
+    if (options.debug === true) {
+      process.on("warning", ({ name, message }) => logger.warn("process.warning", { name, message }));
+    }
     const pool = options.pool ?? env["HOLDFAST_POOL"];
     let target: Promise<Target> | undefined;
     return {
@@ -120,10 +123,12 @@ export async function run(argv: readonly string[], surroundings: Surroundings, s
     if (error instanceof CommanderError) {
       // Help and version end by an error of exit code 0.
       usage = error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
-      if (usage !== EXIT_DONE && error.code !== "commander.help") {
-        const message = error.message
+      if (usage !== EXIT_DONE) {
+        const message = (error.code === "commander.help" ? unhelped(own, program) : error.message)
           .replace(/^error: /u, "")
           .replaceAll("\n", " ")
+          .replace(/^command-argument value ('.*') is invalid for argument '(\w+)'/u, "argument $1 for $2 is invalid")
+          .replace(/\. Expected (\d+) arguments? but got (\d+)\.$/u, ": it takes $1, and $2 are given")
           .replace(/ is invalid(?: for argument '\w+')?\. Allowed choices are (.*)\.$/u, " is invalid: give one of $1")
           .replace(/ is invalid\. (.*)\.$/u, " is invalid: $1");
         await printer.error(new HoldfastError("config", `${message}; for help, run: ${helpFor(argv, program)}`));
@@ -154,6 +159,16 @@ function withPool(message: string, pool: string | undefined, secrets: readonly s
   if (pool === undefined || pool === "") return message;
   // A URL with a password in it is not repeated.
   return hintsWithPool(message, redactText(pool, secrets) === pool ? pool : "POOL");
+}
+
+/** Why the help was printed although nobody asked for it. */
+function unhelped(argv: readonly string[], program: Command): string {
+  const words = argv.filter((word) => !word.startsWith("-"));
+  const unknown = words[words.indexOf("help") + 1];
+  const isAsked = words.includes("help") && unknown !== undefined;
+  return isAsked && !program.commands.some((command) => command.name() === unknown)
+    ? `unknown command '${unknown}'`
+    : "no command is given";
 }
 
 /** The help that belongs to what was typed. */

@@ -24,7 +24,7 @@ export type WaitFor = "all" | "min";
 /** Where a stripe puts a new object: in turn, in turn by the stores' weights, or where most space is free. */
 export type Placement = "round-robin" | "weighted" | "free";
 
-/** What a pool can be told beside its stores. Each is a URL parameter and a key of the object form, under its `name`. */
+/** Settings of a pool beside its stores. Each is a URL parameter and a key of the object form, under its `name`. */
 export interface PoolParameters {
   /** Default `stripe`. */
   readonly mode: Mode;
@@ -60,7 +60,7 @@ export interface StoreDescription {
   readonly label: string;
   /** For this store alone. A nested pool's stores have what the pool around them gave it, under their own. */
   readonly env: Readonly<Record<string, string>>;
-  /** Mirror: only objects whose name starts with one of these go here. Empty: see `storesFor` of the pool's mode. */
+  /** Mirror: only objects whose name starts with one of these go here. Empty: all names that no other store's prefix claims. */
   readonly prefixes: readonly string[];
   /** Stripe with `place=weighted`: its share relative to the other stores'. Default 1. */
   readonly weight: number;
@@ -71,7 +71,7 @@ export interface StoreDescription {
 export interface PoolDescription extends PoolParameters {
   readonly kind: "pool";
   readonly stores: readonly StoreDescription[];
-  /** What is odd but not wrong, for the user. */
+  /** Warnings for the user of things that are odd and not wrong. */
   readonly warnings: readonly string[];
   /** Absolute path of the pool's file. */
   readonly sourcePath?: string;
@@ -95,7 +95,7 @@ export interface PoolFile {
 export interface ParsePoolOptions {
   /** Reads a pool's file, given its absolute path; resolves to "folder" when it is one. Default from the disk. */
   readonly readFile?: ((path: string) => Promise<PoolFile | "folder">) | undefined;
-  /** What relative paths are relative to. Default the process's. */
+  /** The folder that relative paths start from. Default the process's. */
   readonly cwd?: string | undefined;
 }
 
@@ -166,7 +166,7 @@ export const POOL_PARAMETERS: readonly PoolParameter[] = [
   {
     name: "onfail",
     ...choice("continue", "abort"),
-    description: "What a store's failure to write means: go on with the others (the default), or fail.",
+    description: "After a store's failure to write: go on with the others (the default), or fail.",
   },
   {
     name: "min",
@@ -301,7 +301,7 @@ interface Context {
   readonly outerEnv: Readonly<Record<string, string>>;
   /** Paths of the pool files around this one. */
   readonly ancestors: readonly string[];
-  /** What errors call this pool. */
+  /** Name of this pool in errors. */
   readonly where: string;
 }
 
@@ -570,7 +570,8 @@ function readParameter(name: string, value: unknown, where: string): string | nu
   return read;
 }
 
-interface StoreContext {
+/** Where in the pool's file an entry stands, and what holds for it. */
+interface EntryContext {
   readonly index: number;
   readonly where: string;
   readonly objectForm: boolean;
@@ -582,10 +583,10 @@ interface StoreContext {
 
 const STORE_KEYS = ["url", "description", "env", "prefixes", "weight"];
 
-async function describeStore(element: unknown, context: StoreContext): Promise<StoreDescription> {
+async function describeStore(element: unknown, context: EntryContext): Promise<StoreDescription> {
   const { warnings, objectForm, mode } = context;
   const where = `${context.where}: store ${context.index + 1}`;
-  /** What duplicity ignores in a list is said, and ignored; in the object form it is an error. */
+  /** A list may have oddities that duplicity ignores: they are ignored with a warning. In the object form they are errors. */
   const odd = (message: string): void => {
     if (objectForm) fail(message);
     warnings.push(`${message}; ignored`);

@@ -1,7 +1,7 @@
 /** The JSON Schema of a pool's file, for editors: made from the same table that the parser reads parameters with. */
 import { POOL_PARAMETERS } from "./pool-config.ts";
 
-/** What the schema is called; not an address. It stands in the package, as `dist/pool.schema.json`. */
+/** Name of the schema; not an address. It stands in the package, as `dist/pool.schema.json`. */
 export const POOL_SCHEMA_ID = "urn:holdfast:pool";
 
 /** The schema (draft 2020-12) of both forms of a pool's file: the list, and the object with parameters. */
@@ -19,8 +19,8 @@ export function poolSchema(): Record<string, unknown> {
       },
       // The list form is duplicity's, which ignores what it does not know.
       description: strict
-        ? { type: "string", description: "What messages call the store. Its URL without credentials when left out." }
-        : { description: "What messages call the store. Its URL without credentials when left out." },
+        ? { type: "string", description: "The store's name in messages. Its URL without credentials when left out." }
+        : { description: "The store's name in messages. Its URL without credentials when left out." },
       env: {
         type: "array",
         description: "Environment variables for this store alone: its credentials, for example.",

@@ -85,7 +85,7 @@ export function failureCases(): ConformanceCase[] {
           for await (const info of store.list(prefix, { signal })) assert.equal(info.name, `${prefix}a`);
           await store.delete(`${prefix}a`, { signal });
         }
-        // What ends with an operation may end a turn after it.
+        // A listener that an operation removes at its end may go a turn after it.
         for (let turn = 0; turn < 100 && getEventListeners(signal, "abort").length > 0; turn++) await setImmediate();
         assert.equal(getEventListeners(signal, "abort").length, 0, "listeners are left on the signal");
       },

@@ -81,7 +81,7 @@ export async function runCase(
         try {
           await store.delete(name);
         } catch (error) {
-          // What the store refuses as a name cannot have been put.
+          // A name that the store refuses cannot have been put.
           if (toHoldfastError(error).code !== "invalid") throw error;
         }
       });

@@ -1,9 +1,11 @@
 /** The interface of a pool: a store made of stores, with what only a pool can be asked. */
+import type { BodyInput } from "./body.ts";
 import type {
-  Body,
   Debt,
   DeleteOptions,
   DeleteResult,
+  GetOptions,
+  GetResult,
   ListOptions,
   ObjectInfo,
   OperationOptions,
@@ -14,6 +16,9 @@ import type {
 
 export type Mode = "stripe" | "mirror";
 export type OnFail = "continue" | "abort";
+
+/** How long an unfinished write of another machine is left alone, in milliseconds, once it is not renewed any more. */
+export const DEFAULT_LEASE_MS = 3_600_000;
 
 /** Why a store of the pool cannot be used now. */
 export type StoreTrouble =
@@ -233,13 +238,44 @@ export interface PoolObjectInfo extends ObjectInfo {
   readonly sha256?: string;
 }
 
+export interface DrillOptions extends ScanOptions {
+  /** Label or id of the store that counts as gone. Default none. */
+  readonly store?: string | undefined;
+  /** Read only this percentage of the objects, chosen at random. Default 100. */
+  readonly samplePercent?: number | undefined;
+}
+
+/** What a pool's put takes. A pool cannot decide `ifAbsent` for all machines, and offers `onlyIf` instead. */
+export type PoolPutOptions = Omit<PutOptions, "ifAbsent">;
+
 export interface Pool extends Store {
   readonly mode: Mode;
   readonly onfail: OnFail;
-  put(name: string, body: Body, options?: PutOptions): Promise<PoolPutResult>;
+  /** How the pool stands, and what is done to it as a whole. */
+  readonly maintenance: Maintenance;
+  /** `body`: whatever `toBody` takes. */
+  put(name: string, body: BodyInput, options?: PoolPutOptions): Promise<PoolPutResult>;
+  get(name: string, options?: GetOptions): Promise<PoolGetResult>;
   stat(name: string, options?: OperationOptions): Promise<PoolObjectInfo>;
   list(prefix: string, options?: ListOptions): AsyncIterable<PoolObjectInfo>;
   delete(name: string, options?: DeleteOptions): Promise<PoolDeleteResult>;
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** An object that is being read: take its bytes in one of these ways, or leave it by `await using`. */
+export interface PoolGetResult extends GetResult {
+  /** All bytes, in memory. */
+  bytes(): Promise<Uint8Array>;
+  /** All bytes as text. They must be UTF-8: throws `invalid` where they are not. */
+  text(): Promise<string>;
+  /** The bytes as a stream of the web. */
+  stream(): ReadableStream<Uint8Array>;
+  /** Ends the reading; nothing, where all bytes were taken. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface Maintenance {
   /** Probes each store. */
   stores(options?: OperationOptions): Promise<readonly StoreReport[]>;
   /** What the ledger says is missing. Reads no object. */
@@ -263,7 +299,5 @@ export interface Pool extends Store {
   /** Spreads objects over the stores again (stripe), or fills stores that came late (mirror); changes what the pool is. */
   rebalance(options?: RebalanceOptions): Promise<RepairReport>;
   /** Reads everything, or a sample, to nowhere, pretending that a store (label or id) is gone. */
-  drill(
-    options?: ScanOptions & { store?: string | undefined; samplePercent?: number | undefined },
-  ): Promise<DrillReport>;
+  drill(options?: DrillOptions): Promise<DrillReport>;
 }

@@ -1,7 +1,7 @@
 /**
  * What the core takes from outside: clock, timers and randomness.
  *
- * modes/, ledger/, repair/ and wrappers/ use nothing else for these, so that a simulation can drive a whole pool from a
+ * pool/, ledger/, repair/ and wrappers/ use nothing else for these, so that a simulation can drive a whole pool from a
  * seed. `systemRuntime` is the real one.
  */
 import { randomBytes } from "node:crypto";

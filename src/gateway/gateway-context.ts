@@ -14,7 +14,7 @@ export interface GatewayContext {
   readonly store: Store;
   readonly listings: Listings;
   readonly locks: NameLocks;
-  /** What clients send is put through it. */
+  /** Takes in the bodies that clients send. */
   readonly intake: Intake;
   /** None: everybody may come in. */
   readonly credentials: readonly Credential[];

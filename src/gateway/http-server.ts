@@ -47,7 +47,7 @@ export interface HttpServerOptions {
    * no web page of another origin has sent, are taken.
    */
   readonly open?: boolean | undefined;
-  /** What `READY_PATH` answers. */
+  /** The answer at `READY_PATH`. */
   readonly ready: () => Promise<Ready>;
 }
 
@@ -78,7 +78,7 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
   const settings = {
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.headersMs,
-    // The whole of a large upload may take hours; its progress is watched instead (see request-body.ts).
+    // The whole of a large upload may take hours; its progress is watched instead (see `bodyIdleMs`).
     requestTimeout: 0,
     keepAliveTimeout: limits.keepAliveMs,
     connectionsCheckingInterval: Math.min(5000, limits.headersMs),

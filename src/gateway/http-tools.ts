@@ -277,7 +277,7 @@ export function toHeader(text: string): string {
 export class ClientError extends HoldfastError {}
 
 /**
- * What a client learns of an error. The texts of a pool's errors name stores, folders, hosts and users: they are for the
+ * The text of an error for clients. A pool's own texts name stores, folders, hosts and users: they are for the
  * log, and the client learns whether it should come again.
  */
 export function clientMessage(error: HoldfastError): string {

@@ -1,5 +1,5 @@
 /**
- * What clients send, taken in so that their pace holds nothing of the pool: no place of a store, and no name.
+ * Takes in the bodies that clients send, so that a client's pace holds nothing of the pool: no turn at a store, and no name.
  *
  * A body is received before the pool is asked to put it. So bodies arrive beside each other, and only their puts are in
  * turn: the last one that is whole wins. A client whose put takes a store's time after its last byte might give up

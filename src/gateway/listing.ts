@@ -3,8 +3,7 @@
  *
  * A pool says only at the end of a listing whether it may lack something, so the listing is read to its end first. The
  * rest of it is kept for the pages that follow, so that a listing in pages costs one reading and not one for each page.
- * What is written through this process in the meantime shows in the later pages; what other machines write meanwhile
- * shows in the next listing.
+ * Changes through this process in the meantime show in the later pages; changes by other machines show in the next listing.
  */
 import { compareNames } from "../contract/names.ts";
 import type { PoolObjectInfo } from "../contract/pool.ts";

@@ -173,7 +173,7 @@ function poolGauges(registry: Registry, pool: Pool, options: MetricsOptions): ()
     if (runtime.monotonicMs() - askedMs < statusAgeMs) return;
     askedMs = runtime.monotonicMs();
     try {
-      const status = await pool.status();
+      const status = await pool.maintenance.status();
       up.set(1);
       objects.set(status.objects);
       unsettled.set(status.unsettled);

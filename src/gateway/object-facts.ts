@@ -53,7 +53,7 @@ export function etagOf(info: PoolObjectInfo): string {
 }
 
 /**
- * Whether two looks at a name saw one version. What has no record on either look was put by no pool in between, which
+ * Whether two looks at a name saw one version. An object without a record on both looks was put by no pool in between, which
  * would have made one; and stores tell its time in listings and elsewhere differently.
  */
 export function isSameVersion(a: PoolObjectInfo | undefined, b: PoolObjectInfo): boolean {

@@ -39,7 +39,7 @@ export class Readiness {
 
   async #find(): Promise<Ready> {
     try {
-      return judge(await this.#pool.status(), this.#when);
+      return judge(await this.#pool.maintenance.status(), this.#when);
     } catch {
       return { isReady: false, text: "unknown: the pool cannot be asked" };
     }

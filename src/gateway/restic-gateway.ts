@@ -6,6 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import type { OutgoingHttpHeaders } from "node:http";
+import { setImmediate } from "node:timers/promises";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
 import { toBody } from "../contract/body.ts";
 import { forEachBounded } from "../support/bounded.ts";
@@ -33,6 +34,8 @@ import { putIfAbsent } from "./put-if-absent.ts";
 const fileTypes = new Set(["data", "keys", "locks", "snapshots", "index"]);
 const V1 = "application/vnd.x.restic.rest.v1";
 const V2 = "application/vnd.x.restic.rest.v2";
+/** Characters of a listing that are made at a time. */
+const LIST_PIECE_CHARACTERS = 64 * 1024;
 /** Objects of a repository deleted at once when it is removed. */
 const DELETES_AT_ONCE = 16;
 
@@ -126,16 +129,22 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
   };
 
   const list = async (exchange: Exchange, folder: string, type: string): Promise<void> => {
-    const prefix = `${folder}${type}/`;
-    const entries: { name: string; size: number }[] = [];
-    for (const info of await listings.entries(prefix, false, { signal: exchange.signal })) {
-      const id = info.name.slice(info.name.lastIndexOf("/") + 1);
-      if (isFolderMarker(info.name) || nameOf(folder, type, id) !== info.name) continue;
-      entries.push({ name: id, size: info.size });
-    }
+    // Known to be whole before a word of it is sent.
+    const infos = await listings.entries(`${folder}${type}/`, false, { signal: exchange.signal });
     const second = (exchange.request.headers.accept ?? "").includes(V2);
-    const body = JSON.stringify(second ? entries : entries.map((entry) => entry.name));
-    send(exchange, 200, { "Content-Type": second ? V2 : V1 }, body);
+    const headers = { "Content-Type": second ? V2 : V1 };
+    if (exchange.method === "HEAD") {
+      exchange.response.writeHead(200, headers).end();
+      return;
+    }
+    const entries = function* (): Generator<string> {
+      for (const { name, size } of infos) {
+        const id = name.slice(name.lastIndexOf("/") + 1);
+        if (isFolderMarker(name) || nameOf(folder, type, id) !== name) continue;
+        yield JSON.stringify(second ? { name: id, size } : id);
+      }
+    };
+    await sendStream(exchange, 200, headers, jsonList(entries()));
   };
 
   const read = async (exchange: Exchange, name: string): Promise<void> => {
@@ -224,6 +233,21 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
       send(exchange, statusOf(problem), headers, `${clientMessage(problem)}\n`);
     },
   };
+}
+
+/** Texts of JSON as one list, some at a time, so that other requests have their turn. */
+async function* jsonList(entries: Iterable<string>): AsyncGenerator<Uint8Array> {
+  let text = "[";
+  let separator = "";
+  for (const entry of entries) {
+    text += separator + entry;
+    separator = ",";
+    if (text.length < LIST_PIECE_CHARACTERS) continue;
+    yield Buffer.from(text);
+    text = "";
+    await setImmediate();
+  }
+  yield Buffer.from(`${text}]`);
 }
 
 function forbidden(exchange: Exchange): void {

@@ -36,7 +36,7 @@ export function writeFirstNote(path: string, note: string): void {
     try {
       linkSync(from, to);
     } catch {
-      // What stands there is no note, or the file system has no links.
+      // Something else stands there, or the file system has no links.
       if (readNote(to) === undefined) renameSync(from, to);
     }
   });

@@ -6,13 +6,17 @@ import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/erro
 import { hint } from "../support/hint.ts";
 import { versionMs, versionWriter } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
+import { loadDigests } from "../ledger/digest.ts";
 import { renewedAt } from "../ledger/ledger.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
+import { findOutdated } from "../ledger/outdated.ts";
+import type { Outdated } from "../ledger/outdated.ts";
 import { currentRecord } from "../ledger/record.ts";
 import type { NameState, ObjectRecord } from "../ledger/record.ts";
 import type { Logger } from "../contract/log.ts";
 import { isReserved, RESERVED_PREFIX } from "../contract/names.ts";
+import { DEFAULT_LEASE_MS } from "../contract/pool.ts";
 import type { Mode, OnFail } from "../contract/pool.ts";
 import type { Runtime } from "../contract/runtime.ts";
 import type { Body, Capabilities, Debt, ObjectInfo, OperationOptions } from "../contract/store.ts";
@@ -47,7 +51,6 @@ export interface PoolStoreOptions {
 
 /** Where a pool keeps the reserved names of a pool above it. */
 export const ABOVE_PREFIX = ".holdfast/above/";
-export const DEFAULT_LEASE_MS = 3_600_000;
 /** How often, and how long at first, somebody else's change of a name is waited for, in milliseconds. */
 const WAITS = 5;
 const WAIT_MS = 40;
@@ -65,6 +68,8 @@ export class PoolContext {
   readonly #tails = new Map<string, Promise<void>>();
   /** Names held by who looks at them (repair, a condition) rather than by a write. */
   readonly #holding = new Set<string>();
+  #opened: Promise<void> | undefined;
+  #closed = false;
 
   constructor(options: PoolStoreOptions) {
     this.options = options;
@@ -85,6 +90,72 @@ export class PoolContext {
   get min(): number {
     return this.mode === "mirror" ? this.ledger.epoch.min : 1;
   }
+
+  // ---------------------------------------------------------------------------------------------- opening and hearing
+
+  /** Loads what reads and writes need, and hears the stores for the first time. */
+  open(): Promise<void> {
+    this.#opened ??= loadDigests().then(() => this.ledger.hear());
+    return this.#opened;
+  }
+
+  /** Begins an operation. `name`: what is known of it is going to be needed. */
+  async enter(signal: AbortSignal | undefined, name?: string): Promise<void> {
+    throwIfAborted(signal);
+    if (this.#closed) throw new HoldfastError("invalid", "the pool is closed", { store: this.label });
+    await this.open();
+    await this.ledger.withIndex(async () => {
+      await this.ledger.keepFresh();
+      this.ledger.checkEpoch();
+      if (name !== undefined) this.ledger.index.get(name);
+    });
+    throwIfAborted(signal);
+  }
+
+  /** Begins a read, of what stands there when it is asked for: where others write, too, the stores are heard first. */
+  async enterToRead(signal: AbortSignal | undefined): Promise<void> {
+    await this.enter(signal);
+    if (!this.ledger.soleWriter) await this.ledger.hear();
+  }
+
+  /** Hears the stores anew, for what is said of the pool as a whole. Throws where its file says otherwise of it. */
+  async listen(): Promise<void> {
+    await this.open();
+    await this.ledger.withIndex(async () => {
+      await this.ledger.hear();
+      this.ledger.checkEpoch();
+    });
+  }
+
+  /** The same, for what looks at everything: what is known can be read. */
+  async listenToAll(): Promise<void> {
+    await this.listen();
+    await this.ledger.withIndex(async () => this.ledger.index.check());
+  }
+
+  /** What stores that went back in time, or were not in the pool's file, do not have although they should. */
+  async findOutdated(): Promise<Outdated> {
+    const isWanted = (name: string, member: Member): boolean =>
+      this.modeFor(name) === "mirror" && this.targets(name).includes(member);
+    try {
+      return await findOutdated(this.ledger, isWanted);
+    } catch {
+      // A store went silent since it was heard: what is said now is said without it.
+      await this.listen();
+      return findOutdated(this.ledger, isWanted);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.idle();
+    if (this.#opened !== undefined) await this.#opened.catch(() => undefined);
+    await this.ledger.close();
+    await Promise.all(this.ledger.members.map((member) => member.store.close()));
+  }
+
+  // ------------------------------------------------------------------------------------------------- names and copies
 
   /** The name as this pool's stores have it: reserved names are refused, or kept for the pool above. */
   innerName(name: string): string {

@@ -9,6 +9,7 @@ import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
+import { DEFAULT_LEASE_MS } from "../contract/pool.ts";
 import type { PoolPutResult } from "../contract/pool.ts";
 import type { Body, ObjectMetadata, PutOptions } from "../contract/store.ts";
 import { checkHeld } from "./capabilities.ts";
@@ -19,7 +20,7 @@ import { fanOut } from "./fan-out.ts";
 import type { FanOutBranch } from "./fan-out.ts";
 import { compareNumbers, turnOrder, weightedOrder } from "./placement.ts";
 import { isAnother, mayStillChange, tooFew } from "./pool-answers.ts";
-import { DEFAULT_LEASE_MS, ownFile, pendingKey } from "./pool-context.ts";
+import { ownFile, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import type { PoolDeletes } from "./pool-deletes.ts";
 import type { PutInProgress } from "./put-in-progress.ts";
@@ -29,6 +30,8 @@ const MAX_METADATA_BYTES = 8192;
 const GRACE_MS = 10;
 /** How long a store may hold up the reading of the source when others need not wait for it, in milliseconds. */
 const PATIENCE_MS = 1000;
+/** How long a put at first waits for a change that holds it up to end, before it hears again, in milliseconds. */
+const LONG_WAIT_MS = 1000;
 /** How long what was said of a store's free space is used, in milliseconds. */
 const FREE_SPACE_MS = 10_000;
 
@@ -518,8 +521,12 @@ export class PoolPuts {
       targets.filter((member) => !failed.has(member) && this.#pool.mayChange(member, following.foreign, which));
     await ledger.hear();
     await this.#pool.outwait(() => open("soon-over").length > 0);
-    const usable = targets.filter((member) => member.ready && !failed.has(member));
-    await this.#outlast(put, usable, open("any"), signal);
+    await this.#outlast(
+      put,
+      targets.filter((member) => member.ready && !failed.has(member)),
+      () => open("any"),
+      signal,
+    );
     ledger.checkEpoch();
     for (const member of targets) {
       // One that did not answer may be there all the same: the hearing after the record tells.
@@ -540,16 +547,21 @@ export class PoolPuts {
   async #outlast(
     { name, following }: PutInProgress,
     usable: readonly Member[],
-    changing: readonly Member[],
+    open: () => readonly Member[],
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const { ledger, onfail, min, logger, runtime } = this.#pool;
     const needed = onfail === "abort" ? usable.length : min;
-    if (usable.length < needed || usable.length - changing.length >= needed) return;
-    const ms = Math.max(...changing.map((member) => this.#pool.changesForMs(member, following.foreign)));
-    logger.info("waits for an earlier change to end", { object: name, ms: Math.ceil(ms) });
-    await runtime.sleep(ms, signal);
-    await ledger.hear();
+    const until = runtime.monotonicMs() + ledger.lateMs;
+    for (let waitMs = LONG_WAIT_MS; usable.length >= needed; waitMs *= 2) {
+      const changing = open();
+      const leftMs = until - runtime.monotonicMs();
+      if (usable.length - changing.length >= needed || leftMs <= 0) return;
+      const changesMs = Math.max(...changing.map((member) => this.#pool.changesForMs(member, following.foreign)));
+      logger.info("waits for an earlier change to end", { object: name, ms: Math.ceil(changesMs) });
+      await runtime.sleep(Math.min(waitMs, changesMs, leftMs), signal);
+      await ledger.hear();
+    }
   }
 
   /** Whether nobody can know of the name, so that nobody need be told that a put of it has begun. */

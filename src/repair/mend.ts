@@ -4,7 +4,7 @@ import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
-import type { PoolStore } from "../pool/pool-store.ts";
+import type { PoolContext } from "../pool/pool-context.ts";
 import { copyTo } from "../pool/copy.ts";
 import type { RepairAction } from "../contract/pool.ts";
 import { contentOf } from "./assess.ts";
@@ -50,20 +50,20 @@ export function describePlan(name: string, plan: ObjectPlan): readonly RepairAct
  * Nobody else in this process changes the object meanwhile; other processes are told first: see `claim.ts`.
  */
 export async function mend(
-  core: PoolStore,
+  pool: PoolContext,
   name: string,
   plan: ObjectPlan,
   seen: NameState | undefined,
   kept: Uint8Array | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Mended> {
-  return new Mending(core, name, plan, seen, kept, signal).run();
+  return new Mending(pool, name, plan, seen, kept, signal).run();
 }
 
 const NOTHING: Mended = { done: 0, failed: 0, bytes: 0, errors: [] };
 
 class Mending {
-  readonly #core: PoolStore;
+  readonly #pool: PoolContext;
   readonly #name: string;
   readonly #plan: ObjectPlan;
   readonly #seen: NameState | undefined;
@@ -78,24 +78,24 @@ class Mending {
   #bytes = 0;
 
   constructor(
-    core: PoolStore,
+    pool: PoolContext,
     name: string,
     plan: ObjectPlan,
     seen: NameState | undefined,
     kept: Uint8Array | undefined,
     signal: AbortSignal | undefined,
   ) {
-    this.#core = core;
+    this.#pool = pool;
     this.#name = name;
     this.#plan = plan;
     this.#seen = seen;
     this.#kept = kept;
     this.#signal = signal;
-    this.#ids = new Map(core.ledger.members.map((member) => [member, member.id]));
+    this.#ids = new Map(pool.ledger.members.map((member) => [member, member.id]));
   }
 
   async run(): Promise<Mended> {
-    const { ledger } = this.#core;
+    const { ledger } = this.#pool;
     throwIfAborted(this.#signal);
     const touched = this.#touched();
     if (touched.size > 0 || "renew" in this.#plan.decision) {
@@ -128,8 +128,8 @@ class Mending {
 
   async #isUnchanged(): Promise<boolean> {
     throwIfAborted(this.#signal);
-    await this.#core.ledger.freshen();
-    return sameVersions(this.#core.ledger.index.get(this.#name), this.#now(), this.#claim?.version);
+    await this.#pool.ledger.freshen();
+    return sameVersions(this.#pool.ledger.index.get(this.#name), this.#now(), this.#claim?.version);
   }
 
   /** The records that the name has while nobody else changes it. */
@@ -143,9 +143,9 @@ class Mending {
   async #record(): Promise<ObjectRecord | undefined> {
     const { decision } = this.#plan;
     if ("keep" in decision) return decision.keep;
-    const { ledger } = this.#core;
+    const { ledger } = this.#pool;
     const version = this.#claim?.version ?? ledger.stamp(...(this.#seen?.records ?? []));
-    const record = renewed(this.#core, this.#name, this.#plan, this.#seen, version, ledger.clock.next());
+    const record = renewed(this.#pool, this.#name, this.#plan, this.#seen, version, ledger.clock.next());
     // Where it cannot be written, the ledger lags; at least one store must have it before anything else is done.
     const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
     if (outcomes.every((error) => error !== undefined)) {
@@ -158,7 +158,7 @@ class Mending {
   }
 
   #mark(record: ObjectRecord, member: Member, state: CopyMark["state"], error?: HoldfastError): void {
-    const rev = this.#core.ledger.stamp(record);
+    const rev = this.#pool.ledger.stamp(record);
     const why = error === undefined ? {} : { reason: error.code, ...(error.mayLand ? { late: rev } : {}) };
     for (const id of member.ids) {
       if (id === member.owingId || record.copies[id] !== undefined) this.#marks[id] = { state, rev, ...why };
@@ -177,7 +177,7 @@ class Mending {
         this.#bytes += record.content.size;
         this.#done++;
         // What an earlier request may still do to it is seen by a later look.
-        if (this.#core.mayChange(member, this.#seen)) continue;
+        if (this.#pool.mayChange(member, this.#seen)) continue;
         this.#copied.push(member);
         this.#mark(record, member, "holds");
       } catch (error) {
@@ -221,7 +221,7 @@ class Mending {
    * short before it says that they have none. False: the note could not be written where it is needed.
    */
   async #owe(record: ObjectRecord): Promise<boolean> {
-    const { ledger } = this.#core;
+    const { ledger } = this.#pool;
     const copies: Record<StoreId, CopyMark> = { ...this.#marks };
     for (const { member } of this.#plan.deleteFrom) {
       const id = member.owingId;
@@ -240,12 +240,12 @@ class Mending {
   }
 
   #isOwedCopy(record: ObjectRecord, member: Member): boolean {
-    return record.kind === "put" && isOwedHere(this.#core, record.name, member);
+    return record.kind === "put" && isOwedHere(this.#pool, record.name, member);
   }
 
   /** Writes marks; where the object was changed meanwhile, what was touched is owed anew under the newer record. */
   async #note(record: ObjectRecord, touched: readonly Member[]): Promise<void> {
-    const { ledger } = this.#core;
+    const { ledger } = this.#pool;
     const settles = this.#claim === undefined || this.#renewed !== undefined ? {} : { settles: [this.#claim.version] };
     if (Object.keys(this.#marks).length === 0 && !("settles" in settles)) return;
     // What was seen on a store, and done to it, counts only if it is still the store that was meant.
@@ -272,20 +272,20 @@ class Mending {
   }
 }
 
-function isOwedHere(core: PoolStore, name: string, member: Member): boolean {
-  return core.modeFor(name) === "mirror" && core.targets(name).includes(member);
+function isOwedHere(pool: PoolContext, name: string, member: Member): boolean {
+  return pool.modeFor(name) === "mirror" && pool.targets(name).includes(member);
 }
 
 /** The record that settles what was open, with marks of revision `rev`. */
 function renewed(
-  core: PoolStore,
+  pool: PoolContext,
   name: string,
   plan: ObjectPlan,
   state: NameState | undefined,
   version: Version,
   rev: Version,
 ): ObjectRecord {
-  const { ledger } = core;
+  const { ledger } = pool;
   const decision = "renew" in plan.decision ? plan.decision : undefined;
   const former = decision?.from;
   const copies: Record<StoreId, CopyMark> = {};
@@ -294,18 +294,18 @@ function renewed(
     const id = member.owingId;
     if (id === undefined) continue;
     const isOwed = plan.copyTo.some((one) => one.member === member);
-    const late = core.lateOn(member, state);
+    const late = pool.lateOn(member, state);
     // Repair names what it is about to change in its claim: these marks only say how things stand.
     if (late !== undefined) {
       copies[id] = {
-        state: content === undefined || !isOwedHere(core, name, member) ? "delete" : "copy",
+        state: content === undefined || !isOwedHere(pool, name, member) ? "delete" : "copy",
         rev,
         reason: "late",
         late,
       };
     } else if (content === undefined) copies[id] = { state: "delete", rev, reason: "settled" };
     else if (plan.good.includes(member)) copies[id] = { state: "holds", rev };
-    else if (core.modeFor(name) === "stripe" && !isOwed) copies[id] = { state: "delete", rev, reason: "settled" };
+    else if (pool.modeFor(name) === "stripe" && !isOwed) copies[id] = { state: "delete", rev, reason: "settled" };
     else copies[id] = { state: "copy", rev };
   }
   for (const { member } of plan.deleteFrom)

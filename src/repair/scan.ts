@@ -7,7 +7,7 @@ import { currentRecord, isPut, writerOf } from "../ledger/record.ts";
 import type { Content, NameState } from "../ledger/record.ts";
 import { listMember, mergeLists } from "../pool/merge-lists.ts";
 import type { Listed } from "../pool/merge-lists.ts";
-import type { PoolStore } from "../pool/pool-store.ts";
+import type { PoolContext } from "../pool/pool-context.ts";
 import { compareNames, isReserved } from "../contract/names.ts";
 import { joinChunks } from "../support/parts.ts";
 import { assess, contentOf, matches } from "./assess.ts";
@@ -45,18 +45,18 @@ export interface ScanItem {
 
 /** All names on any store or in the ledger. Members whose listing fails are added to `unheard`. */
 export async function* scanNames(
-  core: PoolStore,
+  pool: PoolContext,
   scope: ScanScope,
   unheard: Map<Member, HoldfastError>,
 ): AsyncGenerator<ScanItem> {
-  for (const member of core.ledger.members) if (!member.readable) unheard.set(member, member.trouble());
-  const heard = core.ledger.members.filter((member) => member.readable);
+  for (const member of pool.ledger.members) if (!member.readable) unheard.set(member, member.trouble());
+  const heard = pool.ledger.members.filter((member) => member.readable);
   const { signal, after } = scope;
   const lists = heard.map((member) =>
     // Copies that are read are looked at then; only a quick scan takes the listing's word for their sizes.
     listMember(member, !scope.quick, scope.prefix, { signal, after }, (error) => unheard.set(member, error)),
   );
-  const known = core.ledger.index.iterate(scope.prefix, after);
+  const known = pool.ledger.index.iterate(scope.prefix, after);
   for await (const batch of mergeLists(lists, known)) {
     for (const { name, state, all } of batch) {
       throwIfAborted(signal);
@@ -83,7 +83,7 @@ export interface Inspected {
  * seen of two moments is no fact.
  */
 export async function inspect(
-  core: PoolStore,
+  pool: PoolContext,
   item: Pick<ScanItem, "name" | "state"> & { readonly listed?: ScanItem["listed"] | undefined },
   scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated" | "keepOne" | "trustStores">,
   unheard: ReadonlyMap<Member, HoldfastError>,
@@ -92,8 +92,8 @@ export async function inspect(
   let { quick } = scope;
   let isHeard = false;
   for (let round = 0; ; round++) {
-    const facts = await gather(core, item.name, state, listed, { ...scope, quick }, unheard);
-    const now = core.ledger.index.get(item.name);
+    const facts = await gather(pool, item.name, state, listed, { ...scope, quick }, unheard);
+    const now = pool.ledger.index.get(item.name);
     if (round < ROUNDS && state !== now && !sameVersions(state, now)) {
       state = now;
       // The listing is of an earlier moment too.
@@ -101,7 +101,7 @@ export async function inspect(
       continue;
     }
     const assessment = assess({
-      ...inputOf(core, item.name, state, facts),
+      ...inputOf(pool, item.name, state, facts),
       keepOne: scope.keepOne,
       trustStores: scope.trustStores,
     });
@@ -113,18 +113,18 @@ export async function inspect(
     // What another machine wrote since the stores were heard is no fault: nothing is called wrong before they are heard anew.
     if (assessment.findings.length > 0 && !isHeard) {
       isHeard = true;
-      await core.ledger.hear();
-      if (!sameVersions(core.ledger.index.get(item.name), state)) {
-        state = core.ledger.index.get(item.name);
+      await pool.ledger.hear();
+      if (!sameVersions(pool.ledger.index.get(item.name), state)) {
+        state = pool.ledger.index.get(item.name);
         listed = undefined;
         continue;
       }
     }
     // What this process itself is writing is looked at when it is done. Repair holds the name, and need not wait.
-    const lock = assessment.plan === undefined && isOpen(core, state) ? core.lockOf(item.name) : undefined;
-    if (lock !== undefined && !core.isHeld(item.name) && round < ROUNDS) {
+    const lock = assessment.plan === undefined && isOpen(pool, state) ? pool.lockOf(item.name) : undefined;
+    if (lock !== undefined && !pool.isHeld(item.name) && round < ROUNDS) {
       await lock;
-      state = core.ledger.index.get(item.name);
+      state = pool.ledger.index.get(item.name);
       listed = undefined;
       continue;
     }
@@ -140,26 +140,26 @@ export async function inspect(
 }
 
 /** Whether a change of the name was begun and not finished. */
-function isOpen(core: PoolStore, state: NameState | undefined): boolean {
-  return state?.records.some((record) => record.kind === "intent" && writerOf(record) === core.ledger.writer) ?? false;
+function isOpen(pool: PoolContext, state: NameState | undefined): boolean {
+  return state?.records.some((record) => record.kind === "intent" && writerOf(record) === pool.ledger.writer) ?? false;
 }
 
 function inputOf(
-  core: PoolStore,
+  pool: PoolContext,
   name: string,
   state: NameState | undefined,
   facts: ReadonlyMap<Member, CopyFact>,
 ): AssessInput {
-  const { ledger } = core;
+  const { ledger } = pool;
   return {
     name,
     state,
     facts,
-    mode: core.modeFor(name),
-    targets: core.targets(name),
-    isDead: (intent) => core.isDead(intent),
+    mode: pool.modeFor(name),
+    targets: pool.targets(name),
+    isDead: (intent) => pool.isDead(intent),
     markOf: (record, member) => ledger.markOf(record, member),
-    mayChange: (member) => core.mayChange(member, state),
+    mayChange: (member) => pool.mayChange(member, state),
     hasOwnFiles: (member) => ledger.storeOf(member)?.state === "joining" && !ledger.isCensused(member),
     absent: ledger.absentees
       .filter(({ id }) => (state?.records ?? []).some((record) => (record.copies[id]?.state ?? "none") !== "none"))
@@ -176,22 +176,22 @@ function keptBytes(facts: ReadonlyMap<Member, CopyFact>, { plan }: Assessment): 
 }
 
 async function gather(
-  core: PoolStore,
+  pool: PoolContext,
   name: string,
   state: NameState | undefined,
   listed: ScanItem["listed"] | undefined,
   scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated">,
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<ReadonlyMap<Member, CopyFact>> {
-  const present = core.ledger.members.filter((member) => listed === undefined || listed.get(member) !== undefined);
+  const present = pool.ledger.members.filter((member) => listed === undefined || listed.get(member) !== undefined);
   // One that is read for its bytes will do.
-  const kept = scope.keep === true && present.length < core.ledger.members.length ? present[0] : undefined;
+  const kept = scope.keep === true && present.length < pool.ledger.members.length ? present[0] : undefined;
   const facts = await Promise.all(
-    core.ledger.members.map(async (member): Promise<readonly [Member, CopyFact]> => {
+    pool.ledger.members.map(async (member): Promise<readonly [Member, CopyFact]> => {
       if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
       const info = listed?.get(member);
       // A listing may be older than the record: what was put since its folder was read is not in it.
-      const isHere = core.ledger.holds(currentRecord(state), member);
+      const isHere = pool.ledger.holds(currentRecord(state), member);
       if (listed !== undefined && info === undefined && !isHere) return [member, { kind: "absent" }];
       // What has no record, or more than one, can only be told by its bytes; so can a copy that was owed.
       const isUnproven = scope.outdated?.get(member)?.has(name) === true;

@@ -3,8 +3,7 @@ import { throwIfAborted } from "../contract/errors.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { NameState, PutRecord } from "../ledger/record.ts";
-import type { Logger } from "../contract/log.ts";
-import type { PoolStore } from "../pool/pool-store.ts";
+import type { PoolContext } from "../pool/pool-context.ts";
 import type { RepairOptions } from "../contract/pool.ts";
 import type { ObjectPlan } from "./assess.ts";
 import { mend } from "./mend.ts";
@@ -19,17 +18,15 @@ export interface Sum {
 }
 
 export class Spread {
-  readonly #core: PoolStore;
-  readonly #logger: Logger;
+  readonly #pool: PoolContext;
   readonly #taking: readonly Member[];
   readonly #held = new Map<Member, number>();
   #total = 0;
 
   /** Counts what the stores hold. To be made when they were heard. */
-  constructor(core: PoolStore, logger: Logger) {
-    this.#core = core;
-    this.#logger = logger;
-    this.#taking = core.ledger.members.filter((member) => member.ready && !core.ledger.isDraining(member));
+  constructor(pool: PoolContext) {
+    this.#pool = pool;
+    this.#taking = pool.ledger.members.filter((member) => member.ready && !pool.ledger.isDraining(member));
     this.#count();
   }
 
@@ -50,7 +47,7 @@ export class Spread {
     this.#count();
     for (const [name, , holder] of this.#singly(options.prefix ?? "")) {
       throwIfAborted(options.signal);
-      await this.#core.hold(name, () => this.#moveOne(name, holder, options, sum));
+      await this.#pool.hold(name, () => this.#moveOne(name, holder, options, sum));
     }
     return sum;
   }
@@ -77,7 +74,7 @@ export class Spread {
   }
 
   async #moveOne(name: string, holder: Member, options: RepairOptions, sum: Sum): Promise<void> {
-    const { ledger } = this.#core;
+    const { ledger } = this.#pool;
     const state = ledger.index.get(name);
     const current = currentRecord(state);
     if (!isPut(current) || !ledger.holds(current, holder)) return;
@@ -99,7 +96,7 @@ export class Spread {
     } catch (error) {
       throwIfAborted(options.signal);
       sum.failed++;
-      this.#logger.warn("an object could not be moved", {
+      this.#pool.logger.warn("an object could not be moved", {
         object: name,
         reason: error instanceof Error ? error.message : String(error),
       });
@@ -124,15 +121,15 @@ export class Spread {
       deleteFrom: [{ member: from, why }],
       confirm: [],
     };
-    return mend(this.#core, record.name, plan, state, undefined, signal);
+    return mend(this.#pool, record.name, plan, state, undefined, signal);
   }
 
   /** Objects with one holder. */
   *#singly(prefix: string): Generator<readonly [string, PutRecord, Member]> {
-    for (const [name, state] of this.#core.ledger.index.iterate(prefix)) {
+    for (const [name, state] of this.#pool.ledger.index.iterate(prefix)) {
       const current = currentRecord(state);
       if (state.records.length !== 1 || !isPut(current)) continue;
-      const holders = this.#core.ledger.members.filter((member) => this.#core.ledger.holds(current, member));
+      const holders = this.#pool.ledger.members.filter((member) => this.#pool.ledger.holds(current, member));
       if (holders.length === 1 && holders[0] !== undefined) yield [name, current, holders[0]];
     }
   }

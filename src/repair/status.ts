@@ -11,7 +11,7 @@ import type { Member } from "../ledger/member.ts";
 import type { Outdated } from "../ledger/outdated.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
-import type { PoolStore } from "../pool/pool-store.ts";
+import type { PoolContext } from "../pool/pool-context.ts";
 import { compareNames } from "../contract/names.ts";
 import type { PoolStatus, StoreReport, StoreStatus } from "../contract/pool.ts";
 import type { Debt, OperationOptions } from "../contract/store.ts";
@@ -33,18 +33,18 @@ interface Missed {
 /** What is wrong with one object. */
 type Standing = "whole" | "degraded" | "lost";
 
-export async function statusOf(core: PoolStore, options: OperationOptions): Promise<PoolStatus> {
-  await beUpToDate(core);
-  return core.ledger.withIndex(async () => (await judgeOf(core)).judge(options));
+export async function statusOf(pool: PoolContext, options: OperationOptions): Promise<PoolStatus> {
+  await beUpToDate(pool);
+  return pool.ledger.withIndex(async () => (await judgeOf(pool)).judge(options));
 }
 
 /** Every copy and delete that `statusOf` counts as owed, in the order of names. */
-export async function* debtsOf(core: PoolStore, options: OperationOptions): AsyncGenerator<Debt> {
-  await beUpToDate(core);
+export async function* debtsOf(pool: PoolContext, options: OperationOptions): AsyncGenerator<Debt> {
+  await beUpToDate(pool);
   let last: string | undefined;
   for (;;) {
     try {
-      for (const [name, debts] of (await judgeOf(core)).debts(options)) {
+      for (const [name, debts] of (await judgeOf(pool)).debts(options)) {
         if (last !== undefined && compareNames(name, last) <= 0) continue;
         yield* debts;
         last = name;
@@ -52,33 +52,33 @@ export async function* debtsOf(core: PoolStore, options: OperationOptions): Asyn
       return;
     } catch (error) {
       if (!isIndexLost(error)) throw error;
-      await core.ledger.renewIndex();
+      await pool.ledger.renewIndex();
     }
   }
 }
 
-async function beUpToDate(core: PoolStore): Promise<void> {
-  await core.listen();
+async function beUpToDate(pool: PoolContext): Promise<void> {
+  await pool.listen();
   // What was done a moment ago may not be noted yet.
-  await core.ledger.flushed();
+  await pool.ledger.flushed();
 }
 
-async function judgeOf(core: PoolStore): Promise<Judge> {
-  return new Judge(core, await core.findOutdated());
+async function judgeOf(pool: PoolContext): Promise<Judge> {
+  return new Judge(pool, await pool.findOutdated());
 }
 
 class Judge {
-  readonly #core: PoolStore;
+  readonly #pool: PoolContext;
   readonly #outdated: Outdated;
   readonly #tally = new Map<Member, Tally>();
 
-  constructor(core: PoolStore, outdated: Outdated) {
-    this.#core = core;
+  constructor(pool: PoolContext, outdated: Outdated) {
+    this.#pool = pool;
     this.#outdated = outdated;
   }
 
   judge({ signal }: OperationOptions): PoolStatus {
-    const { ledger } = this.#core;
+    const { ledger } = this.#pool;
     let degraded = 0;
     let lost = 0;
     let unsettled = 0;
@@ -91,7 +91,7 @@ class Judge {
       if (standing === "degraded") degraded++;
     }
     const stores = ledger.members.map((member) => this.#storeStatus(member));
-    const { mode } = this.#core;
+    const { mode } = this.#pool;
     const absent = ledger.absentees.map(({ label }) => label);
     return { mode, stores, objects: ledger.index.counts().objects, degraded, lost, unsettled, absent };
   }
@@ -104,7 +104,7 @@ class Judge {
       if (current === undefined) continue;
       const { missed } = this.#missed(name, current);
       const debts = missed.map(({ member, owes, mark }) => ({
-        object: this.#core.shownName(name),
+        object: this.#pool.shownName(name),
         store: member.label,
         owes,
         sinceMs: versionMs(mark?.rev ?? current.version),
@@ -116,13 +116,13 @@ class Judge {
 
   /** What has to be looked at: all, where a store does not have what the ledger says. */
   #states(): Iterable<readonly [string, NameState]> {
-    const { index } = this.#core.ledger;
+    const { index } = this.#pool.ledger;
     return this.#isPlain() ? index.unsettled("") : index.iterate("");
   }
 
   /** Whether every store has what the ledger says that it holds, so that only what is unsettled needs a look. */
   #isPlain(): boolean {
-    const { ledger } = this.#core;
+    const { ledger } = this.#pool;
     return (
       this.#outdated.size === 0 &&
       ledger.absentees.length === 0 &&
@@ -133,7 +133,7 @@ class Judge {
   }
 
   #isJoining(member: Member): boolean {
-    const state = this.#core.ledger.storeOf(member)?.state;
+    const state = this.#pool.ledger.storeOf(member)?.state;
     return state === "joining" || state === "expected";
   }
 
@@ -157,9 +157,9 @@ class Judge {
   #missed(name: string, current: ObjectRecord): { readonly holders: number; readonly missed: readonly Missed[] } {
     const missed: Missed[] = [];
     let holders = 0;
-    const targets = this.#core.modeFor(name) === "mirror" ? this.#core.targets(name) : [];
-    for (const member of this.#core.ledger.members) {
-      const mark = this.#core.ledger.markOf(current, member);
+    const targets = this.#pool.modeFor(name) === "mirror" ? this.#pool.targets(name) : [];
+    for (const member of this.#pool.ledger.members) {
+      const mark = this.#pool.ledger.markOf(current, member);
       const isUntrue = isGone(member) || this.#outdated.get(member)?.has(name) === true;
       if (isPut(current)) {
         const has = mark?.state === "holds" && !isUntrue;
@@ -175,7 +175,7 @@ class Judge {
 
   /** Whether a store that the pool's file does not name holds a copy. */
   #mayBeElsewhere(record: PutRecord): boolean {
-    return this.#core.ledger.absentees.some(({ id }) => record.copies[id]?.state === "holds");
+    return this.#pool.ledger.absentees.some(({ id }) => record.copies[id]?.state === "holds");
   }
 
   #owes(member: Member, since: string | undefined): Tally {
@@ -195,7 +195,7 @@ class Judge {
       owedDeletes: sum?.deletes ?? 0,
       ...(sum?.sinceMs === undefined ? {} : { owesSinceMs: sum.sinceMs }),
       ...(outdated > 0 ? { outdated } : {}),
-      draining: this.#core.ledger.isDraining(member),
+      draining: this.#pool.ledger.isDraining(member),
     };
   }
 }

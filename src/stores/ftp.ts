@@ -44,11 +44,11 @@ const EMPTY_DELAY_MS = 150;
 
 export const ftpKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
-    if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
+    if (url.host === "") throw new HoldfastError("config", `a URL of ${url.scheme}:// needs a host`);
     const query = readQuery(url, ["ca", "connections"]);
     const path = decodePath(url.path);
     if (/[\r\n]/u.test(path))
-      throw new HoldfastError("config", `the path of a ${url.scheme}:// URL holds a line break`);
+      throw new HoldfastError("config", `the path of a URL of ${url.scheme}:// holds a line break`);
     const secure = url.scheme === "ftps" ? "implicit" : url.scheme === "ftpes";
     const tls = await tlsOptions(query.ca);
     if (query.ca !== undefined && secure === false) {
@@ -324,6 +324,19 @@ class FtpTree implements Tree {
 
   stat(path: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry> {
     return this.#run(signal, (session) => this.#find(session, path, signal));
+  }
+
+  async stands(path: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
+    return this.#run(signal, async (session) => {
+      try {
+        await this.#find(session, path, signal);
+        return true;
+      } catch (error) {
+        if (!isHoldfastError(error, "not-found")) throw error;
+        // Without MLST a folder is found in a listing, which has it under its own name alone.
+        return !session.features.mlst && this.#isFolder(session.client, this.#at(path));
+      }
+    });
   }
 
   async *entries(folder: TreePath, signal: AbortSignal | undefined): AsyncGenerator<TreeEntry> {

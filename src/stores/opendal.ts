@@ -25,6 +25,7 @@ import type { StoreUrl } from "../contract/store-url.ts";
 import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
 import { checkParts, checkPathName, folderOfPrefix, isTempName, tempName } from "./base/path-names.ts";
 import { raceSignal } from "../support/signals.ts";
+import { FoldingNames } from "./base/folding-names.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 
@@ -97,8 +98,10 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
   try {
     operator = new opendal.Operator(service.name.replaceAll("_", "-"), settings);
   } catch (error) {
-    const mapped = serviceError(error);
-    throw new HoldfastError("config", `OpenDAL refuses the settings of ${service.name}: ${shorten(mapped.message)}`);
+    const { message } = serviceError(error);
+    // Before the arrow stand its own kinds and places.
+    const reason = / => (.+)$/u.exec(message)?.[1] ?? message;
+    throw new HoldfastError("config", `OpenDAL refuses the settings of ${service.name}: ${reason}`);
   }
   const capability = operator.capability();
   const whole = !capability.writeCanMulti;
@@ -135,6 +138,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       throw mapped.code === "conflict" ? new HoldfastError("not-found", mapped.message) : mapped;
     });
     if (!metadata.isFile()) throw notFound();
+    await names?.refuseToFind(name.split("/"), signal);
     const modifiedMs = Date.parse(metadata.lastModified ?? "");
     return {
       name,
@@ -142,6 +146,29 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
     };
   };
+
+  /** Of services that are a file system, or may stand before one. */
+  const names = renames
+    ? new FoldingNames(
+        {
+          stands: async (at) => {
+            try {
+              await operator.stat(at);
+              return true;
+            } catch (error) {
+              const mapped = serviceError(error);
+              if (mapped.code === "not-found" || mapped.code === "conflict") return false;
+              throw mapped;
+            }
+          },
+          names: async (folder) =>
+            (await operator.list(folder === "" ? "" : `${folder}/`)).map(
+              (entry) => entry.path().replace(/\/$/u, "").split("/").at(-1) ?? "",
+            ),
+        },
+        () => context.runtime.monotonicMs(),
+      )
+    : undefined;
 
   /** Refuses names at or below which another stands, which services with folders would otherwise replace or mix. */
   const checkPlace = async (name: string, signal: AbortSignal): Promise<void> => {
@@ -196,16 +223,18 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
 
   return {
     label: context.label,
-    capabilities: {
-      orderedList: false,
-      conditionalPut: false,
-      prefixNames: !service.folders,
-      // A service without folders counts the store's own path as a part of the name.
-      maxNameBytes: MAX_NAME_BYTES - (service.folders ? 0 : rootBytes),
-      maxNamePartBytes: 255,
-      caseSensitive: !service.caseFolding,
-      storeDigests: [],
-      ...(limit === undefined ? {} : { maxObjectBytes: limit }),
+    get capabilities() {
+      return {
+        orderedList: false,
+        conditionalPut: false,
+        prefixNames: !service.folders,
+        // A service without folders counts the store's own path as a part of the name.
+        maxNameBytes: MAX_NAME_BYTES - (service.folders ? 0 : rootBytes),
+        maxNamePartBytes: 255,
+        caseSensitive: !(service.caseFolding ?? false) && names?.folds !== true,
+        storeDigests: [],
+        ...(limit === undefined ? {} : { maxObjectBytes: limit }),
+      };
     },
     put: (name, body, options = {}) =>
       operations.run("put", name, options, async ({ signal }) => {
@@ -217,10 +246,14 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
           if (!renames) await write(name, source, signal, options.onAlive);
           else {
             const slash = name.lastIndexOf("/");
-            const temp = name.slice(0, slash + 1) + tempName(context.runtime);
+            const file = tempName(context.runtime, names?.markFor(name));
+            const temp = name.slice(0, slash + 1) + file;
+            const rename = (): Promise<void> => call(operator.rename(temp, name), signal);
             try {
               await again(() => write(temp, source, signal, options.onAlive));
-              await call(operator.rename(temp, name), signal);
+              await names?.learn(name.slice(0, Math.max(slash, 0)), file, signal);
+              await (names?.give(name.split("/"), signal, rename, (kept) => operator.delete(kept.join("/"))) ??
+                rename());
             } catch (error) {
               await Promise.all(background);
               await operator.delete(temp).catch(() => undefined);
@@ -262,6 +295,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       operations.iterate(options, async function* ({ signal }) {
         const folder = folderOfPrefix(prefix);
         if (folder === undefined) return;
+        if (folder !== "" && (await names?.isOther(folder.split("/"), signal))) return;
         const from = folder === "" ? "" : `${folder}/`;
         const lister = await call(operator.lister(from, { recursive: true }), signal);
         const seen = new Set<string>();
@@ -299,6 +333,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
           throw error;
         }
         await call(operator.delete(name), signal);
+        names?.noteGone();
         if (service.prunes) await prune(name, signal);
         return { existed: true };
       }),
@@ -353,7 +388,10 @@ async function load(): Promise<typeof import("opendal")> {
 
 function serviceOf(url: StoreUrl): Service {
   if (url.query !== undefined) {
-    throw new HoldfastError("config", `a ${url.scheme}:// URL takes no parameters: settings stand in the store's env`);
+    throw new HoldfastError(
+      "config",
+      `a URL of ${url.scheme}:// takes no parameters: settings stand in the store's env`,
+    );
   }
   const named = url.scheme === "opendal" ? url.host.replaceAll("-", "_") : undefined;
   const service: Service | undefined =

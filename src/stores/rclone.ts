@@ -8,13 +8,10 @@
  * deletes the old object first.
  */
 import { randomBytes } from "node:crypto";
-import { Readable } from "node:stream";
-import { Agent, request } from "undici";
-import type { Dispatcher } from "undici";
 import { checkedBytes } from "../contract/body.ts";
 import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
 import { MAX_NAME_BYTES, compareNames, foldersAbove } from "../contract/names.ts";
-import { UNKNOWN_HOST } from "../support/network-errors.ts";
+import { UNKNOWN_HOST, systemCode } from "../support/network-errors.ts";
 import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
 import { resolveRange } from "../contract/ranges.ts";
 import { isSecretName, secretsOf } from "../support/redact.ts";
@@ -25,6 +22,9 @@ import type { Child } from "./base/child.ts";
 import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
 import { STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, isTempName, tempName } from "./base/path-names.ts";
 import { raceSignal } from "../support/signals.ts";
+import { FoldingNames } from "./base/folding-names.ts";
+import { HttpClient } from "./base/http-client.ts";
+import type { HttpAnswer, HttpRequest } from "./base/http-client.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
 
 export const rcloneKind: StoreKind = {
@@ -40,6 +40,8 @@ const ABORT_GRACE_MS = 1000;
 
 /** How long rclone may take to open its port, in milliseconds. */
 const START_MS = 15_000;
+/** Connections to rclone at once, besides those on which something is read. */
+const CONNECTIONS = 64;
 
 /** The remote's name inside the child: an alias, so that no path or option of the user's stands in a request. */
 const FS = "holdfast:";
@@ -182,9 +184,9 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
   }
 
   const stat = async (name: string, signal: AbortSignal): Promise<RcloneItem> => {
-    await rclone.checkCase(name, "not-found", signal);
     const item = await rclone.statFile(name, signal);
     if (!item || item.IsDir) throw notFound();
+    await rclone.refuseToFind(name, signal);
     return item;
   };
 
@@ -203,7 +205,8 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
       return rclone.pid;
     },
     get capabilities() {
-      return capabilitiesOf(rclone.features);
+      const capabilities = capabilitiesOf(rclone.features);
+      return rclone.names.folds ? { ...capabilities, caseSensitive: false } : capabilities;
     },
     put: (name, body, options = {}) =>
       operations.run("put", name, options, async ({ signal }) => {
@@ -215,16 +218,21 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
             "this remote can neither move nor copy an object by itself, so no put can be made all or nothing",
           );
         }
-        await rclone.checkCase(name, "conflict", signal);
         await removeStrays(signal);
-        const temp = tempName(context.runtime);
+        const temp = tempName(context.runtime, features.BucketBased ? "" : rclone.names.markFor(name));
         try {
           const size = await rclone.upload(temp, checkedBytes(body, signal), signal);
-          const stored = await stat(temp, signal);
-          if (stored.Size !== size) {
-            throw new HoldfastError("unavailable", `rclone stored ${stored.Size} bytes of ${size}`);
+          const stored = await rclone.statFile(temp, signal);
+          if (stored?.Size !== size) {
+            throw new HoldfastError("unavailable", `rclone stored ${stored?.Size ?? 0} bytes of ${size}`);
           }
-          await rclone.move(temp, name, signal);
+          if (!features.BucketBased) await rclone.names.learn("", temp, signal);
+          await rclone.names.give(
+            name.split("/"),
+            signal,
+            () => rclone.move(temp, name, signal),
+            (kept) => rclone.deleteFile(kept.join("/"), signal),
+          );
           return { size };
         } catch (error) {
           // Not with the signal, which may have fired; but not for ever either.
@@ -238,8 +246,12 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
     get: (name, options = {}) =>
       operations.get(name, options, async ({ signal }) => {
         if (!options.range) {
-          await rclone.checkCase(name, "not-found", signal);
-          return rclone.read(name, undefined, signal);
+          const result = await rclone.read(name, undefined, signal);
+          await rclone.refuseToFind(name, signal).catch(async (error: unknown) => {
+            await result.close();
+            throw error;
+          });
+          return result;
         }
         const item = await stat(name, signal);
         const { start, end } = resolveRange(options.range, item.Size);
@@ -260,12 +272,14 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
     list: (prefix, options = {}) =>
       operations.iterate(options, async function* ({ signal }) {
         const folder = folderOfPrefix(prefix);
-        if (folder !== undefined) yield* rclone.walk(folder, prefix, signal);
+        if (folder === undefined || (folder !== "" && (await rclone.isOther(folder, signal)))) return;
+        yield* rclone.walk(folder, prefix, signal);
       }),
     delete: (name, options = {}) =>
       operations.run("delete", name, options, async ({ signal }) => {
-        if (await rclone.differsInCase(name, signal)) return { existed: false };
+        if (await rclone.isOther(name, signal)) return { existed: false };
         const existed = await rclone.deleteFile(name, signal);
+        rclone.names.noteGone();
         if (existed) await rclone.removeEmptyFolders(name, signal);
         return { existed };
       }),
@@ -338,8 +352,7 @@ async function* nothing(): AsyncGenerator<Uint8Array> {
 interface Connection {
   readonly child: Child;
   readonly pid: number | undefined;
-  readonly url: string;
-  readonly agent: Agent;
+  readonly http: HttpClient;
   readonly authorization: string;
 }
 
@@ -351,12 +364,21 @@ class Rclone {
   #connected: Connection | undefined;
   #stopped = false;
   features: Features | undefined;
+  readonly names: FoldingNames;
   /** Temporary files, found by listings, of puts that must have been killed. */
   readonly strays = new Set<string>();
 
   constructor(remote: string, context: StoreContext) {
     this.#remote = remote;
     this.#context = context;
+    this.names = new FoldingNames(
+      {
+        stands: (path, signal = new AbortController().signal) => this.#stands(path, signal),
+        names: async (folder, signal = new AbortController().signal) =>
+          (await this.listFolder(folder, signal)).map((item) => item.Name),
+      },
+      () => context.runtime.monotonicMs(),
+    );
   }
 
   get running(): boolean {
@@ -400,23 +422,26 @@ class Rclone {
         : startChild("sh", ["-c", SUPERVISOR, "holdfast-rclone", ...program], { env });
     child.stdout.resume();
     const url = await this.#address(child);
-    const agent = new Agent({ headersTimeout: 0, bodyTimeout: 0, connectTimeout: START_MS });
-    const reply = await request(`${url}core/pid`, {
-      method: "POST",
-      dispatcher: agent,
-      headers: { authorization: basic(user, pass) },
-    }).catch(async (error: unknown) => {
+    // Deadlines are set around stores; an operation on a remote may be long without a sign of it.
+    const http = new HttpClient({ origin: new URL(url).origin, tls: {}, connections: CONNECTIONS, env: {}, idleMs: 0 });
+    const authorization = basic(user, pass);
+    let pid: number | undefined;
+    try {
+      ({ pid } = (await answerOf(
+        await http.send({ method: "POST", path: "/core/pid", headers: { authorization } }),
+      )) as { pid?: number });
+    } catch (error) {
+      http.close();
       await child.stop();
       throw new HoldfastError("unavailable", "rclone opened its port and does not answer on it", { cause: error });
-    });
-    const { pid } = (await reply.body.json()) as { pid?: number };
-    const connection: Connection = { child, pid, url, agent, authorization: basic(user, pass) };
+    }
+    const connection: Connection = { child, pid, http, authorization };
     this.#connected = connection;
     child.ended
       .catch(() => undefined)
-      .then(async () => {
+      .then(() => {
         this.#forget(connection);
-        await agent.destroy();
+        http.close();
       })
       .catch(() => undefined);
     return connection;
@@ -467,22 +492,25 @@ class Rclone {
     this.#stopped = true;
     const connection = await this.#connection?.catch(() => undefined);
     await connection?.child.stop();
-    await connection?.agent.destroy();
+    connection?.http.close();
   }
 
   async #request(
     path: string,
-    options: Pick<Dispatcher.RequestOptions, "method" | "headers" | "body">,
+    options: Pick<HttpRequest, "method" | "headers" | "body">,
     signal: AbortSignal,
-  ): Promise<Dispatcher.ResponseData> {
+  ): Promise<HttpAnswer> {
     for (let attempt = 1; ; attempt++) {
       const connection = await this.#connect(signal);
       try {
-        return await request(connection.url + path, {
+        return await connection.http.send({
           ...options,
-          headers: { ...(options.headers as Record<string, string>), authorization: connection.authorization },
-          dispatcher: connection.agent,
+          path: `/${path}`,
+          headers: { ...options.headers, authorization: connection.authorization },
           signal,
+          once: options.method !== "GET",
+          // Callers read at their own pace.
+          held: options.method === "GET",
         });
       } catch (error) {
         if (signal.aborted) throw abortError(signal);
@@ -517,6 +545,7 @@ class Rclone {
       };
       if (!answer.Features) throw new HoldfastError("internal", "rclone does not tell what the remote can do");
       this.features = { ...answer.Features, encrypted: answer.String?.startsWith("Encrypted drive") ?? false };
+      if (this.features.CaseInsensitive) this.names.assume("case");
     }
     return this.features;
   }
@@ -556,7 +585,7 @@ class Rclone {
         {
           method: "POST",
           headers: { "content-type": `multipart/form-data; boundary=${boundary}` },
-          body: Readable.from(multipart(), { objectMode: false }),
+          body: multipart(),
         },
         cut.signal,
       );
@@ -615,13 +644,13 @@ class Rclone {
       { method: "GET", headers: range ? { range: `bytes=${range.start}-${range.end - 1}` } : {} },
       signal,
     );
-    if (response.statusCode !== (range ? 206 : 200)) {
+    if (response.status !== (range ? 206 : 200)) {
       await answerOf(response).catch((error: unknown) => {
         // A folder is no object.
         if (isHoldfastError(error, "conflict")) throw new HoldfastError("not-found", error.message);
         throw error;
       });
-      throw new HoldfastError("internal", `rclone answered a read with the status ${response.statusCode}`);
+      throw new HoldfastError("internal", `rclone answered a read with the status ${response.status}`);
     }
     const length = Number(response.headers["content-length"]);
     const total = range ? Number(/\/(\d+)$/u.exec(String(response.headers["content-range"]))?.[1]) : length;
@@ -736,30 +765,24 @@ class Rclone {
     }
   }
 
-  /** Rejects with `code` where the remote folds case and would take another object for this one. */
-  async checkCase(name: string, code: "not-found" | "conflict", signal: AbortSignal): Promise<void> {
-    const other = await this.differsInCase(name, signal);
-    if (other === undefined) return;
-    throw new HoldfastError(
-      code,
-      code === "conflict"
-        ? `the remote does not tell upper from lower case, and holds ${JSON.stringify(other)}`
-        : "there is no such object",
-    );
+  /** Whether something stands under this name only as another object, as the remote does not tell them apart. */
+  async isOther(name: string, signal: AbortSignal): Promise<boolean> {
+    const asks = this.names.folds || !(await this.readFeatures(signal)).BucketBased;
+    return asks && (await this.names.isOther(name.split("/"), signal));
   }
 
-  /** On a remote that folds case: the object or folder that stands under this name in another case. */
-  async differsInCase(name: string, signal: AbortSignal): Promise<string | undefined> {
-    if (!(await this.readFeatures(signal)).CaseInsensitive || isTempName(name)) return undefined;
-    for (const path of [...foldersAbove(name), name]) {
-      const slash = path.lastIndexOf("/");
-      const part = path.slice(slash + 1);
-      const entries = await this.listFolder(path.slice(0, Math.max(slash, 0)), signal);
-      if (entries.some((item) => item.Name === part)) continue;
-      const other = entries.find((item) => item.Name.toLowerCase() === part.toLowerCase());
-      return other === undefined ? undefined : path.slice(0, slash + 1) + other.Name;
-    }
-    return undefined;
+  async refuseToFind(name: string, signal: AbortSignal): Promise<void> {
+    if (await this.isOther(name, signal)) throw new HoldfastError("not-found", "there is no such object");
+  }
+
+  async #stands(path: string, signal: AbortSignal): Promise<boolean> {
+    if (await this.statFile(path, signal)) return true;
+    // rclone finds a folder in the listing of the one above, under its own name alone.
+    if ((await this.listFolder(path, signal)).length > 0) return true;
+    if (!this.names.folds) return false;
+    const slash = path.lastIndexOf("/");
+    const entries = await this.listFolder(path.slice(0, Math.max(slash, 0)), signal);
+    return entries.some((item) => item.Name.toLowerCase() === path.slice(slash + 1).toLowerCase());
   }
 }
 
@@ -773,33 +796,35 @@ function lastLine(text: string): string {
 
 /** Whether a request failed before rclone can have seen it. */
 function neverArrived(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return code === "ECONNREFUSED" || code === "UND_ERR_DESTROYED" || code === "UND_ERR_CLOSED";
+  return systemCode(error) === "ECONNREFUSED";
 }
 
 function lostConnection(connection: Connection | undefined, error: unknown): HoldfastError {
-  if (error instanceof HoldfastError) return error;
+  // The client's own message names a port of this machine, which tells the user nothing.
+  const cause = error instanceof HoldfastError ? error.cause : error;
+  if (error instanceof HoldfastError && cause === undefined) return error;
   return new HoldfastError(
     "unavailable",
     connection?.child.running ? "the connection to rclone broke" : "rclone ended while it was at work",
-    { cause: error },
+    { cause },
   );
 }
 
-async function answerOf(response: Dispatcher.ResponseData): Promise<unknown> {
-  const text = await response.body.text();
+async function answerOf(response: HttpAnswer): Promise<unknown> {
+  let text = "";
+  for await (const chunk of response.body.setEncoding("utf8")) text += chunk as string;
   let answer: unknown;
   try {
     answer = JSON.parse(text);
   } catch {
     answer = undefined;
   }
-  if (response.statusCode === 200 && answer !== undefined) return answer;
+  if (response.status === 200 && answer !== undefined) return answer;
   const message =
     typeof answer === "object" && answer !== null && "error" in answer && typeof answer.error === "string"
       ? answer.error
-      : `status ${response.statusCode}`;
-  throw rcloneError(message, response.statusCode);
+      : `status ${response.status}`;
+  throw rcloneError(message, response.status);
 }
 
 /** rclone passes on each service's own words; these are the ones that tell what kind of failure it was. */

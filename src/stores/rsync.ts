@@ -8,7 +8,7 @@
  * NUL between them, where no character means anything.
  */
 import { createWriteStream } from "node:fs";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Readable } from "node:stream";
@@ -28,6 +28,7 @@ import type { Child } from "./base/child.ts";
 import { openFetched } from "./base/fetched-file.ts";
 import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
 import { STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, isTempName } from "./base/path-names.ts";
+import { FoldingNames } from "./base/folding-names.ts";
 import { ownVariables, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
@@ -78,14 +79,16 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
   });
   return {
     label: context.label,
-    capabilities: {
-      orderedList: false,
-      conditionalPut: false,
-      prefixNames: false,
-      maxNameBytes: MAX_NAME_BYTES,
-      maxNamePartBytes: MAX_PART_BYTES,
-      caseSensitive: true,
-      storeDigests: [],
+    get capabilities() {
+      return {
+        orderedList: false,
+        conditionalPut: false,
+        prefixNames: false,
+        maxNameBytes: MAX_NAME_BYTES,
+        maxNamePartBytes: MAX_PART_BYTES,
+        caseSensitive: !rsync.names.folds,
+        storeDigests: [],
+      };
     },
     put: (name, body, options = {}) =>
       operations.run("put", name, options, async ({ signal }) => {
@@ -96,29 +99,45 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
           // The folder is nobody else's; the file's mode is what the far side begins with, less its umask.
           const target = createWriteStream(file, { flags: "wx", mode: 0o666 });
           await pipeline(Readable.from(checkedBytes(body, signal), { objectMode: false }), target);
-          await rsync.send(folder, name, signal, options.onAlive);
+          await rsync.learnFor(name, signal);
+          await rsync.names.give(
+            name.split("/"),
+            signal,
+            () => rsync.send(folder, name, signal, options.onAlive),
+            (kept) => rsync.remove(kept.join("/"), signal),
+          );
           return { size: target.bytesWritten };
         });
       }),
     get: (name, options = {}) =>
       operations.get(name, options, async ({ signal }) => {
-        return rsync.fetch(name, options.range, signal, options.onAlive);
+        const result = await rsync.fetch(name, options.range, signal, options.onAlive);
+        await rsync.names.refuseToFind(name.split("/"), signal).catch(async (error: unknown) => {
+          await result.close();
+          throw error;
+        });
+        return result;
       }),
     stat: (name, options = {}) =>
       operations.run("stat", name, options, async ({ signal }) => {
         const info = await rsync.stat(name, signal);
         if (!info) throw notFound();
+        await rsync.names.refuseToFind(name.split("/"), signal);
         return info;
       }),
     list: (prefix, options = {}) =>
       operations.iterate(options, async function* ({ signal }) {
         const folder = folderOfPrefix(prefix);
         if (folder === undefined) return;
+        if (folder !== "" && (await rsync.names.isOther(folder.split("/"), signal))) return;
         for await (const info of rsync.list(folder, signal)) if (info.name.startsWith(prefix)) yield info;
       }),
     delete: (name, options = {}) =>
       operations.run("delete", name, options, async ({ signal }) => {
-        return { existed: await rsync.remove(name, signal) };
+        if (await rsync.names.isOther(name.split("/"), signal)) return { existed: false };
+        const existed = await rsync.remove(name, signal);
+        rsync.names.noteGone();
+        return { existed };
       }),
     sweep: (options = {}) => operations.run("delete", undefined, options, ({ signal }) => rsync.removeStrays(signal)),
     close: () => operations.close(),
@@ -202,12 +221,32 @@ class Rsync {
   /** Whether the far rsync knows --fsync (3.2.4 and later). */
   #fsync = true;
   #prepared: Promise<void> | undefined;
+  readonly names: FoldingNames;
   /** Files in the temporary folder that a listing saw, of puts that must have been killed. */
   readonly #strays = new Set<string>();
 
   constructor(place: Place, context: StoreContext) {
     this.#place = place;
     this.#context = context;
+    const unending = new AbortController().signal;
+    this.names = new FoldingNames(
+      {
+        stands: async (at, signal = unending) => (await this.#look(at, signal)) !== undefined,
+        names: async (folder, signal = unending) => {
+          const names: string[] = [];
+          await this.#enter(signal);
+          try {
+            for await (const { info } of this.#listFolder(folder, "--dirs", signal)) {
+              names.push(path.posix.basename(info.name));
+            }
+          } finally {
+            this.#leave();
+          }
+          return names;
+        },
+      },
+      () => context.runtime.monotonicMs(),
+    );
   }
 
   #makeFolder(): Promise<string> {
@@ -233,12 +272,49 @@ class Rsync {
     }
   }
 
+  /** Finds out what has to be known before this name is given to a file: by the temporary folder, and by a file in it. */
+  async learnFor(name: string, signal: AbortSignal): Promise<void> {
+    const mark = this.names.markFor(name);
+    if (mark === "") return;
+    await this.#ready(signal).catch((error: unknown) => {
+      // Sending says so in a better way.
+      if (!isHoldfastError(error, "not-found")) throw error;
+    });
+    await this.names.learn("", TEMP_FOLDER, signal);
+    if (this.names.markFor(name) === "") return;
+    await this.#sendMark(mark, signal);
+    await this.names.learn(TEMP_FOLDER, mark, signal);
+    await this.remove(`${TEMP_FOLDER}/${mark}`, signal);
+  }
+
+  async #sendMark(mark: string, signal: AbortSignal): Promise<void> {
+    await this.withFolder(async (folder) => {
+      const file = `${TEMP_FOLDER}/${mark}`;
+      await mkdir(path.join(folder, TEMP_FOLDER));
+      await writeFile(path.join(folder, file), "");
+      await this.#sendNames(folder, [file], [], signal).catch((error: unknown) => {
+        throwIfAborted(signal);
+        // Where there is none, nothing stands under its other name.
+        this.#context.logger.debug("names not found out", { store: this.#context.label, reason: String(error) });
+      });
+    });
+  }
+
+  async #ready(signal: AbortSignal): Promise<void> {
+    this.#prepared ??= this.#prepare(signal);
+    try {
+      await this.#prepared;
+    } catch (error) {
+      this.#prepared = undefined;
+      throw error;
+    }
+  }
+
   async send(folder: string, name: string, signal: AbortSignal, onAlive: (() => void) | undefined): Promise<void> {
     await this.removeStrays(signal);
     for (let attempt = 1; ; attempt++) {
-      this.#prepared ??= this.#prepare(signal);
       try {
-        await this.#prepared;
+        await this.#ready(signal);
         const args = ["--ignore-times", "--whole-file", `--temp-dir=${TEMP_FOLDER}`];
         let pid: number | undefined;
         await withSignsOfLife(
@@ -341,6 +417,12 @@ class Rsync {
   }
 
   async stat(name: string, signal: AbortSignal): Promise<ObjectInfo | undefined> {
+    const found = await this.#look(name, signal);
+    return found?.kind === "-" ? found.info : undefined;
+  }
+
+  /** What is there under this name, of whatever kind. */
+  async #look(name: string, signal: AbortSignal): Promise<Listed | undefined> {
     return this.withFolder(async (empty) => {
       try {
         const output = await this.#run(
@@ -350,7 +432,7 @@ class Rsync {
         );
         for (const line of output.toString("latin1").split("\n")) {
           const found = this.#parse(line);
-          if (found?.info.name === name && found.kind === "-") return found.info;
+          if (found?.info.name === name) return found;
         }
         return undefined;
       } catch (error) {
@@ -364,19 +446,22 @@ class Rsync {
   async *list(folder: string, signal: AbortSignal): AsyncGenerator<ObjectInfo> {
     await this.#enter(signal);
     try {
-      yield* this.#listFolder(folder, signal);
+      for await (const { kind, info } of this.#listFolder(folder, "--recursive", signal)) {
+        if (kind === "-" && this.#isObject(info)) yield info;
+      }
     } finally {
       this.#leave();
     }
   }
 
-  async *#listFolder(folder: string, signal: AbortSignal): AsyncGenerator<ObjectInfo> {
+  /** `depth`: rsync's option for how deep it looks. */
+  async *#listFolder(folder: string, depth: string, signal: AbortSignal): AsyncGenerator<Listed> {
     const empty = await this.#makeFolder();
     const child = startChild(
       "rsync",
       [
         ...this.#common(),
-        "--recursive",
+        depth,
         "--list-only",
         "--no-implied-dirs",
         "--from0",
@@ -396,7 +481,7 @@ class Rsync {
         rest = lines.pop() ?? "";
         for (const line of lines) {
           const found = this.#parse(line);
-          if (found?.kind === "-" && this.#isObject(found.info)) yield found.info;
+          if (found) yield found;
         }
       }
       const { code } = await child.ended;

@@ -24,6 +24,7 @@ import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
 import { openFetched } from "./base/fetched-file.ts";
+import { NameTurns } from "../support/kept-names.ts";
 import { ownVariables } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
@@ -129,7 +130,7 @@ export function openSmbStore(url: StoreUrl, context: StoreContext): Store {
     context,
     tree,
     refusePart,
-    caseSensitive: false,
+    foldsAlways: true,
   });
 }
 
@@ -148,7 +149,7 @@ class SmbTree implements Tree {
   readonly #options: SmbOptions;
   readonly #pool: ConnectionPool<Session>;
   /** Renames onto names that are the same without case follow each other: `a` and `A` must not both find nothing. */
-  readonly #renaming = new Map<string, Promise<void>>();
+  readonly #renaming = new NameTurns();
 
   constructor(options: SmbOptions) {
     this.#options = options;
@@ -236,17 +237,11 @@ class SmbTree implements Tree {
   }
 
   async replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void> {
-    const key = to.join("/").toUpperCase().toLowerCase();
-    const before = this.#renaming.get(key);
-    const work = (async () => {
-      await before?.catch(() => undefined);
-      await this.#rename(from, to, signal);
-    })();
-    this.#renaming.set(key, work);
+    const free = await this.#renaming.take(to.join("/"));
     try {
-      await work;
+      await this.#rename(from, to, signal);
     } finally {
-      if (this.#renaming.get(key) === work) this.#renaming.delete(key);
+      free();
     }
   }
 

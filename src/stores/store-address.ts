@@ -17,7 +17,7 @@ export type Places = ReadonlyMap<StoreDescription, StorePlace>;
 
 /** A folder of this machine that a store keeps its objects in. */
 export interface StoreFolder {
-  /** What the store is called, below the pools that it is in. */
+  /** Label of the store, below those of the pools that it is in. */
   readonly label: string;
   /** Absolute, without symbolic links. */
   readonly folder: string;
@@ -41,7 +41,7 @@ export function addressOf(store: StoreDescription, places: Places): string {
   return digest(["pool", ...store.pool.stores.map((one) => addressOf(one, places)).sort()]);
 }
 
-/** What stood for the place of a store before environments, users and links counted: older pools know their stores by it. */
+/** The address of a store as it was made before environments, users and links counted: older pools know their stores by it. */
 export function formerAddressOf({ parsed }: StoreDescription): string {
   const { scheme, host, port, path, query = "" } = parsed;
   const parameters = query.split("&").filter((part) => !/^[^=]*(?:key|secret|token|pass|sig|auth)/iu.test(part));
@@ -134,7 +134,7 @@ function refusal(message: string): HoldfastError {
   return new HoldfastError("config", message, { operation: "open" });
 }
 
-/** What it is called, its URL where it is called otherwise, and the folder that links lead to. */
+/** Its label, its URL where that is another, and the folder that links lead to. */
 function shown({ label, store }: Leaf, { folder }: StorePlace): string {
   const { redacted } = store.parsed;
   const written = redacted.replace(/^file:\/\//u, "").replace(/(?<=.)\/+$/u, "");

@@ -2,6 +2,7 @@
 import { link, lstat, open, readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "./network-errors.ts";
+import type { NamedPlaces } from "./kept-names.ts";
 
 export interface FileSystemTraits {
   /** Two names that differ in case alone, or in the form of Unicode, are one file. */
@@ -11,9 +12,8 @@ export interface FileSystemTraits {
   readonly hasLinks: boolean;
 }
 
-/** Names are known for so long: another process may change them meanwhile. */
-const KNOWN_MS = 1000;
-const MAX_KNOWN_FOLDERS = 64;
+/** The names of this machine's own files. */
+export const localNames: NamedPlaces = { stands, names: (folder) => readdir(folder) };
 
 /** Makes and removes a file that is called `name`, and something more, in `folder`. Rejects with the system's errors. */
 export async function traitsOf(folder: string, name: string): Promise<FileSystemTraits> {
@@ -60,61 +60,4 @@ async function stands(path: string): Promise<boolean> {
     if (code === "ENOENT" || code === "ENOTDIR" || code === "EILSEQ" || code === "EINVAL") return false;
     throw error;
   }
-}
-
-/** Names as a file system keeps them, where it takes several for one. */
-export class KeptNames {
-  readonly #folders = new Map<string, { readonly names: Set<string>; readonly readMs: number }>();
-  readonly #now: () => number;
-
-  /** `now`: a clock in milliseconds. */
-  constructor(now: () => number) {
-    this.#now = now;
-  }
-
-  /** What stands below `root` in the place of one of `parts`, and is called otherwise; undefined where nothing does. */
-  async otherThan(root: string, parts: readonly string[]): Promise<string | undefined> {
-    let folder = root;
-    for (const part of parts) {
-      if (this.#known(folder)?.has(part) !== true) {
-        if (!(await stands(join(folder, part)))) return undefined;
-        const names = await this.#read(folder);
-        if (!names.has(part)) return [...names].find((name) => foldedName(name) === foldedName(part)) ?? part;
-      }
-      folder = join(folder, part);
-    }
-    return undefined;
-  }
-
-  /** Notes that a name was given to a file, or taken from it. */
-  note(folder: string, name: string, isThere: boolean): void {
-    const names = this.#folders.get(folder)?.names;
-    if (isThere) names?.add(name);
-    else names?.delete(name);
-  }
-
-  #known(folder: string): ReadonlySet<string> | undefined {
-    const known = this.#folders.get(folder);
-    if (known !== undefined && this.#now() - known.readMs < KNOWN_MS) return known.names;
-    this.#folders.delete(folder);
-    return undefined;
-  }
-
-  async #read(folder: string): Promise<ReadonlySet<string>> {
-    const readMs = this.#now();
-    const names = new Set(await readdir(folder));
-    if (this.#folders.size >= MAX_KNOWN_FOLDERS) this.#folders.clear();
-    this.#folders.set(folder, { names, readMs });
-    return names;
-  }
-}
-
-/** The same for all names that a file system may take for one. It may be the same for others, too. */
-export function foldedName(name: string): string {
-  return name
-    .normalize("NFKC")
-    .toUpperCase()
-    .toLowerCase()
-    .normalize("NFKC")
-    .replaceAll(/[. ]+(?=\/|$)/gu, "");
 }

@@ -280,7 +280,7 @@ function landing(failure: HoldfastError, before: boolean): HoldfastError {
   });
 }
 
-/** Whether nothing that both know speaks for two versions. */
+/** Whether both could be of the same version, by all that both tell. */
 function sameVersion(a: ObjectInfo, b: ObjectInfo): boolean {
   if (a.size !== b.size) return false;
   if (a.modifiedMs !== undefined && b.modifiedMs !== undefined && a.modifiedMs !== b.modifiedMs) return false;

@@ -16,7 +16,7 @@ export async function repairAnswer(
   options: OperationOptions = {},
 ): Promise<Answer> {
   const steps: string[] = [];
-  const report = await pool[verb]({
+  const report = await pool.maintenance[verb]({
     ...options,
     onAction: ({ action, object, store = "", why }) => {
       if (steps.length < NOTED_STEPS) steps.push(`${action} ${object} ${store}: ${why}`);
@@ -38,7 +38,7 @@ export function statusAnswer(status: PoolStatus): Answer {
 export async function verifyAnswer(pool: Pool, options: OperationOptions = {}): Promise<Answer> {
   const findings: FoundFault[] = [];
   const onFinding = (finding: Finding): void => void findings.push(faultOf(finding));
-  const { unheard } = await pool.verify({ ...options, resume: false, onFinding });
+  const { unheard } = await pool.maintenance.verify({ ...options, resume: false, onFinding });
   return { findings, unheard };
 }
 

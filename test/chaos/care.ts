@@ -15,7 +15,7 @@ async function look({ orders, pool, journal, stop }: Member): Promise<void> {
     await delay(random.next() * 2 * PAUSE_MS);
     const verb = random.weighted(weights);
     await journal.note({ verb, name: "" }, async () => {
-      if (verb === "status") return statusAnswer(await pool.status(others));
+      if (verb === "status") return statusAnswer(await pool.maintenance.status(others));
       return verb === "verify" ? verifyAnswer(pool, others) : repairAnswer(pool, verb, others);
     });
   }

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { collect } from "../../src/contract/body.ts";
 import { openPool } from "../../src/open-pool.ts";
-import type { OpenedPool } from "../../src/open-pool.ts";
+import type { Pool } from "../../src/contract/pool.ts";
 import type { Runtime } from "../../src/contract/runtime.ts";
 import { repairAnswer, verifyAnswer } from "./answers.ts";
 import { isClean } from "./care-judge.ts";
@@ -81,7 +81,7 @@ export class Finale {
     return operation;
   }
 
-  async #with<T>(cache: string, runtime: Runtime | undefined, act: (pool: OpenedPool) => Promise<T>): Promise<T> {
+  async #with<T>(cache: string, runtime: Runtime | undefined, act: (pool: Pool) => Promise<T>): Promise<T> {
     const pool = await openPool(this.#options.pool, { cache, runtime });
     try {
       return await act(pool);
@@ -185,7 +185,7 @@ export class Finale {
   }
 
   /** Gives the digest of what the name is. */
-  async #read(by: string, pool: OpenedPool, name: string): Promise<string | undefined> {
+  async #read(by: string, pool: Pool, name: string): Promise<string | undefined> {
     const { judge, violations } = this.#options;
     const { answer, error } = await this.#note(by, { verb: "get", name }, () => getAnswer(pool, name));
     await this.#note(by, { verb: "stat", name }, async () => statAnswer(pool, name));
@@ -231,13 +231,13 @@ export class Finale {
   }
 }
 
-async function getAnswer(pool: OpenedPool, name: string): Promise<Answer> {
+async function getAnswer(pool: Pool, name: string): Promise<Answer> {
   const { body, unheard = [] } = await pool.get(name);
   const bytes = await collect(body);
   return { sha256: sha256Of(bytes), size: bytes.length, unheard };
 }
 
-async function statAnswer(pool: OpenedPool, name: string): Promise<Answer> {
+async function statAnswer(pool: Pool, name: string): Promise<Answer> {
   const { size, sha256 } = await pool.stat(name);
   return { size, ...(sha256 === undefined ? {} : { sha256 }) };
 }

@@ -1,6 +1,6 @@
 /** What the processes of a run have in common: their orders, their pool, and an orderly end. */
 import { openPool } from "../../src/open-pool.ts";
-import type { OpenedPool } from "../../src/open-pool.ts";
+import type { Pool } from "../../src/contract/pool.ts";
 import { runtimeOf } from "./clocks.ts";
 import type { Clock } from "./clocks.ts";
 import { Journal } from "./journal.ts";
@@ -24,7 +24,7 @@ export interface Orders {
 
 export interface Member {
   readonly orders: Orders;
-  readonly pool: OpenedPool;
+  readonly pool: Pool;
   readonly journal: Journal;
   /** Fires when the process is asked to end. */
   readonly stop: AbortSignal;

@@ -273,7 +273,7 @@ class RoundRun {
   async #isDraining(store: string): Promise<boolean> {
     const pool = await openPool(this.#sites.pool, { cache: this.#crew.cacheOf("command") });
     try {
-      const { stores } = await pool.status();
+      const { stores } = await pool.maintenance.status();
       return stores.some(({ label, draining }) => label === store && draining);
     } catch {
       return true;

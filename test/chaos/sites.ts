@@ -31,7 +31,7 @@ const CHUNK_BYTES = 1024 * 1024;
 /** A call to a store ends by then: so that there are many ends in a short run. */
 const DEADLINE = "4s";
 /** What a put that was killed leaves beside the object, on stores with folders, and an Apache that was killed in one. */
-const TEMPORARY = /(?:^|\/)\.(?:holdfast-[0-9a-f]{16}\.tmp|davfs\.tmp)/u;
+const TEMPORARY = /(?:^|\/)\.(?:holdfast-[0-9a-f]{16}(?:-A[a\u00e9])?\.tmp|davfs\.tmp)/u;
 
 /** What a file is, without reading it; undefined: there is none. */
 export type Identity = string | undefined;

@@ -105,7 +105,7 @@ describe("clients that dawdle", () => {
     clearInterval(drip);
     await expect(gateways.pool.stat("slow")).rejects.toMatchObject({ code: "not-found" });
     // The client is to blame, not the stores.
-    expect((await gateways.pool.status()).degraded).toBe(0);
+    expect((await gateways.pool.maintenance.status()).degraded).toBe(0);
     await waitUntil(async () => (await connectionsOf("webdav")) === 0);
   });
 
@@ -164,7 +164,7 @@ describe("uploads that break off", () => {
     await waitUntil(async () => (await connectionsOf("webdav")) === 0);
     const response = await fetch(`${gateways.url("webdav")}/kept`, { headers: { authorization: basic } });
     expect(await response.text()).toBe("the former content");
-    expect((await gateways.pool.status()).degraded).toBe(0);
+    expect((await gateways.pool.maintenance.status()).degraded).toBe(0);
   });
 
   test("downloads that break off let go of everything", async () => {

@@ -81,7 +81,7 @@ async function expectNothingLeft(protocol: Protocol, files: number): Promise<voi
       expect(at).toMatch(/^\.holdfast\//u);
     }
   }
-  expect((await gateways.pool.status()).degraded).toBe(0);
+  expect((await gateways.pool.maintenance.status()).degraded).toBe(0);
   await waitUntil(() => readdirSync("/proc/self/fd").length <= files, 10_000);
 }
 

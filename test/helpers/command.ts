@@ -64,6 +64,8 @@ export interface CommandResult {
 export interface CommandOptions {
   readonly cwd: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** A descriptor that becomes its stdin, in the place of a pipe. */
+  readonly stdin?: number;
   /** Given on stdin, which is then closed. Default nothing. */
   readonly input?: string | Uint8Array;
 }
@@ -78,7 +80,7 @@ export async function startCommand(args: readonly string[], options: CommandOpti
       HOLDFAST_CACHE: `${options.cwd}/.cache`,
       ...options.env,
     },
-    stdio: "pipe",
+    stdio: [options.stdin ?? "pipe", "pipe", "pipe"],
   });
 }
 

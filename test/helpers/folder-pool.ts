@@ -2,11 +2,11 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { collect } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import type { ErrorCode, Operation } from "../../src/contract/errors.ts";
 import { openPool } from "../../src/open-pool.ts";
-import type { OpenedPool, OpenPoolOptions } from "../../src/open-pool.ts";
+import type { Pool } from "../../src/contract/pool.ts";
+import type { OpenPoolOptions } from "../../src/open-pool.ts";
 import { openStore } from "../../src/stores/open-store.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { Faults, faulty } from "../../src/wrappers/faults.ts";
@@ -28,7 +28,7 @@ export interface FolderPools {
   /** Writes a pool's file of some of the stores (default all) and gives its URL. */
   file(parameters?: string, stores?: readonly FolderStore[], name?: string): string;
   /** Opens a pool anew; with the same `machine` the local index is the same. */
-  open(url: string, machine?: string, options?: OpenPoolOptions): Promise<OpenedPool>;
+  open(url: string, machine?: string, options?: OpenPoolOptions): Promise<Pool>;
   dispose(): void;
 }
 
@@ -98,17 +98,6 @@ function watched(inner: Store, watch: FolderStore): Store {
     },
     close: () => store.close(),
   };
-}
-
-export async function readText(store: Store, name: string): Promise<string> {
-  const { body } = await store.get(name);
-  return Buffer.from(await collect(body)).toString();
-}
-
-export async function namesOf(store: Store, prefix = ""): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name } of store.list(prefix)) found.push(name);
-  return found;
 }
 
 /** What a file of a store holds; undefined where there is none. Looked up on the disk, past all of Holdfast. */

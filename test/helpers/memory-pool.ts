@@ -7,9 +7,11 @@ import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import type { LedgerIndex } from "../../src/ledger/ledger-index.ts";
 import { Member } from "../../src/ledger/member.ts";
 import { silentLogger } from "../../src/contract/log.ts";
-import { PoolStore } from "../../src/pool/pool-store.ts";
+import type { PoolContext } from "../../src/pool/pool-context.ts";
+import type { PoolStore } from "../../src/pool/pool-store.ts";
 import type { PoolStoreOptions } from "../../src/pool/pool-context.ts";
-import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
+import { maintainedPool } from "../../src/repair/maintained-pool.ts";
+import type { PoolBelow } from "../../src/repair/nested-maintenance.ts";
 import { replayable } from "../../src/support/replayable.ts";
 import { systemRuntime } from "../../src/contract/runtime.ts";
 import type { Runtime } from "../../src/contract/runtime.ts";
@@ -152,11 +154,13 @@ export interface MemoryPoolOptions extends Partial<
   readonly laterMs?: number;
   /** Default the system's. */
   readonly runtime?: Runtime;
+  /** Members that are pools. Default none. */
+  readonly below?: readonly PoolBelow[];
 }
 
 export interface MemoryPool {
-  readonly pool: MaintainedPool;
-  readonly core: PoolStore;
+  readonly pool: PoolStore;
+  readonly context: PoolContext;
   readonly ledger: Ledger;
   readonly index: LedgerIndex;
 }
@@ -206,22 +210,25 @@ export function memoryPool(members: readonly { store: Store }[], options: Memory
     ...(options.isLiveWriter === undefined ? {} : { isLiveWriter: options.isLiveWriter }),
     ...(options.remembered === undefined ? {} : { remembered: options.remembered }),
   });
-  const core = new PoolStore({
-    label: "pool",
-    ledger,
-    mode: options.mode ?? "mirror",
-    onfail: options.onfail ?? "continue",
-    min: options.min,
-    place: options.place,
-    read: options.read,
-    wait: options.wait,
-    runtime,
-    logger: silentLogger,
-    replayable,
-    nested: options.nested,
-    leaseMs: options.leaseMs,
-  });
-  return { pool: new MaintainedPool(core, { runtime, logger: silentLogger }), core, ledger, index };
+  const parts = maintainedPool(
+    {
+      label: "pool",
+      ledger,
+      mode: options.mode ?? "mirror",
+      onfail: options.onfail ?? "continue",
+      min: options.min,
+      place: options.place,
+      read: options.read,
+      wait: options.wait,
+      runtime,
+      logger: silentLogger,
+      replayable,
+      nested: options.nested,
+      leaseMs: options.leaseMs,
+    },
+    options.below,
+  );
+  return { ...parts, ledger, index };
 }
 
 /** What a member holds under a name, as text; undefined where it has nothing. */

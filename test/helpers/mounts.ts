@@ -22,10 +22,11 @@ const isMounted = async (folder: string): Promise<boolean> =>
 async function mounted(
   what: string,
   mount: (home: string, folder: string) => Promise<() => Promise<void>>,
+  at?: string,
 ): Promise<Mount | undefined> {
   const home = await mkdtemp(join(tmpdir(), "holdfast-mount-"));
-  const folder = join(home, "mounted");
-  await mkdir(folder);
+  const folder = at ?? join(home, "mounted");
+  await mkdir(folder, { recursive: true });
   try {
     const stop = await mount(home, folder);
     return {
@@ -44,16 +45,23 @@ async function mounted(
   }
 }
 
-/** NTFS by lowntfs-3g: takes names that differ in case for one, and keeps them in lower case. */
-export function mountFolding(): Promise<Mount | undefined> {
-  return mounted("a file system that folds names", async (home, folder) => {
-    const image = join(home, "image");
-    await run("truncate", ["-s", "64M", image]);
-    await run("mkntfs", ["-F", "-q", image], { env });
-    await run("lowntfs-3g", ["-o", "ignore_case", image, folder], { env });
-    await waitUntil(() => isMounted(folder));
-    return async () => undefined;
-  });
+/**
+ * NTFS by lowntfs-3g: takes names that differ in case for one, and keeps them in lower case. `at`: the folder to mount it
+ * on, by default one of its own.
+ */
+export function mountFolding(at?: string): Promise<Mount | undefined> {
+  return mounted(
+    "a file system that folds names",
+    async (home, folder) => {
+      const image = join(home, "image");
+      await run("truncate", ["-s", "64M", image]);
+      await run("mkntfs", ["-F", "-q", image], { env });
+      await run("lowntfs-3g", ["-o", "ignore_case", image, folder], { env });
+      await waitUntil(() => isMounted(folder));
+      return async () => undefined;
+    },
+    at,
+  );
 }
 
 /** A folder by `rclone mount`: has no hard links. */

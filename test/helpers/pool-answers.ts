@@ -29,15 +29,10 @@ export async function namesOn(store: Store, prefix = ""): Promise<string[]> {
 }
 
 /** What is owed, object by object. */
-export async function debtsOf(pool: Pick<Pool, "debts">): Promise<string[]> {
+export async function debtsOf({ maintenance }: Pick<Pool, "maintenance">): Promise<string[]> {
   const found: string[] = [];
-  for await (const { object, store, owes } of pool.debts()) found.push(`${object} on ${store}: ${owes}`);
+  for await (const { object, store, owes } of maintenance.debts()) found.push(`${object} on ${store}: ${owes}`);
   return found;
-}
-
-/** The code that work fails with; `no error` where it does not. */
-export function codeOf(work: Promise<unknown>): Promise<string> {
-  return work.then(() => "no error", codeOfError);
 }
 
 function codeOfError(error: unknown): string {

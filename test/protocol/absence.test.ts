@@ -4,7 +4,8 @@ import { toBody } from "../../src/contract/body.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched, View } from "../helpers/memory-pool.ts";
-import { codeOf, namesOn, textOrCode } from "../helpers/pool-answers.ts";
+import { namesOn, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 type Three<T> = [T, T, T];
 
@@ -15,7 +16,7 @@ const viewsOf = ([a, b, c]: Three<Switched>): Three<View> => [viewOf(a), viewOf(
 /** No machine says that `name` does not exist, nor gives a listing without it as a whole one. */
 async function expectUncertain({ pool }: MemoryPool, name: string): Promise<void> {
   expect(await textOrCode(pool, name)).toBe("error: unavailable");
-  expect(await codeOf(pool.stat(name))).toBe("error: unavailable");
+  expect(await codeOf(pool.stat(name))).toBe("unavailable");
   expect((await namesOn(pool)).at(-1)).toBe("error: incomplete");
 }
 
@@ -41,7 +42,7 @@ describe("p05: a store that another machine alone reaches", () => {
     const second = memoryPool(ofSecond, { machine: "00000002" });
     await first.pool.put("founded", toBody("1"));
     ofFirst[2].down = ofSecond[0].down = ofSecond[1].down = true;
-    expect(await codeOf(second.pool.put("x", toBody("on C alone")))).toBe("error: unavailable");
+    expect(await codeOf(second.pool.put("x", toBody("on C alone")))).toBe("unavailable");
     expect(textOn(stores[2], "x")).toBeUndefined();
     expect(await textOrCode(first.pool, "x")).toBe("error: not-found");
     expect(await namesOn(first.pool)).toEqual(["founded"]);
@@ -54,7 +55,7 @@ describe("p06: an object that was put when fewer copies were enough", () => {
     const stores = three();
     const { pool } = memoryPool(stores, { machine: "00000001" });
     await pool.put("founded", toBody("1"));
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     stores[1].down = stores[2].down = true;
     expect((await pool.put("x", toBody("precious"))).owed).toHaveLength(2);
     await pool.close();
@@ -68,25 +69,25 @@ describe("p06: an object that was put when fewer copies were enough", () => {
     const { pool } = memoryPool(stores, { machine: "00000002", min: 2 });
     expect(await textOrCode(pool, "x")).toBe("error: config");
     expect(await namesOn(pool)).toEqual(["error: config"]);
-    expect(await codeOf(pool.put("x", toBody("other")))).toBe("error: config");
+    expect(await codeOf(pool.put("x", toBody("other")))).toBe("config");
   });
 
   it("is not denied once the pool needs more, before a repair has seen every store", async () => {
     const stores = await thinlyPut();
     stores[0].down = true;
     const second = memoryPool(stores, { machine: "00000002", min: 2 });
-    expect(await second.pool.rebalance({ min: 2 })).toMatchObject({ whole: false, unheard: ["A"] });
+    expect(await second.pool.maintenance.rebalance({ min: 2 })).toMatchObject({ whole: false, unheard: ["A"] });
     await expectUncertain(second, "x");
     await expectUncertain(memoryPool(stores, { machine: "00000003", min: 2 }), "x");
     stores[0].down = false;
-    expect(await second.pool.repair()).toMatchObject({ whole: true });
+    expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["precious", "precious", "precious"]);
   });
 
   it("makes nothing uncertain any more after that repair: then fewer silent stores than are needed hide nothing", async () => {
     const stores = await thinlyPut();
     const second = memoryPool(stores, { machine: "00000002", min: 2 });
-    expect(await second.pool.rebalance({ min: 2 })).toMatchObject({ whole: true });
+    expect(await second.pool.maintenance.rebalance({ min: 2 })).toMatchObject({ whole: true });
     await second.pool.close();
     for (const store of stores) {
       store.down = true;
@@ -107,7 +108,7 @@ describe("p31: a store that was wiped and is filled again", () => {
     const second = memoryPool(stores, { machine: "00000002", min: 2 });
     await first.pool.put("founded", toBody("1"));
     await second.pool.put("of the second", toBody("2"));
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     c.down = true;
     expect((await second.pool.put("x", toBody("on A and B"))).owed).toMatchObject([{ store: "C", owes: "copy" }]);
     c.down = false;
@@ -123,7 +124,7 @@ describe("p31: a store that was wiped and is filled again", () => {
     b.down = true;
     await expectUncertain(memoryPool(stores, { machine: "00000003", min: 2 }), "x");
     b.down = false;
-    expect(await second.pool.repair()).toMatchObject({ whole: true });
+    expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["on A and B", "on A and B", "on A and B"]);
   });
 });
@@ -133,21 +134,21 @@ describe("p33: a store that the pool's file does not name", () => {
     const [a, b, c] = three();
     const first = memoryPool([a, b, c], { machine: "00000001" });
     await first.pool.put("founded", toBody("1"));
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     b.down = c.down = true;
     expect((await first.pool.put("x", toBody("on A alone"))).owed).toHaveLength(2);
     await first.pool.close();
     b.down = c.down = false;
     const second = memoryPool([b, c], { machine: "00000002" });
     await expectUncertain(second, "x");
-    expect((await second.pool.status()).absent).toEqual(["A"]);
-    expect(await second.pool.verify()).toMatchObject({ unheard: ["A"] });
-    expect(await second.pool.repair()).toMatchObject({ whole: false, unheard: ["A"] });
+    expect((await second.pool.maintenance.status()).absent).toEqual(["A"]);
+    expect(await second.pool.maintenance.verify()).toMatchObject({ unheard: ["A"] });
+    expect(await second.pool.maintenance.repair()).toMatchObject({ whole: false, unheard: ["A"] });
     await expectUncertain(second, "x");
-    await second.pool.forget("A");
+    await second.pool.maintenance.forget("A");
     expect(await textOrCode(second.pool, "x")).toBe("error: not-found");
     expect(await namesOn(second.pool)).toEqual(["founded"]);
-    expect(await second.pool.repair()).toMatchObject({ whole: true, unheard: [] });
+    expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true, unheard: [] });
   });
 
   it("that was given up is a stranger when it comes back, and what it brings is not the pool's", async () => {
@@ -156,14 +157,18 @@ describe("p33: a store that the pool's file does not name", () => {
     await first.pool.put("founded", toBody("1"));
     await first.pool.close();
     const second = memoryPool([b, c], { machine: "00000002" });
-    await second.pool.forget("A");
+    await second.pool.maintenance.forget("A");
     await second.pool.delete("founded");
     await second.pool.close();
     const third = memoryPool([a, b, c], { machine: "00000003" });
-    expect((await third.pool.stores()).map((store) => store.trouble)).toEqual(["removed", undefined, undefined]);
+    expect((await third.pool.maintenance.stores()).map((store) => store.trouble)).toEqual([
+      "removed",
+      undefined,
+      undefined,
+    ]);
     expect(await textOrCode(third.pool, "founded")).toBe("error: not-found");
     expect(await namesOn(third.pool)).toEqual([]);
-    expect(await third.pool.repair()).toMatchObject({ whole: false, unheard: ["A"] });
+    expect(await third.pool.maintenance.repair()).toMatchObject({ whole: false, unheard: ["A"] });
     expect([a, b, c].map((store) => textOn(store, "founded"))).toEqual(["1", undefined, undefined]);
   });
 });
@@ -182,7 +187,7 @@ describe("p18: segments that were merged while they were read", () => {
     await first.pool.put("x", toBody("v1"));
     await first.pool.put("y", toBody("1"));
     await second.pool.put("of the second", toBody("2"));
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     await second.ledger.hear();
     await first.pool.delete("x");
     await first.pool.put("y", toBody("longer now"));
@@ -202,7 +207,7 @@ describe("p18: segments that were merged while they were read", () => {
     expect(merged).toBeDefined();
     // Whoever says something says what is so: C alone is silent, and every acknowledged write is on two stores.
     expect(await namesOn(second.pool)).toEqual(["of the second", "y"]);
-    expect(await codeOf(second.pool.stat("x"))).toBe("error: not-found");
+    expect(await codeOf(second.pool.stat("x"))).toBe("not-found");
     expect((await second.pool.stat("y")).size).toBe(10);
   });
 });
@@ -220,7 +225,7 @@ describe("p19: a delete that too few stores have heard of", () => {
         if (operation === "put" && name.startsWith(".holdfast/ledger")) throw new Error("quota");
       };
     }
-    expect(await codeOf(first.pool.delete("x"))).toBe("error: unavailable");
+    expect(await codeOf(first.pool.delete("x"))).toBe("unavailable");
     await first.ledger.flushed();
     b.onCall = c.onCall = undefined;
     const reads = async (): Promise<string[]> => [
@@ -232,7 +237,7 @@ describe("p19: a delete that too few stores have heard of", () => {
     expect(await reads()).toEqual(["v1", "v1"]);
     a.down = false;
     expect(await reads()).toEqual(["v1", "v1"]);
-    expect(await second.pool.repair()).toMatchObject({ whole: true });
+    expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v1", "v1", "v1"]);
     expect(await reads()).toEqual(["v1", "v1"]);
   });

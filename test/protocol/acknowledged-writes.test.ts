@@ -42,9 +42,9 @@ async function expectEverywhere({ stores, clock, first, second }: Machines, text
   clock.pass(FRESH_MS * 2);
   expect([await textOrCode(first.pool, "x"), await textOrCode(second.pool, "x")]).toEqual([text, text]);
   expect(await namesOn(second.pool)).toContain("x");
-  expect(await second.pool.repair()).toMatchObject({ whole: true, left: [], failed: 0 });
+  expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true, left: [], failed: 0 });
   expect(stores.map((store) => textOn(store, "x"))).toEqual([text, text, text]);
-  expect(await first.pool.repair()).toMatchObject({ whole: true, planned: 0 });
+  expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true, planned: 0 });
   expect([await textOf(first.pool, "x"), await textOf(second.pool, "x")]).toEqual([text, text]);
   for (const { pool } of [first, second]) await pool.close();
 }
@@ -95,7 +95,7 @@ describe("a put that is acknowledged", () => {
       clock.pass(FRESH_MS * 2);
       const text = `v3, long (unheard: ${silent.store.label})`;
       expect([await textOrCode(first.pool, "x"), await textOrCode(second.pool, "x")]).toEqual([text, text]);
-      expect((await second.pool.repair()).left).toEqual([]);
+      expect((await second.pool.maintenance.repair()).left).toEqual([]);
       silent.down = false;
     }
     await expectEverywhere(machines, "v3, long");

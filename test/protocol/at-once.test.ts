@@ -40,7 +40,7 @@ describe("an acknowledged put", () => {
       }
       silent.down = false;
     }
-    expect(await second.pool.repair()).toMatchObject({ whole: true });
+    expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["acknowledged", "acknowledged", "acknowledged"]);
   });
 });

@@ -7,18 +7,18 @@ import { toBody } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import { MemoryIndex } from "../../src/ledger/ledger-index.ts";
 import { openPool } from "../../src/open-pool.ts";
-import type { OpenedPool } from "../../src/open-pool.ts";
 import type { Pool } from "../../src/contract/pool.ts";
 import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";
-import { codeOf, namesOn, textOrCode } from "../helpers/pool-answers.ts";
+import { namesOn, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 type Three = [Switched, Switched, Switched];
 
 const three = (): Three => [switched("A"), switched("B"), switched("C")];
 
 const troubles = async (pool: Pool): Promise<string[]> =>
-  (await pool.stores()).map(({ label, trouble }) => `${label} ${trouble ?? "ok"}`);
+  (await pool.maintenance.stores()).map(({ label, trouble }) => `${label} ${trouble ?? "ok"}`);
 
 const isBare = (store: Switched): boolean => store.objects.next("", false) === undefined;
 
@@ -27,7 +27,7 @@ const idOn = (store: Switched): unknown =>
 
 const debtsOf = async (pool: Pool): Promise<string[]> => {
   const found: string[] = [];
-  for await (const { object, store, owes } of pool.debts()) found.push(`${object} on ${store}: ${owes}`);
+  for await (const { object, store, owes } of pool.maintenance.debts()) found.push(`${object} on ${store}: ${owes}`);
   return found;
 };
 
@@ -36,7 +36,7 @@ describe("p08: a store whose URL is changed while it is down", () => {
     const stores = three();
     const first = memoryPool(stores, { machine: "00000001" });
     await first.pool.put("old", toBody("v1"));
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     await first.pool.close();
     stores[2].down = true;
     const fingerprints = ["place of A", "place of B", "new place of C"];
@@ -44,7 +44,7 @@ describe("p08: a store whose URL is changed while it is down", () => {
     expect((await pool.put("new", toBody("n"))).owed).toMatchObject([{ store: "C", owes: "copy" }]);
     expect((await pool.put("old", toBody("v2"))).owed).toMatchObject([{ store: "C", owes: "copy" }]);
     stores[2].down = false;
-    const status = await pool.status();
+    const status = await pool.maintenance.status();
     expect(status).toMatchObject({ degraded: 2, absent: [] });
     expect(status.stores.map(({ owedCopies, owedDeletes }) => [owedCopies, owedDeletes])).toEqual([
       [0, 0],
@@ -52,10 +52,10 @@ describe("p08: a store whose URL is changed while it is down", () => {
       [2, 0],
     ]);
     expect(await debtsOf(pool)).toEqual(["new on C: copy", "old on C: copy"]);
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     for (const store of stores) expect([textOn(store, "new"), textOn(store, "old")]).toEqual(["n", "v2"]);
-    expect(await pool.status()).toMatchObject({ degraded: 0, absent: [] });
-    expect(await pool.repair()).toMatchObject({ whole: true, planned: 0 });
+    expect(await pool.maintenance.status()).toMatchObject({ degraded: 0, absent: [] });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true, planned: 0 });
   });
 });
 
@@ -68,17 +68,17 @@ describe("p09: a store that two machines know by different URLs", () => {
       const index = new MemoryIndex();
       const first = memoryPool(stores, { machine: "00000001", index });
       await first.pool.put("x", toBody("v1"));
-      expect(await first.pool.repair()).toMatchObject({ whole: true });
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
       await first.pool.close();
       const second = memoryPool(stores, { machine: "00000002", fingerprints: OTHER_URL });
       await second.pool.put("of the second", toBody("2"));
-      if (isRepaired) await second.pool.repair();
+      if (isRepaired) await second.pool.maintenance.repair();
       await second.pool.close();
       const bare = switched("C");
       const { pool } = memoryPool([stores[0], stores[1], bare], { machine: "00000001", index });
       expect(await troubles(pool)).toEqual(["A ok", "B ok", "C missing"]);
       expect((await pool.put("y", toBody("acked"))).owed).toMatchObject([{ store: "C", owes: "copy" }]);
-      expect(await pool.repair()).toMatchObject({ whole: false, unheard: ["C"] });
+      expect(await pool.maintenance.repair()).toMatchObject({ whole: false, unheard: ["C"] });
       expect(isBare(bare)).toBe(true);
     });
   }
@@ -92,7 +92,7 @@ describe("p11: a folder with files of its own that is added to a pool", () => {
     await first.pool.put("same.txt", toBody("the same"));
     await first.pool.put("old.txt", toBody("gone"));
     await first.pool.delete("old.txt");
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     await first.pool.close();
     const joining = switched("D");
     for (const name of ["report.txt", "old.txt", "mine.txt"]) await joining.store.put(name, toBody(`D's own ${name}`));
@@ -100,7 +100,7 @@ describe("p11: a folder with files of its own that is added to a pool", () => {
     const { pool } = memoryPool([a, b, joining], { machine: "00000001", index: first.index });
     await pool.put("another", toBody("1"));
     for (let round = 0; round < 2; round++) {
-      const report = await pool.repair();
+      const report = await pool.maintenance.repair();
       expect(report.whole).toBe(false);
       expect(report.left.map(({ kind, object, store }) => `${kind} ${object} ${store}`).sort()).toEqual([
         "conflict old.txt D",
@@ -117,7 +117,7 @@ describe("p11: a folder with files of its own that is added to a pool", () => {
     // What is moved out of the way is a conflict no more.
     joining.objects.delete("report.txt");
     joining.objects.delete("old.txt");
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(textOn(joining, "report.txt")).toBe("the pool's");
   });
 
@@ -133,7 +133,7 @@ describe("p11: a folder with files of its own that is added to a pool", () => {
     await pool.put("another", toBody("1"));
     expect((await pool.put("report.txt", toBody("v2"))).owed).toMatchObject([{ store: "D", owes: "copy" }]);
     expect((await pool.delete("deleted.txt")).owed).toMatchObject([{ store: "D", owes: "delete" }]);
-    const report = await pool.repair();
+    const report = await pool.maintenance.repair();
     expect(report.left.map(({ kind, object, store }) => `${kind} ${object} ${store}`).sort()).toEqual([
       "conflict deleted.txt D",
       "conflict report.txt D",
@@ -153,7 +153,7 @@ describe("a pool that is opened by its file", () => {
   /** A pool p of a, b and c, and one q of another store. `places`: other disks that are in the place of these. */
   async function machines(): Promise<{
     readonly stores: Readonly<Record<string, Switched>>;
-    readonly open: (file: string, machine: string, places?: Record<string, string>) => Promise<OpenedPool>;
+    readonly open: (file: string, machine: string, places?: Record<string, string>) => Promise<Pool>;
   }> {
     const folder = await mkdtemp(path.join(tmpdir(), "holdfast-identity-"));
     folders.push(folder);
@@ -186,12 +186,12 @@ describe("a pool that is opened by its file", () => {
     await theirs.close();
     let pool = await open("p", "machine");
     await pool.put("x", "P's x");
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     await pool.close();
     const { a, b, q } = stores as { a: Switched; b: Switched; q: Switched };
     a.down = b.down = true;
     pool = await open("p", "machine", { c: "q" });
-    expect(await codeOf(pool.put("y", "P's y"))).toBe("error: unavailable");
+    expect(await codeOf(pool.put("y", "P's y"))).toBe("unavailable");
     expect(await textOrCode(pool, "theirs")).toBe("error: unavailable");
     expect((await namesOn(pool)).at(-1)).toMatch(/^error: (?:incomplete|unavailable)$/u);
     await pool.close();
@@ -211,12 +211,12 @@ describe("a pool that is opened by its file", () => {
     const { stores, open } = await machines();
     let pool = await open("p", "first machine");
     await pool.put("x", "P's x");
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     await pool.close();
     const { a, b, bare } = stores as { a: Switched; b: Switched; bare: Switched };
     a.down = b.down = true;
     pool = await open("p", "second machine", { c: "bare" });
-    expect(await codeOf(pool.put("y", "y"))).toBe("error: unavailable");
+    expect(await codeOf(pool.put("y", "y"))).toBe("unavailable");
     await pool.close();
     expect(isBare(bare)).toBe(true);
     a.down = b.down = false;
@@ -235,15 +235,15 @@ describe("p34: two stores with one address, both down", () => {
     const fingerprints = ["one place", "one place", "place of C"];
     const first = memoryPool(stores, { machine: "00000001", fingerprints });
     await first.pool.put("founded", toBody("1"));
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     await first.pool.close();
     stores[0].down = stores[1].down = true;
     const { pool, ledger } = memoryPool(stores, { machine: "00000001", fingerprints, index: first.index });
     expect((await pool.put("x", toBody("v1"))).owed.map(({ store }) => store)).toEqual(["A", "B"]);
     expect(new Set(ledger.members.map(({ id }) => id)).size).toBe(3);
     stores[0].down = stores[1].down = false;
-    expect((await pool.status()).stores.map(({ owedCopies }) => owedCopies)).toEqual([1, 1, 0]);
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect((await pool.maintenance.status()).stores.map(({ owedCopies }) => owedCopies)).toEqual([1, 1, 0]);
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v1", "v1", "v1"]);
   });
 });
@@ -291,9 +291,9 @@ describe("an identity that is written late", () => {
     expect(id).toBeDefined();
     land();
     expect(idOn(stores[2])).toBe(id);
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     for (const name of ["x", "y", "z"]) expect(stores.every((store) => textOn(store, name) !== undefined)).toBe(true);
-    expect((await first.pool.status()).absent).toEqual([]);
+    expect((await first.pool.maintenance.status()).absent).toEqual([]);
   });
 
   it("loses no debt where another process had given it another one", async () => {
@@ -305,10 +305,10 @@ describe("an identity that is written late", () => {
     land();
     expect(idOn(stores[2])).not.toBe(id);
     stores[2].objects.delete("z");
-    const status = await next.pool.status();
+    const status = await next.pool.maintenance.status();
     expect(status.degraded).toBe(3);
     expect(status.stores[2]?.owedCopies).toBe(3);
-    expect(await next.pool.repair()).toMatchObject({ failed: 0 });
+    expect(await next.pool.maintenance.repair()).toMatchObject({ failed: 0 });
     for (const name of ["x", "y", "z"]) expect(stores.every((store) => textOn(store, name) !== undefined)).toBe(true);
   });
 });

@@ -9,7 +9,8 @@ import type { Gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, takingOf, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, MemoryPoolOptions, Switched, View } from "../helpers/memory-pool.ts";
-import { codeOf, debtsOf, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { debtsOf, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 /** How long a request may take effect, by default, and a little longer. */
 const LATE_MS = 61_000;
@@ -49,12 +50,12 @@ describe("p15: a copy that nobody waited for", () => {
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v1"]);
     await second.ledger.hear();
     expect(await debtsOf(second.pool)).toEqual(["x on C: copy"]);
-    expect(await second.pool.status()).toMatchObject({ degraded: 1, lost: 0 });
+    expect(await second.pool.maintenance.status()).toMatchObject({ degraded: 1, lost: 0 });
     stores[0].down = true;
     expect(await textOrCode(second.pool, "x")).toBe("error: unavailable");
     stores[0].down = false;
     clock.pass(LATE_MS);
-    expect(await second.pool.repair()).toMatchObject({ whole: true });
+    expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
   });
 });
@@ -94,20 +95,20 @@ describe("p17: a put that got no answer from one store", () => {
       expect(stores.map((store) => textOn(store, "x"))).toEqual(["v1", "v2"]);
       for (const machine of [first, second]) {
         expect(await debtsOf(machine.pool)).toEqual(["x on A: copy"]);
-        expect(await machine.pool.status()).toMatchObject({ degraded: 1 });
+        expect(await machine.pool.maintenance.status()).toMatchObject({ degraded: 1 });
         expect(await textOf(machine.pool, "x")).toBe("v2");
       }
       clock.pass(LATE_MS);
-      expect(await second.pool.repair()).toMatchObject({ whole: true });
+      expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true });
       expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
-      expect(await first.pool.repair()).toMatchObject({ whole: true, planned: 0 });
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true, planned: 0 });
     });
   }
 
   it("is not made whole by a repair as long as it may land: what was found in place is not confirmed", async () => {
     const { stores, clock, first, second, land } = await lateOnA();
     for (const { pool } of [first, second, first]) {
-      const report = await pool.repair();
+      const report = await pool.maintenance.repair();
       expect(report.whole).toBe(false);
       expect(report.left).toContainEqual({
         kind: "unsettled",
@@ -121,7 +122,7 @@ describe("p17: a put that got no answer from one store", () => {
     land();
     expect(await debtsOf(second.pool)).toEqual(["x on A: copy"]);
     clock.pass(LATE_MS);
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
   });
 
@@ -141,14 +142,14 @@ describe("p17: a put that got no answer from one store", () => {
     await announced.opened;
     const repairing = memoryPool(stores, { machine: "00000004", leaseMs: -1, runtime: clock.runtime() });
     for (let round = 0; round < 3; round++) {
-      await repairing.pool.repair();
+      await repairing.pool.maintenance.repair();
       expect(await debtsOf(repairing.pool)).toEqual(["x on A: copy"]);
     }
     expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["A"]);
     land();
     expect(await debtsOf(second.pool)).toEqual(["x on A: copy"]);
     clock.pass(LATE_MS);
-    expect(await repairing.pool.repair()).toMatchObject({ whole: true });
+    expect(await repairing.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
   });
 
@@ -169,7 +170,7 @@ describe("p17: a put that got no answer from one store", () => {
     plant(stores[0], "x", "v1");
     expect(await debtsOf(first.pool)).toEqual(["x on A: copy"]);
     clock.pass(LATE_MS);
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
   });
 });
@@ -231,13 +232,13 @@ describe("a put that did not end as it should while a store had not answered", (
     it(`may still land where its caller called it off and the store did not let go: what is put next is owed (${what})`, async () => {
       const { stores, clock, first, put, abort } = await stuckOnA(existed, gate());
       abort();
-      expect(await put).toBe("error: aborted");
+      expect(await put).toBe("aborted");
       expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual(["A"]);
       plant(stores[0], "x", "v1");
       expect(await debtsOf(first.pool)).toEqual(["x on A: copy"]);
       expect(await textOf(first.pool, "x")).toBe("v2");
       clock.pass(LATE_MS);
-      expect(await first.pool.repair()).toMatchObject({ whole: true });
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
       expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
     });
 
@@ -246,10 +247,10 @@ describe("a put that did not end as it should while a store had not answered", (
       const { stores, first, put, abort } = await stuckOnA(existed, ends);
       abort();
       ends.open();
-      expect(await put).toBe("error: aborted");
+      expect(await put).toBe("aborted");
       expect(await owingOf(first.pool.put("x", toBody("v2")))).toEqual([]);
       expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
-      expect(await first.pool.repair()).toMatchObject({ whole: true });
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     });
 
     it(`is over where its process was killed: its requests ended with its connections (${what})`, async () => {
@@ -257,7 +258,7 @@ describe("a put that did not end as it should while a store had not answered", (
       const next = memoryPool(stores, { ...options, index: first.index });
       expect(await owingOf(next.pool.put("x", toBody("v2")))).toEqual([]);
       expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
-      expect(await next.pool.repair()).toMatchObject({ whole: true });
+      expect(await next.pool.maintenance.repair()).toMatchObject({ whole: true });
     });
   }
 
@@ -281,7 +282,7 @@ describe("a put that did not end as it should while a store had not answered", (
     clock.onPass = () => plant(stores[0], "x", "v1");
     expect(await pool.put("x", toBody("v2"))).toMatchObject({ owed: [] });
     expect(runtime.monotonicMs() - before).toBeGreaterThan(LATE_MS - 2000);
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
   });
 
@@ -294,7 +295,7 @@ describe("a put that did not end as it should while a store had not answered", (
     await pool.put("founded", toBody("1"));
     index.setFact("turn", "0");
     takings[0].instead = () => Promise.reject(new HoldfastError("timeout", "no answer"));
-    expect(await codeOf(pool.put("x", toBody("v1")))).toBe("error: timeout");
+    expect(await codeOf(pool.put("x", toBody("v1")))).toBe("timeout");
     takings[0].instead = undefined;
     index.setFact("turn", "0");
     await pool.put("x", toBody("v2"));
@@ -326,7 +327,7 @@ describe("a put that did not end as it should while a store had not answered", (
         expect(textOn(stores[1], "x")).toBe("v2");
         expect(owing).toEqual(mode === "mirror" ? ["A"] : []);
         clock.pass(LATE_MS);
-        expect(await pool.repair()).toMatchObject({ whole: true });
+        expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
         expect(stores.map((store) => textOn(store, "x"))).toEqual(mode === "mirror" ? ["v2", "v2"] : [undefined, "v2"]);
       });
     }
@@ -348,7 +349,7 @@ describe("a store of which nobody knows yet what an earlier request will do to i
         takings[0].instead = () => Promise.reject(new HoldfastError("timeout", "no answer"));
         if (failed) takings[1].instead = () => Promise.reject(new HoldfastError("full", "no space is left"));
         index.setFact("turn", "0");
-        expect(await codeOf(pool.put("x", toBody("v1")))).toBe(failed ? "error: full" : "no error");
+        expect(await codeOf(pool.put("x", toBody("v1")))).toBe(failed ? "full" : "no error");
         for (const taking of takings) taking.instead = undefined;
         await pool.put("x", toBody("v2"));
         expect(textOn(stores[1], "x")).toBe("v2");
@@ -358,7 +359,7 @@ describe("a store of which nobody knows yet what an earlier request will do to i
         expect(await codeOf(pool.put("x", toBody("v3")))).toBe("no error");
         stores[1].down = false;
         expect(await textOrCode(pool, "x")).toBe("v3");
-        await pool.repair();
+        await pool.maintenance.repair();
         expect(await textOrCode(pool, "x")).toBe("v3");
       });
     }
@@ -386,7 +387,7 @@ describe("p38: a delete that got no answer from one store", () => {
       stores[0].objects.delete("x");
       expect(await textOrCode(pool, "x")).toBe("v2");
       clock.pass(LATE_MS);
-      expect(await pool.repair()).toMatchObject({ whole: true });
+      expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
       expect(stores.map((store) => textOn(store, "x"))).toEqual(mode === "mirror" ? ["v2", "v2"] : [undefined, "v2"]);
     });
   }

@@ -7,7 +7,8 @@ import type { ObjectRecord } from "../../src/ledger/record.ts";
 import { gate } from "../helpers/gate.ts";
 import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
-import { codeOf, debtsOf, textOrCode } from "../helpers/pool-answers.ts";
+import { debtsOf, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 type Content = ReadonlyMap<string, Uint8Array>;
 
@@ -39,10 +40,10 @@ describe("a store that is unmounted while an object is put over its only copy", 
         mounted = contentOf(holder);
         replace(holder, new Map());
       };
-      expect(await codeOf(pool.put("x", toBody("v2")))).toBe("error: unavailable");
+      expect(await codeOf(pool.put("x", toBody("v2")))).toBe("unavailable");
       replace(holder, mounted);
       expect(await textOrCode(pool, "x")).toBe("v1");
-      expect(await pool.repair()).toMatchObject({ whole: true });
+      expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
       const other = memoryPool(stores, { mode, machine: "00000002" });
       expect(await textOrCode(other.pool, "x")).toBe("v1");
     });
@@ -66,7 +67,7 @@ describe("a store that is unmounted while an object is deleted", () => {
       replace(stores[0], mounted);
       const later = memoryPool(stores, { machine: "00000001" });
       expect(await debtsOf(later.pool)).toEqual(["x on A: delete"]);
-      expect(await later.pool.repair()).toMatchObject({ whole: true });
+      expect(await later.pool.maintenance.repair()).toMatchObject({ whole: true });
       expect(textOn(stores[0], "x")).toBe(undefined);
     });
   }
@@ -86,7 +87,7 @@ describe("two stores that change places while an object is put", () => {
       replace(a, contentOf(b));
       replace(b, former);
     };
-    expect(await codeOf(pool.put("x", toBody("v1")))).toBe("error: unavailable");
+    expect(await codeOf(pool.put("x", toBody("v1")))).toBe("unavailable");
     await ledger.flushed();
     const marks = ledger.index.get("x")?.records.flatMap(({ copies }) => Object.values(copies)) ?? [];
     expect(marks.filter(({ state }) => state === "holds")).toEqual([]);
@@ -100,10 +101,10 @@ describe("a pool's file that gives a store other prefixes", () => {
     await pool.put("x", toBody("v1"));
     const other = memoryPool(stores, { machine: "00000001", index, prefixes: [[], ["p/"]] });
     stores[1]?.objects.delete(".holdfast/store.json");
-    expect(await codeOf(other.pool.put("y", toBody("v1")))).toBe("error: config");
+    expect(await codeOf(other.pool.put("y", toBody("v1")))).toBe("config");
     const [a, b] = stores;
     if (b !== undefined) b.down = true;
-    expect(await codeOf(other.pool.put("y", toBody("v1")))).toBe("error: config");
+    expect(await codeOf(other.pool.put("y", toBody("v1")))).toBe("config");
     expect(a === undefined ? undefined : textOn(a, "y")).toBe(undefined);
   });
 });

@@ -47,7 +47,7 @@ describe("p13: a machine that moves an object of a stripe while another one over
         await first.pool.put(name, toBody(`v1 of ${name}, which is long enough to be worth a move`));
         expect(textOn(stores[0], name)).toBeDefined();
       }
-      expect(await first.pool.repair()).toMatchObject({ whole: true });
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
       clock.pass(FRESH_MS * 2);
       await textOf(second.pool, "x");
       const acknowledged = new Map<string, string>();
@@ -56,14 +56,14 @@ describe("p13: a machine that moves an object of a stripe while another one over
         acknowledged.set(name, `v2 of ${name}`);
         expect(await second.pool.put(name, toBody(`v2 of ${name}`))).toMatchObject({ size: 7 });
       };
-      if (how === "drain") await first.pool.drain("A");
-      else await first.pool.rebalance();
+      if (how === "drain") await first.pool.maintenance.drain("A");
+      else await first.pool.maintenance.rebalance();
       expect(acknowledged.size).toBeGreaterThan(0);
       clock.pass(FRESH_MS * 2);
       for (const [name, text] of acknowledged) {
         expect([await textOrCode(first.pool, name), await textOrCode(second.pool, name)]).toEqual([text, text]);
       }
-      expect(await second.pool.repair()).toMatchObject({ whole: true, left: [] });
+      expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
       for (const [name, text] of acknowledged)
         expect(onAll(stores, name).filter((one) => one !== undefined)).toEqual([text]);
     });
@@ -80,7 +80,7 @@ describe("p14: a machine that brings a missing copy while another one overwrites
     const second = memoryPool(stores, { ...options, machine: "00000002" });
     await first.pool.put("x", toBody("v1"));
     await second.pool.put("of the second", toBody("2"));
-    expect(await first.pool.repair()).toMatchObject({ whole: true });
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
     stores[1].objects.delete("x");
     stores[2].objects.delete("x");
     clock.pass(FRESH_MS * 2);
@@ -94,16 +94,16 @@ describe("p14: a machine that brings a missing copy while another one overwrites
         owed = (await second.pool.put("x", toBody("v2"))).owed.map(({ store }) => store);
       };
     }
-    await first.pool.repair();
+    await first.pool.maintenance.repair();
     expect(isBegun).toBe(true);
     clock.pass(FRESH_MS * 2);
     expect([await textOrCode(first.pool, "x"), await textOrCode(second.pool, "x")]).toEqual(["v2", "v2"]);
     // What is not the new bytes is known to be owed.
     const wrong = stores.filter((store) => textOn(store, "x") !== "v2").map((store) => store.store.label);
-    const { stores: states, degraded } = await second.pool.status();
+    const { stores: states, degraded } = await second.pool.maintenance.status();
     for (const label of wrong) expect(states.find((state) => state.label === label)?.owedCopies).toBe(1);
     expect(degraded).toBe(wrong.length + owed.length === 0 ? 0 : 1);
-    expect(await second.pool.repair()).toMatchObject({ whole: true, left: [] });
+    expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
     expect(onAll(stores, "x")).toEqual(["v2", "v2", "v2"]);
   });
 });
@@ -131,7 +131,7 @@ describe("p39: one machine that moves or repairs everything while another one ov
       await second.ledger.flushed();
       const names = Array.from({ length: NAMES }, (_, place) => `name ${place}`);
       await Promise.all(names.map((name) => first.pool.put(name, toBody(`v0 of ${name}`))));
-      expect(await first.pool.repair()).toMatchObject({ whole: true });
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
       if (mode === "mirror") for (const name of names) for (const store of stores.slice(1)) store.objects.delete(name);
       for (const store of stores) store.onCall = () => new Promise((resolve) => void setTimeout(resolve, 2));
       await Promise.all([first.ledger.hear(), second.ledger.hear()]);
@@ -148,8 +148,8 @@ describe("p39: one machine that moves or repairs everything while another one ov
         }
       };
       const writers = [0, 1, 2, 3].map(overwrite);
-      if (mode === "stripe") await first.pool.drain("A");
-      else await first.pool.repair();
+      if (mode === "stripe") await first.pool.maintenance.drain("A");
+      else await first.pool.maintenance.repair();
       over.abort();
       await Promise.all(writers);
       for (const store of stores) store.onCall = undefined;
@@ -157,7 +157,7 @@ describe("p39: one machine that moves or repairs everything while another one ov
       await second.ledger.hear();
       for (const [name, text] of last) expect([name, await textOrCode(second.pool, name)]).toEqual([name, text]);
       for (const [name, text] of last) expect([name, wrongHolders(second, stores, name, text)]).toEqual([name, []]);
-      expect(await second.pool.repair()).toMatchObject({ whole: true, left: [] });
+      expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
       await first.ledger.hear();
       for (const [name, text] of last) expect([name, await textOrCode(first.pool, name)]).toEqual([name, text]);
     });
@@ -171,7 +171,7 @@ describe("p16: a repair that settles a contested name", () => {
     const clock = new MachineClock();
     const founder = memoryPool(stores, { machine: "00000001" });
     await founder.pool.put("x", toBody("v1"));
-    expect(await founder.pool.repair()).toMatchObject({ whole: true });
+    expect(await founder.pool.maintenance.repair()).toMatchObject({ whole: true });
     // A third machine died when it had announced a put, and two stores lost their copies.
     const dying = [viewOf(stores[0]), viewOf(stores[1]), viewOf(stores[2])] as const;
     const announced = new Promise<void>((resolve) => {
@@ -205,14 +205,14 @@ describe("p16: a repair that settles a contested name", () => {
         acknowledged = (await other.pool.put("x", toBody("v2"))).owed.map(({ store }) => store);
       };
     }
-    await repairing.pool.repair();
+    await repairing.pool.maintenance.repair();
     expect(acknowledged).toBeDefined();
     await other.ledger.hear();
     expect(await textOrCode(other.pool, "x")).toBe("v2");
     expect(wrongHolders(other, stores, "x", "v2")).toEqual([]);
     // What the repair may have been about to change is left alone for a while.
     clock.pass(LATE_MS);
-    expect(await repairing.pool.repair()).toMatchObject({ whole: true, left: [] });
+    expect(await repairing.pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
     expect(onAll(stores, "x")).toEqual(["v2", "v2", "v2"]);
   });
 });
@@ -223,7 +223,7 @@ describe("p07: a copy that is not to be there any more", () => {
     const stores: [Switched, Switched, Switched] = [switched("A"), switched("B"), switched("C")];
     const founder = memoryPool(stores, { machine: "00000001", min: 2 });
     await founder.pool.put("founded", toBody("1"));
-    expect(await founder.pool.repair()).toMatchObject({ whole: true });
+    expect(await founder.pool.maintenance.repair()).toMatchObject({ whole: true });
     stores[2].down = true;
     expect((await founder.pool.put("x", toBody("precious"))).owed).toMatchObject([{ store: "C", owes: "copy" }]);
     return { stores, founder };
@@ -231,12 +231,12 @@ describe("p07: a copy that is not to be there any more", () => {
 
   it("stays while a store that should have one is silent, when its own is drained", async () => {
     const { stores, founder } = await thin();
-    expect(await founder.pool.drain("A")).toMatchObject({ removable: false, whole: false });
+    expect(await founder.pool.maintenance.drain("A")).toMatchObject({ removable: false, whole: false });
     expect(onAll(stores, "x")).toEqual(["precious", "precious", undefined]);
     stores[1].objects.delete("x");
     expect(await textOrCode(founder.pool, "x")).toBe("precious");
     stores[2].down = false;
-    expect(await founder.pool.drain("A")).toMatchObject({ removable: true });
+    expect(await founder.pool.maintenance.drain("A")).toMatchObject({ removable: true });
     expect(onAll(stores, "x")).toEqual([undefined, "precious", "precious"]);
   });
 
@@ -245,11 +245,11 @@ describe("p07: a copy that is not to be there any more", () => {
     await founder.pool.close();
     const options = { machine: "00000001", min: 2, index: founder.index, prefixes: [[], ["x"], ["x"]] };
     const { pool } = memoryPool(stores, options);
-    expect(await pool.rebalance({ prefixes: true })).toMatchObject({ whole: false, unheard: ["C"] });
+    expect(await pool.maintenance.rebalance({ prefixes: true })).toMatchObject({ whole: false, unheard: ["C"] });
     expect(onAll(stores, "x")).toEqual(["precious", "precious", undefined]);
-    expect((await pool.status()).stores.map(({ owedCopies }) => owedCopies)).toEqual([0, 0, 1]);
+    expect((await pool.maintenance.status()).stores.map(({ owedCopies }) => owedCopies)).toEqual([0, 0, 1]);
     stores[2].down = false;
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(onAll(stores, "x")).toEqual([undefined, "precious", "precious"]);
   });
 });
@@ -259,12 +259,12 @@ describe("p12: repair --quick", () => {
     const stores: [Switched, Switched, Switched] = [switched("A"), switched("B"), switched("C")];
     const founder = memoryPool(stores, { machine: "00000001" });
     await founder.pool.put("x", toBody("precious"));
-    expect(await founder.pool.repair()).toMatchObject({ whole: true });
+    expect(await founder.pool.maintenance.repair()).toMatchObject({ whole: true });
     await founder.pool.close();
     for (const store of stores.slice(1)) plant(store, "x", "rotten!!");
     const options = { machine: "00000001", index: founder.index, prefixes: [[], ["x"], ["x"]] };
     const { pool } = memoryPool(stores, options);
-    expect(await pool.rebalance({ prefixes: true, quick: true })).toMatchObject({ whole: true });
+    expect(await pool.maintenance.rebalance({ prefixes: true, quick: true })).toMatchObject({ whole: true });
     expect(await textOrCode(pool, "x")).toBe("precious");
     expect(onAll(stores, "x")).toEqual([undefined, "precious", "precious"]);
   });
@@ -275,16 +275,19 @@ describe("a drain that would leave fewer stores than a put needs", () => {
     const stores = [switched("A"), switched("B")] as const;
     const { pool } = memoryPool(stores, { min: 2 });
     await pool.put("x", toBody("1"));
-    await expect(pool.drain("B", { leaveCopies: 1 })).rejects.toMatchObject({ code: "conflict", store: "B" });
-    expect((await pool.status()).stores.map(({ draining }) => draining)).toEqual([false, false]);
+    await expect(pool.maintenance.drain("B", { leaveCopies: 1 })).rejects.toMatchObject({
+      code: "conflict",
+      store: "B",
+    });
+    expect((await pool.maintenance.status()).stores.map(({ draining }) => draining)).toEqual([false, false]);
   });
 
   it("may go on when the pool needs fewer", async () => {
     const stores = [switched("A"), switched("B")] as const;
     const { pool } = memoryPool(stores, { min: 2 });
     await pool.put("x", toBody("1"));
-    await pool.rebalance({ min: 1 });
-    expect(await pool.drain("B", { leaveCopies: 1 })).toMatchObject({ removable: true });
+    await pool.maintenance.rebalance({ min: 1 });
+    expect(await pool.maintenance.drain("B", { leaveCopies: 1 })).toMatchObject({ removable: true });
     expect(await pool.put("y", toBody("2"))).toMatchObject({ owed: [] });
   });
 });
@@ -299,7 +302,7 @@ describe("a mirror that becomes a stripe", () => {
 
   it("keeps one copy of each object, on the store that has least", async () => {
     const { stores, machine } = await mirrored();
-    expect(await machine.pool.rebalance({ mode: "stripe" })).toMatchObject({ whole: true, failed: 0 });
+    expect(await machine.pool.maintenance.rebalance({ mode: "stripe" })).toMatchObject({ whole: true, failed: 0 });
     const copies = ["w", "x", "y", "z"].map((name) => onAll(stores, name).filter((text) => text === name).length);
     expect(copies).toEqual([1, 1, 1, 1]);
     expect(stores.map((store) => ["w", "x", "y", "z"].filter((name) => textOn(store, name)).length)).toEqual([2, 2]);
@@ -308,16 +311,16 @@ describe("a mirror that becomes a stripe", () => {
   it("keeps the copy that is good", async () => {
     const { stores, machine } = await mirrored();
     for (const name of ["w", "x", "y", "z"]) plant(stores[0], name, "rot");
-    expect(await machine.pool.rebalance({ mode: "stripe", quick: true })).toMatchObject({ whole: true });
+    expect(await machine.pool.maintenance.rebalance({ mode: "stripe", quick: true })).toMatchObject({ whole: true });
     for (const name of ["w", "x", "y", "z"]) expect(await textOrCode(machine.pool, name)).toBe(name);
   });
 
   it("keeps two copies where the next repair finds them", async () => {
     const { stores, machine } = await mirrored();
-    await machine.pool.rebalance({ mode: "stripe" });
+    await machine.pool.maintenance.rebalance({ mode: "stripe" });
     plant(stores[0], "x", "x");
     plant(stores[1], "x", "x");
-    expect(await machine.pool.repair()).toMatchObject({ whole: true });
+    expect(await machine.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(onAll(stores, "x")).toEqual(["x", "x"]);
   });
 });
@@ -329,7 +332,7 @@ describe("two machines that drain two of three stores at one moment", () => {
     const second = memoryPool(stores, { machine: "00000002" });
     await first.pool.put("x", toBody("precious"));
     await second.pool.put("of the second", toBody("2"));
-    const drains = await Promise.allSettled([first.pool.drain("A"), second.pool.drain("B")]);
+    const drains = await Promise.allSettled([first.pool.maintenance.drain("A"), second.pool.maintenance.drain("B")]);
     expect(drains.filter(({ status }) => status === "rejected")).not.toEqual([]);
     expect(onAll(stores, "x").filter((text) => text === "precious").length).toBeGreaterThanOrEqual(2);
   });

@@ -4,7 +4,8 @@ import { toBody } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import { memoryPool, switched, textOn } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
-import { codeOf, textOrCode } from "../helpers/pool-answers.ts";
+import { textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 /** A mirror of two stores, of which the second one is gone for good. */
 async function halfGone(): Promise<[Switched, Switched]> {
@@ -20,7 +21,7 @@ describe("a new machine, of whose two stores one is gone for good", () => {
   it("reads, and does not write by itself", async () => {
     const { pool } = memoryPool(await halfGone(), { machine: "00000002" });
     expect(await textOrCode(pool, "x")).toBe("v1 (unheard: B)");
-    expect(await codeOf(pool.put("y", toBody("1")))).toBe("error: unavailable");
+    expect(await codeOf(pool.put("y", toBody("1")))).toBe("unavailable");
   });
 
   it("names the store that is gone, why, and how to give it up", async () => {
@@ -31,25 +32,25 @@ describe("a new machine, of whose two stores one is gone for good", () => {
   it("writes once the user has given up the store that is gone", async () => {
     const stores = await halfGone();
     const { pool } = memoryPool(stores, { machine: "00000002" });
-    await pool.forget("B");
+    await pool.maintenance.forget("B");
     expect(await pool.put("y", toBody("1"))).toMatchObject({ size: 1 });
     const after = memoryPool([stores[0]], { machine: "00000002" });
-    expect(await after.pool.repair()).toMatchObject({ whole: true });
+    expect(await after.pool.maintenance.repair()).toMatchObject({ whole: true });
   });
 
   it("writes once the user has taken the store out of the file and given it up", async () => {
     const [a] = await halfGone();
     const { pool } = memoryPool([a], { machine: "00000002" });
-    await pool.forget("B");
+    await pool.maintenance.forget("B");
     expect(await pool.put("y", toBody("1"))).toMatchObject({ owed: [] });
-    expect(await pool.repair()).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
   });
 
   it("fills an empty one in its place when the user says so", async () => {
     const [a] = await halfGone();
     const replaced = switched("B");
     const { pool } = memoryPool([a, replaced], { machine: "00000002" });
-    expect(await pool.repair({ refill: ["B"] })).toMatchObject({ whole: true });
+    expect(await pool.maintenance.repair({ refill: ["B"] })).toMatchObject({ whole: true });
     expect(textOn(replaced, "x")).toBe("v1");
     expect(await pool.put("y", toBody("1"))).toMatchObject({ owed: [] });
   });

@@ -5,7 +5,8 @@ import { gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";
-import { bodyThrough, codeOf, namesOn, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { bodyThrough, namesOn, textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 type Three = [Switched, Switched, Switched];
 
@@ -40,7 +41,7 @@ describe("a write that waits for the one before it, by the same process", () => 
         await ledger.hear();
         expect(await textOrCode(pool, "x")).toBe("queued");
       }
-      expect(await second.pool.repair()).toMatchObject({ whole: true });
+      expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true });
       expect(onAll(stores, "x")).toEqual(["queued", "queued", "queued"]);
     });
   }
@@ -69,7 +70,7 @@ describe("a write that waits for the one before it, by the same process", () => 
     const queued = first.pool.delete("x");
     await second.pool.put("x", toBody("the second's"));
     through.open();
-    expect(await long).toBe("error: invalid");
+    expect(await long).toBe("invalid");
     expect(await queued).toMatchObject({ existed: true, owed: [] });
     for (const { ledger, pool } of [first, second]) {
       await ledger.hear();
@@ -95,11 +96,11 @@ describe("a debt that is noted later", () => {
     }
     await ledger.flushed();
     for (const store of stores) store.onCall = undefined;
-    expect(await pool.status()).toMatchObject({ degraded: 1 });
+    expect(await pool.maintenance.status()).toMatchObject({ degraded: 1 });
     await pool.close();
     const other = memoryPool(stores);
-    expect(await other.pool.status()).toMatchObject({ degraded: 1 });
-    expect(await other.pool.repair({ quick: true })).toMatchObject({ whole: true });
+    expect(await other.pool.maintenance.status()).toMatchObject({ degraded: 1 });
+    expect(await other.pool.maintenance.repair({ quick: true })).toMatchObject({ whole: true });
     expect(onAll(stores, "x")).toEqual(["good", "good", "good"]);
   });
 });
@@ -132,7 +133,7 @@ describe("a whole repair by another process of the machine", () => {
     await sent.opened;
     const repairing = memoryPool(stores, { ...options, index: founder.index });
     living.add(repairing.ledger.writer);
-    expect(await repairing.pool.repair()).toMatchObject({ left: [] });
+    expect(await repairing.pool.maintenance.repair()).toMatchObject({ left: [] });
     // Its bytes reach C, and it dies before it says so.
     plant(stores[2], "x", "left behind");
     living.delete(dying.ledger.writer);
@@ -150,7 +151,7 @@ describe("a store that is taken out of the file for a while", () => {
     const stores = three();
     const founder = memoryPool(stores, { machine: "00000001" });
     await founder.pool.put("x", toBody("v1"));
-    expect(await founder.pool.repair()).toMatchObject({ whole: true });
+    expect(await founder.pool.maintenance.repair()).toMatchObject({ whole: true });
     const views = [viewOf(stores[0]), viewOf(stores[1]), viewOf(stores[2])] as const;
     const [both, never] = [gate(), gate()];
     let landed = 0;
@@ -173,13 +174,13 @@ describe("a store that is taken out of the file for a while", () => {
   it("is waited for by repair, where the only good copy of a finished version may be on it", async () => {
     const { stores, without, withAll } = await unfinished();
     const { pool } = without();
-    const report = await pool.repair();
+    const report = await pool.maintenance.repair();
     expect(report).toMatchObject({ whole: false, unheard: ["A"], done: 0 });
     expect(await textOrCode(pool, "x")).toBe("error: unavailable");
     expect(onAll(stores, "x")).toEqual(["v1", "v2, unfinished", "v2, unfinished"]);
     await pool.close();
     const all = withAll();
-    expect(await all.pool.repair()).toMatchObject({ whole: true });
+    expect(await all.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect(onAll(stores, "x")).toEqual(["v1", "v1", "v1"]);
     expect(await textOf(all.pool, "x")).toBe("v1");
   });
@@ -194,10 +195,10 @@ describe("a store that is taken out of the file for a while", () => {
     await first.pool.close();
     const second = memoryPool([b, c], { machine: "00000001", index: first.index });
     expect(await textOrCode(second.pool, "x")).toBe("error: unavailable");
-    expect(await codeOf(second.pool.stat("x"))).toBe("error: unavailable");
-    expect(await second.pool.status()).toMatchObject({ lost: 0, absent: ["A"] });
+    expect(await codeOf(second.pool.stat("x"))).toBe("unavailable");
+    expect(await second.pool.maintenance.status()).toMatchObject({ lost: 0, absent: ["A"] });
     const kinds: string[] = [];
-    await second.pool.verify({ onFinding: ({ kind, object }) => void kinds.push(`${kind} ${object}`) });
+    await second.pool.maintenance.verify({ onFinding: ({ kind, object }) => void kinds.push(`${kind} ${object}`) });
     expect(kinds).not.toContain("lost x");
   });
 
@@ -212,13 +213,13 @@ describe("a store that is taken out of the file for a while", () => {
     await second.pool.delete("deleted");
     await second.pool.close();
     const third = memoryPool([a, b, c], { machine: "00000001", index: first.index });
-    const status = await third.pool.status();
+    const status = await third.pool.maintenance.status();
     expect(status).toMatchObject({ degraded: 3, lost: 0, absent: [] });
     expect(status.stores[0]).toMatchObject({ owedCopies: 2, owedDeletes: 1 });
     b.down = c.down = true;
     expect(await textOrCode(third.pool, "changed")).toBe("error: unavailable");
     b.down = c.down = false;
-    expect(await third.pool.repair()).toMatchObject({ whole: true });
+    expect(await third.pool.maintenance.repair()).toMatchObject({ whole: true });
     expect([a, b, c].map((store) => textOn(store, "changed"))).toEqual(["v2", "v2", "v2"]);
     expect(onAll([a, b, c], "deleted")).toEqual([undefined, undefined, undefined]);
     expect(await namesOn(third.pool)).toEqual(["changed", "kept", "new"]);
@@ -249,6 +250,6 @@ describe("a source that uses its buffer again", () => {
     };
     expect(await pool.put("x", toBody(source()))).toMatchObject({ owed: [], size: 16 });
     expect(onAll(stores, "x")).toEqual(Array(3).fill(parts.join("")));
-    expect(await pool.verify()).toMatchObject({ findings: 0 });
+    expect(await pool.maintenance.verify()).toMatchObject({ findings: 0 });
   });
 });

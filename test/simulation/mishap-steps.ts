@@ -1,23 +1,6 @@
 /** What befalls stores as a whole, and the files that name them: seldom, and drawn apart from the steps of a schedule. */
 import { Random } from "./random.ts";
-import type { Config, Step } from "./schedule.ts";
-
-/** In which way a pool is opened otherwise than it is. */
-export type OtherShape = "mode" | "min" | "prefixes";
-
-export type Mishap =
-  /** An image of the store is taken, to which it may be rolled back. */
-  | { readonly do: "image"; readonly disk: number }
-  /** The store is what it was when its image was taken. */
-  | { readonly do: "rollback"; readonly disk: number }
-  /** Each of two addresses leads to the other's disk from now on. */
-  | { readonly do: "swap"; readonly disk: number; readonly other: number }
-  /** A copy of another disk stands in the store's place until it is up again. */
-  | { readonly do: "clone"; readonly disk: number; readonly from: number }
-  /** A machine's file gives the store another address. */
-  | { readonly do: "readdress"; readonly machine: number; readonly disk: number }
-  /** Somebody opens the pool as another one than it is. */
-  | { readonly do: "misopen"; readonly slot: number; readonly as: OtherShape; readonly place: number };
+import type { Config, OtherShape, Step } from "./steps.ts";
 
 /** How often a schedule has mishaps at all. */
 const OFTEN = 0.25;

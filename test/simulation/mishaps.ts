@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { IDENTITY_NAME } from "../../src/ledger/identity.ts";
 import type { ObjectRecord } from "../../src/ledger/record.ts";
-import type { Config } from "./schedule.ts";
+import type { Config } from "./steps.ts";
 import type { NameModel } from "./oracle.ts";
 import type { Disk, Trouble } from "./sim-store.ts";
 import type { World } from "./world.ts";

@@ -114,8 +114,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a listing hides that a store was silent",
     file: POOL_STORE,
-    find: "if (unheard.size > 0 || this.ledger.unreadableSegments.size > 0) {",
-    replace: "if (this.ledger.unreadableSegments.size > 0) {",
+    find: "if (unheard.size > 0 || this.#pool.ledger.unreadableSegments.size > 0) {",
+    replace: "if (this.#pool.ledger.unreadableSegments.size > 0) {",
     foundBy: 8158,
   },
   {
@@ -195,7 +195,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: SCAN,
     find: "      if (listed !== undefined && info === undefined && !isHere)",
     replace:
-      '      if (member !== core.ledger.members[0] && state?.records[0]?.content !== undefined && info !== undefined)\n        return [member, { kind: "content", content: state.records[0].content }];\n      if (listed !== undefined && info === undefined && !isHere)',
+      '      if (member !== pool.ledger.members[0] && state?.records[0]?.content !== undefined && info !== undefined)\n        return [member, { kind: "content", content: state.records[0].content }];\n      if (listed !== undefined && info === undefined && !isHere)',
   },
   {
     name: "an object of which no good copy is left is not called lost",
@@ -205,7 +205,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "damaged segments are not mended",
-    file: "src/repair/maintained-pool.ts",
+    file: "src/repair/repair.ts",
     find: "    if (await ledger.mendSegment(member, object)) return true;\n",
     replace: "    return true;\n",
   },

@@ -12,11 +12,12 @@ import { decodeSegment, SEGMENT_PREFIX } from "../../src/ledger/segment.ts";
 import type { Segment } from "../../src/ledger/segment.ts";
 import { silentLogger } from "../../src/contract/log.ts";
 import { isReserved } from "../../src/contract/names.ts";
-import { PoolStore } from "../../src/pool/pool-store.ts";
+import type { PoolContext } from "../../src/pool/pool-context.ts";
+import type { PoolStore } from "../../src/pool/pool-store.ts";
 import type { Finding, RepairReport } from "../../src/contract/pool.ts";
-import { MaintainedPool } from "../../src/repair/maintained-pool.ts";
-import { PoolOfPools } from "../../src/repair/pool-of-pools.ts";
-import type { PoolBelow } from "../../src/repair/pool-of-pools.ts";
+import { maintainedPool } from "../../src/repair/maintained-pool.ts";
+import type { PoolParts } from "../../src/repair/maintained-pool.ts";
+import type { PoolBelow } from "../../src/repair/nested-maintenance.ts";
 import type { Body, Store } from "../../src/contract/store.ts";
 import { compareFindings, corrupt, lostOf, spoiled } from "./corruption.ts";
 import { misshapen } from "./mishap-steps.ts";
@@ -24,7 +25,8 @@ import { Mishaps } from "./mishaps.ts";
 import { NameModel } from "./oracle.ts";
 import type { Value, Write } from "./oracle.ts";
 import { Random } from "./random.ts";
-import type { Config, Schedule, Step } from "./schedule.ts";
+import type { Schedule } from "./schedule.ts";
+import type { Config, Step } from "./steps.ts";
 import { DEADLINE_MS, Disk, SimStore, Trouble } from "./sim-store.ts";
 import { simRuntime, Violation, World } from "./world.ts";
 import type { Owner, WallClock } from "./world.ts";
@@ -74,8 +76,8 @@ interface Cache {
 interface Process extends Owner {
   readonly machine: Machine;
   readonly cache: Cache;
-  readonly pool: MaintainedPool;
-  readonly core: PoolStore;
+  readonly pool: PoolStore;
+  readonly context: PoolContext;
   /** As writers, in all the pools it opened. */
   readonly writers: Set<string>;
 }
@@ -185,7 +187,7 @@ class Simulation {
     }
     if (this.#config.founded) {
       await this.#alone(async () => {
-        await this.#process(this.#random.below(this.#slots.length)).core.delete("a");
+        await this.#process(this.#random.below(this.#slots.length)).pool.delete("a");
       });
     }
     let next = 0;
@@ -269,7 +271,7 @@ class Simulation {
       mode: Config["mode"],
       nested: boolean,
       below: readonly PoolBelow[] = [],
-    ): { core: PoolStore; pool: MaintainedPool } => {
+    ): PoolParts => {
       const { cache } = machine;
       const ledger = new Ledger({
         members: members.map(
@@ -296,21 +298,22 @@ class Simulation {
         isLiveWriter: (writer) => this.#isLive(machine, writer),
       });
       writers.add(ledger.writer);
-      const core = new PoolStore({
-        label,
-        ledger,
-        mode,
-        onfail: config.onfail,
-        min: nested ? 1 : shape.min,
-        wait: nested ? "all" : config.wait,
-        runtime,
-        logger: silentLogger,
-        replayable: (body: Body) => ({ body, dispose: () => Promise.resolve() }),
-        nested,
-        leaseMs: LEASE_MS,
-      });
-      const shared = { runtime, logger: silentLogger };
-      return { core, pool: nested ? new MaintainedPool(core, shared) : new PoolOfPools(core, { ...shared, below }) };
+      return maintainedPool(
+        {
+          label,
+          ledger,
+          mode,
+          onfail: config.onfail,
+          min: nested ? 1 : shape.min,
+          wait: nested ? "all" : config.wait,
+          runtime,
+          logger: silentLogger,
+          replayable: (body: Body) => ({ body, dispose: () => Promise.resolve() }),
+          nested,
+          leaseMs: LEASE_MS,
+        },
+        below,
+      );
     };
     const below: PoolBelow[] = [];
     const members = this.#order.map((place) => {
@@ -321,7 +324,7 @@ class Simulation {
         prefixes: [],
       }));
       const { pool } = build(`P${place}`, inner, shape.mode === "mirror" ? "stripe" : "mirror", true);
-      below.push({ label: pool.label, pool });
+      below.push({ label: pool.label, maintenance: pool.maintenance });
       return { store: pool, prefixes };
     });
     const top = build("pool", members, shape.mode, false, below);
@@ -541,11 +544,10 @@ class Simulation {
     // Somebody else's change is waited for, and the second machine that ever writes waits for the first one to hear of it.
     const othersMs =
       this.#slots.length > 1 || this.#cachesDropped ? OTHERS_MS + this.#config.freshMs * STALE_FACTOR : 0;
-    // A put waits where it has too few stores without those that somebody else, or an earlier request, may still change.
-    // All but reads wait for who holds the name before them.
-    const lateMs = ["get", "range", "stat", "list"].includes(step.do) ? 0 : LATE_MS;
+    // A put waits where it has too few stores without those that somebody else, or an earlier request, may still change;
+    // others wait for who holds the name before them.
     const allowedMs =
-      waits * DEADLINE_MS + (waits > 0 ? HEAR_MS : 0) + (world.steps - steps) * STEP_MS + othersMs + lateMs;
+      waits * DEADLINE_MS + (waits > 0 ? HEAR_MS : 0) + (world.steps - steps) * STEP_MS + othersMs + LATE_MS;
     if (world.nowMs - nowMs > allowedMs) {
       throw new Violation(`${step.do} took ${world.nowMs - nowMs} ms, and stores held it up for ${allowedMs} at most`);
     }
@@ -571,16 +573,16 @@ class Simulation {
         await this.#enterAll(process, endings, () => this.#repair(process, step));
         return;
       case "rebalance":
-        await this.#enterAll(process, endings, () => this.#attempt(() => process.pool.rebalance()));
+        await this.#enterAll(process, endings, () => this.#attempt(() => process.pool.maintenance.rebalance()));
         return;
       case "drain":
         this.#draining = true;
         await this.#enterAll(process, endings, () =>
-          this.#attempt(() => process.pool.drain(this.#config.nested ? `P${step.disk}` : `S${step.disk}`)),
+          this.#attempt(() => process.pool.maintenance.drain(this.#config.nested ? `P${step.disk}` : `S${step.disk}`)),
         );
         return;
       case "verify":
-        await this.#attempt(() => process.pool.verify({ resume: false }));
+        await this.#attempt(() => process.pool.maintenance.verify({ resume: false }));
         return;
       case "status":
         await this.#status(process);
@@ -598,12 +600,14 @@ class Simulation {
     const start = ++this.#events;
     const isAlone = this.#inFlight === 1;
     const lacking = this.#config.mode === "mirror" && !this.#config.nested ? this.#lacking(process) : [];
-    const result = await this.#attempt(() => process.pool.status());
+    const { count } = this.#trouble;
+    const result = await this.#attempt(() => process.pool.maintenance.status());
     this.#note(() => `status: ${describeResult(result)}`);
     if ("error" in result || !isAlone || this.#draining) return;
     const { degraded, lost, unsettled } = result.value;
-    // Whatever begins or ends meanwhile is an event.
-    const found = this.#events === start && this.#inFlight === 1 ? lacking : [];
+    // Whatever begins or ends meanwhile is an event; a store that went away meanwhile may not have been heard.
+    const isCalm = this.#events === start && this.#inFlight === 1 && this.#trouble.count === count;
+    const found = isCalm ? lacking : [];
     if (degraded + lost + unsettled >= found.length) return;
     throw new Violation(`status counts ${degraded} degraded and ${lost} lost: ${found.join(", ")}`);
   }
@@ -623,7 +627,7 @@ class Simulation {
         const legal = model.legal(this.#events, this.#events);
         const value = legal.length === 1 ? legal[0]?.value : undefined;
         if (value === undefined || model.busy || model.mayBeLost) return false;
-        const targets = process.core.targets(model.name).map((member) => member.label);
+        const targets = process.context.targets(model.name).map((member) => member.label);
         return gone.some((disk) => {
           const standing = disk.objects.get(model.name)?.toString();
           // Rot is not told by the ledger.
@@ -646,11 +650,11 @@ class Simulation {
       delete: () => pool.delete(name),
       get: () => pool.get(name),
       list: () => collectAll(pool.list("")),
-      debts: () => collectAll(pool.debts()),
-      repair: () => pool.repair(),
-      verify: () => pool.verify({ resume: false }),
-      status: () => pool.status(),
-      rebalance: () => pool.rebalance(),
+      debts: () => collectAll(pool.maintenance.debts()),
+      repair: () => pool.maintenance.repair(),
+      verify: () => pool.maintenance.verify({ resume: false }),
+      status: () => pool.maintenance.status(),
+      rebalance: () => pool.maintenance.rebalance(),
     };
     const what = this.#random.pick(Object.keys(operations) as (keyof typeof operations)[]);
     const result = await this.#attempt<unknown>(operations[what]);
@@ -676,7 +680,7 @@ class Simulation {
     const wiped = step.refill ? this.#disks.filter((disk) => disk.isWiped && !disk.down) : [];
     for (const disk of wiped) disk.mayBeFilled = true;
     const result = await this.#attempt(() =>
-      process.pool.repair({ quick: step.quick, refill: wiped.map((disk) => disk.label) }),
+      process.pool.maintenance.repair({ quick: step.quick, refill: wiped.map((disk) => disk.label) }),
     );
     if ("value" in result && result.value.whole) this.#mishaps.noteWhole();
     for (const disk of wiped) disk.noteFilled(IDENTITY_NAME);
@@ -790,7 +794,7 @@ class Simulation {
       const alone =
         !model.writes.some((other) => other !== write && (other.end === undefined || other.end > write.start)) &&
         isAlone();
-      const targets = process.core.targets(name).map((member) => member.label);
+      const targets = process.context.targets(name).map((member) => member.label);
       const holders = this.#disks.filter((disk) => disk.own.get(name)?.toString() === value).map((disk) => disk.label);
       // What stands on a store that owes its copy, or its delete, is no copy of the put.
       write.holders = holders.filter((label) => !owed.some((debt) => debt.store === label));
@@ -863,7 +867,7 @@ class Simulation {
 
   /** Whether copies are on their way that no caller waits for. */
   #isWritingLater(): boolean {
-    return [...this.#alive].some(({ core }) => this.#config.names.some((name) => core.isBusy(name)));
+    return [...this.#alive].some(({ context }) => this.#config.names.some((name) => context.isBusy(name)));
   }
 
   /**
@@ -1324,7 +1328,7 @@ class Simulation {
     // How old a lease is counts from when this machine has seen it.
     await this.#alone(async () => {
       const process = this.#open(machine);
-      await process.pool.stores();
+      await process.pool.maintenance.stores();
       this.#kill(process);
     });
     this.world.nowMs += LEASE_MS * 100;
@@ -1336,8 +1340,8 @@ class Simulation {
   /** Names of which a copy was on its way when a process died. */
   readonly #cutShort = new Set<string>();
 
-  #noteCutShort({ core }: Process): void {
-    for (const name of this.#config.names) if (core.isBusy(name)) this.#cutShort.add(name);
+  #noteCutShort({ context }: Process): void {
+    for (const name of this.#config.names) if (context.isBusy(name)) this.#cutShort.add(name);
   }
 
   /** A debt was cleared only where the copy stands: what the ledgers say together is true of every disk. */
@@ -1431,8 +1435,8 @@ class Simulation {
   /** What was lost under an address that the file does not have any more has to be given up by name. */
   async #forgetGone(machine: Machine): Promise<void> {
     const process = this.#open(machine);
-    await process.core.listen();
-    for (const { label } of process.core.ledger.absentees) await process.pool.forget(label);
+    await process.context.listen();
+    for (const { label } of process.context.ledger.absentees) await process.pool.maintenance.forget(label);
     await process.pool.close();
     this.#kill(process);
   }
@@ -1493,7 +1497,7 @@ class Simulation {
     const writes = this.#writes();
     const found: Finding[] = [];
     const verifier = this.#open(this.#random.chance(0.5) ? this.#stranger() : machine);
-    await verifier.pool.verify({ resume: false, onFinding: (finding) => found.push(finding) });
+    await verifier.pool.maintenance.verify({ resume: false, onFinding: (finding) => found.push(finding) });
     this.#kill(verifier);
     const wrong = compareFindings(corruptions, found);
     if (wrong !== undefined) throw new Violation(`verify: ${wrong}`);
@@ -1508,7 +1512,7 @@ class Simulation {
     const again = await this.#repairAlone(machine);
     if (this.#writes() !== repaired) throw new Violation(`a second repair wrote: ${JSON.stringify(again)}`);
     const reader = this.#open(machine);
-    await reader.core.open();
+    await reader.context.open();
     for (const [name, value] of [...values, ...adopted.map((name) => [name, "put by hand"] as const)]) {
       if (lost.includes(name)) {
         await this.#checkLost(reader, name, value, before);
@@ -1546,7 +1550,7 @@ class Simulation {
   /** Repairs with a process of its own. */
   async #repairAlone(machine: Machine, refill: readonly string[] = []): Promise<RepairReport> {
     const process = this.#open(machine);
-    const report = await process.pool.repair({ refill });
+    const report = await process.pool.maintenance.repair({ refill });
     await process.pool.close();
     this.#kill(process);
     this.#note(() => `repair: ${JSON.stringify(report)}`);
@@ -1566,7 +1570,7 @@ class Simulation {
   async #checkFinal(machine: Machine, loose: boolean): Promise<ReadonlyMap<string, Value>> {
     const process = this.#open(machine);
     const writes = this.#writes();
-    const report = await process.pool.verify({ resume: false });
+    const report = await process.pool.maintenance.verify({ resume: false });
     if (!loose && report.findings > 0)
       throw new Violation(`verify finds fault after repair: ${JSON.stringify(report)}`);
     if (this.#writes() !== writes) throw new Violation("verify wrote");
@@ -1583,7 +1587,8 @@ class Simulation {
       throw new Violation(`the final listing is ${listed.join()}; it should be ${expected.join()}`);
     }
     if (!loose)
-      for await (const debt of process.pool.debts()) throw new Violation(`a debt is left: ${JSON.stringify(debt)}`);
+      for await (const debt of process.pool.maintenance.debts())
+        throw new Violation(`a debt is left: ${JSON.stringify(debt)}`);
     this.#kill(process);
     // A machine that knows nothing, and each of those that took part, see the same.
     const others = this.#machines.filter((one) => one !== machine && this.#random.chance(0.4));
@@ -1624,7 +1629,7 @@ class Simulation {
   }
 
   #checkCopies(process: Process, name: string, value: Value): void {
-    const targets = process.core.targets(name).map((member) => member.label);
+    const targets = process.context.targets(name).map((member) => member.label);
     const holders: string[] = [];
     for (const disk of this.#disks) {
       const copy = disk.objects.get(name)?.toString();

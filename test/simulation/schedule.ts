@@ -1,85 +1,9 @@
 /** A schedule: what a pool looks like, and what is done to it and happens to it, all from one seed. */
-import type { Mode, OnFail } from "../../src/contract/pool.ts";
+import type { Mode } from "../../src/contract/pool.ts";
 import { withMishaps } from "./mishap-steps.ts";
-import type { Mishap } from "./mishap-steps.ts";
 import { Random } from "./random.ts";
 import type { Fault, FaultKind } from "./sim-store.ts";
-
-export interface Config {
-  readonly mode: Mode;
-  readonly onfail: OnFail;
-  readonly min: number;
-  /** `min`: puts wait for `min` stores, and a moment for the others. */
-  readonly wait: "all" | "min";
-  readonly stores: number;
-  /** Each store of the pool is itself a pool of two stores. */
-  readonly nested: boolean;
-  readonly prefixes: readonly (readonly string[])[];
-  readonly machines: number;
-  /** Processes on each machine, which share its cache. */
-  readonly processes: number;
-  /** Operations under way at once, at most. */
-  readonly inFlight: number;
-  readonly parking: number;
-  readonly mergeAt: number;
-  /** How long what was heard is used while nobody else writes, in milliseconds; 0: every operation asks. */
-  readonly freshMs: number;
-  readonly names: readonly string[];
-  /** Stores give names by themselves, too. */
-  readonly listNames: boolean;
-  /** How often a change of an object whose answer never comes takes effect later. */
-  readonly lands: number;
-  /** The pool was made, by one process and in peace, before the steps begin. */
-  readonly founded: boolean;
-  /** Whether damage to copies leaves each object a good one. */
-  readonly withinTolerance: boolean;
-}
-
-export type Step =
-  | { readonly do: "put"; readonly slot: number; readonly name: string; readonly value: string; readonly cuts: number }
-  | { readonly do: "broken-put"; readonly slot: number; readonly name: string; readonly value: string }
-  | { readonly do: "delete"; readonly slot: number; readonly name: string }
-  | { readonly do: "get"; readonly slot: number; readonly name: string }
-  | {
-      readonly do: "range";
-      readonly slot: number;
-      readonly name: string;
-      readonly offset: number;
-      readonly length: number;
-    }
-  | { readonly do: "stat"; readonly slot: number; readonly name: string }
-  | { readonly do: "list"; readonly slot: number; readonly prefix: string }
-  | { readonly do: "repair"; readonly slot: number; readonly quick: boolean; readonly refill: boolean }
-  | { readonly do: "verify"; readonly slot: number }
-  | { readonly do: "status"; readonly slot: number }
-  | { readonly do: "drain"; readonly slot: number; readonly disk: number }
-  | { readonly do: "rebalance"; readonly slot: number }
-  | { readonly do: "down"; readonly disk: number }
-  | { readonly do: "up"; readonly disk: number }
-  /**
-   * Something empty stands in the store's place until it is up again: a folder that is not mounted. `amid`: whatever is
-   * under way goes on, and what it writes arrives there.
-   */
-  | { readonly do: "unmount"; readonly disk: number; readonly amid?: boolean }
-  | { readonly do: "full"; readonly disk: number }
-  /** The store loses everything, its identity too. */
-  | { readonly do: "wipe"; readonly disk: number }
-  /** A segment of the ledger on the store is damaged. */
-  | { readonly do: "spoil"; readonly disk: number }
-  | { readonly do: "fault"; readonly disk: number; readonly fault: Readonly<Fault> }
-  | { readonly do: "crash"; readonly slot: number; readonly after: number }
-  | {
-      readonly do: "damage";
-      readonly disk: number;
-      readonly name: string;
-      readonly how: "spoil" | "lose" | "swap";
-    }
-  | { readonly do: "jump"; readonly machine: number; readonly ms: number }
-  | { readonly do: "drop-cache"; readonly machine: number }
-  | { readonly do: "pass"; readonly ms: number }
-  | { readonly do: "reorder" }
-  | { readonly do: "wait" }
-  | Mishap;
+import type { Config, Mishap, Step } from "./steps.ts";
 
 export interface Schedule {
   readonly seed: number;

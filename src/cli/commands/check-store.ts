@@ -1,5 +1,7 @@
 /** `holdfast check-store`: tries a store before it is trusted. */
 import { randomBytes } from "node:crypto";
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import { collect, toBody } from "../../contract/body.ts";
 import { runConformance } from "../../conformance/index.ts";
 import { HoldfastError, throwIfAborted } from "../../contract/errors.ts";
@@ -14,6 +16,13 @@ import { count, formatBytes, printable } from "../terminal/format.ts";
 const SPEED_BYTES = 8 * 1024 * 1024;
 const LATENCY_ROUNDS = 5;
 
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}
+
 export async function checkStore(
   context: CommandContext,
   url: string,
@@ -22,6 +31,10 @@ export async function checkStore(
   const { printer, outcome, signal } = context;
   if (/^multi:/iu.test(url)) throw new HoldfastError("config", "check-store tries one store; a pool's URL is given");
   const parsed = parseStoreUrl(url);
+  if (parsed.scheme === "file" && (await isFile(resolve(context.cwd, parsed.path)))) {
+    const message = `check-store tries one store, and ${printable(url)} is a file: give the URL of a store, or a folder`;
+    throw new HoldfastError("config", message);
+  }
   const secrets = secretsOf(parsed, context.env);
   context.addSecrets(secrets);
   const open = (): Promise<Store> => openStore(url, { logger: context.logger, signal });

@@ -7,7 +7,7 @@ import { openTarget } from "../target.ts";
 
 /** So many names are offered at most: nobody reads more. */
 const MAX_NAMES = 200;
-/** Who presses the tabulator waits so long at most, in milliseconds. */
+/** How long somebody who presses the tabulator waits at most, in milliseconds. */
 const DEADLINE_MS = 1500;
 /** Behind every name that begins with what stands before it. */
 const LAST = "\u{10ffff}";

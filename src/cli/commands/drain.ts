@@ -18,7 +18,7 @@ export async function drain(context: CommandContext, store: string, options: Dra
   if (options.cancel === true) {
     if (options.dryRun === true || options.leaveCopies !== undefined)
       throw new HoldfastError("config", "--cancel goes with no other option");
-    await pool.cancelDrain(store);
+    await pool.maintenance.cancelDrain(store);
     await context.printer.data(
       { type: "summary", command: "drain", store, cancelled: true, exitCode: context.outcome.exitCode },
       `${printable(store)} takes objects again; to bring back what was moved, run: ${hint("repair")}`,
@@ -27,7 +27,7 @@ export async function drain(context: CommandContext, store: string, options: Dra
   }
   const progress = await context.startProgress("drain", labels);
   const dryRun = options.dryRun === true;
-  const report = await pool.drain(store, {
+  const report = await pool.maintenance.drain(store, {
     ...scanOptions(context, progress),
     dryRun,
     leaveCopies: options.leaveCopies,

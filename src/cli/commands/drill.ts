@@ -13,7 +13,7 @@ export async function drill(context: CommandContext, options: DrillFlags): Promi
   const { pool, labels } = await context.openTarget();
   const progress = await context.startProgress("drill", labels);
   if (options.store !== undefined) progress.store(options.store, "pretended to be gone");
-  const report = await pool.drill({
+  const report = await pool.maintenance.drill({
     ...scanOptions(context, progress),
     store: options.store,
     samplePercent: options.sample,

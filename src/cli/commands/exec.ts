@@ -12,6 +12,7 @@ import { openPool } from "../../open-pool.ts";
 import { parsePool } from "../../config/pool-config.ts";
 import type { CommandContext } from "../context.ts";
 import { printable } from "../terminal/format.ts";
+import { refusalOf } from "../refusal.ts";
 import { isWhole, owedWords, standingLine } from "../standing.ts";
 import { troubleWords } from "./stores.ts";
 import { systemWords } from "../../contract/system-words.ts";
@@ -89,7 +90,7 @@ const recipes: Record<NonNullable<ExecFlags["for"]>, Recipe> = {
   }),
 };
 
-/** What would lead an S3 client elsewhere, or have it sign with somebody else's token. */
+/** Variables that would lead an S3 client elsewhere, or have it sign with somebody else's token. */
 const theirs = ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_S3"];
 
 function withoutTheirs(env: CommandContext["env"]): Record<string, string | undefined> {
@@ -122,8 +123,11 @@ export async function exec(context: CommandContext, words: readonly string[], fl
         logger: context.logger,
       },
     );
-    let code: number;
+    let ended: Ended;
     try {
+      // COMMAND would only meet errors, and try again for minutes.
+      const refused = await refusalOf(gateways.pool, context.signal);
+      if (refused) throw refused;
       const recipe = recipes[name](gateways, credential, folder);
       const s3 = gateways.url("s3");
       const places: Record<string, string> = {
@@ -145,13 +149,13 @@ export async function exec(context: CommandContext, words: readonly string[], fl
         no_proxy: "127.0.0.1",
         NO_PROXY: "127.0.0.1",
       };
-      code = await runCommand(context, command, filled, env);
+      ended = await runCommand(context, command, filled, env);
     } finally {
       // Closes the pool too, which waits until everything written is where it belongs or is recorded as owed.
       await gateways.stop();
     }
-    await report(context, command, code);
-    context.outcome.command(code, flags.degradedExit);
+    await report(context, command, ended);
+    context.outcome.command(ended.code, flags.degradedExit);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -161,13 +165,19 @@ function isRecipe(name: string): name is keyof typeof recipes {
   return Object.hasOwn(recipes, name);
 }
 
-/** Runs the command with this one's input and output. Resolves with its exit code, or 128 and the signal's number. */
+interface Ended {
+  /** Its exit code, or 128 and the signal's number. */
+  readonly code: number;
+  readonly signal?: NodeJS.Signals;
+}
+
+/** Runs the command with this one's input and output. */
 async function runCommand(
   context: CommandContext,
   command: string,
   args: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd: context.cwd, env, stdio: "inherit" });
     // Ctrl-C reaches both; what is sent to this process alone is passed on.
@@ -180,19 +190,20 @@ async function runCommand(
     });
     child.on("close", (code, signal) => {
       context.signal.removeEventListener("abort", onAbort);
-      resolve(code ?? 128 + (signal ? constants.signals[signal] : 0));
+      resolve(signal ? { code: 128 + constants.signals[signal], signal } : { code: code ?? 128 });
     });
   });
 }
 
 /** The pool's state afterwards, read anew. */
-async function report(context: CommandContext, command: string, code: number): Promise<void> {
+async function report(context: CommandContext, command: string, { code, signal }: Ended): Promise<void> {
   const { printer, outcome } = context;
   // The code alone may be one of Holdfast's own.
-  if (code !== 0) await printer.warning(`${basename(command)} ended with exit code ${code}`, { exitCode: code });
+  const how = signal === undefined ? `ended with exit code ${code}` : `was ended by ${signal} (exit code ${code})`;
+  if (code !== 0) await printer.warning(`${basename(command)} ${how}`, { exitCode: code });
   const pool = await openPool(await parsePool(context.pool ?? "", { cwd: context.cwd }), { logger: context.logger });
   try {
-    const status = await pool.status();
+    const status = await pool.maintenance.status();
     const whole = isWhole(status);
     if (!whole) outcome.degraded();
     for (const store of status.stores) {

@@ -16,8 +16,8 @@ export async function forget(
     );
   }
   const { pool } = await context.openTarget();
-  if (store === undefined) await pool.forgetPool();
-  else await pool.forget(store);
+  if (store === undefined) await pool.maintenance.forgetPool();
+  else await pool.maintenance.forget(store);
   const said =
     store === undefined
       ? "this machine has forgotten which pool these stores are: a new one can be made in their places"

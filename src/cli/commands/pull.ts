@@ -35,7 +35,7 @@ export interface PullFlags {
   readonly force?: boolean;
 }
 
-// That of fs/promises gathers a stack for each "nothing there".
+// The one of fs/promises gathers a stack for each "nothing there".
 const lstat: (path: string) => Promise<Stats> = promisify(lstatByCallback);
 
 /** Something in the folder that the pool does not have. */
@@ -251,7 +251,7 @@ export async function pull(
   }
 
   async function getBlocked(waiting: typeof blocked): Promise<void> {
-    // What was a folder may be none any more.
+    // A folder may have become something else.
     folders = new FolderMaker(root);
     for (const { object } of waiting) {
       await removeEmptyAt(object.name.slice(prefix.length));
@@ -262,7 +262,7 @@ export async function pull(
 
   async function deleteFiles(files: readonly Superfluous[]): Promise<void> {
     for (const { name, special } of files) {
-      // What was a link when the walk met it may be an object's file by now.
+      // A link that the walk met may be an object's file by now.
       if (special && (await lstatOrNothing(joinPath(root, name)))?.isFile() === true) continue;
       const record = { type: "delete-file", file: joinPath(root, name) };
       try {

@@ -45,7 +45,7 @@ export async function push(
   const { pool, description, labels } = await context.openTarget();
   const stores = await StoreFolders.of(description);
   await stores.outside(root, "pushed");
-  const degradedBefore = (await pool.status({ signal })).degraded;
+  const degradedBefore = (await pool.maintenance.status({ signal })).degraded;
   const progress = await context.startProgress(options.dryRun ? "compare" : "push", labels);
   const thread = new LocalThread();
   context.closeLater(() => thread.close());
@@ -261,7 +261,7 @@ export async function push(
   }
 
   // What is unchanged may have been degraded all along.
-  const degraded = degradedBefore === 0 ? 0 : (await pool.status({ signal })).degraded;
+  const degraded = degradedBefore === 0 ? 0 : (await pool.maintenance.status({ signal })).degraded;
   if (degraded > owed.objects) {
     outcome.degraded();
     await printer.warning(`${count(degraded, "object")} degraded in the pool; for more, run: ${hint("status")}`, {

@@ -1,12 +1,11 @@
 /** `holdfast put`: a file, or stdin, into the pool. */
 import { stat } from "node:fs/promises";
 import { basename } from "node:path";
-import { toBody } from "../../contract/body.ts";
 import { HoldfastError } from "../../contract/errors.ts";
 import { bodyFromFile } from "../../contract/file-body.ts";
 import type { FileBody } from "../../contract/file-body.ts";
 import { hint } from "../../support/hint.ts";
-import { refuseClosedStdin } from "../terminal/stdin.ts";
+import { refuseClosedStdin, sourceOfStdin } from "../terminal/stdin.ts";
 import type { CommandContext } from "../context.ts";
 import { countingBody } from "../files/counting-body.ts";
 import { metadataOf } from "../files/file-metadata.ts";
@@ -20,13 +19,13 @@ import type { Source } from "../files/put-file.ts";
 export async function put(context: CommandContext, file: string, name: string | undefined): Promise<void> {
   const fromStdin = file === "-";
   if (fromStdin && name === undefined) {
-    throw new HoldfastError("config", "put - needs a NAME: what comes from stdin has none of its own");
+    throw new HoldfastError("config", "put - needs a NAME: stdin has none of its own");
   }
   const path = pathArgument(context.cwd, file, "FILE");
   const object = nameArgument(name ?? basename(path));
   if (fromStdin && context.stdin === process.stdin) await refuseClosedStdin();
   const open = async (): Promise<Source> => {
-    if (fromStdin) return { body: toBody(context.stdin) };
+    if (fromStdin) return sourceOfStdin(context.stdin, context.stdin === process.stdin ? 0 : undefined);
     const body = await fileBody(path, file);
     return { body, file: body };
   };
@@ -54,9 +53,16 @@ export async function put(context: CommandContext, file: string, name: string | 
         metadata: read?.stats && metadataOf(read.stats),
       });
     },
+    // What stdin gave is gone.
+    fromStdin ? 1 : undefined,
   );
-  if (result === undefined) throw new HoldfastError("conflict", `${file} was not put: ${KEEPS_CHANGING}`, { object });
   progress.stop();
+  if (result === undefined) {
+    context.outcome.degraded();
+    const reason = fromStdin ? "the file behind stdin was changed while it was read" : KEEPS_CHANGING;
+    await context.printer.warning(`not stored: ${printable(object)}: ${reason}`, { code: "changed", file, object });
+    return;
+  }
   const owed = new OwedCounter(context);
   owed.add(result.owed);
   await owed.tell();

@@ -14,7 +14,7 @@ export async function rebalance(context: CommandContext, options: RebalanceFlags
   const { pool, labels } = await context.openTarget();
   const progress = await context.startProgress("rebalance", labels);
   const dryRun = options.dryRun === true;
-  const report = await pool.rebalance({
+  const report = await pool.maintenance.rebalance({
     ...scanOptions(context, progress),
     dryRun,
     mode: options.mode,

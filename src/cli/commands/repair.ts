@@ -1,6 +1,6 @@
 /** `holdfast repair`: makes right what is missing or wrong. */
 import type { CommandContext } from "../context.ts";
-import { findingLine, findingRecord, printActions, reportRepair, scanOptions } from "../maintenance.ts";
+import { printActions, printFindings, reportRepair, scanOptions } from "../maintenance.ts";
 
 export interface RepairFlags {
   readonly dryRun?: boolean;
@@ -14,7 +14,8 @@ export async function repair(context: CommandContext, prefix: string, options: R
   const { pool, labels } = await context.openTarget();
   const progress = await context.startProgress("repair", labels);
   const dryRun = options.dryRun === true;
-  const report = await pool.repair({
+  const { onFinding, told } = printFindings(context);
+  const report = await pool.maintenance.repair({
     ...scanOptions(context, progress),
     prefix,
     quick: options.quick,
@@ -23,8 +24,8 @@ export async function repair(context: CommandContext, prefix: string, options: R
     discardDamaged: options.discardDamaged,
     trustStores: options.trustStores,
     onAction: printActions(context, dryRun),
-    onFinding: (finding) => void context.printer.step(findingRecord(finding), findingLine(finding)),
+    onFinding,
   });
   progress.stop();
-  await reportRepair(context, "repair", report, dryRun);
+  await reportRepair(context, "repair", report, dryRun, prefix, told);
 }

@@ -30,7 +30,10 @@ export async function rm(
         }
         await printer.step(
           { type: "rm", object: name, existed: result.existed, owed: result.owed.map(debtRecord) },
-          `deleted ${printable(name)}`,
+          // With --force: nothing was there to be deleted, and no store may still hold it.
+          !result.existed && result.owed.length === 0
+            ? `${printable(name)} was not there`
+            : `deleted ${printable(name)}`,
         );
       } catch (error) {
         if (isHoldfastError(error, "aborted")) throw error;

@@ -1,5 +1,6 @@
 /** `holdfast serve`: the pool behind S3, WebDAV and restic's REST protocol, until it is stopped. */
-import { readFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { pino } from "pino";
 import { z } from "zod";
@@ -12,6 +13,8 @@ import { redactText } from "../../support/redact.ts";
 import { systemWords } from "../../contract/system-words.ts";
 import type { CommandContext } from "../context.ts";
 import { pathArgument } from "../names.ts";
+import { refusalOf } from "../refusal.ts";
+import { checkTlsFiles } from "../tls-files.ts";
 
 export interface ServeFlags {
   readonly s3?: string;
@@ -47,9 +50,7 @@ export async function serve(context: CommandContext, flags: ServeFlags): Promise
   const credentials = await readCredentials(context, flags.credentials);
   context.addSecrets(credentials.map((one) => one.password));
   const tls =
-    flags.cert === undefined || flags.key === undefined
-      ? undefined
-      : { cert: await readText(context, "--cert", flags.cert), key: await readText(context, "--key", flags.key) };
+    flags.cert === undefined || flags.key === undefined ? undefined : await readTls(context, flags.cert, flags.key);
   const logger = jsonLogger(context, flags.logLevel);
   const gateways = await startGateways(
     async (openStore, logger) => (await context.openTarget({ openStore, logger })).pool,
@@ -71,13 +72,17 @@ export async function serve(context: CommandContext, flags: ServeFlags): Promise
     );
   }
   await context.stdout.flush();
-  await new Promise<void>((stopped) => {
-    if (context.signal.aborted) stopped();
-    else context.signal.addEventListener("abort", () => stopped(), { once: true });
+  const stopped = new Promise<void>((resolve) => {
+    if (context.signal.aborted) resolve();
+    else context.signal.addEventListener("abort", () => resolve(), { once: true });
   });
+  // Not before it listens: a store that is down would hold the start up.
+  const refused = await Promise.race([stopped, refusalOf(gateways.pool, context.signal)]);
+  if (!refused) await stopped;
   logger.info("stopping", { graceSeconds: flags.grace });
   await gateways.stop(flags.grace * 1000);
   logger.info("stopped");
+  if (refused) throw refused;
 }
 
 const words: Record<Protocol, string> = {
@@ -110,7 +115,19 @@ async function readCredentials(context: CommandContext, file: string | undefined
       `${file} must be a JSON list of {"user": …, "password": …, "readOnly": true or false}`,
     );
   }
+  const { mode } = await stat(resolve(context.cwd, file));
+  // Of a pipe, such as <(pass show users), the mode says nothing.
+  if ((mode & constants.S_IFMT) === constants.S_IFREG && (mode & 0o044) !== 0) {
+    const octal = (mode & 0o777).toString(8).padStart(3, "0");
+    await context.printer.warning(`${file} holds passwords and can be read by others (mode ${octal}); chmod 600 it`);
+  }
   return [...own, ...checked.data];
+}
+
+async function readTls(context: CommandContext, cert: string, key: string): Promise<{ cert: string; key: string }> {
+  const texts = { cert: await readText(context, "--cert", cert), key: await readText(context, "--key", key) };
+  checkTlsFiles({ file: cert, text: texts.cert }, { file: key, text: texts.key });
+  return texts;
 }
 
 async function readText(context: CommandContext, option: string, file: string): Promise<string> {

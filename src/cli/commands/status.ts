@@ -9,7 +9,7 @@ import { positionOf, troubleWords } from "./stores.ts";
 export async function status(context: CommandContext, options: { readonly debts?: boolean }): Promise<void> {
   const { printer, outcome, signal } = context;
   const { pool } = await context.openTarget();
-  const found = await pool.status({ signal });
+  const found = await pool.maintenance.status({ signal });
   if (!isWhole(found)) outcome.degraded();
   const rows = table(
     found.stores.map((store) => {
@@ -38,7 +38,7 @@ export async function status(context: CommandContext, options: { readonly debts?
     );
   }
   if (options.debts) {
-    for await (const debt of pool.debts({ signal })) {
+    for await (const debt of pool.maintenance.debts({ signal })) {
       const why = debt.reason === undefined ? "" : `: ${printable(debt.reason)}`;
       await printer.data(
         { type: "debt", ...debtRecord(debt) },

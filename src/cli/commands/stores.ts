@@ -5,19 +5,25 @@ import type { StoreReport } from "../../contract/pool.ts";
 
 /** Why a store cannot be used, in words. */
 export function troubleWords(report: Pick<StoreReport, "reachable" | "trouble" | "reason" | "draining">): string {
+  const said = standsAs(report);
+  if (!report.draining) return said;
+  // A reason may end with a command to copy.
+  return said === "ok" ? "ok, being drained" : `being drained; ${said}`;
+}
+
+function standsAs(report: Pick<StoreReport, "reachable" | "trouble" | "reason">): string {
   const reason = report.reason === undefined ? "" : `: ${printable(report.reason)}`;
-  const draining = report.draining ? ", being drained" : "";
   switch (report.trouble) {
     case "missing":
-      return `MISSING${reason || ": it should hold a part of this pool, and is empty"}${draining}`;
+      return `MISSING${reason || ": it should hold a part of this pool, and is empty"}`;
     case "foreign":
-      return `FOREIGN${reason || ": it belongs to another pool"}${draining}`;
+      return `FOREIGN${reason || ": it belongs to another pool"}`;
     case "removed":
-      return `GIVEN UP${reason || ": it was replaced, and came back as it was"}${draining}`;
+      return `GIVEN UP${reason || ": it was replaced, and came back as it was"}`;
     case "twin":
-      return `A COPY${reason || ": it has the identity of another store"}${draining}`;
+      return `A COPY${reason || ": it has the identity of another store"}`;
     default:
-      return `${report.reachable ? "ok" : `unreachable${reason}`}${draining}`;
+      return report.reachable ? "ok" : `unreachable${reason}`;
   }
 }
 
@@ -29,7 +35,7 @@ export function positionOf(reports: readonly { readonly within?: string }[], ind
 
 export async function stores(context: CommandContext): Promise<void> {
   const { pool } = await context.openTarget();
-  const reports = await pool.stores({ signal: context.signal });
+  const reports = await pool.maintenance.stores({ signal: context.signal });
   const rows = table(
     reports.map((report) => [
       printable(report.label),

@@ -15,7 +15,7 @@ export async function verify(context: CommandContext, prefix: string, options: V
   const progress = await context.startProgress("verify", labels);
   const wrong = new Map<string, number>();
   const start = performance.now();
-  const report = await pool.verify({
+  const report = await pool.maintenance.verify({
     ...scanOptions(context, progress),
     prefix,
     quick: options.quick,

@@ -1,11 +1,12 @@
 /** Objects that would be one file in a folder whose file system takes several names for one. */
 import { randomBytes } from "node:crypto";
 import { HoldfastError } from "../../contract/errors.ts";
-import { foldedName, KeptNames, traitsOf } from "../../support/file-system-traits.ts";
+import { localNames, traitsOf } from "../../support/file-system-traits.ts";
+import { foldedName, KeptNames } from "../../support/kept-names.ts";
 
 export class Collisions {
   readonly #root: string;
-  readonly #kept = new KeptNames(() => performance.now());
+  readonly #kept = new KeptNames(localNames, () => performance.now());
   /** Names of objects, and of folders that they need, by what the file system may take them for. */
   readonly #wanted = new Map<string, string>();
 

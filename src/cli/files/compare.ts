@@ -33,7 +33,7 @@ export async function isSame(
   const sha256 = object.sha256 ?? object.digests?.sha256;
   if (sha256 === undefined || object.size !== file.size) return false;
   const found = file.size <= SMALL_FILE_BYTES ? await thread.sha256(file.path, file.size) : undefined;
-  // What could not be read so is read again, which says why.
+  // A file that could not be read in this way is read in the other, whose error says why.
   return (found ?? (await fileDigest(file.path, signal))) === sha256;
 }
 

@@ -27,7 +27,7 @@ export type LocalEntry =
 export interface WalkOptions {
   /** What becomes of symbolic links: given as "skipped", followed, or left out. */
   readonly links: "report" | "follow" | "ignore";
-  /** What the store is called whose folder a path is or lies in; the path has no symbolic links. Default: none's. */
+  /** Name of the store whose folder a path is or lies in; the path has no symbolic links. Default: none's. */
   readonly storeAt?: ((real: string) => string | undefined) | undefined;
   /** Finds out what files are; it stays the caller's to close. */
   readonly thread: LocalThread;
@@ -106,7 +106,7 @@ async function* walkFolders(root: string, options: WalkOptions): AsyncGenerator<
   }
 }
 
-/** What there is to be said of files: the next ones are looked at while the caller has these. */
+/** Files as they were found: the next ones are looked at while the caller has these. */
 async function look({ folder, prefix, names }: Names, { links, thread }: WalkOptions): Promise<LocalEntry[]> {
   const paths = names.map((name) => join(folder, name));
   const all = await thread.found(paths, links === "follow");
@@ -117,7 +117,7 @@ async function look({ folder, prefix, names }: Names, { links, thread }: WalkOpt
         ? { kind: "gone", name }
         : errorOf(name, systemWords(Object.assign(new Error(found.message), found)));
     }
-    // What became a folder has no place in the order of names any more.
+    // A file that became a folder has no place in the order of names any more.
     if (!found.isFile) return errorOf(name, "it was replaced while the folder was read");
     return { kind: "file", name, path: paths[place] ?? "", stats: found };
   });

@@ -84,7 +84,7 @@ export async function readSmallFile(
   const { size } = was;
   let fd: number;
   try {
-    // What became a pipe meanwhile is not waited for.
+    // A path that became a pipe meanwhile is not waited for.
     fd = await openFile(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch {
     return undefined;
@@ -146,7 +146,7 @@ function answerItems(): void {
   const digest = (path: string, size: number): string | undefined => {
     let fd: number | undefined;
     try {
-      // What became a pipe meanwhile is not waited for.
+      // A path that became a pipe meanwhile is not waited for.
       fd = fs.openSync(path, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0));
       // One byte more shows whether it has grown.
       if (fs.readSync(fd, buffer, 0, size + 1, 0) !== size) return undefined;

@@ -9,18 +9,19 @@ const READS = 3;
 /** Bytes to be put, and the file that they come from where it is read by the put. */
 export interface Source {
   readonly body: Body;
-  readonly file?: FileBody | undefined;
+  readonly file?: Pick<FileBody, "changed" | "stats"> | undefined;
 }
 
 /**
- * Puts what `open` gives, and opens and puts it anew where it changed while it was read. Resolves to undefined, with nothing
- * put, where the file does not stand still.
+ * Puts what `open` gives, and opens and puts it anew where it changed while it was read, `reads` times in all. Resolves to
+ * undefined, with nothing put, where the file does not stand still.
  */
 export async function putStanding<T>(
   open: () => Promise<Source>,
   put: (source: Source) => Promise<T>,
+  reads = READS,
 ): Promise<T | undefined> {
-  for (let reads = 0; reads < READS; reads++) {
+  for (let read = 0; read < reads; read++) {
     const source = await open();
     try {
       return await put(source);

@@ -16,7 +16,7 @@ export class StoreFolders {
     return new StoreFolders(storeFolders(pool, await placesOf(pool)));
   }
 
-  /** What the store is called whose folder a path is, or lies in; the path has no symbolic links. */
+  /** Name of the store whose folder a path is, or lies in; the path has no symbolic links. */
   readonly holding = (real: string): string | undefined =>
     this.#folders.find(({ folder }) => isWithin(real, folder))?.label;
 

@@ -32,7 +32,7 @@ export class Output {
       if (systemCode(error) !== "EPIPE") this.#lost ??= error;
       onBroken();
     });
-    // What goes on after a failure (see FileOutput).
+    // A stream that goes on after a failure says so by this event (see FileOutput).
     stream.on("lost", (error: Error) => {
       const isFirst = this.#lost === undefined;
       this.#lost ??= error;

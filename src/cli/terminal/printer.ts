@@ -73,12 +73,25 @@ export function debtRecord(debt: Debt): Record<string, unknown> {
 export function errorLines(error: HoldfastError, indent = ""): string[] {
   // A label in a hint says what to type, not where it happened.
   const said = error.message.replaceAll(/\bholdfast [^)]*/gu, "");
-  const where = [error.store, error.object].filter((part) => part !== undefined && !said.includes(part));
+  // What is read first on every store: to the user it stands for the store.
+  const object = error.store !== undefined && error.object === ".holdfast/store.json" ? undefined : error.object;
+  const where = [error.store, object].filter((part) => part !== undefined && !isNamed(said, part));
   const lines = [`${indent}${printable([...where, error.message].join(": "))}`];
   for (const inner of error.errors) {
     if (!error.message.includes(inner.message)) lines.push(...errorLines(inner, `${indent}  `));
   }
   return lines;
+}
+
+/** Whether a message names a store or an object. Labels are words too: "no space is left on the disk" names no store. */
+function isNamed(message: string, part: string): boolean {
+  if (part === "") return true;
+  for (let at = message.indexOf(part); at !== -1; at = message.indexOf(part, at + 1)) {
+    // At the beginning, in a list, in quotation marks, or at the end of a path.
+    const isOpened = /(?:^|[(;,:] ?|["/])$/u.test(message.slice(0, at));
+    if (isOpened && /^(?:[:;,)"]|$)/u.test(message.slice(at + part.length))) return true;
+  }
+  return false;
 }
 
 /** So many reasons are remembered by which object had them first. */
@@ -102,7 +115,7 @@ export function textPrinter({ stdout, stderr, quiet, colour, complete }: Printer
   const told = new Map<string, string>();
   const paint = (code: number, text: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   const say = (text: string): Promise<void> | void => {
-    // What was said before on stdout stands before it on a terminal, too.
+    // On a terminal, too, it comes after the lines that stdout was given before.
     if (bar?.say(text)) return;
     return Promise.resolve(out.isTerminal ? out.flush() : undefined).then(() => stderr.write(`${text}\n`));
   };

@@ -1,6 +1,28 @@
-/** Whether there is a stdin at all. */
+/** What stdin is: nothing at all, a pipe, or a file that may be written to while it is read. */
+import { fstatSync } from "node:fs";
 import { readFile, readlink } from "node:fs/promises";
+import type { Readable } from "node:stream";
+import { toBody } from "../../contract/body.ts";
 import { HoldfastError } from "../../contract/errors.ts";
+import type { Source } from "../files/put-file.ts";
+
+/**
+ * Stdin's bytes. Where it is a file (`put - NAME < FILE`) that is changed before its end was given, the body rejects with
+ * `conflict`, and `changed` says so. `descriptor`: of the file behind `stdin`; undefined where there is none.
+ */
+export function sourceOfStdin(stdin: Readable, descriptor: number | undefined): Source {
+  const found = descriptor === undefined ? undefined : fstatSync(descriptor, { bigint: true });
+  if (descriptor === undefined || !found?.isFile()) return { body: toBody(stdin) };
+  const file = { changed: false };
+  const bytes = async function* (): AsyncGenerator<Uint8Array> {
+    yield* stdin as AsyncIterable<Uint8Array>;
+    // No store has all of it before this generator ends: its size was not told.
+    const now = fstatSync(descriptor, { bigint: true });
+    file.changed = now.size !== found.size || now.mtimeNs !== found.mtimeNs || now.ctimeNs !== found.ctimeNs;
+    if (file.changed) throw new HoldfastError("conflict", "the file behind stdin was changed while it was read");
+  };
+  return { body: toBody(bytes()), file };
+}
 
 /**
  * Throws `config` where the process was started with stdin closed (`put - NAME <&-`): Node.js then puts /dev/null in its

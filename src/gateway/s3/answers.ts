@@ -8,7 +8,7 @@ import { tag, xmlDocument } from "./xml.ts";
 /** Completing an upload or copying sends a space each time this has passed, so that nobody thinks the line is dead. */
 const KEEP_ALIVE_MS = 10_000;
 
-/** Who everything belongs to. */
+/** The owner of everything. */
 export const OWNER_ID = "holdfast";
 export const OWNER = tag("ID", OWNER_ID) + tag("DisplayName", OWNER_ID);
 

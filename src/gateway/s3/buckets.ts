@@ -35,7 +35,7 @@ export class Buckets {
     this.fixed = fixed;
   }
 
-  /** What the names of a bucket's objects begin with. */
+  /** Beginning of the names of a bucket's objects. */
   prefixOf(bucket: string): string {
     return this.fixed === undefined ? `${bucket}/` : "";
   }

@@ -78,7 +78,7 @@ async function readTrailer(input: Reader, options: ChunkedOptions, previous: str
       throw new S3Error("SignatureDoesNotMatch", "the signature of the trailer is wrong");
     }
   }
-  // What follows the end would be data that nobody signed.
+  // Data behind the end would be data that nobody signed.
   if ((await input.lineOrEnd()) !== undefined) throw new S3Error("InvalidRequest", "bytes follow the last chunk");
 }
 

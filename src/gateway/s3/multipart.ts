@@ -109,7 +109,7 @@ export class Multipart {
       for (;;) {
         const running = this.#completing.get(uploadId);
         if (running === undefined) break;
-        // Where it fails for the other, it may still succeed for this one.
+        // The other request may fail, and this one still succeed.
         await running.catch(() => undefined);
         throwIfAborted(exchange.signal);
       }

@@ -1,5 +1,5 @@
 /**
- * What is offered of S3, in one list: each operation with the words of the query and the headers that it heeds.
+ * The part of S3 that is offered, in one list: each operation with the words of the query and the headers that it heeds.
  *
  * A request for anything else is refused by the name of the thing. What is passed over in silence is believed to be done:
  * a bucket to be locked, an object to be encrypted, a write to have had a condition.

@@ -5,7 +5,7 @@ import { S3Error } from "./s3-error.ts";
 
 /** The highest number of a part. */
 export const MAX_PART_NUMBER = 10_000;
-/** What metadata has room for. Uploads have parts of one size but for the last, so that a few bytes are enough. */
+/** Room in the metadata, in bytes. Uploads have parts of one size but for the last, so that a few bytes are enough. */
 const MAX_BYTES = 4096;
 
 /** A part's number as clients write it. Throws InvalidArgument for what is none. */

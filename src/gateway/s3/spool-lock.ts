@@ -15,7 +15,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "../../contract/log.ts";
 import { hasCode } from "./system-errors.ts";
 
-/** What the names of sockets in the folder begin with. */
+/** Beginning of the names of sockets in the folder. */
 const LOCK = "in-use.";
 /** Of several that come at the same moment each may see another and go away; so each comes back a few times. */
 const ATTEMPTS = 6;
@@ -32,7 +32,7 @@ export interface FolderLock {
  */
 export async function lockFolder(folder: string, logger: Logger): Promise<FolderLock | undefined> {
   for (let attempt = 1; ; attempt++) {
-    const place = new Place(folder, await open(folder, "r"));
+    const place = new SocketLock(folder, await open(folder, "r"));
     try {
       await place.enter();
     } catch (error) {
@@ -48,7 +48,7 @@ export async function lockFolder(folder: string, logger: Logger): Promise<Folder
 }
 
 /** One process's socket in the folder. */
-class Place implements FolderLock {
+class SocketLock implements FolderLock {
   readonly #folder: string;
   readonly #handle: FileHandle;
   readonly #name = LOCK + randomBytes(8).toString("hex");
@@ -96,7 +96,7 @@ function listen(address: string): Promise<Server> {
     const server = createServer((socket) => socket.destroy());
     server.once("error", reject);
     server.listen(address, () => {
-      // Whoever looks whether somebody is here must not keep the process.
+      // A look at who is here must not keep the process running.
       server.unref();
       resolve(server);
     });

@@ -146,7 +146,7 @@ export class Uploads {
     try {
       await this.sweep();
     } catch (error) {
-      // What cannot be removed now is tried again.
+      // Files that cannot be removed now are tried again.
       this.#logger.warn("upload.sweep", { reason: toHoldfastError(error).message });
     }
     if (this.#lock === undefined) return;

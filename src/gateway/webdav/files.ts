@@ -98,7 +98,7 @@ export class Files {
     if (exchange.rawPath.endsWith("/")) throw new DavStatus(409, "a file's address has no slash at its end");
     if (request.headers["content-range"] !== undefined) throw new DavStatus(400, "a file is put whole, not in ranges");
     const size = contentLength(exchange) ?? (hasBody(exchange) ? undefined : 0);
-    // What would be refused is refused before much of it comes.
+    // A request that is going to be refused is refused before much of its body comes.
     if (request.headers.expect !== undefined || size === undefined || size > EARLY_BYTES) await this.#admit(call);
     const metadata = headerMetadata(exchange);
     const body = size === 0 ? toBody("") : toBody(incomingBytes(exchange), { size });

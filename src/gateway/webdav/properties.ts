@@ -33,7 +33,7 @@ const FILE_NAMES = [...RESOURCE_NAMES, "getcontentlength", "getcontenttype", "ge
 /** Properties that only the gateway sets. */
 const protectedNames = new Set(FILE_NAMES.filter((name) => name !== "displayname"));
 
-/** What keys of metadata that hold properties of clients begin with. */
+/** Beginning of the keys of metadata that hold clients' properties. */
 const DEAD = "dav:";
 /** Properties that a PROPFIND may ask for. */
 const MAX_ASKED = 100;
@@ -80,7 +80,7 @@ export class Properties {
       const ifHeader = await this.#locks.checkIf(call);
       const found = await this.#resources.require(path, signal);
       this.#locks.checkLocks(call, path, {});
-      // What holds for the version found holds for the change, which no other version gets.
+      // The conditions were checked for the version found, and the change is made to that version only.
       checkResource(exchange, found);
       if (found.kind === "file") ifHeader?.check(path, found.info);
       const before = (found.kind === "file" ? found.info.metadata : found.marker?.metadata) ?? {};
@@ -122,7 +122,7 @@ export class Properties {
     const { signal } = exchange;
     const name = found.kind === "file" ? found.path : markerOf(found.path);
     const before = found.kind === "file" ? found.info : found.marker;
-    // What was put meanwhile must not be undone, nor get properties that were not meant for it.
+    // A version that was put meanwhile must not be undone, nor get properties that were not meant for it.
     const onlyIf: ChangeCondition = (current) => {
       if (current === before || (before && isSameVersion(current, before))) return;
       throw new DavStatus(409, "it was put while its properties were changed");

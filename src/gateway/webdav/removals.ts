@@ -120,7 +120,7 @@ export class Removals {
       const made = await putIfAbsent(this.#context.store, name, { signal, metadata: {} });
       if (made) noteWrite(this.#context, exchange, name, made);
     } catch (error) {
-      // What a silent store may have there (properties of the folder) is not put over for the sake of an empty folder.
+      // A silent store may have properties of the folder there: they are not overwritten for the sake of an empty folder.
       if (!isUnknown(error)) throw error;
     }
   }

@@ -154,7 +154,7 @@ export class TreeChanges {
     const copy = async ({ name }: PoolObjectInfo): Promise<void> => {
       const to = target + name.slice(path.length);
       try {
-        // What was deleted meanwhile is neither copied nor deleted again.
+        // An object that was deleted meanwhile is neither copied nor deleted again.
         const version = await this.#copyObject(transfer, name, to);
         if (version) copied.push(version);
       } catch (error) {
@@ -215,7 +215,7 @@ export class TreeChanges {
   }
 }
 
-/** What the request asks of what is at one name of the destination; undefined where it asks nothing. */
+/** The condition that the request sets for one name of the destination; undefined where it sets none. */
 function targetCondition({ onlyNew, ifHeader }: Transfer, name: string): ChangeCondition | undefined {
   if (!onlyNew && !ifHeader?.namesEtagOf(name)) return undefined;
   return (current) => {

@@ -1,7 +1,7 @@
 /**
  * A log that several processes append to at once, and follow.
  *
- * What is appended is one frame: mark, digest, length, payload. It is written by one call at the end of the file, so frames
+ * An entry is one frame: mark, digest, length, payload. It is written by one call at the end of the file, so frames
  * never mix. One that is torn (its writer was killed, the disk was full) is passed over once a whole one stands behind it.
  * All see the same frames in the same order, whichever process wrote them. The digest has a seed that belongs to this very log:
  * what stood on the disk before is not taken for a part of it.
@@ -75,7 +75,7 @@ export class AppendLog {
       if (end === undefined) {
         const next = this.#nextFrame(bytes, at);
         if (next === undefined) break;
-        // What was not yet whole when it was read is so by now, since another one stands behind it.
+        // A frame that was not yet whole when it was read is whole by now, since another one stands behind it.
         const again = this.#readFrom(this.#position + at, this.#position + next);
         again.copy(bytes, at);
         if (this.#frameEnd(bytes, at) === undefined) at = next;
@@ -112,7 +112,7 @@ export class AppendLog {
     return writeSync(this.#fd, frame) === frame.length;
   }
 
-  /** What was appended is on the disk. */
+  /** Makes all entries so far durable. */
   sync(): void {
     fdatasyncSync(this.#fd);
   }

@@ -69,7 +69,7 @@ export class BlockFileWriter {
 
   /** `text`: what the reader gets as `text`. */
   finish(text: string): void {
-    // What names the last blocks of a level is added to the one above, until there is one block.
+    // The names of a level's last blocks are added to the level above, until there is one block.
     let level = 0;
     for (; level < this.#levels.length - 1; level++) this.#endBlock(level);
     const top = this.#levels[level]?.take() ?? Buffer.alloc(0);
@@ -102,7 +102,7 @@ export class BlockFileWriter {
     this.#add(level + 1, first, child, last);
   }
 
-  #put(bytes: Buffer): Place {
+  #put(bytes: Buffer): BlockPlace {
     const place = { offset: this.#offset, length: bytes.length, digest: xxh64(bytes) };
     if (bytes.length > 0) this.#write(bytes);
     this.#offset += bytes.length;
@@ -135,19 +135,19 @@ class OpenBlock {
   }
 }
 
-interface Place {
+interface BlockPlace {
   readonly offset: number;
   readonly length: number;
   readonly digest: bigint;
 }
 
-function writePlace(bytes: Buffer, at: number, { offset, length, digest }: Place): void {
+function writePlace(bytes: Buffer, at: number, { offset, length, digest }: BlockPlace): void {
   bytes.writeUIntLE(offset, at, 6);
   bytes.writeUInt32LE(length, at + 6);
   bytes.writeBigUInt64LE(digest, at + 10);
 }
 
-function readPlace(bytes: Buffer, at: number): Place {
+function readPlace(bytes: Buffer, at: number): BlockPlace {
   return {
     offset: bytes.readUIntLE(at, 6),
     length: bytes.readUInt32LE(at + 6),
@@ -248,7 +248,7 @@ class Block {
   }
 }
 
-function childOf(block: Block, at: number): Place {
+function childOf(block: Block, at: number): BlockPlace {
   if (at >= block.count || block.value(at).length < PLACE_BYTES) throw damagedFile("a block names no other");
   return readPlace(block.value(at), 0);
 }
@@ -263,7 +263,7 @@ export class BlockFileReader {
   readonly #source: BlockSource;
   readonly #cache: BlockCache;
   readonly #id = opened++;
-  readonly #root: Place;
+  readonly #root: BlockPlace;
   /** The block that all ways lead by, once it was read. */
   #top: Block | undefined;
   readonly #depth: number;
@@ -300,7 +300,7 @@ export class BlockFileReader {
     this.#checkBelow(this.#root, this.#depth);
   }
 
-  #checkBelow(place: Place, level: number): void {
+  #checkBelow(place: BlockPlace, level: number): void {
     const block = new Block(this.#read(place));
     if (level === 0) return;
     for (let at = 0; at < block.count; at++) this.#checkBelow(childOf(block, at), level - 1);
@@ -333,7 +333,7 @@ export class BlockFileReader {
     return this.#block(childOf(block, at));
   }
 
-  #block(place: Place): Block {
+  #block(place: BlockPlace): Block {
     // No two files have a place in common.
     const key = this.#id * MAX_FILE_BYTES + place.offset;
     const known = this.#cache.get(key);
@@ -343,7 +343,7 @@ export class BlockFileReader {
     return block;
   }
 
-  #read({ offset, length, digest }: Place): Buffer {
+  #read({ offset, length, digest }: BlockPlace): Buffer {
     if (offset + length > this.#source.size) throw damagedFile("a block is not there");
     const bytes = length === 0 ? Buffer.alloc(0) : this.#source.read(offset, length);
     if (xxh64(bytes) !== digest) throw damagedFile("the digest of a block is wrong");

@@ -330,7 +330,7 @@ class FileIndex implements LedgerIndex {
     }
   }
 
-  /** What could not be made shorter is as good as before, unless it is damaged. */
+  /** An index that could not be made shorter is as good as before, unless it is damaged. */
   #onMaintenance(error: unknown): void {
     if (error instanceof HoldfastError) return this.#part(error);
     this.#options.logger.debug("the local index is not made shorter", { reason: systemWords(error) });

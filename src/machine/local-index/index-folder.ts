@@ -111,7 +111,7 @@ export function removeCovered(folder: string, epoch: string): void {
   const kept = new Set(runs.map((run) => runFile(epoch, run)));
   for (const name of readdirSync(folder)) {
     const file = parseFile(epoch, name);
-    // What covers more than this listing knew of is left to whoever wrote it.
+    // A run that covers more than this listing knew of is left to its writer.
     if (file !== undefined && file.to < next && !kept.has(name)) rmSync(join(folder, name), { force: true });
   }
 }

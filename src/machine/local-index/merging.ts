@@ -10,7 +10,7 @@ const SMALL_BYTES = 4 * 1024 * 1024;
 const MANY_RUNS = 12;
 /** With more than this they are merged before anything else is done. */
 const MAX_RUNS = 24;
-/** Whoever adds a run writes so many times its size of those that are merged: they become fewer faster than they become more. */
+/** A process that adds a run writes so many times its size of merged runs: they become fewer faster than they become more. */
 const SHARE = 8;
 /** How long one step takes, and how long the process then has for other things, in milliseconds. */
 const STEP_MS = 8;

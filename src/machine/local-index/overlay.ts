@@ -1,4 +1,4 @@
-/** What the logs say that no run has taken up yet: changes by key, in memory, over what the runs hold. */
+/** Changes in the logs that no run has taken up yet, by key, in memory, over those of the runs. */
 import { countsOf } from "../../ledger/ledger-index.ts";
 import type { IndexChanges, IndexCounts } from "../../ledger/ledger-index.ts";
 import { mergePoolRecord, mergeRecord, mergeStoreRecord } from "../../ledger/record.ts";

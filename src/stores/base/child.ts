@@ -93,7 +93,7 @@ export function startChild(program: string, args: readonly string[], options: Ch
     kill(child, "SIGTERM");
     stopTimer ??= setTimeout(() => {
       kill(child, "SIGKILL");
-      // What left the group (ssh goes on in the background as the master of a shared connection) may keep them open.
+      // A process that left the group (ssh, in the background as the master of a shared connection) may keep them open.
       child.stdout.destroy();
       child.stderr.destroy();
     }, STOP_GRACE_MS);

@@ -14,7 +14,7 @@ import type { TlsOptions } from "./tls.ts";
 
 /** How long a connection may take to come about, TLS included. */
 const CONNECT_TIMEOUT_MS = 20_000;
-/** A connection on which nothing moves for so long, in either direction, is given up. */
+/** How long nothing may move on a connection in use, unless another time is asked for. */
 const IDLE_TIMEOUT_MS = 120_000;
 /** An unused connection is closed after this. */
 const KEEP_MS = 30_000;
@@ -40,6 +40,8 @@ export interface HttpClientOptions {
   readonly connections: number;
   /** Environment with `http_proxy`, `https_proxy` and `no_proxy` (or, but for the first, in capitals). */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** A connection on which nothing moves for so long while it is in use, in milliseconds, is given up. Default 120,000; 0: never. */
+  readonly idleMs?: number | undefined;
 }
 
 export interface HttpRequest {
@@ -68,6 +70,7 @@ export interface HttpAnswer {
 
 export class HttpClient {
   readonly origin: string;
+  readonly #idleMs: number;
   readonly #target: URL;
   readonly #agent: http.Agent;
   /** For answers that callers hold open while they ask for more: a limit on these could wait for itself. */
@@ -80,6 +83,7 @@ export class HttpClient {
 
   constructor(options: HttpClientOptions) {
     this.origin = options.origin;
+    this.#idleMs = options.idleMs ?? IDLE_TIMEOUT_MS;
     this.#target = new URL(options.origin);
     const secure = this.#target.protocol === "https:";
     const proxy = proxyFor(this.#target, options.env);
@@ -146,8 +150,8 @@ export class HttpClient {
         socket.once(this.#target.protocol === "https:" && !this.#forwarder ? "secureConnect" : "connect", stop);
         socket.once("close", stop);
       });
-      call.setTimeout(IDLE_TIMEOUT_MS, () =>
-        end(new HoldfastError("timeout", `${this.origin} was silent for ${IDLE_TIMEOUT_MS} ms`)),
+      call.setTimeout(this.#idleMs, () =>
+        end(new HoldfastError("timeout", `${this.origin} was silent for ${this.#idleMs} ms`)),
       );
       call.on("error", (error) => {
         fate.reused = call.reusedSocket;

@@ -10,6 +10,7 @@ import type { z } from "zod";
 import { HoldfastError } from "../../contract/errors.ts";
 import type { StoreContext } from "./store-kind.ts";
 import { HttpClient } from "./http-client.ts";
+import type { HttpAnswer } from "./http-client.ts";
 import type { TlsOptions } from "./tls.ts";
 
 /** Connections at once to one place. */
@@ -122,7 +123,7 @@ export async function jsonAs<T>(schema: z.ZodType<T>, answer: ServiceAnswer): Pr
 }
 
 /** Reads what is left of an answer that has nothing to say, so that its connection can be used again. */
-export async function drain(answer: ServiceAnswer): Promise<void> {
+export async function drain(answer: Pick<HttpAnswer, "headers"> & { readonly body: Readable }): Promise<void> {
   if (answer.headers["content-length"] === "0") {
     answer.body.resume();
     return;

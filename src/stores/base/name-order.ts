@@ -10,7 +10,7 @@ import type { ObjectInfo } from "../../contract/store.ts";
  *
  * The two orders differ only behind a common beginning that is followed by a surrogate in one name and by U+E000 to U+FFFF
  * in another. So names are held back from their first surrogate on, until a name comes that does not begin as they do.
- * What is held in memory is no more than the names with such characters behind one beginning.
+ * Memory holds no more than the names with such characters behind one beginning.
  */
 export async function* inNameOrder(infos: AsyncIterable<ObjectInfo>): AsyncGenerator<ObjectInfo> {
   const held: { beginning: string; infos: ObjectInfo[] }[] = [];

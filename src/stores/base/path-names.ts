@@ -2,15 +2,19 @@
 import { HoldfastError } from "../../contract/errors.ts";
 import type { Runtime } from "../../contract/runtime.ts";
 
-const TEMP_NAME = /^\.holdfast-[0-9a-f]{16}\.tmp$/u;
+const TEMP_NAME = /^\.holdfast-[0-9a-f]{16}(?:-[Aa][a\u00e9])?\.tmp$/u;
 
-/** A new name for a file that is not an object yet. Hidden from listings, and refused as a part of a name. */
-export function tempName(runtime: Runtime): string {
-  return `.holdfast-${runtime.randomHex(8)}.tmp`;
+/**
+ * A new name for a file that is not an object yet. Hidden from listings, and refused as a part of a name. `mark`: see
+ * `FoldingNames.markFor`.
+ */
+export function tempName(runtime: Runtime, mark = ""): string {
+  return `.holdfast-${runtime.randomHex(8)}${mark}.tmp`;
 }
 
 export function isTempName(name: string): boolean {
-  return TEMP_NAME.test(name);
+  // A file system may keep it in lower case, or decomposed.
+  return TEMP_NAME.test(name.normalize("NFC"));
 }
 
 /** Temporary files older than this belong to no put that is still under way, in milliseconds. */

@@ -41,7 +41,7 @@ const WHERE =
 
 type Setting = readonly [name: string, value: string];
 
-// What looks as if it held more than it should, such as a URL with a password, is not told.
+// A value that may hold a secret, such as a URL with a password, is not told.
 const isPublic = ([name, value]: Setting): boolean =>
   WHERE.test(name) && !isSecretName(name) && !/[,=?;"']|\/\/[^/]*@/u.test(value);
 

@@ -15,13 +15,17 @@ export function readQuery<Name extends string>(url: StoreUrl, known: readonly Na
     const name = known.find((one) => one === text);
     if (name === undefined) {
       const possible = known.length === 0 ? "it takes none" : `possible are ${known.join(", ")}`;
-      throw new HoldfastError("config", `a ${url.scheme}:// URL has no parameter ${JSON.stringify(text)}; ${possible}`);
+      throw new HoldfastError(
+        "config",
+        `a URL of ${url.scheme}:// has no parameter ${JSON.stringify(text)}; ${possible}`,
+      );
     }
     if (found[name] !== undefined) {
-      throw new HoldfastError("config", `the parameter ${name} of a ${url.scheme}:// URL is given twice`);
+      throw new HoldfastError("config", `the parameter ${name} of a URL of ${url.scheme}:// is given twice`);
     }
     const value = equals === -1 ? "" : decode(pair.slice(equals + 1), url);
-    if (value === "") throw new HoldfastError("config", `the parameter ${name} of a ${url.scheme}:// URL has no value`);
+    if (value === "")
+      throw new HoldfastError("config", `the parameter ${name} of a URL of ${url.scheme}:// has no value`);
     found[name] = value;
   }
   return found;
@@ -47,7 +51,7 @@ function decode(text: string, url: StoreUrl): string {
   try {
     return decodeURIComponent(text);
   } catch (error) {
-    throw new HoldfastError("config", `a parameter of a ${url.scheme}:// URL is not percent-encoded correctly`, {
+    throw new HoldfastError("config", `a parameter of a URL of ${url.scheme}:// is not percent-encoded correctly`, {
       cause: error,
     });
   }

@@ -21,7 +21,7 @@ export async function withSignsOfLife<T>(
   let ended = false;
   let cancel = (): void => undefined;
   const look = async (): Promise<void> => {
-    // What cannot be measured, or not any more, has not changed.
+    // A size that cannot be measured, or not any more, counts as unchanged.
     const now = (await measure().catch(() => undefined)) ?? last;
     if (ended) return;
     if (now !== last) onAlive();

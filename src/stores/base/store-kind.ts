@@ -6,7 +6,7 @@ import type { StoreUrl } from "../../contract/store-url.ts";
 
 /** What a kind of store is given to open one. */
 export interface StoreContext {
-  /** What errors call the store. */
+  /** Name of the store in errors. */
   readonly label: string;
   /**
    * The store's environment: the process's, with the store's own `env` laid over it. A kind reads credentials from here

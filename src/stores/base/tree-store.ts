@@ -35,6 +35,8 @@ import type { KnownFolders } from "./known-folders.ts";
 import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./operations.ts";
 import { STALE_TEMP_MS, isTempName, tempName } from "./path-names.ts";
 import type { StoreContext } from "./store-kind.ts";
+import { FoldingNames } from "./folding-names.ts";
+import type { NamedPlaces } from "../../support/kept-names.ts";
 
 /** A file's or folder's place: its names from the store's root down. The root itself is `[]`. */
 export type TreePath = readonly string[];
@@ -99,6 +101,11 @@ export interface Tree {
   ): Promise<TreeRead>;
   /** `not-found` for what is not there. */
   stat(path: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry>;
+  /**
+   * Whether anything stands at a path, under any name that the service takes for this one. Without this method `stat` is
+   * asked, which may find only files.
+   */
+  stands?(path: TreePath, signal: AbortSignal | undefined): Promise<boolean>;
   /** What is in a folder, in any order. `not-found` for what is no folder. */
   entries(folder: TreePath, signal: AbortSignal | undefined): AsyncIterable<TreeEntry>;
   /** False when there is no such file. Never removes a folder. */
@@ -118,7 +125,8 @@ export interface TreeStoreOptions {
   readonly refusePart?: ((part: string, depth: number) => string | undefined) | undefined;
   /** Longest part of a name, in bytes. Default 255. */
   readonly maxNamePartBytes?: number | undefined;
-  readonly caseSensitive?: boolean | undefined;
+  /** The service never tells case apart, and the tree sees to it itself. Without it the store finds out what it does. */
+  readonly foldsAlways?: boolean | undefined;
   /** Remove a folder when the last object in it is deleted. Off where removing an empty folder is costly. Default true. */
   readonly pruneFolders?: boolean | undefined;
 }
@@ -134,7 +142,9 @@ const READ_AHEAD = 4;
 
 export class TreeStore implements Store {
   readonly label: string;
-  readonly capabilities: Capabilities;
+  readonly #capabilities: Capabilities;
+  /** Undefined where the tree sees to names itself. */
+  readonly #names: FoldingNames | undefined;
   readonly #tree: Tree;
   readonly #operations: Operations;
   readonly #runtime: Runtime;
@@ -160,15 +170,23 @@ export class TreeStore implements Store {
     this.#refusePart = options.refusePart ?? (() => undefined);
     this.#maxPartBytes = options.maxNamePartBytes ?? 255;
     this.#pruneFolders = options.pruneFolders ?? true;
-    this.capabilities = {
+    this.#names = options.foldsAlways
+      ? undefined
+      : new FoldingNames(namesOf(options.tree), () => context.runtime.monotonicMs());
+    this.#capabilities = {
       orderedList: true,
       conditionalPut: false,
       prefixNames: false,
       maxNameBytes: MAX_NAME_BYTES,
       maxNamePartBytes: this.#maxPartBytes,
-      caseSensitive: options.caseSensitive ?? true,
+      caseSensitive: !(options.foldsAlways ?? false),
       storeDigests: [],
     };
+  }
+
+  /** Whether case counts is known from the first put on, and taken for yes before. */
+  get capabilities(): Capabilities {
+    return this.#names?.folds === true ? { ...this.#capabilities, caseSensitive: false } : this.#capabilities;
   }
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
@@ -176,26 +194,44 @@ export class TreeStore implements Store {
       const within = { ...options, signal };
       const path = await this.#path(name, signal);
       refuseUnsupported(options, NOT_ATOMIC);
-      if (await this.#tree.writesWhole?.(signal)) {
-        const size = await this.#write(path, body, within);
-        await this.#removeStrays(signal);
-        return { size };
-      }
-      const temp = [...path.slice(0, -1), tempName(this.#runtime)];
-      let size: number;
-      try {
-        size = await this.#write(temp, body, within);
-        throwIfAborted(signal);
-        await this.#replace(temp, path, signal);
-      } catch (error) {
-        await this.#discard(temp);
-        throw error;
-      } finally {
-        this.#writing.delete(temp.join("/"));
-      }
+      const size = (await this.#tree.writesWhole?.(signal))
+        ? await this.#putWhole(path, body, within)
+        : await this.#putBeside(path, body, within);
       await this.#removeStrays(signal);
       return { size };
     });
+  }
+
+  /** A put where a file is not seen before it is whole. */
+  async #putWhole(path: TreePath, body: Body, options: PutOptions): Promise<number> {
+    const { signal } = options;
+    const mark = this.#names?.markFor(path.join("/")) ?? "";
+    if (mark !== "") await this.#withEmptyFile(mark, signal, (temp) => this.#names?.learn("", temp, signal));
+    return this.#give(path, signal, () => this.#write(path, body, options));
+  }
+
+  async #putBeside(path: TreePath, body: Body, options: PutOptions): Promise<number> {
+    const { signal } = options;
+    const folder = path.slice(0, -1);
+    const temp = tempName(this.#runtime, this.#names?.markFor(path.join("/")));
+    const at = [...folder, temp];
+    try {
+      const size = await this.#write(at, body, options);
+      throwIfAborted(signal);
+      await this.#names?.learn(folder.join("/"), temp, signal);
+      await this.#give(path, signal, () => this.#replace(at, path, signal));
+      return size;
+    } catch (error) {
+      await this.#discard(at);
+      throw error;
+    } finally {
+      this.#writing.delete(at.join("/"));
+    }
+  }
+
+  async #give<T>(path: TreePath, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    if (!this.#names) return work();
+    return this.#names.give(path, signal, work, (kept) => this.#tree.removeFile(kept, signal));
   }
 
   get(name: string, options: GetOptions = {}): Promise<GetResult> {
@@ -203,14 +239,22 @@ export class TreeStore implements Store {
       const path = await this.#path(name, signal);
       if (options.range) checkRange(options.range);
       const read = await this.#tree.read(path, options.range, signal, options.onAlive);
+      try {
+        await this.#names?.refuseToFind(path, signal);
+      } catch (error) {
+        await read.close();
+        throw error;
+      }
       return { info: objectInfo(name, read), body: announcedBytes(read), close: () => read.close() };
     });
   }
 
   stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
     return this.#operations.run("stat", name, options, async ({ signal }) => {
-      const entry = await this.#tree.stat(await this.#path(name, signal), signal);
+      const path = await this.#path(name, signal);
+      const entry = await this.#tree.stat(path, signal);
       if (entry.kind !== "file") throw notFound();
+      await this.#names?.refuseToFind(path, signal);
       return objectInfo(name, entry);
     });
   }
@@ -222,7 +266,9 @@ export class TreeStore implements Store {
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
     return this.#operations.run("delete", name, options, async ({ signal }) => {
       const path = await this.#path(name, signal);
+      if (await this.#names?.isOther(path, signal)) return { existed: false };
       const existed = await this.#tree.removeFile(path, signal);
+      this.#names?.noteGone();
       if (existed && this.#pruneFolders) await this.#prune(path.slice(0, -1), signal);
       await this.#removeStrays(signal);
       return { existed };
@@ -249,6 +295,7 @@ export class TreeStore implements Store {
       const folder = cut === -1 ? [] : prefix.slice(0, cut).split("/");
       // No object can have a name that begins like this.
       if (folder.some((part, depth) => this.#refused(part, depth) !== undefined)) return;
+      if (folder.length > 0 && (await this.#names?.isOther(folder, signal))) return;
       const walk: Level[] = [new Level(folder, await this.#entries(folder, prefix.slice(cut + 1), after, signal))];
       for (let level = walk.at(-1); level; level = walk.at(-1)) {
         const entry = level.entries[level.next];
@@ -442,14 +489,26 @@ export class TreeStore implements Store {
    * As long ago as can be where the service does not tell.
    */
   async #serviceNow(signal: AbortSignal | undefined): Promise<number> {
-    const probe = [tempName(this.#runtime)];
-    const key = probe.join("/");
+    return this.#withEmptyFile(
+      "",
+      signal,
+      async (temp) => (await this.#tree.stat([temp], signal)).modifiedMs ?? Number.NEGATIVE_INFINITY,
+    );
+  }
+
+  /** Does something with a temporary file, in the store's own folder, that is empty and goes afterwards. */
+  async #withEmptyFile<T>(
+    mark: string,
+    signal: AbortSignal | undefined,
+    work: (temp: string) => Promise<T> | T,
+  ): Promise<T> {
+    const temp = tempName(this.#runtime, mark);
     try {
-      await this.#write(probe, { size: 0, reopenable: true, open: async function* () {} }, { signal });
-      return (await this.#tree.stat(probe, signal)).modifiedMs ?? Number.NEGATIVE_INFINITY;
+      await this.#write([temp], { size: 0, reopenable: true, open: async function* () {} }, { signal });
+      return await work(temp);
     } finally {
-      await this.#discard(probe);
-      this.#writing.delete(key);
+      await this.#discard([temp]);
+      this.#writing.delete(temp);
     }
   }
 
@@ -536,6 +595,26 @@ export class TreeStore implements Store {
       throw error;
     }
   }
+}
+
+function namesOf(tree: Tree): NamedPlaces {
+  return {
+    stands: async (path, signal) => {
+      if (tree.stands) return tree.stands(path.split("/"), signal);
+      try {
+        await tree.stat(path.split("/"), signal);
+        return true;
+      } catch (error) {
+        if (isHoldfastError(error, "not-found")) return false;
+        throw error;
+      }
+    },
+    names: async (folder, signal) => {
+      const names: string[] = [];
+      for await (const { name } of tree.entries(folder === "" ? [] : folder.split("/"), signal)) names.push(name);
+      return names;
+    },
+  };
 }
 
 /** One folder of a listing on its way down. */

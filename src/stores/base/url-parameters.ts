@@ -17,11 +17,11 @@ export function urlParameters<Name extends string>(
       const list = known.length === 0 ? "none" : known.join(", ");
       throw new HoldfastError(
         "config",
-        `unknown parameter ${JSON.stringify(name)} in a ${url.scheme}:// URL (known: ${list})`,
+        `unknown parameter ${JSON.stringify(name)} in a URL of ${url.scheme}:// (known: ${list})`,
       );
     }
     if (parameters[found] !== undefined) {
-      throw new HoldfastError("config", `the parameter ${name} stands twice in a ${url.scheme}:// URL`);
+      throw new HoldfastError("config", `the parameter ${name} stands twice in a URL of ${url.scheme}://`);
     }
     if (equals === -1) throw new HoldfastError("config", `the parameter ${name} needs a value: ${name}=…`);
     try {

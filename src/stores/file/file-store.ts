@@ -38,7 +38,8 @@ import { GroupReader } from "./group-reader.ts";
 import type { FileFacts, ReadFailure } from "./group-reader.ts";
 import { GroupWriter } from "./group-writer.ts";
 import { placeOfFolder } from "../base/place.ts";
-import { foldedName, foldsNameIn, KeptNames, traitsOf } from "../../support/file-system-traits.ts";
+import { foldsNameIn, localNames, traitsOf } from "../../support/file-system-traits.ts";
+import { foldedName, KeptNames, NameTurns } from "../../support/kept-names.ts";
 import type { FileSystemTraits } from "../../support/file-system-traits.ts";
 import { SharedRun } from "../../support/shared-run.ts";
 import { removeEmpty } from "../../support/empty-folders.ts";
@@ -85,7 +86,7 @@ const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY
 const MAX_PART_BYTES = 255;
 /** Where temporary files are, below the root: on its file system, and never listed. */
 const TMP = `${RESERVED_PREFIX}tmp`;
-/** A temporary file of a process that cannot be asked about is stray when nothing was written to it for so long. */
+/** A temporary file of a process that cannot be asked about is a leftover when nothing was written to it for so long. */
 const STRAY_AFTER_MS = 24 * 60 * 60 * 1000;
 /** How often a put goes back to making its directories when deletes take them away. */
 const MAX_TRIES = 50;
@@ -169,7 +170,7 @@ export class FileStore implements Store {
   #looksFolding: boolean | undefined;
   readonly #kept: KeptNames;
   /** Names that a file system may take for one are given one after the other. */
-  readonly #naming = new Map<string, Promise<void>>();
+  readonly #naming = new NameTurns();
   readonly #group = new GroupWriter();
   readonly #reader = new GroupReader();
   /** Without `/proc` nothing is read in another thread. */
@@ -187,7 +188,7 @@ export class FileStore implements Store {
     this.#runtime = options.runtime ?? systemRuntime;
     const context = { label: this.label, logger: this.#logger, runtime: this.#runtime };
     this.#operations = new Operations({ context, mapError: fsError });
-    this.#kept = new KeptNames(() => this.#runtime.monotonicMs());
+    this.#kept = new KeptNames(localNames, () => this.#runtime.monotonicMs());
   }
 
   /** What the file system decides is known from the first put on, and taken for the usual before. */
@@ -283,18 +284,7 @@ export class FileStore implements Store {
   /** Waits for other puts of names that may be the same file; the result lets the next one go. */
   async #turnOf(parts: readonly string[]): Promise<() => void> {
     if (this.#traits?.folds !== true) return () => undefined;
-    const key = foldedName(parts.join("/"));
-    const before = this.#naming.get(key);
-    let free = (): void => undefined;
-    const turn = new Promise<void>((resolve) => {
-      free = resolve;
-    });
-    this.#naming.set(key, turn);
-    await before;
-    return () => {
-      if (this.#naming.get(key) === turn) this.#naming.delete(key);
-      free();
-    };
+    return this.#naming.take(parts.join("/"));
   }
 
   /** Throws `conflict` where the file system would take the name for another one. */

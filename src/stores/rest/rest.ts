@@ -14,8 +14,6 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { EnvHttpProxyAgent, request } from "undici";
-import type { Dispatcher } from "undici";
 import { z } from "zod";
 import { checkedBytes } from "../../contract/body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../../contract/errors.ts";
@@ -30,6 +28,9 @@ import type { StoreUrl } from "../../contract/store-url.ts";
 import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "../base/operations.ts";
 import { SharedRun } from "../../support/shared-run.ts";
 import { raceSignal } from "../../support/signals.ts";
+import { HttpClient } from "../base/http-client.ts";
+import type { HttpAnswer } from "../base/http-client.ts";
+import { drain } from "../base/http-service.ts";
 import { serviceUrl } from "../base/place.ts";
 
 export const restKind: StoreKind = {
@@ -577,7 +578,7 @@ class Index {
       parts.at(-1)?.push(record);
       bytes += size;
     }
-    // What is merged is named by the last segment alone: until that is there, none of the old ones may go.
+    // The last segment alone names the ones that were merged: until it is there, none of these may go.
     for (const [i, part] of parts.entries()) await this.#write(part, i === parts.length - 1 ? merges : []);
     for (const { pieces = [] } of beaten) {
       const [first] = pieces;
@@ -598,15 +599,16 @@ function baseOf(url: StoreUrl): string {
 
 /** The protocol: https://restic.readthedocs.io/en/stable/100_references.html#rest-backend, in its second version. */
 class Client {
+  /** Path of the store, encoded; ends with a slash. */
   readonly #base: string;
   readonly #authorization: string | undefined;
-  readonly #agent: Dispatcher;
+  readonly #http: HttpClient;
   readonly #context: StoreContext;
   readonly password: string;
 
-  private constructor(base: string, agent: Dispatcher, context: StoreContext, username: string, password: string) {
+  private constructor(base: string, http: HttpClient, context: StoreContext, username: string, password: string) {
     this.#base = base;
-    this.#agent = agent;
+    this.#http = http;
     this.#context = context;
     this.password = password;
     this.#authorization =
@@ -617,31 +619,19 @@ class Client {
 
   static async open(url: StoreUrl, context: StoreContext): Promise<Client> {
     const { env } = context;
-    const base = baseOf(url);
-    let ca: Buffer | undefined;
+    const base = new URL(baseOf(url));
+    let ca: string[] | undefined;
     if (env["RESTIC_CACERT"]) {
       try {
-        ca = await readFile(env["RESTIC_CACERT"]);
+        ca = [await readFile(env["RESTIC_CACERT"], "utf8")];
       } catch (error) {
         throw new HoldfastError("config", `the CA file of RESTIC_CACERT cannot be read`, { cause: error });
       }
     }
-    const connect = ca ? { ca } : {};
-    const agent = new EnvHttpProxyAgent({
-      // Empty rather than absent, so that the process's own environment is not asked.
-      httpProxy: env["http_proxy"] ?? env["HTTP_PROXY"] ?? "",
-      httpsProxy: env["https_proxy"] ?? env["HTTPS_PROXY"] ?? "",
-      noProxy: env["no_proxy"] ?? env["NO_PROXY"] ?? "",
-      connect,
-      requestTls: connect,
-      connections: 16,
-      // Deadlines are set around stores, and know better.
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    });
+    const http = new HttpClient({ origin: base.origin, tls: ca === undefined ? {} : { ca }, connections: 16, env });
     return new Client(
-      base,
-      agent,
+      base.pathname,
+      http,
       context,
       url.username ?? env["RESTIC_REST_USERNAME"] ?? "",
       url.password ?? env["RESTIC_REST_PASSWORD"] ?? "",
@@ -649,7 +639,7 @@ class Client {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    this.#http.close();
   }
 
   async create(signal: AbortSignal): Promise<void> {
@@ -660,11 +650,11 @@ class Client {
   async list(path: string, signal: AbortSignal): Promise<string[]> {
     const response = await this.#send("GET", path, signal);
     // A place that was never written to.
-    if (response.statusCode === 404) {
-      await response.body.dump();
+    if (response.status === 404) {
+      await this.#drop(response, signal);
       return [];
     }
-    await refuse(response, this.#context);
+    await this.#refuse(response, signal);
     let parsed: unknown;
     try {
       parsed = JSON.parse(await text(response, signal));
@@ -679,17 +669,27 @@ class Client {
 
   async has(path: string, signal: AbortSignal): Promise<boolean> {
     const response = await this.#send("HEAD", path, signal);
-    if (response.statusCode === 404) {
-      await response.body.dump();
+    if (response.status === 404) {
+      await this.#drop(response, signal);
       return false;
     }
-    await refuse(response, this.#context);
-    await response.body.dump();
+    await this.#refuse(response, signal);
+    await this.#drop(response, signal);
     return true;
   }
 
+  /** Stores a blob under its digest, with which `path` ends. */
   async post(path: string, blob: Uint8Array, signal: AbortSignal): Promise<void> {
-    await this.#ask("POST", path, signal, blob);
+    try {
+      await this.#ask("POST", path, signal, blob);
+    } catch (error) {
+      if (!isHoldfastError(error, "denied")) throw error;
+      // A blob that is there is refused, and it is there where the answer to an earlier request for the same was lost.
+      const isThere = await this.read(path, path.slice(path.indexOf("/") + 1), blob.length, signal).catch(
+        () => undefined,
+      );
+      if (isThere === undefined) throw error;
+    }
   }
 
   /** Whether there was such a blob. */
@@ -707,10 +707,10 @@ class Client {
   async read(path: string, id: string, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
     for (let attempt = 0; ; attempt++) {
       const response = await this.#send("GET", path, signal);
-      await refuse(response, this.#context);
+      await this.#refuse(response, signal);
       const blob = await bytes(response, maxBytes, signal);
       if (blob && sha256(blob) === id) return blob;
-      // What is too long does not become right by reading it again.
+      // A blob that is too long does not become right by reading it again.
       const waitMs = blob ? LOOK_AGAIN_MS[attempt] : undefined;
       if (waitMs === undefined) {
         throw new HoldfastError("corrupt", `${path} on the server is not what its name says: cut short, or damaged`);
@@ -721,8 +721,41 @@ class Client {
 
   async #ask(method: "POST" | "DELETE", path: string, signal: AbortSignal, blob?: Uint8Array): Promise<void> {
     const response = await this.#send(method, path, signal, blob);
-    await refuse(response, this.#context);
-    await response.body.dump();
+    await this.#refuse(response, signal);
+    await this.#drop(response, signal);
+  }
+
+  /** Rejects unless the server said that it did what was asked. */
+  async #refuse(response: HttpAnswer, signal: AbortSignal): Promise<void> {
+    const { status } = response;
+    if (status >= 200 && status < 300) return;
+    await this.#drop(response, signal);
+    this.#context.logger.debug("the REST server refused a request", { status });
+    const message = `the server answered with the status ${status}`;
+    if (status === 413) throw new HoldfastError("full", message);
+    // A blob that arrived damaged: the server computes its digest too.
+    if (status === 400) throw new HoldfastError("unavailable", `${message}: it takes the bytes for damaged`);
+    const why =
+      status === 401
+        ? ": it does not accept the user name and password"
+        : status >= 300 && status < 400
+          ? ": it redirects elsewhere, which is not followed"
+          : "";
+    throw httpError({
+      status,
+      message: message + why,
+      retryAfter: response.headers["retry-after"]?.toString(),
+      nowMs: this.#context.runtime.now(),
+    });
+  }
+
+  /** Reads what an answer has to its end, so that its connection can be used again. */
+  async #drop(response: HttpAnswer, signal: AbortSignal): Promise<void> {
+    try {
+      await drain(response);
+    } catch (error) {
+      throw conversationError(error, "the REST server", signal);
+    }
   }
 
   async #send(
@@ -730,37 +763,29 @@ class Client {
     path: string,
     signal: AbortSignal,
     blob?: Uint8Array,
-  ): Promise<Dispatcher.ResponseData> {
-    try {
-      return await request(this.#base + path, {
-        method,
-        dispatcher: this.#agent,
-        signal,
-        headers: {
-          accept: "application/vnd.x.restic.rest.v2",
-          ...(blob ? { "content-type": "application/octet-stream" } : {}),
-          ...(this.#authorization === undefined ? {} : { authorization: this.#authorization }),
-        },
-        body: blob ?? null,
-      });
-    } catch (error) {
-      throw conversationError(error, "the REST server", signal);
-    }
+  ): Promise<HttpAnswer> {
+    return this.#http.send({
+      method,
+      path: this.#base + path,
+      signal,
+      headers: {
+        accept: "application/vnd.x.restic.rest.v2",
+        ...(blob ? { "content-type": "application/octet-stream" } : {}),
+        ...(this.#authorization === undefined ? {} : { authorization: this.#authorization }),
+      },
+      body: blob,
+    });
   }
 }
 
-async function text(response: Dispatcher.ResponseData, signal: AbortSignal): Promise<string> {
+async function text(response: HttpAnswer, signal: AbortSignal): Promise<string> {
   const blob = await bytes(response, MAX_SEGMENT_BYTES, signal);
   if (!blob) throw new HoldfastError("corrupt", "the server's answer is longer than any that this store expects");
   return Buffer.from(blob).toString("utf8");
 }
 
 /** Undefined for a body of more than `maxBytes`. */
-async function bytes(
-  response: Dispatcher.ResponseData,
-  maxBytes: number,
-  signal: AbortSignal,
-): Promise<Uint8Array | undefined> {
+async function bytes(response: HttpAnswer, maxBytes: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
@@ -774,25 +799,6 @@ async function bytes(
     throw conversationError(error, "the REST server", signal);
   }
   return Buffer.concat(chunks);
-}
-
-/** Rejects unless the server said that it did what was asked. */
-async function refuse(response: Dispatcher.ResponseData, context: StoreContext): Promise<void> {
-  const { statusCode: status } = response;
-  if (status >= 200 && status < 300) return;
-  await response.body.dump();
-  context.logger.debug("the REST server refused a request", { status });
-  const message = `the server answered with the status ${status}`;
-  if (status === 413) throw new HoldfastError("full", message);
-  // A blob that arrived damaged: the server computes its digest too.
-  if (status === 400) throw new HoldfastError("unavailable", `${message}: it takes the bytes for damaged`);
-  const elsewhere = status >= 300 && status < 400 ? ": it redirects elsewhere, which is not followed" : "";
-  throw httpError({
-    status,
-    message: message + elsewhere,
-    retryAfter: response.headers["retry-after"]?.toString(),
-    nowMs: context.runtime.now(),
-  });
 }
 
 async function mapLimit<T, R>(items: readonly T[], limit: number, work: (item: T) => Promise<R>): Promise<R[]> {

@@ -96,7 +96,7 @@ export class S3Service {
   readonly #http: HttpService;
   readonly #staticKeys: Keys | undefined;
   #chain: (() => Promise<Keys>) | undefined;
-  #place: Promise<Place> | undefined;
+  #place: Promise<BucketPlace> | undefined;
   #session: Promise<Keys> | undefined;
   /** The key of the day, and what it was made from. */
   #signing: { readonly of: string; readonly key: Buffer } | undefined;
@@ -133,7 +133,7 @@ export class S3Service {
     this.#http.close();
   }
 
-  async #signed(request: S3Request, place: Place, keys: Keys): Promise<ServiceAnswer> {
+  async #signed(request: S3Request, place: BucketPlace, keys: Keys): Promise<ServiceAnswer> {
     const { method, key, body, signal, held } = request;
     const query = canonicalQuery(request.query ?? []);
     const target = `${place.path}${key === undefined ? "" : encodePath(key)}`;
@@ -179,7 +179,7 @@ export class S3Service {
     throw await this.#failure(answer, method === "HEAD");
   }
 
-  #keyOf(keys: Keys, date: string, { region, service }: Place): Buffer {
+  #keyOf(keys: Keys, date: string, { region, service }: BucketPlace): Buffer {
     const of = `${keys.secretAccessKey}/${date}`;
     if (this.#signing?.of !== of) {
       this.#signing = { of, key: signingKey(keys.secretAccessKey, date, region, service) };
@@ -200,7 +200,7 @@ export class S3Service {
 
   // --------------------------------------------------------------------------------------------------------- where
 
-  async #findPlace(): Promise<Place> {
+  async #findPlace(): Promise<BucketPlace> {
     const region = this.#settings.region ?? (await this.#regionOfFiles()) ?? "us-east-1";
     return placeOf(this.#settings, region, this.#context.env);
   }
@@ -249,7 +249,7 @@ export class S3Service {
   }
 
   /** Directory buckets (S3 Express) take keys of their own, which they give for some minutes. */
-  async #sessionKeys(place: Place, signal: AbortSignal): Promise<Keys> {
+  async #sessionKeys(place: BucketPlace, signal: AbortSignal): Promise<Keys> {
     const known = await this.#session?.catch(() => undefined);
     const until = known?.expiration?.getTime() ?? 0;
     if (known !== undefined && until - this.#context.runtime.now() > SESSION_MARGIN_MS) return known;
@@ -257,7 +257,7 @@ export class S3Service {
     return this.#session;
   }
 
-  async #createSession(place: Place, signal: AbortSignal): Promise<Keys> {
+  async #createSession(place: BucketPlace, signal: AbortSignal): Promise<Keys> {
     const request: S3Request = {
       method: "GET",
       query: [["session", ""]],
@@ -293,7 +293,7 @@ function noCredentials(error: unknown, profile: string | undefined): unknown {
 }
 
 /** Where a bucket is. */
-export interface Place {
+export interface BucketPlace {
   readonly origin: string;
   readonly host: string;
   /** Before the key, encoded; ends with a slash. */
@@ -306,7 +306,7 @@ export interface Place {
 }
 
 /** Where the bucket of a store is, if it is in `region`. */
-export function placeOf(settings: S3ServiceSettings, region: string, env: StoreContext["env"]): Place {
+export function placeOf(settings: S3ServiceSettings, region: string, env: StoreContext["env"]): BucketPlace {
   const { bucket, endpoint, pathStyle } = settings;
   const express = bucket.endsWith("--x-s3");
   const base = new URL(endpoint ?? awsEndpoint(region, express ? bucket : undefined, env));
@@ -381,7 +381,7 @@ function filesOf(env: StoreContext["env"]): { filepath?: string; configFilepath?
 
 /** The keys in the store's environment, unless a profile was named for this store and they were not. */
 function staticKeys(settings: S3ServiceSettings, env: StoreContext["env"]): Keys | undefined {
-  // What differs from the process's environment was given to this store, and means more than what it was started with.
+  // A variable that differs from the process's was given to this store, and means more than one it was started with.
   const isOwn = (name: string): boolean => Boolean(env[name]) && env[name] !== process.env[name];
   const profileFirst =
     settings.profile !== undefined ||

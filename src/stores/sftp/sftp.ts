@@ -50,7 +50,7 @@ const parameters = ["identity", "known-hosts", "ssh-config", "connections"] as c
 
 export const sftpKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
-    if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
+    if (url.host === "") throw new HoldfastError("config", `a URL of ${url.scheme}:// needs a host`);
     const settings = await settingsOf(url, context.env);
     const connections = readNumber("connections", readQuery(url, parameters).connections, DEFAULT_CONNECTIONS, 1, 64);
     return new TreeStore({

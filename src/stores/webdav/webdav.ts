@@ -46,7 +46,7 @@ const PROPERTIES =
 
 export const webdavKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
-    if (url.host === "") throw new HoldfastError("config", `a ${url.scheme}:// URL needs a host`);
+    if (url.host === "") throw new HoldfastError("config", `a URL of ${url.scheme}:// needs a host`);
     const query = readQuery(url, ["ca", "connections"]);
     const root = rootOf(url);
     const http = new HttpClient({
@@ -84,7 +84,7 @@ function rootOf(url: StoreUrl): string[] {
     .split("/")
     .filter((part) => part !== "");
   if (root.includes(".") || root.includes("..")) {
-    throw new HoldfastError("config", `the path of a ${url.scheme}:// URL cannot have "." or ".." in it`);
+    throw new HoldfastError("config", `the path of a URL of ${url.scheme}:// cannot have "." or ".." in it`);
   }
   return root;
 }

@@ -116,7 +116,7 @@ export class Execution {
   /** Everything before the first choice. */
   async begin(): Promise<void> {
     for (const { process, opened } of this.#actors) {
-      if (!this.scenario.cold) await runCalm(process, () => opened.pool.stores());
+      if (!this.scenario.cold) await runCalm(process, () => opened.pool.maintenance.stores());
       process.calm = false;
     }
     for (const disk of this.disks) disk.onWrite = undefined;

@@ -44,13 +44,13 @@ export async function perform(pool: Pool, { kind, on }: Step, value: string): Pr
       case "list":
         return await list(pool);
       case "repair":
-        return { told: "done", whole: (await pool.repair()).whole };
+        return { told: "done", whole: (await pool.maintenance.repair()).whole };
       case "quick":
-        return { told: "done", whole: (await pool.repair({ quick: true })).whole };
+        return { told: "done", whole: (await pool.maintenance.repair({ quick: true })).whole };
       case "drain":
-        return { told: "done", whole: (await pool.drain(on)).whole };
+        return { told: "done", whole: (await pool.maintenance.drain(on)).whole };
       case "rebalance":
-        return { told: "done", whole: (await pool.rebalance()).whole };
+        return { told: "done", whole: (await pool.maintenance.rebalance()).whole };
       case "close":
         await pool.close();
         return { told: "done", whole: true };

@@ -200,7 +200,7 @@ class Judgement {
 
   async #checkAllUp(): Promise<void> {
     const { process, pool, marks } = this.#stranger(disksOf(this.#end.disks), 0);
-    await runCalm(process, () => pool.stores());
+    await runCalm(process, () => pool.maintenance.stores());
     this.#checkMarks(marks, this.#end.disks, "");
     for (const [name, values] of this.#finals) {
       const told = await this.#attempt(process, async () => (await read(pool, name)).value);
@@ -332,7 +332,7 @@ class Judgement {
     // Whoever was cut short is certainly gone by then.
     const later = 100 * LEASE_MS;
     const mender = this.#stranger(disks, 0);
-    await runCalm(mender.process, () => mender.pool.stores());
+    await runCalm(mender.process, () => mender.pool.maintenance.stores());
     mender.process.machine.nowMs += later;
     const report = await this.#repair(mender);
     const isDecidable = !objectsOf(this.#end.scenario).some((name) => this.#isUndecidable(name));
@@ -342,13 +342,13 @@ class Judgement {
       return;
     }
     const before = writesOf(disks);
-    await runCalm(mender.process, () => mender.pool.repair());
+    await runCalm(mender.process, () => mender.pool.maintenance.repair());
     const writes = writesOf(disks) - before;
     if (writes > 0) this.#wrong("again", `a second repair wrote ${writes} times`);
     mender.process.die();
 
     const { process, pool, marks } = this.#stranger(disks, later);
-    await runCalm(process, () => pool.stores());
+    await runCalm(process, () => pool.maintenance.stores());
     this.#checkMarks(
       marks,
       disks.map(({ objects }) => objects),
@@ -374,7 +374,7 @@ class Judgement {
    */
   async #repair({ process, pool }: Stranger): Promise<RepairReport> {
     for (let round = 1; ; round++) {
-      const report = await runCalm(process, () => pool.repair());
+      const report = await runCalm(process, () => pool.maintenance.repair());
       if (report.whole || round === REPAIRS) return report;
       process.machine.nowMs += 2 * LEASE_MS;
     }

@@ -8,9 +8,8 @@ import type { IndexChanges } from "../../../src/ledger/ledger-index.ts";
 import { Member } from "../../../src/ledger/member.ts";
 import { isPut } from "../../../src/ledger/record.ts";
 import { silentLogger } from "../../../src/contract/log.ts";
-import { PoolStore } from "../../../src/pool/pool-store.ts";
 import type { Pool } from "../../../src/contract/pool.ts";
-import { MaintainedPool } from "../../../src/repair/maintained-pool.ts";
+import { maintainedPool } from "../../../src/repair/maintained-pool.ts";
 import type { Body } from "../../../src/contract/store.ts";
 import type { Process } from "./actors.ts";
 import { ChoiceStore } from "./choice-store.ts";
@@ -120,7 +119,7 @@ export function openPool(process: Process, shape: Shape, cache: Cache): OpenPool
     },
   });
   cache.writers.set(ledger.writer, process);
-  const core = new PoolStore({
+  const { pool } = maintainedPool({
     ...shared,
     label: "pool",
     ledger,
@@ -132,7 +131,7 @@ export function openPool(process: Process, shape: Shape, cache: Cache): OpenPool
     leaseMs: LEASE_MS,
   });
   return {
-    pool: new MaintainedPool(core, shared),
+    pool,
     marks: (name) => {
       const [record, ...others] = ledger.index.get(name)?.records ?? [];
       if (!isPut(record) || others.length > 0) return undefined;
