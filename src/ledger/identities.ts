@@ -310,9 +310,11 @@ export class Identities {
   #adopted(member: Member, id: StoreId, isNewPool: boolean): readonly StoreRecord[] {
     const { index, members } = this.#ledger;
     if (isNewPool) return [this.#record(member, id, "member", false)];
-    // Where another store is known to be, only a refill gives an identity.
+    // Where another store is known to be, only a refill gives an identity, unless that one may be in a silent one's place.
+    const mayHaveMoved = members.some(({ state }) => state === "unreachable");
     const former = knownStores(index.stores()).filter(
       (record) =>
+        !mayHaveMoved &&
         record.addresses.includes(member.fingerprint) &&
         !members.some((other) => other.ready && other.id === record.id),
     );

@@ -630,8 +630,10 @@ class Simulation {
         const targets = process.context.targets(model.name).map((member) => member.label);
         return gone.some((disk) => {
           const standing = disk.objects.get(model.name)?.toString();
-          // Rot is not told by the ledger.
-          return targets.includes(disk.label) && standing !== value && model.ever.has(standing);
+          // Rot is not told by the ledger, nor is a file that went without it.
+          const isRot =
+            !model.ever.has(standing) || (!disk.isWiped && this.#rotten.get(disk)?.has(model.name) === true);
+          return targets.includes(disk.label) && standing !== value && !isRot;
         });
       })
       .map((model) => model.name);
@@ -1222,7 +1224,11 @@ class Simulation {
     // What an overwrite left that was cut short has no digest: the damage may be taken for it once no good copy is left.
     if (currentRecord(state) === undefined || (isOpen && !this.#config.withinTolerance)) model.taint(now);
     model.damaged.add(disk.label);
+    this.#rotten.set(disk, (this.#rotten.get(disk) ?? new Set()).add(name));
   }
+
+  /** Names of which a disk's copy was damaged by itself. */
+  readonly #rotten = new Map<Disk, Set<string>>();
 
   /** What the ledgers of some disks say together of a name. */
   #recordOn(disks: readonly Disk[], name: string): ObjectRecord | undefined {
