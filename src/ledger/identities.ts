@@ -96,7 +96,7 @@ export class Identities {
       if (prefixes === undefined || sameTexts(prefixes, member.prefixes)) continue;
       throw new HoldfastError(
         "config",
-        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in its file: change the file back, or the pool with: ${hint("rebalance", "--prefixes")}`,
+        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in the pool's file: change the file back, or the pool with: ${hint("rebalance", "--prefixes")}`,
         { store: member.label },
       );
     }
