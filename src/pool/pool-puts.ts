@@ -451,7 +451,7 @@ export class PoolPuts {
 
   /**
    * Makes the put known before the first byte changes. A name that may exist gets an intent on every store that will
-   * take bytes; a store that did not take the intent gets none. A new name gets a mark in the local index.
+   * take bytes; a store that did not take the intent gets no bytes. A new name gets a mark in the local index.
    */
   async #begin(
     name: string,
