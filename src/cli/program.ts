@@ -1,6 +1,6 @@
 /**
  * The commands, their arguments and options: the one definition behind parsing, --help, the man page, docs/cli.md and
- * shell completion. What a command does is in its own file, loaded when it is called.
+ * shell completion. Each command's work is in its own file, loaded when it is called.
  */
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import type { OutputConfiguration } from "commander";
@@ -34,7 +34,7 @@ function globalOptions(): Option[] {
       "HOLDFAST_POOL",
     ),
     new Option("--json", "print one JSON object a line (docs/json.md)"),
-    new Option("-q, --quiet", "print only what was asked for, warnings and errors"),
+    new Option("-q, --quiet", "print only results, warnings and errors"),
     new Option("--debug", "log every step to stderr, one JSON object a line, without secrets"),
     new Option("--no-color", "no colours (nor with NO_COLOR set)"),
   ];
@@ -59,22 +59,22 @@ function several(text: string, before: readonly string[] | undefined): string[] 
 }
 
 const jobs = (): Option =>
-  new Option("-j, --jobs <N>", "work on so many objects at a time, and on 8 times as many small ones (up to 64 KiB)")
+  new Option("-j, --jobs <N>", "work on N objects at a time, and on 8 times as many small ones (up to 64 KiB)")
     .argParser(wholeNumber(1, 256))
     .default(8);
 const links = (): Option =>
-  new Option("--links <WHAT>", "with symbolic links in DIR: name them and exit 3, follow them, or ignore them")
+  new Option("--links <WHAT>", "for symbolic links in DIR: name them and exit with 3, follow them, or ignore them")
     .choices(["report", "follow", "ignore"])
     .default("report");
 const quick = (): Option =>
   new Option("--quick", "compare sizes and the stores' own checksums instead of reading everything");
-const dryRun = (): Option => new Option("-n, --dry-run", "print what would be done, and change nothing");
+const dryRun = (): Option => new Option("-n, --dry-run", "print the planned steps, and change nothing");
 const sample = (): Option =>
-  new Option("--sample <PERCENT>", "look at only so many of the objects, chosen at random").argParser(percentage);
+  new Option("--sample <PERCENT>", "look at only this share of the objects, chosen at random").argParser(percentage);
 
 /**
- * Builds the program. `contextOf` makes the context that a command runs in, from the options given; `output` is where help
- * and the parser's own messages go.
+ * Builds the program. `contextOf` makes a command's context from the given options. `output` takes help and the parser's
+ * own messages.
  */
 export function buildProgram(
   contextOf: (options: GlobalOptions) => CommandContext,
@@ -82,10 +82,10 @@ export function buildProgram(
 ): Command {
   const program = new Command("holdfast");
   program
-    // Before the commands are added: each takes it over as it is then.
+    // Set before the commands are added, because each one copies it then.
     .configureOutput(output)
     .description(
-      "Makes many stores one safe place: mirrors objects over them or spreads them, and says what is missing.",
+      "Makes many stores one safe place: mirrors objects over them or spreads them, and reports missing copies.",
     )
     .version(VERSION, "-V, --version", "print the version")
     .helpOption("-h, --help", "show help")
@@ -110,7 +110,7 @@ Examples:
     );
   for (const option of globalOptions()) program.addOption(option);
 
-  /** Adds a command; its options are merged with those before its name. */
+  /** Adds a command. Its options are merged with those before its name. */
   const add = (usage: string, summary: string, description = summary): Command => {
     const command = program.command(usage).summary(summary).description(description);
     command.helpOption("-h, --help", "show help");
@@ -136,7 +136,7 @@ Examples:
   add(
     "put",
     "put a file, or stdin, into the pool",
-    "Puts a file, or stdin, into the pool. Nothing of a file that was changed each of three times that it was read is put: a warning says so, and the exit code is 3. A file behind stdin is read once.",
+    "Puts a file, or stdin, into the pool. If the file changes during each of three readings, nothing of it is put: a warning says so, and the exit code is 3. Stdin is read once.",
   )
     .argument("<FILE>", "the file, or - for stdin")
     .argument("[NAME]", "the object's name (default: the file's own)")
@@ -170,14 +170,14 @@ Examples:
   add(
     "push",
     "put a folder's files into the pool",
-    "Puts the files of a folder, with those in its folders, into the pool. Files that are there already, by their digest, are skipped. The pool's own stores in it, and files that were changed each of three times that they were read, are named and left out, with exit code 3; a folder that lies in a store is refused.",
+    "Puts the files of a folder and its subfolders into the pool. Files that are there already, by their digest, are skipped. The pool's own stores in the folder, and files that change during each of three readings, are named and left out, with exit code 3. A folder inside a store is refused.",
   )
     .argument("<DIR>", "the folder")
     .argument("[PREFIX]", "a folder in the pool to put them in", "")
     .addOption(jobs())
     .addOption(links())
     .addOption(dryRun())
-    .addOption(new Option("--delete", "delete objects under PREFIX that DIR does not have, for an exact copy"))
+    .addOption(new Option("--delete", "also delete objects under PREFIX that DIR does not have, for an exact copy"))
     .addOption(new Option("--force", "with --delete: go on even when DIR has no file at all"))
     .action(async (directory: string, prefix: string, options: PushFlags, command: Command) =>
       (await import("./commands/push.ts")).push(contextFor(command), directory, prefix, options),
@@ -185,13 +185,13 @@ Examples:
   add(
     "pull",
     "get the pool's objects into a folder",
-    "Gets objects into the files of a folder. Files that are the same already, by their digest, are skipped. Nothing is written or deleted in the pool's own stores; a folder that lies in one is refused.",
+    "Gets objects into the files of a folder. Files that are the same already, by their digest, are skipped. Nothing is written or deleted in the pool's own stores. A folder inside a store is refused.",
   )
     .argument("<DIR>", "the folder")
     .argument("[PREFIX]", "the folder in the pool to get", "")
     .addOption(jobs())
     .addOption(dryRun())
-    .addOption(new Option("--delete", "delete files in DIR that the pool does not have, for an exact copy"))
+    .addOption(new Option("--delete", "also delete files in DIR that the pool does not have, for an exact copy"))
     .addOption(new Option("--force", "with --delete: go on even when the pool has no object there"))
     .action(async (directory: string, prefix: string, options: PullFlags, command: Command) =>
       (await import("./commands/pull.ts")).pull(contextFor(command), directory, prefix, options),
@@ -199,7 +199,7 @@ Examples:
   add(
     "check-store",
     "try a store before trusting it",
-    "Runs the conformance probes on a store, under a name of their own, and cleans up. Exits 1 when a guarantee does not hold.",
+    "Runs the conformance probes on a store, under a name of their own, and cleans up. Exits with 1 when a guarantee does not hold.",
   )
     .argument("<URL>", "the store")
     .addOption(new Option("--full", "try every case, names and long listings too, not only the quick ones"))
@@ -207,53 +207,54 @@ Examples:
     .action(async (url: string, options: { full?: boolean; speed?: boolean }, command: Command) =>
       (await import("./commands/check-store.ts")).checkStore(contextFor(command), url, options),
     );
-  add("stores", "show each store: reachable or not, why, how fast").action(
+  add("stores", "show each store: its state, the reason and its latency").action(
     async (_options: unknown, command: Command) => (await import("./commands/stores.ts")).stores(contextFor(command)),
   );
   add(
     "status",
-    "show what is degraded and what each store owes",
-    "Shows, from the ledger alone, what is degraded, which store owes how much, and since when. Exits 3 when an object is degraded or lost, a write is neither finished nor undone, or a store cannot be used.",
+    "show degraded objects and the debts of each store",
+    "Shows, from the ledger alone, how many objects are degraded, how much each store owes, and since when. Exits with 3 when an object is degraded or lost, a write is neither finished nor undone, or a store cannot be used.",
   )
-    .addOption(new Option("--debts", "name every object that is owed, with the store and the reason"))
+    .addOption(new Option("--debts", "name every owed object, with the store and the reason"))
     .action(async (options: { debts?: boolean }, command: Command) =>
       (await import("./commands/status.ts")).status(contextFor(command), options),
     );
   add(
     "verify",
     "read and compare every copy",
-    "Reads every copy on every store and names what is missing, stale, truncated, wrong or stray. Changes nothing.",
+    "Reads every copy on every store and names those that are missing, stale, truncated, wrong or stray. Changes nothing.",
   )
     .argument("[PREFIX]", "only names that start with this", "")
     .addOption(quick())
     .addOption(sample())
-    .addOption(new Option("--restart", "begin anew instead of going on where an interrupted verify stopped"))
+    .addOption(new Option("--restart", "begin anew instead of continuing where an interrupted verify stopped"))
     .action(async (prefix: string, options: VerifyFlags, command: Command) =>
       (await import("./commands/verify.ts")).verify(contextFor(command), prefix, options),
     );
   add(
     "repair",
-    "make right what is missing or wrong",
-    "Copies what is missing from good copies, settles and clears debts, and says that the pool is whole only after a census.",
+    "correct missing, wrong and stray copies",
+    "Restores missing copies from good ones, settles unfinished writes and clears debts. Says that the pool is whole only after a census of all stores.",
   )
     .argument("[PREFIX]", "only names that start with this", "")
     .addOption(dryRun())
     .addOption(quick())
     .addOption(
-      new Option("--refill <STORE>", "fill this store, which is empty now (a replaced disk); repeatable").argParser(
-        several,
-      ),
+      new Option(
+        "--refill <STORE>",
+        "fill this store, which is empty now (a replaced disk); may be repeated",
+      ).argParser(several),
     )
     .addOption(
       new Option(
         "--discard-damaged",
-        "remove parts of the ledger that are damaged on every store, and adopt what the stores hold: what was deleted may be back",
+        "remove parts of the ledger that are damaged on every store, and adopt the objects on the stores: deleted objects may come back",
       ),
     )
     .addOption(
       new Option(
         "--trust-stores",
-        "take what the stores have of lost objects for what these are (all stores were put back from one snapshot)",
+        "accept the stores' copies of lost objects (after all stores were restored from one snapshot)",
       ),
     )
     .action(async (prefix: string, options: RepairFlags, command: Command) =>
@@ -261,29 +262,29 @@ Examples:
     );
   add(
     "drain",
-    "move everything off a store, so that it can be taken out of the pool",
-    "Moves everything off a store. A mirror is not left with a single copy of its objects, or with fewer than its min, unless --leave-copies says so.",
+    "move all objects off a store, so that it can be taken out of the pool",
+    "Moves all objects off a store. A mirror keeps at least two copies of its objects, unless --leave-copies allows one, and never fewer than its min.",
   )
     .argument("<STORE>", "the store's description, URL or id, as `holdfast stores` shows it")
     .addOption(dryRun())
     .addOption(
-      new Option("--leave-copies <N>", "be content with so many copies of each object afterwards").argParser(
+      new Option("--leave-copies <N>", "allow the drain to leave only N copies of each object").argParser(
         wholeNumber(1, 1000),
       ),
     )
-    .addOption(new Option("--cancel", "call a drain off: the store takes objects again"))
+    .addOption(new Option("--cancel", "cancel a drain: the store takes objects again"))
     .action(async (store: string, options: DrainFlags, command: Command) =>
       (await import("./commands/drain.ts")).drain(contextFor(command), store, options),
     );
   add(
     "rebalance",
-    "spread objects over the stores again, or change what the pool is",
-    "Spreads objects over the stores again (stripe), or fills stores that came late (mirror). With --mode, --min or --prefixes the pool becomes another one: its URL or file has to say so from then on.",
+    "spread objects over the stores again, or change the pool's mode, min or prefixes",
+    "Spreads objects over the stores again (stripe), or fills stores that were added later (mirror). With --mode, --min or --prefixes it changes the pool, whose URL or file has to say the same from then on.",
   )
     .addOption(dryRun())
     .addOption(new Option("--mode <MODE>", "make the pool a mirror or a stripe").choices(["mirror", "stripe"]))
     .addOption(
-      new Option("--min <N>", "mirror: let a put fail with fewer copies than this from now on").argParser(
+      new Option("--min <N>", "mirror: from now on, a put with fewer than N copies fails").argParser(
         wholeNumber(1, 1000),
       ),
     )
@@ -294,14 +295,14 @@ Examples:
   add(
     "create",
     "make a new pool although some of its stores do not answer",
-    "Makes a new pool on the stores that answer; the others join it when they do. Without this, a pool is made by the first write, when all of its stores answer: a silent one may belong to a pool that exists.",
+    "Makes a new pool on the stores that answer; the others join it when they do. Without this command the first write makes the pool, and needs an answer from all stores, because a silent one may belong to an existing pool.",
   ).action(async (_options: unknown, command: Command) =>
     (await import("./commands/create.ts")).create(contextFor(command)),
   );
   add(
     "forget",
     "give up a store that is gone for good",
-    "Gives up a store that does not answer and will not come back: nothing is expected of it any more. With --whole-pool, this machine forgets which pool the stores belonged to.",
+    "Gives up a store that does not answer and will not come back. The pool does not count on it any more. With --whole-pool, this machine forgets which pool the stores belonged to.",
   )
     .argument("[STORE]", "the store's description, URL or id, as `holdfast status` shows it")
     .addOption(new Option("--whole-pool", "forget, on this machine, which pool these stores are"))
@@ -310,8 +311,8 @@ Examples:
     );
   add(
     "drill",
-    "try what would be lost if a store were gone",
-    "Reads everything, or a sample, to nowhere, as if a store were gone, and says what would be lost and how long it took.",
+    "find the objects that would be lost if a store were gone",
+    "Reads all objects, or a sample, and discards the bytes, as if a store were gone. Names the objects that would be lost, and shows how long the reading took.",
   )
     .addOption(new Option("--store <STORE>", "act as if this store were gone (default: none)"))
     .addOption(sample())
@@ -321,7 +322,7 @@ Examples:
   add(
     "serve",
     "serve the pool to other programs",
-    "Serves the pool by the protocols of S3, WebDAV and restic until it is stopped, and finishes what is in flight then. " +
+    "Serves the pool by the protocols of S3, WebDAV and restic until it is stopped, and then finishes the requests in flight. " +
       "ADDR is PORT or HOST:PORT; the host is 127.0.0.1 unless it is given. Credentials are read from " +
       "HOLDFAST_GATEWAY_USER and HOLDFAST_GATEWAY_PASSWORD, or from --credentials.",
   )
@@ -336,12 +337,15 @@ Examples:
     .addOption(
       new Option(
         "--spool <DIR>",
-        "where large bodies and the parts of unfinished S3 uploads wait; for one gateway alone",
+        "the folder for large bodies and the parts of unfinished S3 uploads; only one gateway may use it",
       ),
     )
-    .addOption(new Option("--append-only", "restic alone: overwrite nothing, and delete nothing but locks"))
+    .addOption(new Option("--append-only", "restic only: overwrite nothing, and delete nothing but locks"))
     .addOption(
-      new Option("--ready-when <STATE>", "what /readyz takes for ready: nothing owed, or nothing lost")
+      new Option(
+        "--ready-when <STATE>",
+        "the state in which /readyz says ready: whole (nothing owed) or readable (nothing lost)",
+      )
         .choices(["whole", "readable"])
         .default("readable"),
     )
@@ -351,7 +355,7 @@ Examples:
         .default(30),
     )
     .addOption(
-      new Option("--log-level <LEVEL>", "what is logged to stderr, one JSON object a line")
+      new Option("--log-level <LEVEL>", "the lowest level that is logged to stderr, one JSON object a line")
         .choices(["debug", "info", "warn", "error"])
         .default("info"),
     )

@@ -1,9 +1,9 @@
 /**
- * A pool's URL and file, as people write them → a checked description.
+ * Parses a pool's URL and file, as people write them, into a checked description.
  *
  * The forms and rules of `multi://` are those of duplicity's multi backend, and a file that it accepts works here
- * unchanged. Everything wrong is a `config` error that names the place and what may stand there; no message holds a
- * credential: of a URL only its redacted form is shown, of an environment variable only its name.
+ * unchanged. Every mistake is a `config` error that names the place and the allowed values. No message holds a
+ * credential: it shows only the redacted form of a URL, and only the name of an environment variable.
  */
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
@@ -17,20 +17,26 @@ import { secretsOf } from "../support/redact.ts";
 import { looksLikeUrl, parseStoreUrl } from "../contract/store-url.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
 
-/** Which copy a mirror reads first: the first store in the pool's order, or the one that has been answering fastest. */
+/**
+ * The copy that a mirror reads first: that of the first store in the pool's order, or of the store that answers
+ * fastest.
+ */
 export type ReadOrder = "first" | "fastest";
 /** Whether a mirror's put waits for all its stores, or only for as many as must hold it. */
 export type WaitFor = "all" | "min";
-/** Where a stripe puts a new object: in turn, in turn by the stores' weights, or where most space is free. */
+/**
+ * The store that a stripe gives a new object to: in turn, in turn by the stores' weights, or the one with the most free
+ * space.
+ */
 export type Placement = "round-robin" | "weighted" | "free";
 
-/** Settings of a pool beside its stores. Each is a URL parameter and a key of the object form, under its `name`. */
+/** The settings of a pool. Each is a URL parameter and a key of the object form, under its `name`. */
 export interface PoolParameters {
   /** Default `stripe`. */
   readonly mode: Mode;
   /** Default `continue`. */
   readonly onfail: OnFail;
-  /** Copies that a put must have reached to succeed; mirror with `onfail=continue`. 1 to the number of stores. */
+  /** The least number of copies for a successful put; mirror with `onfail=continue`. 1 to the number of stores. */
   readonly min: number;
   /** Appended to the path of every store's URL, as it is. */
   readonly subpath?: string;
@@ -44,9 +50,9 @@ export interface PoolParameters {
   readonly limitUp?: number;
   /** Bytes a second from all stores together. Default none. */
   readonly limitDown?: number;
-  /** Without progress for so long, a call to a store is given up; milliseconds. */
+  /** A call to a store without progress for this long is given up; milliseconds. */
   readonly deadlineMs?: number;
-  /** How often a call to a store is tried in all. */
+  /** How many times a call to a store is tried in all. */
   readonly attempts?: number;
 }
 
@@ -58,9 +64,15 @@ export interface StoreDescription {
   readonly description?: string;
   /** Unique in the pool: the description, or else the URL without credentials. */
   readonly label: string;
-  /** For this store alone. A nested pool's stores have what the pool around them gave it, under their own. */
+  /**
+   * Environment variables for this store alone. A nested pool's stores also get those of the pool around them; their
+   * own count first.
+   */
   readonly env: Readonly<Record<string, string>>;
-  /** Mirror: only objects whose name starts with one of these go here. Empty: all names that no other store's prefix claims. */
+  /**
+   * Mirror: names with one of these prefixes go only to the stores that have it. Names without a prefix of any store go
+   * to all.
+   */
   readonly prefixes: readonly string[];
   /** Stripe with `place=weighted`: its share relative to the other stores'. Default 1. */
   readonly weight: number;
@@ -71,13 +83,13 @@ export interface StoreDescription {
 export interface PoolDescription extends PoolParameters {
   readonly kind: "pool";
   readonly stores: readonly StoreDescription[];
-  /** Warnings for the user of things that are odd and not wrong. */
+  /** Warnings for the user about things that are odd but not wrong. */
   readonly warnings: readonly string[];
   /** Absolute path of the pool's file. */
   readonly sourcePath?: string;
 }
 
-/** POOL named one store, not a pool. */
+/** The description of POOL when it names one store, not a pool. */
 export interface SingleDescription {
   readonly kind: "single";
   readonly url: string;
@@ -88,7 +100,7 @@ export interface SingleDescription {
 /** A pool's file as read. */
 export interface PoolFile {
   readonly bytes: Uint8Array;
-  /** Permission bits, where the file system has them: others' right to read a file with credentials is warned about. */
+  /** Permission bits, if the file system has them. A warning follows if others may read a file with credentials. */
   readonly mode?: number;
 }
 
@@ -99,21 +111,21 @@ export interface ParsePoolOptions {
   readonly cwd?: string | undefined;
 }
 
-/** A pool's file larger than this is refused: it cannot be one. */
+/** A file larger than this is refused, because it cannot be a pool's file. */
 export const MAX_POOL_FILE_BYTES = 1024 * 1024;
 
-/** Pools inside pools inside pools … end here. */
+/** The limit of pools inside pools. */
 const MAX_NESTING = 8;
 
-/** How one parameter is read, from text (URL) or JSON, and described (schema, docs). */
+/** One parameter: how it is read from text (URL) or JSON, and its description (schema, docs). */
 export interface PoolParameter {
   readonly name: string;
-  /** What it may be, in words, for errors. */
+  /** The allowed values in words, for errors. */
   readonly expected: string;
   readonly description: string;
   /** JSON Schema of its value in the object form. */
   readonly schema: Readonly<Record<string, unknown>>;
-  /** The value, or undefined when it is not acceptable. */
+  /** The value, or undefined if it is not allowed. */
   read(value: string | number): string | number | undefined;
 }
 
@@ -156,7 +168,7 @@ export function parseDuration(value: string | number): number | undefined {
   return ms >= 1 && ms <= 86_400_000 ? ms : undefined;
 }
 
-/** Every parameter there is, in the order of the documentation. */
+/** All parameters, in the order of the documentation. */
 export const POOL_PARAMETERS: readonly PoolParameter[] = [
   {
     name: "mode",
@@ -166,18 +178,18 @@ export const POOL_PARAMETERS: readonly PoolParameter[] = [
   {
     name: "onfail",
     ...choice("continue", "abort"),
-    description: "After a store's failure to write: go on with the others (the default), or fail.",
+    description: "After a store fails to write: continue with the others (the default), or fail.",
   },
   {
     name: "min",
     ...wholeNumber(1, 1_000_000),
     expected: "a whole number from 1 to the number of stores",
-    description: "Copies that a put needs to succeed; for mode=mirror with onfail=continue. Default 1.",
+    description: "The least number of copies for a successful put; for mode=mirror with onfail=continue. Default 1.",
   },
   {
     name: "subpath",
     expected: "a path to append to each store's URL, without ? and control characters",
-    // oxlint-disable-next-line eslint/no-control-regex -- these are what is refused
+    // oxlint-disable-next-line eslint/no-control-regex -- these characters are refused
     read: (value) => (typeof value === "string" && /^[^?\u0000-\u001f\u007f]+$/u.test(value) ? value : undefined),
     schema: { type: "string", pattern: "^[^?\\u0000-\\u001f\\u007f]+$" },
     description: "Appended, as it is, to the path of each store's URL.",
@@ -191,7 +203,7 @@ export const POOL_PARAMETERS: readonly PoolParameter[] = [
     name: "wait",
     ...choice("all", "min"),
     description:
-      "mode=mirror: a put waits for all stores (the default), or for min of them; the others are brought up after it.",
+      "mode=mirror: a put waits for all stores (the default), or for min of them; the others get their copies later.",
   },
   {
     name: "place",
@@ -208,7 +220,7 @@ export const POOL_PARAMETERS: readonly PoolParameter[] = [
       ],
     },
     read: parseByteCount,
-    description: "Most bytes a second sent to all stores together; K, M and G are powers of 1,024.",
+    description: "The limit of bytes a second sent to all stores together; K, M and G are powers of 1,024.",
   },
   {
     name: "limit-down",
@@ -220,20 +232,20 @@ export const POOL_PARAMETERS: readonly PoolParameter[] = [
       ],
     },
     read: parseByteCount,
-    description: "Most bytes a second read from all stores together; K, M and G are powers of 1,024.",
+    description: "The limit of bytes a second read from all stores together; K, M and G are powers of 1,024.",
   },
   {
     name: "deadline",
     expected: "a duration from 1ms to 24h, such as 500ms, 30s or 2m",
     schema: { type: "string", pattern: DURATION },
     read: (value) => (typeof value === "string" ? parseDuration(value) : undefined),
-    description: "A call to a store that makes no progress for so long is given up: 500ms, 30s, 2m, 1h.",
+    description: "A call to a store is given up after this time without progress: 500ms, 30s, 2m, 1h.",
   },
   {
     name: "attempts",
     ...wholeNumber(1, 100),
     expected: "a whole number from 1 to 100",
-    description: "How often a call to a store is tried in all, where trying again can help.",
+    description: "How many times a call to a store is tried in all, if another attempt can help.",
   },
 ];
 
@@ -251,7 +263,7 @@ function quoted(text: string): string {
 
 /**
  * Reads POOL: a `multi://` URL, the path of a pool's file, the path of a folder (a single store), or a single store's
- * URL. Nested pools are read too. Throws `config`, with a message for the user, for everything that is wrong.
+ * URL. Nested pools are read too. Throws `config`, with a message for the user, for every mistake.
  */
 export async function parsePool(
   text: string,
@@ -301,7 +313,7 @@ interface Context {
   readonly outerEnv: Readonly<Record<string, string>>;
   /** Paths of the pool files around this one. */
   readonly ancestors: readonly string[];
-  /** Name of this pool in errors. */
+  /** The name of this pool in errors. */
   readonly where: string;
 }
 
@@ -314,7 +326,7 @@ async function parseMulti(url: string, context: Context): Promise<PoolDescriptio
   if (!match) fail(`${context.where}: a pool's URL is multi:///path/to/file.json, with parameters behind a ?`);
   const written = match[1] ?? "";
   const query = match[2] ?? "";
-  // Errors in the parameters come before those of the file: they are in the user's hands at once.
+  // Errors in the parameters come before those of the file, because the user has just typed the parameters.
   const parameters = parseQuery(query, context.where);
   let path: string;
   try {
@@ -330,15 +342,15 @@ async function parseMulti(url: string, context: Context): Promise<PoolDescriptio
   return describe(file, absolute, parameters, context);
 }
 
-/** A parameter of the URL: as written, for messages, and as it is meant. */
+/** A parameter of the URL: the text, for messages, and its value. */
 interface GivenParameter {
   readonly text: string;
   readonly value: string | number;
 }
 
 /**
- * The parameters behind `?`, as strictly as Python's `parse_qs(…, strict_parsing=True)` and a little more: an empty
- * value, which that drops without a word, is an error too.
+ * The parameters behind `?`, read as strictly as by Python's `parse_qs(…, strict_parsing=True)`. An empty value, which
+ * Python drops silently, is an error too.
  */
 function parseQuery(query: string, where: string): Map<string, GivenParameter> {
   const parameters = new Map<string, GivenParameter>();
@@ -374,7 +386,7 @@ function decodeField(text: string, where: string): string {
   }
 }
 
-/** The file on disk. `config` when there is none, when it is no file, or too large. */
+/** Reads the file from disk. Throws `config` if there is none, if it is not a file, or if it is too large. */
 async function readPoolFile(path: string): Promise<PoolFile | "folder"> {
   let handle;
   try {
@@ -382,7 +394,7 @@ async function readPoolFile(path: string): Promise<PoolFile | "folder"> {
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "";
     if (code === "ENOENT" || code === "ENOTDIR") {
-      fail(`there is no pool file or folder ${quoted(path)} (a store that is no folder is named by a URL)`, error);
+      fail(`there is no pool file or folder ${quoted(path)} (a store that is not a folder is named by a URL)`, error);
     }
     if (code === "EACCES" || code === "EPERM") fail(`the pool file ${quoted(path)} may not be read`, error);
     fail(`the pool file ${quoted(path)} cannot be opened (${code || "unknown error"})`, error);
@@ -397,7 +409,7 @@ async function readPoolFile(path: string): Promise<PoolFile | "folder"> {
       if (bytesRead === 0) break;
       bytes += bytesRead;
       if (bytes > MAX_POOL_FILE_BYTES) {
-        fail(`${quoted(path)} is larger than ${MAX_POOL_FILE_BYTES} bytes: that is no pool file`);
+        fail(`${quoted(path)} is larger than ${MAX_POOL_FILE_BYTES} bytes: that is not a pool file`);
       }
       chunks.push(buffer.subarray(0, bytesRead));
     }
@@ -412,7 +424,7 @@ async function readPoolFile(path: string): Promise<PoolFile | "folder"> {
 
 function parseJson(bytes: Uint8Array, path: string): unknown {
   if (bytes.length > MAX_POOL_FILE_BYTES) {
-    fail(`${quoted(path)} is larger than ${MAX_POOL_FILE_BYTES} bytes: that is no pool file`);
+    fail(`${quoted(path)} is larger than ${MAX_POOL_FILE_BYTES} bytes: that is not a pool file`);
   }
   if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) {
     fail(`the pool file ${quoted(path)} begins with a byte order mark; save it as UTF-8 without one`);
@@ -570,7 +582,7 @@ function readParameter(name: string, value: unknown, where: string): string | nu
   return read;
 }
 
-/** Where in the pool's file an entry stands, and what holds for it. */
+/** The position of an entry in the pool's file, and the settings that apply to it. */
 interface EntryContext {
   readonly index: number;
   readonly where: string;
@@ -586,7 +598,10 @@ const STORE_KEYS = ["url", "description", "env", "prefixes", "weight"];
 async function describeStore(element: unknown, context: EntryContext): Promise<StoreDescription> {
   const { warnings, objectForm, mode } = context;
   const where = `${context.where}: store ${context.index + 1}`;
-  /** A list may have oddities that duplicity ignores: they are ignored with a warning. In the object form they are errors. */
+  /**
+   * A list may have oddities that duplicity ignores. Here they are ignored with a warning; in the object form they are
+   * errors.
+   */
   const odd = (message: string): void => {
     if (objectForm) fail(message);
     warnings.push(`${message}; ignored`);
@@ -670,7 +685,7 @@ function readEnvironment(value: unknown, where: string, odd: (message: string) =
     }
     env.set(name, text);
   }
-  // Own properties, whatever the names are: an assignment to `__proto__` would set none.
+  // An assignment to `__proto__` would set no own property, so the object is made from entries.
   return Object.fromEntries(env);
 }
 
@@ -685,7 +700,7 @@ function readPrefixes(value: unknown, where: string): string[] {
   return prefixes;
 }
 
-/** The URL with `subpath` behind its path, as it is, and before its query where the scheme has one. */
+/** The URL with `subpath` behind its path, unchanged, and before its query if the scheme has one. */
 function appendSubpath(url: string, subpath: string): string {
   if (subpath.length === 0) return url;
   const hasQuery = looksLikeUrl(url) && !/^file:/iu.test(url);
@@ -700,8 +715,8 @@ function labelOf(description: string | undefined, parsed: StoreUrl): string {
 }
 
 /**
- * Stores that would be called the same: each gets its URL behind its description or, where that does not tell them apart
- * either, a number in the order of the file. None keeps the name that several have, so that it is nobody's.
+ * Gives stores with the same label different ones: each gets its URL behind its description or, if the URLs are the same
+ * too, a number in the order of the file. No store keeps the shared label, so that it cannot mean the wrong one.
  */
 function uniqueLabels(stores: readonly StoreDescription[]): StoreDescription[] {
   const urls = new Map<string, string[]>();
@@ -726,7 +741,7 @@ function checkWeights(stores: readonly StoreDescription[], mode: Mode, place: Pl
   }
 }
 
-/** The same place twice would count one copy as two. The same URL with another `env` may be another place. */
+/** One place listed twice would count one copy as two. The same URL with another `env` may be another place. */
 function checkDuplicates(stores: readonly StoreDescription[], cwd: string, where: string): void {
   const seen = new Map<string, number>();
   for (const [index, store] of stores.entries()) {
@@ -742,7 +757,7 @@ function checkDuplicates(stores: readonly StoreDescription[], cwd: string, where
   }
 }
 
-/** No object may be bound to fewer stores than `min`: its puts could never succeed. */
+/** No prefix may belong to fewer stores than `min`, because puts of its names could never succeed. */
 function checkPrefixes(stores: readonly StoreDescription[], min: number, where: string): void {
   for (const prefix of stores.flatMap((store) => store.prefixes)) {
     const bound = stores.filter((store) => store.prefixes.some((other) => prefix.startsWith(other))).length;

@@ -1,7 +1,8 @@
 /**
- * Keeps the segments of a ledger few, and the same on every store.
+ * Compaction: keeps the number of segments small, and every store's set of segments the same.
  *
- * Merging loses nothing: what replaces segments is written before they are removed, on each store, and says the same.
+ * Merging loses nothing: on each store, the new segment has the same records and is written before the old ones are
+ * removed.
  */
 import { collect, toBody } from "../contract/body.ts";
 import { forEachBounded } from "../support/bounded.ts";
@@ -28,9 +29,9 @@ import { REQUESTS_AT_ONCE } from "./segment-reader.ts";
 import type { SegmentWriter } from "./segment-writer.ts";
 import type { LedgerState } from "./state.ts";
 
-/** Records in one segment of a full compaction: bounds the memory of whoever reads it. */
+/** Records in one segment of a full compaction. The limit bounds the memory that a reader needs. */
 const BASE_RECORDS = 20_000;
-/** So many of them are kept, at most, while a store is silent. */
+/** At most this many replacements are remembered while a store is silent. */
 const MAX_REPLACED = 10_000;
 /** Level of segments that a full compaction wrote. */
 const BASE_LEVEL = 9;
@@ -39,7 +40,7 @@ export interface NewSegment extends Records {
   readonly level: number;
 }
 
-/** A store whose segments are not those that all should have. */
+/** A store whose segments differ from the ones that all stores should have. */
 export interface LedgerGap {
   readonly member: Member;
   readonly missing: readonly string[];
@@ -66,7 +67,9 @@ export class Compaction {
     this.#mergeAt = options.mergeAt;
   }
 
-  /** Merges for at most `ms` and then stops. What is half merged is as good as before, and is merged another time. */
+  /**
+   * Merges for at most `ms` milliseconds and then stops. An unfinished merge does no harm, and is done another time.
+   */
   async finish(runtime: Runtime, ms: number): Promise<void> {
     const cancel = runtime.timer(ms, () => {
       this.#stopped = true;
@@ -75,12 +78,12 @@ export class Compaction {
     cancel();
   }
 
-  /** Resolves when a merge that is under way has ended. */
+  /** Resolves when no merge is under way. */
   async ended(): Promise<void> {
     await this.#maintaining;
   }
 
-  /** Merges segments where too many have gathered. Never more than once at a time; failures only cost time later. */
+  /** Merges segments where too many have gathered. Only one merge runs at a time. A failure only costs time later. */
   async maintain(): Promise<void> {
     this.#maintaining ??= this.#maintain()
       .catch((error: unknown) => {
@@ -92,7 +95,7 @@ export class Compaction {
     await this.#maintaining;
   }
 
-  /** Starts `maintain` where enough segments have gathered; nobody waits for it but `settle`. */
+  /** Starts `maintain` if enough segments have gathered. Only `settle` waits for it. */
   maintainSoon(): void {
     if (this.#ledger.members.some((member) => member.ready && member.segments.size >= this.#mergeAt * 2))
       void this.maintain();
@@ -103,7 +106,7 @@ export class Compaction {
     for (let more = true; more && !this.#stopped;) more = await this.#mergeOnce();
   }
 
-  /** False when there was nothing to merge, or when it could not be done everywhere. */
+  /** False: there was nothing to merge, or not every store could be merged. */
   async #mergeOnce(): Promise<boolean> {
     const levels = new Map<number, { name: string; records: number }[]>();
     let loose = 0;
@@ -125,7 +128,7 @@ export class Compaction {
     return this.#mergeLevel(Math.min(...crowded), levels);
   }
 
-  /** Segments that stand on a store that answers, and that no other one there replaces. */
+  /** Segments on stores that answer, without the ones that another segment there replaces. */
   #presentSegments(): Set<string> {
     const present = new Set<string>();
     for (const member of this.#ledger.members) if (member.ready) for (const name of member.segments) present.add(name);
@@ -136,7 +139,9 @@ export class Compaction {
     return isReplaced(this.#ledger.index, name, (by) => present.has(by));
   }
 
-  /** Segments to be named as replaced: where a store has, or may have, some that these replaced in their turn, those too. */
+  /**
+   * The segments to name as replaced. If a store may still have older segments that these replaced, those are included.
+   */
   #withFormer(replaced: readonly string[]): readonly string[] {
     const isBehind = (member: Member): boolean =>
       !member.ready || [...member.segments].some((name) => replacedBy(this.#ledger.index, name) !== undefined);
@@ -165,7 +170,9 @@ export class Compaction {
     );
   }
 
-  /** Writes everything that is known as a new base, and removes all segments that went into it. False: nowhere. */
+  /**
+   * Writes the whole index as new base segments, and removes the segments that they replace. False: no store took them.
+   */
   async compact(): Promise<boolean> {
     const replaced = [...this.#presentSegments()].filter((name) => this.#ledger.index.hasSegment(name));
     return this.#replace(this.#baseSegments(), replaced);
@@ -184,8 +191,8 @@ export class Compaction {
   }
 
   /**
-   * Writes segments and, where all of them stand, removes those they replace. Only the last one says what is replaced:
-   * nobody who sees a part of them may remove anything.
+   * Writes segments and, on stores that took all of them, removes those they replace. Only the last one names the
+   * replaced segments, so that a machine that sees only some of the new ones removes nothing.
    */
   async #replace(fresh: Iterable<NewSegment>, replaced: readonly string[]): Promise<boolean> {
     const pool = this.#ledger.pool;
@@ -201,7 +208,7 @@ export class Compaction {
             await member.store.put(name, toBody(bytes));
             noteSegment(member, name);
           } catch {
-            // It keeps its old segments, which say the same.
+            // The store keeps its old segments, which have the same records.
             whole.delete(member);
           }
         }),
@@ -240,7 +247,10 @@ export class Compaction {
     });
   }
 
-  /** Segments that a store lacks (to be copied there) and has beyond need (to be removed). Needs what `hear` learned. */
+  /**
+   * For each store, the segments that it lacks (to be copied there) and those it no longer needs (to be removed). Call
+   * `hear` before.
+   */
   gaps(): readonly LedgerGap[] {
     const wanted = this.#presentSegments();
     const gaps: LedgerGap[] = [];
@@ -253,7 +263,7 @@ export class Compaction {
     return gaps;
   }
 
-  /** Makes the ledger the same on every store that answers. Gives the labels of those that it changed. */
+  /** Makes the ledger the same on every store that answers. Returns the labels of the stores that it changed. */
   async sync(): Promise<readonly string[]> {
     const changed: string[] = [];
     for (const { member, missing, surplus } of this.gaps()) {
@@ -266,8 +276,8 @@ export class Compaction {
   }
 
   /**
-   * Forgets segments that no store has any more: that they were read, and what replaced them. While a store is silent that may
-   * come back with some, only the oldest of very many are forgotten: read once more, they say nothing new.
+   * Forgets which segments were read, and which replaced them, once no store has them. A silent store may come back with some
+   * of them; meanwhile, only the oldest of very many are forgotten. Reading those again would teach nothing new.
    */
   forget(): void {
     const { index, members, absentees } = this.#ledger;
@@ -304,13 +314,13 @@ export class Compaction {
     if (failure !== undefined) throw failure;
   }
 
-  /** Rewrites a segment that is damaged on a store from one where it is whole; true when it could. */
+  /** Rewrites a store's damaged segment from a store that has it whole. True: it was rewritten. */
   async mendSegment(member: Member, name: string): Promise<boolean> {
     member.segments.delete(name);
     try {
       await this.#copySegment(name, member);
     } catch {
-      // It stands there as it stood.
+      // The damaged segment stays on the store.
     }
     const isMended = member.segments.has(name);
     member.segments.add(name);
@@ -318,7 +328,7 @@ export class Compaction {
   }
 }
 
-/** The same segments, those divided that would be too large to be read. */
+/** Divides the segments that would be too large to read, and passes the others on. */
 export function* inPieces(segments: Iterable<NewSegment>, most = MAX_SEGMENT_BYTES / 2): Generator<NewSegment> {
   for (const { level, objects, ...others } of segments) {
     let from = 0;
@@ -334,7 +344,7 @@ export function* inPieces(segments: Iterable<NewSegment>, most = MAX_SEGMENT_BYT
   }
 }
 
-/** What a record takes of a segment, about; not less than half of it. */
+/** About how many bytes of a segment a record takes. The estimate is at least half of the true number. */
 function roughBytes({ name, metadata, content, copies, settles }: ObjectRecord): number {
   const texts =
     metadata === undefined ? 0 : Object.entries(metadata).reduce((sum, [k, v]) => sum + k.length + v.length, 0);
@@ -346,7 +356,7 @@ function recordsOf({ objects, stores = [], pools = [], writers = [] }: Records):
   return { objects, stores, pools, writers };
 }
 
-/** What an index knows besides objects. */
+/** The records of an index that are not of objects. */
 function otherRecords(index: LedgerIndex): Omit<Records, "objects"> {
   const pool = index.pool();
   return { stores: index.stores(), pools: pool === undefined ? [] : [pool], writers: index.writers() };

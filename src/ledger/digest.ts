@@ -1,9 +1,9 @@
 /**
  * Digests of objects: SHA-256 of the whole, and XXH64 of each piece.
  *
- * The whole decides: an object is what its SHA-256 says. The pieces let a reader check bytes before it hands them on,
- * and go on from another store at the piece where one went wrong; they need to be fast, not hard to forge.
- * Sources: FIPS 180-4; Y. Collet, XXH64 (xxHash specification 0.1.1).
+ * The SHA-256 decides which object it is. With the pieces' digests a reader checks bytes before it hands them on, and
+ * continues from another store at a piece that was wrong. Those digests need to be fast, not hard to forge. Sources:
+ * FIPS 180-4; Y. Collet, XXH64 (xxHash specification 0.1.1).
  */
 import { createHash } from "node:crypto";
 import type { Hash } from "node:crypto";
@@ -11,7 +11,7 @@ import xxhash from "xxhash-wasm";
 import type { XXHashAPI } from "xxhash-wasm";
 import type { Content } from "./record.ts";
 
-/** Bytes of a piece of objects up to 4 GiB and of those whose size is not known beforehand. */
+/** Bytes of a piece, in objects up to 4 GiB and in those whose size is not known beforehand. */
 export const PIECE_BYTES = 1024 * 1024;
 const LARGE_OBJECT_BYTES = 4 * 1024 ** 3;
 const LARGE_PIECE_BYTES = 4 * 1024 * 1024;
@@ -19,7 +19,7 @@ const LARGE_PIECE_BYTES = 4 * 1024 * 1024;
 const PIECE_DIGEST_CHARACTERS = 16;
 let loaded: XXHashAPI | undefined;
 
-/** Loads what digests are computed with; to be awaited once before any is. */
+/** Loads the hash function. Await it once before any digest is computed. */
 export async function loadDigests(): Promise<void> {
   loaded ??= await xxhash();
 }
@@ -29,7 +29,9 @@ function xx(): XXHashAPI {
   return loaded;
 }
 
-/** The XXH64 of bytes. `seed`: of what kind they are, so that the same bytes elsewhere are not taken for them. */
+/**
+ * The XXH64 of bytes. `seed` stands for their purpose, so that the same bytes with another purpose have another digest.
+ */
 export function xxh64(bytes: Uint8Array, seed?: bigint): bigint {
   return xx().h64Raw(bytes, seed);
 }
@@ -39,13 +41,13 @@ export function pieceDigest(piece: Uint8Array): string {
   return xx().h64Raw(piece).toString(16).padStart(PIECE_DIGEST_CHARACTERS, "0");
 }
 
-/** The digest of piece `index` as recorded; undefined for an object of one piece, which its SHA-256 stands for. */
+/** The recorded digest of piece `index`; undefined for an object of one piece, which has only its SHA-256. */
 export function recordedPiece(content: Content, index: number): string | undefined {
   if (content.pieces === "") return undefined;
   return content.pieces.slice(index * PIECE_DIGEST_CHARACTERS, (index + 1) * PIECE_DIGEST_CHARACTERS);
 }
 
-/** Computes an object's {@link Content} while its bytes go by. */
+/** Computes an object's {@link Content} as its bytes pass. */
 export class ContentDigest {
   readonly #whole: Hash = createHash("sha256");
   readonly #pieceBytes: number;
@@ -54,7 +56,7 @@ export class ContentDigest {
   #inPiece = 0;
   #size = 0;
 
-  /** `expectedBytes`: the size where it is known beforehand; it only chooses the size of pieces. */
+  /** `expectedBytes`: the size, if it is known beforehand. It only decides the size of pieces. */
   constructor(expectedBytes?: number) {
     this.#pieceBytes = (expectedBytes ?? 0) > LARGE_OBJECT_BYTES ? LARGE_PIECE_BYTES : PIECE_BYTES;
   }

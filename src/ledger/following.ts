@@ -1,9 +1,9 @@
 /**
- * What others say of a name while this process changes it.
+ * The records that others write of a name while this process changes it.
  *
- * The index shows what all records come to; a record that was superseded, or a mark that was replaced, leaves no trace
- * there. Who changes a name has to know that another one did so too, whatever came of it: so records of a name that is
- * followed are kept as they arrive.
+ * The index has only the merged state: a superseded record or a replaced mark leaves no trace in it. But a process that
+ * changes a name has to know of every other change, whatever its result. So the records of a followed name are kept as
+ * they arrive.
  */
 import { mergeRecord } from "./record.ts";
 import type { Version } from "./hybrid-clock.ts";
@@ -12,9 +12,9 @@ import type { NameState, ObjectRecord } from "./record.ts";
 export class Following {
   readonly #end: () => void;
   #known: NameState | undefined;
-  /** The same without what this process wrote, which makes history of what others say. */
+  /** The state without the records of this process, which make history of others' records. */
   #foreign: NameState | undefined;
-  /** Each version that others wrote, by all that was said of it. */
+  /** Each version that others wrote, with all that was recorded of it. */
   readonly #versions = new Map<Version, ObjectRecord>();
   #news: ObjectRecord[] = [];
 
@@ -25,7 +25,7 @@ export class Following {
     for (const record of known?.records ?? []) this.#versions.set(record.version, record);
   }
 
-  /** Takes a record that another process wrote; one that says nothing new is none. */
+  /** Takes a record of another process. A record that says nothing new is ignored. */
   hear(record: ObjectRecord): void {
     const after = mergeRecord(this.#known, record);
     const isSaidAnew = this.#hearVersion(record);
@@ -35,7 +35,10 @@ export class Following {
     this.#news.push(record);
   }
 
-  /** Whether more is said of a version that was heard of before: its writer may have learnt of this one's meanwhile. */
+  /**
+   * Whether the record adds something to a version that was heard before. Its writer may have learnt of this process's
+   * write meanwhile.
+   */
   #hearVersion(record: ObjectRecord): boolean {
     const before = this.#versions.get(record.version);
     const [after = record] = mergeRecord(before && { records: [before] }, record).records;
@@ -43,19 +46,19 @@ export class Following {
     return before !== undefined && JSON.stringify(after) !== JSON.stringify(before);
   }
 
-  /** Takes a record that this process wrote: what another one merged it into says nothing new. */
+  /** Takes a record of this process, so that a record into which another process merged it is nothing new. */
   note(record: ObjectRecord): void {
     this.#known = mergeRecord(this.#known, record);
   }
 
-  /** What came since the last time it was asked. */
+  /** The records that came since the last call. */
   take(): readonly ObjectRecord[] {
     const news = this.#news;
     this.#news = [];
     return news;
   }
 
-  /** What was known of the name, and what others have said of it since. */
+  /** The state known at first, with others' records since then. */
   get foreign(): NameState | undefined {
     return this.#foreign;
   }

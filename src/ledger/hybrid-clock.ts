@@ -27,7 +27,7 @@ export function versionMs(version: Version): number {
   return Number.parseInt(version.slice(0, 12), 16);
 }
 
-/** Who drew a version: 16 hexadecimal digits, the first 8 of which stand for the machine. */
+/** The writer that drew a version: 16 hexadecimal digits, the first 8 of which stand for the machine. */
 export function versionWriter(version: Version): string {
   return version.slice(version.indexOf("-") + 1);
 }
@@ -42,7 +42,7 @@ export class HybridClock {
   readonly #writer: string;
   #ms = 0;
   #counter = 0;
-  /** Counts on where the digits of the others are used up. */
+  /** Continues the count when the digits of `#ms` and `#counter` are used up. */
   #beyond = 0n;
 
   /** `writer`: 16 lower-case hexadecimal digits, different for every process that writes. */
@@ -52,7 +52,7 @@ export class HybridClock {
     this.#writer = writer;
   }
 
-  /** A version above every version that was given or observed. */
+  /** A version above every version that this clock gave or observed. */
   next(): Version {
     const now = Math.min(MAX_MS, Math.max(0, Math.floor(this.#runtime.now())));
     if (now > this.#ms) {
@@ -69,7 +69,7 @@ export class HybridClock {
     return this.#text();
   }
 
-  /** The last version that was given, or one as high as the highest that was observed. */
+  /** The last version given, or one as high as the highest observed. */
   get latest(): Version {
     return this.#text();
   }

@@ -1,11 +1,11 @@
 /**
- * Who may write, and what must be known of a pool before: the one place that gives stores their identity.
+ * Identities: decides whether this machine may write, and gives stores their identities. No other file does that.
  *
- * - A pool is made only when all of its stores answer, are empty of any pool, and are none that this machine remembers;
- *   or when the user says so.
- * - A store joins a pool only when, in a hearing of this very moment, every store that the ledger knows said who it is.
- * - A machine writes only after most of the stores have it in writing that it does: so who hears most of them knows of
- *   every machine that ever wrote.
+ * - A pool is made only when all of its stores answer, belong to no pool, and are not remembered by this machine; or
+ *   when the user says so.
+ * - A store joins a pool only when every store that the ledger knows told its identity in a hearing just before.
+ * - A machine writes only after most of the stores have its writer record. So a machine that hears most of the stores
+ *   knows every machine that ever wrote.
  */
 import { toBody } from "../contract/body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
@@ -25,7 +25,7 @@ import type { Appended } from "./segment-writer.ts";
 import type { Records } from "./segment.ts";
 import type { LedgerState } from "./state.ts";
 
-/** What telling the stores who they are needs of the ledger. */
+/** The part of the ledger that identities need. */
 export interface IdentitiesLedger extends LedgerState {
   readonly machine: string;
   readonly epoch: Pick<PoolRecord, "mode" | "min" | "sure">;
@@ -47,16 +47,19 @@ export interface IdentitiesOptions {
   readonly adoptPool: (pool: string) => void;
 }
 
-/** Times that another process may be first before this one gives up. */
+/** How many times another process may be faster before this one gives up. */
 const ROUNDS = 4;
-/** So many objects of a pool without a record of what it is are looked at to tell a mirror from a stripe. */
+/** In a pool without a pool record, this many objects are looked at to tell a mirror from a stripe. */
 const SAMPLE = 20;
 const REGISTERED_FACT = "registered";
 
 export class Identities {
   readonly #ledger: IdentitiesLedger;
   readonly #options: IdentitiesOptions;
-  /** What the pool is to be, should this process make it: the same at every attempt, since one may take effect late. */
+  /**
+   * The id of the pool that this process may make. All attempts use the same one, because an attempt may take effect
+   * late.
+   */
   #newPool: string | undefined;
   #running: Promise<void> | undefined;
 
@@ -65,9 +68,9 @@ export class Identities {
     this.#options = options;
   }
 
-  // ------------------------------------------------------------------------------------------- what the file may say
+  // ----------------------------------------------------------------------------------- the file against the ledger
 
-  /** Throws where it is not sure which pool the stores are, or where the file says otherwise of it than its ledger. */
+  /** Throws if it is not sure which pool the stores belong to, or if the pool's file contradicts the ledger. */
   check(declared: Pick<PoolRecord, "mode" | "min">, isSure: boolean): void {
     const { members, index, pool } = this.#ledger;
     if (pool === undefined) return;
@@ -88,18 +91,21 @@ export class Identities {
     }
     if (mode !== "mirror") return;
     for (const member of members) {
-      // One that is silent, or stands in for another, is known by its address.
+      // A silent store, or one in another's place, is known by its address.
       const { prefixes } = this.#ledger.storeOf(member) ?? {};
       if (prefixes === undefined || sameTexts(prefixes, member.prefixes)) continue;
       throw new HoldfastError(
         "config",
-        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in its file: change the file back, or the pool with: ${hint("rebalance", "--prefixes")}`,
+        `${member.label} has ${describePrefixes(prefixes)} in this pool, and ${describePrefixes(member.prefixes)} in the pool's file: change the file back, or the pool with: ${hint("rebalance", "--prefixes")}`,
         { store: member.label },
       );
     }
   }
 
-  /** A machine that is not known yet may write only once most of the stores know it: `outcomes` are what telling them came to. */
+  /**
+   * A new machine may write only after most of the stores took its writer record. `outcomes`: each store's answer to
+   * that record.
+   */
   #tooFewToBegin(counting: readonly Member[], outcomes: ReadonlyMap<Member, HoldfastError | undefined>): HoldfastError {
     const silent = counting.filter((member) => !member.ready);
     const errors = counting.flatMap((member) => (member.ready ? (outcomes.get(member) ?? []) : member.trouble()));
@@ -109,7 +115,7 @@ export class Identities {
     const gone = [...silent, ...absentees].map(({ label }) => hint("forget", label));
     return new HoldfastError(
       errors.find(({ code }) => code === "denied") === undefined ? "unavailable" : "denied",
-      "this machine has not written to the pool before, and may begin to only when most of the stores take its first record " +
+      "this machine has not written to the pool before, and may begin only when most of the stores take its first record " +
         `(${[...failed, ...unnamed].join("; ")})` +
         (gone.length === 0 ? "" : `. For each store that is gone for good, run: ${gone.join("; ")}`),
       { errors, cause: errors[0] },
@@ -121,12 +127,12 @@ export class Identities {
     const others = this.#ledger.members.filter((member) => member.state === "foreign");
     return new HoldfastError(
       others.length > 0 && silent.length === 0 ? "config" : "unavailable",
-      `it cannot be told which pool this is: its stores do not agree, or ${labels(silent) || "some"} cannot be heard and nobody here knows them (if they are gone: take them out of the pool's file)`,
+      `it is not certain which pool this is: its stores do not agree, or ${labels(silent) || "some"} did not answer and this machine does not remember them (if they are gone, take them out of the pool's file)`,
       { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
     );
   }
 
-  /** What the records of a pool that says nothing of its mode tell. */
+  /** The mode of a pool without a pool record, as far as its objects' records show it. */
   #inferredMode(): PoolRecord["mode"] | undefined {
     if (this.#ledger.members.length < 2) return undefined;
     let looked = 0;
@@ -139,18 +145,18 @@ export class Identities {
       single++;
       if (++looked === SAMPLE) break;
     }
-    // One object alone may have been put while a mirror had a single store.
+    // Few objects prove nothing: they may have been put while a mirror had a single store.
     return single > 3 ? "stripe" : undefined;
   }
 
   // ------------------------------------------------------------------------------------------------------- initialise
 
   /**
-   * Makes sure that this machine may write: that every store that answers has an identity, and that the ledger knows the
-   * stores, the pool and this machine. `isTold`: the user wants the pool made although some of its stores are silent.
+   * Makes sure that this machine may write: every store that answers has an identity, and the ledger knows the stores,
+   * the pool and this machine. `isTold`: the user wants the pool made although some of its stores are silent.
    */
   async initialise(isTold: boolean): Promise<void> {
-    // Another operation may have begun it before stores answered that do so now.
+    // Another operation may have begun it before some of the stores answered.
     if (this.#running !== undefined) await this.#running.catch(() => undefined);
     if (this.#isDone()) return;
     this.#running ??= this.#run(isTold).finally(() => {
@@ -168,7 +174,7 @@ export class Identities {
     );
   }
 
-  /** Whether the ledger needs to be told nothing of a member. */
+  /** Whether the ledger has all it needs to know of a member. */
   #isKnown(member: Member): boolean {
     if (member.state === "new") return false;
     if (!member.ready) return member.owingId !== undefined || member.state !== "unreachable";
@@ -178,13 +184,13 @@ export class Identities {
 
   async #run(isTold: boolean): Promise<void> {
     for (let round = 0; round < ROUNDS; round++) {
-      // What is given now hangs on what is so now.
+      // Identities are given only by a fresh hearing.
       await this.#ledger.hear();
       if (!(await this.#giveIdentities(isTold))) return;
     }
   }
 
-  /** True when another process was first somewhere: then the stores are to be heard anew. */
+  /** True: another process was faster on some store, and the stores have to be heard again. */
   async #giveIdentities(isTold: boolean): Promise<boolean> {
     const ledger = this.#ledger;
     const records: StoreRecord[] = [];
@@ -209,7 +215,10 @@ export class Identities {
     return false;
   }
 
-  /** Makes the pool on the first of its stores, the same one for all that make it at once. True: another was first. */
+  /**
+   * Makes the pool on one store first. All processes that make it at once choose the same store. True: another process
+   * was faster.
+   */
   async #makePool(isTold: boolean, records: StoreRecord[]): Promise<boolean> {
     const { members } = this.#ledger;
     const fresh = members.filter((member) => member.state === "new");
@@ -219,7 +228,7 @@ export class Identities {
       const silent = others.length > 0 ? others : known;
       throw new HoldfastError(
         "unavailable",
-        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: it may be one that exists (to make it new all the same, run: ${others.length > 0 ? hint("create") : hint("forget", "--whole-pool")})`,
+        `no store says which pool this is, and ${labels(silent)} ${others.length > 0 ? "did not answer" : "belonged to one before"}: the pool may exist already (to make a new one all the same, run: ${others.length > 0 ? hint("create") : hint("forget", "--whole-pool")})`,
         { errors: silent.map((member) => member.trouble()), cause: silent[0]?.trouble() },
       );
     }
@@ -235,7 +244,7 @@ export class Identities {
     throw first?.trouble() ?? new HoldfastError("internal", "a pool without stores");
   }
 
-  /** True when another process gave the store an identity at the same moment. */
+  /** True: another process gave the store an identity at the same moment. */
   async #tryJoin(member: Member, pool: string, isNewPool: boolean, records: StoreRecord[]): Promise<boolean> {
     try {
       records.push(await this.#join(member, pool, isNewPool ? "member" : "joining"));
@@ -258,12 +267,12 @@ export class Identities {
     return this.#record(member, intended, state, censused);
   }
 
-  /** Writes an identity and reads it back: what stands there decides, whoever wrote it. */
+  /** Writes an identity and reads it back. The identity on the store counts, whichever process wrote it. */
   async #identify(member: Member, pool: string, store: StoreId, ifAbsent: boolean): Promise<void> {
     try {
       await member.store.put(IDENTITY_NAME, toBody(formatIdentity({ pool, store })), ifAbsent ? { ifAbsent } : {});
     } catch (error) {
-      // Some find out only by the first put that they cannot decide it, as a folder without hard links does.
+      // Some stores, such as a folder without hard links, find out only at the first such put that they cannot do it.
       if (!ifAbsent || !isHoldfastError(error, "unsupported")) throw error;
       await this.#identify(member, pool, store, false);
       return;
@@ -291,11 +300,11 @@ export class Identities {
     return { id, rev: this.#ledger.clock.next(), addresses: [fingerprint], label, state, censused, prefixes };
   }
 
-  /** What the ledger is to be told of a member that it does not know well enough. */
+  /** Records of a member that the ledger does not know well enough. */
   #told(member: Member, isNewPool: boolean): readonly StoreRecord[] {
     if (member.ready && member.id !== undefined) {
       const known = this.#ledger.storeOf(member);
-      // Whoever gave it its identity died before saying so.
+      // Another process gave it an identity and died before recording it.
       if (known === undefined) return this.#adopted(member, member.id, isNewPool);
       const addresses = [...new Set([...known.addresses, member.fingerprint])].sort();
       const rev = this.#ledger.nextRev(known);
@@ -306,11 +315,11 @@ export class Identities {
     return [this.#record(member, id, "expected", false)];
   }
 
-  /** A store whose identity nobody knows: whoever gave it that died before saying so. */
+  /** Records of a store whose identity is in no record: the process that gave the identity died too early. */
   #adopted(member: Member, id: StoreId, isNewPool: boolean): readonly StoreRecord[] {
     const { index, members } = this.#ledger;
     if (isNewPool) return [this.#record(member, id, "member", false)];
-    // Where another store is known to be, only a refill gives an identity, unless that one may be in a silent one's place.
+    // At the address of a known store, only a refill gives an identity; but the known store may have moved to a silent address.
     const mayHaveMoved = members.some(({ state }) => state === "unreachable");
     const former = knownStores(index.stores()).filter(
       (record) =>
@@ -326,7 +335,7 @@ export class Identities {
     return [...removed, this.#record(member, id, "joining", former.length > 0)];
   }
 
-  /** Tells the stores what they do not know: stores, the pool, and that this machine writes from now on. */
+  /** Writes the records that the stores lack: of stores, of the pool, and of this machine as a writer. */
   async #register(stores: readonly StoreRecord[], isTold: boolean): Promise<void> {
     const ledger = this.#ledger;
     const { index, machine, members } = ledger;
@@ -351,10 +360,11 @@ export class Identities {
     }
     if (!isRegistered) {
       index.setFact(REGISTERED_FACT, machine);
-      // Who was alone so far uses what it heard for a while: it hears of this machine before this one writes.
+      // A machine that was alone relies for a while on its last hearing. The wait lets it hear of this machine before
+      // this one writes.
       if (index.writers().length === 2) await this.#options.runtime.sleep(ledger.staleMs);
     }
-    // What was just said of the stores counts for this operation.
+    // The records that were just written count for this operation.
     const known = index.stores();
     for (const member of members) {
       if (member.id === undefined && known.some(({ id }) => id === addressId(member.fingerprint)))
@@ -363,8 +373,8 @@ export class Identities {
   }
 
   /**
-   * A machine of which most of the stores know nothing has written nothing, so the index has all that it wrote. It is noted before
-   * the machine is registered: afterwards it could not be told any more.
+   * A machine that most of the stores do not know has written nothing, so its index is complete. This is noted before the machine
+   * is registered, because afterwards it could not be seen.
    */
   #noteBeginning(isTold: boolean): void {
     const { index, machine, members, absentees, completeness } = this.#ledger;
@@ -378,7 +388,7 @@ export class Identities {
 
   /**
    * Gives a store that lost everything, a stranger that was a store of this pool, or a copy of another store an identity
-   * of its own: the former one is given up, so that a disk that comes back with it is known to be a stranger.
+   * of its own. The former identity is given up, so that a disk that comes back with it is recognised as a stranger.
    */
   async refill(member: Member): Promise<void> {
     const { pool, index } = this.#ledger;

@@ -5,7 +5,7 @@ import type { StoreId } from "./record.ts";
 import { FORMAT } from "./segment.ts";
 
 export const IDENTITY_NAME = ".holdfast/store.json";
-/** What is longer is none. */
+/** A longer file is not an identity. */
 export const MAX_IDENTITY_BYTES = 64 * 1024;
 
 export interface Identity {
@@ -24,13 +24,13 @@ export function formatIdentity(identity: Identity): string {
   return `${JSON.stringify({ holdfast: FORMAT, pool: identity.pool, store: identity.store })}\n`;
 }
 
-/** Throws `corrupt` for what is no identity, `unsupported` for one of a newer format. */
+/** Throws `corrupt` for bytes that are not an identity, `unsupported` for one of a newer format. */
 export function parseIdentity(bytes: Uint8Array, store: string): Identity {
   let value: unknown;
   try {
     value = JSON.parse(Buffer.from(bytes).toString("utf8"));
   } catch (error) {
-    throw new HoldfastError("corrupt", "its identity is no JSON", { store, object: IDENTITY_NAME, cause: error });
+    throw new HoldfastError("corrupt", "its identity is not JSON", { store, object: IDENTITY_NAME, cause: error });
   }
   const result = z.safeParse(form, value);
   if (!result.success) {

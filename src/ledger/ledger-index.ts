@@ -1,8 +1,8 @@
 /**
- * The local index: what was read from the ledgers of all stores, merged and ordered by name.
+ * The local index: the records of all stores' ledgers, merged and ordered by name.
  *
- * It is a cache. Deleting it costs time at the next opening and nothing else: everything in it stands on the stores,
- * but for the marks of writes that this machine began (`pending`), which only make answers more certain.
+ * The index is a cache. Deleting it only costs time at the next opening, because the stores have everything in it. The
+ * one exception are the marks of writes that this machine began (`pending`); they only make answers more certain.
  */
 import { HoldfastError } from "../contract/errors.ts";
 import { compareNames } from "../contract/names.ts";
@@ -21,15 +21,15 @@ export interface IndexChanges {
   readonly stores?: Iterable<StoreRecord>;
   readonly pools?: Iterable<PoolRecord>;
   readonly writers?: Iterable<WriterRecord>;
-  /** A segment whose records these are: remembered as read. */
+  /** The segment that the records come from. It is remembered as read. */
   readonly segment?: string;
-  /** Facts that change at the same time; undefined removes one. */
+  /** Facts that change together with the records; undefined removes one. */
   readonly facts?: Iterable<readonly [string, string | undefined]>;
 }
 
 /**
- * Thrown by reads of an index that was found damaged, and was thrown away: what it knew has to be read from the stores anew.
- * Changes of such an index are taken and forgotten: they stand on the stores.
+ * Thrown by reads of an index that was damaged and is discarded: its records have to be read from the stores again. Such an
+ * index accepts changes and forgets them, because the stores have them.
  */
 export class IndexLost extends HoldfastError {
   constructor(cause?: unknown) {
@@ -39,54 +39,60 @@ export class IndexLost extends HoldfastError {
 
 export interface LedgerIndex {
   /**
-   * Whether every process of this machine that changes its index changes this one. While it is not so, another process may
-   * know what this one can only learn from the stores; and it does not become so again.
+   * Whether all processes of this machine share this index. If not, another process may know records that this one can
+   * only learn from the stores. An index that is no longer shared is never shared again.
    */
   readonly isShared: boolean;
   get(name: string): NameState | undefined;
-  /** Merges records in, at once or not at all. */
+  /** Merges records into the index: all of them or none. */
   apply(changes: IndexChanges): void;
-  /** Names with the prefix, from `after` on (exclusive), in name order. Sees changes made meanwhile or not. */
+  /**
+   * Names with the prefix, from `after` on (exclusive), in name order. Changes that are made meanwhile may be included
+   * or not.
+   */
   iterate(prefix: string, after?: string): Iterable<readonly [string, NameState]>;
   /** Names that are not settled, in name order. */
   unsettled(prefix: string): Iterable<readonly [string, NameState]>;
   counts(): IndexCounts;
   store(id: StoreId): StoreRecord | undefined;
   stores(): readonly StoreRecord[];
-  /** What the pool is; undefined while no record says so. */
+  /** The pool's record; undefined while none is known. */
   pool(): PoolRecord | undefined;
   /** Machines that are known to write. */
   writers(): readonly WriterRecord[];
   /** Whether a segment was read. */
   hasSegment(name: string): boolean;
-  /** Forgets segments that no store holds any more. */
+  /** Forgets the segments that are not in `keep`. */
   forgetSegments(keep: ReadonlySet<string>): void;
-  /** Removes a name for good: only for a tombstone that no store can contradict. */
+  /** Removes a name and its records. Only for a tombstone that no store can contradict. */
   drop(name: string): void;
-  /** Small facts of this machine: which stores it has heard, whose turn it is, writes begun. */
+  /** Small facts of this machine: stores it has heard, the turn of the stripe, writes it has begun. */
   getFact(key: string): string | undefined;
   setFact(key: string, value: string | undefined): void;
   facts(prefix: string): Iterable<readonly [string, string]>;
-  /** Reads all of it once: for what takes long, and would be cut short by what cannot be read. Throws `IndexLost`. */
+  /** Reads the whole index once, so that a long operation does not meet damage halfway. Throws `IndexLost`. */
   check(): void;
-  /** What was applied is still there after a power loss. */
+  /** Makes all applied changes survive a power loss. */
   sync(): void;
   close(): Promise<void>;
 }
 
-/** How one merge changes the counts. */
+/** A state's part of the counts. */
 export function countsOf(state: NameState | undefined): IndexCounts {
   if (state === undefined) return { objects: 0, unsettled: 0 };
   return { objects: isPut(currentRecord(state)) ? 1 : 0, unsettled: isSettled(state) ? 0 : 1 };
 }
 
-/** A fact that every process sets anew that changes its own index only: what others know is then not all. See `Ledger`. */
+/**
+ * A process that changes only its own index sets this fact anew each time: the shared index is then incomplete. See
+ * `Ledger`.
+ */
 export const SPOILT_FACT = "spoilt";
 
 const POOL_FACT = "pool";
 const WRITER_FACTS = "writer:";
 
-/** The facts of an index that hold what `changes` says of the pool and its writers, merged with what is known. */
+/** The pool's and the writers' records in `changes` as facts of an index, merged with the `known` ones. */
 export function* factsOf(
   changes: IndexChanges,
   known: (key: string) => string | undefined,
@@ -104,17 +110,17 @@ function parsePoolFact(text: string | undefined): PoolRecord | undefined {
   return text === undefined ? undefined : (JSON.parse(text) as PoolRecord);
 }
 
-/** What the facts of an index say that the pool is. */
+/** The pool's record, from the facts of an index. */
 export function poolOf(index: Pick<LedgerIndex, "getFact">): PoolRecord | undefined {
   return parsePoolFact(index.getFact(POOL_FACT));
 }
 
-/** Who writes, by the facts of an index. */
+/** The known writers, from the facts of an index. */
 export function writersOf(index: Pick<LedgerIndex, "facts">): readonly WriterRecord[] {
   return [...index.facts(WRITER_FACTS)].map(([key, rev]) => ({ machine: key.slice(WRITER_FACTS.length), rev }));
 }
 
-/** An index in memory: for simulations, and where no cache can be kept. */
+/** An index in memory: for simulations, and for machines without a cache. */
 export class MemoryIndex implements LedgerIndex {
   readonly isShared: boolean = true;
   readonly #names = new Map<string, NameState>();

@@ -1,12 +1,12 @@
 /**
- * The ledger of a pool: who its stores are, what was written, what is owed; kept on the stores, read from all of them.
+ * The ledger of a pool: its stores, its writes and its debts. It is kept on the stores, and read from all of them.
  *
- * - `hear` asks every store who it is and which segments it has, and reads the segments not read before.
- * - `append` makes records durable on the stores, many callers in one segment.
- * - `initialise` sees to it that this machine may write: see `identities.ts`.
- * - `compact` and `sync` keep the segments few, and the same on every store.
+ * - `hear` asks every store for its identity and its list of segments, and reads the new segments.
+ * - `append` makes records durable on the stores. One segment takes the records of many callers.
+ * - `initialise` makes sure that this machine may write: see `identities.ts`.
+ * - `compact` and `sync` keep the number of segments small, and the segments the same on every store.
  *
- * What is said of the stores is decided in `membership.ts`, by what one hearing brought.
+ * After each hearing, `membership.ts` decides the members' states.
  */
 import { collect } from "../contract/body.ts";
 import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
@@ -40,7 +40,10 @@ export interface LedgerOptions {
   readonly members: readonly Member[];
   readonly runtime: Runtime;
   readonly logger: Logger;
-  /** 8 lower-case hexadecimal digits: the machine. Writers with the same are one as far as certainty goes. */
+  /**
+   * 8 lower-case hexadecimal digits that stand for the machine. Its writers count as one where the pool asks who
+   * writes.
+   */
   readonly machine: string;
   /** 16 digits that stand for this process, the machine's first. Default the machine's and 8 random ones. */
   readonly writer?: string | undefined;
@@ -48,13 +51,13 @@ export interface LedgerOptions {
   readonly openIndex: (pool: string) => LedgerIndex;
   /** The pool that a store at an address belonged to when this machine last saw it. Default: none is remembered. */
   readonly remembered?: Remembered | undefined;
-  /** Told, with the pool's id, of stores that have said that they belong to it. */
+  /** Called with the pool's id and the members whose identity names that pool. */
   readonly onPool?: ((pool: string, members: readonly Member[]) => void) | undefined;
-  /** Forgets what this machine remembers of a pool. */
+  /** Makes this machine forget a pool. */
   readonly onForget?: ((pool: string) => void | Promise<void>) | undefined;
   /** Called before the index is closed. */
   readonly onClose?: ((index: LedgerIndex) => void) | undefined;
-  /** How old what was heard may be, in milliseconds, before an operation asks again. Default 1,000. */
+  /** The age of the last hearing, in milliseconds, from which an operation hears the stores again. Default 1,000. */
   readonly freshMs?: number | undefined;
   /** How long `hear` waits for a store that does not answer, in milliseconds. Default 10,000. */
   readonly hearMs?: number | undefined;
@@ -68,15 +71,17 @@ export interface LedgerOptions {
   readonly isLiveWriter?: ((writer: string) => boolean | undefined) | undefined;
 }
 
-/** Set where the index has known all that this machine ever wrote; the machine and the mark that it was not spoilt since. */
+/**
+ * Set while the index has all that this machine ever wrote: the machine, and the value of `SPOILT_FACT` at that time.
+ */
 const COMPLETE_FACT = "complete";
-/** How many times `freshMs` what was heard may be old, at most, where nobody else writes. */
+/** The greatest age of a hearing that is used while no other machine writes, as a multiple of `freshMs`. */
 const STALE_FACTOR = 4;
 /** How many times an index is made anew for one operation. */
 const RENEWALS = 2;
 /** How long a pool that is closed goes on to merge segments, in milliseconds. */
 const CLOSE_MERGE_MS = 3000;
-/** A clock that is so far ahead of this machine's is told, in milliseconds. */
+/** A clock this many milliseconds ahead of this machine's is reported. */
 const FAR_AHEAD_MS = 24 * 3_600_000;
 
 export class Ledger implements IdentitiesLedger {
@@ -93,18 +98,18 @@ export class Ledger implements IdentitiesLedger {
   readonly #freshMs: number;
   readonly #hearMs: number;
   #index: LedgerIndex = new MemoryIndex();
-  /** Takes the place of one that was lost, as soon as all has been read into it. */
+  /** Replaces a lost index as soon as everything has been read into it. */
   #nextIndex: LedgerIndex | undefined;
   #renewing: Promise<void> | undefined;
   #pool: string | undefined;
-  /** More than half of the stores say, or are known, to be this pool. */
+  /** Whether more than half of the votes were for this pool: see `electPool`. */
   #isSure = false;
   #declared: Pick<PoolRecord, "mode" | "min"> = { mode: "mirror", min: 1 };
   #heardAtMs = -Infinity;
   #hearing: Promise<void> | undefined;
   #nextHearing: Promise<void> | undefined;
   readonly #asking = new Map<Member, Promise<Answer>>();
-  /** What the index says of the stores, and who writes: see `#lookAgain`. */
+  /** The index's records of stores, cached until `#lookAgain`. */
   readonly #stores = new Map<StoreId, StoreRecord>();
   #absentees: readonly StoreRecord[] | undefined;
   #sole: boolean | undefined;
@@ -115,7 +120,7 @@ export class Ledger implements IdentitiesLedger {
   readonly #following = new Map<string, Set<Following>>();
   /** Segments that this process has read, written, or found read when it began. */
   #seen = new Set<string>();
-  /** Something was heard that replaces other segments. */
+  /** Whether a heard segment replaces others. */
   #hasReplaced = false;
   #isAheadTold = false;
 
@@ -160,7 +165,7 @@ export class Ledger implements IdentitiesLedger {
     return this.#index;
   }
 
-  /** The index that takes what is heard. */
+  /** The index that takes the records of a hearing. */
   get #heardIndex(): LedgerIndex {
     return this.#nextIndex ?? this.#index;
   }
@@ -169,7 +174,7 @@ export class Ledger implements IdentitiesLedger {
     return this.#pool;
   }
 
-  /** Segments that could not be read from any store: while there are some, absence proves nothing. */
+  /** Segments that could not be read from any store. While there are some, a missing record proves nothing. */
   get unreadableSegments(): ReadonlySet<string> {
     return this.#reader.unreadable;
   }
@@ -178,7 +183,7 @@ export class Ledger implements IdentitiesLedger {
     return this.members.find((member) => member.ids.includes(id));
   }
 
-  /** What a record says of a member; undefined where it says nothing. */
+  /** A record's mark of a member; undefined if it has none. */
   markOf(record: ObjectRecord | undefined, member: Member): CopyMark | undefined {
     return markOf(record, member.ids);
   }
@@ -189,8 +194,8 @@ export class Ledger implements IdentitiesLedger {
   }
 
   /**
-   * Whether no other machine has ever written (every one that does says so first, on most of the stores), and the index has all
-   * that this one ever wrote.
+   * Whether no other machine has ever written, and the index has all that this one wrote. Every machine leaves a writer record
+   * on most of the stores before its first write.
    */
   get soleWriter(): boolean {
     this.#sole ??=
@@ -199,19 +204,19 @@ export class Ledger implements IdentitiesLedger {
   }
 
   /**
-   * Whether the index has all that this machine ever wrote. One that was made anew since then has not, nor has one beside which a
-   * process of this machine writes that could not write to it.
+   * Whether the index has all that this machine ever wrote. It does not if it was made anew since, or if a process of this
+   * machine wrote without being able to change it.
    */
   get isComplete(): boolean {
     return this.#index.isShared && this.#index.getFact(COMPLETE_FACT) === this.completeness;
   }
 
-  /** What `noteComplete` takes: to be had before the stores are heard from which the index gets what it lacks. */
+  /** The argument of `noteComplete`. Read it before the hearing that completes the index. */
   get completeness(): string {
     return `${this.machine} ${this.#index.getFact(SPOILT_FACT) ?? ""}`;
   }
 
-  /** The index has all that this machine ever wrote, as of when `completeness` was asked for. */
+  /** Notes that the index has all that this machine wrote up to the time when `completeness` was read. */
   noteComplete(completeness: string): void {
     this.#index.setFact(COMPLETE_FACT, completeness);
   }
@@ -226,19 +231,19 @@ export class Ledger implements IdentitiesLedger {
     return this.storeOf(member)?.censused ?? false;
   }
 
-  /** Whether the member answers, and knows what every other store knows. */
+  /** Whether the member answers, and its ledger has everything that the other stores' ledgers have. */
   vouches(member: Member): boolean {
     const state = this.storeOf(member)?.state;
     return member.ready && (state === "member" || state === "draining" || state === "drained");
   }
 
-  /** Whether a member is none of the pool's stores any more, or none yet: nothing of the pool can be on it alone. */
+  /** Whether a member is no longer a store of the pool, or not yet one. No object of the pool can be on it alone. */
   isGivenUp(member: Member): boolean {
     if (member.readable || member.id !== undefined) return false;
     return member.state !== "unreachable" || isForgotten(member, this.#index.stores());
   }
 
-  /** What is known of a member, looked up once for each time the stores are asked: every write needs it. */
+  /** The record of a member's store. It is looked up once for each hearing, because every write needs it. */
   storeOf(member: Member): StoreRecord | undefined {
     if (member.id === undefined) return undefined;
     const known = this.#stores.get(member.id) ?? this.#index.store(member.id);
@@ -254,14 +259,17 @@ export class Ledger implements IdentitiesLedger {
     return this.#absentees;
   }
 
-  /** The index may say otherwise of the stores and of who writes. */
+  /** Discards the cached records of stores and writers, because the index may have changed. */
   #lookAgain(): void {
     this.#stores.clear();
     this.#absentees = undefined;
     this.#sole = undefined;
   }
 
-  /** Whether the member is being emptied. Never all of them: two machines that each drain another one at once undo it. */
+  /**
+   * Whether the member is being emptied. If all of them are, because two machines began at once, none counts as
+   * draining.
+   */
   isDraining(member: Member): boolean {
     return this.#isDrained(member) && !this.members.every((other) => this.#isDrained(other));
   }
@@ -271,31 +279,31 @@ export class Ledger implements IdentitiesLedger {
     return state === "draining" || state === "drained";
   }
 
-  // ------------------------------------------------------------------------------------------------ what the pool is
+  // ------------------------------------------------------------------------------------------------ the pool's epoch
 
-  /** What the pool's file says that the pool is. */
+  /** Sets the mode and `min` that the pool's file names. */
   declare(declared: Pick<PoolRecord, "mode" | "min">): void {
     this.#declared = declared;
   }
 
-  /** The pool is about to become what its user says, whatever its file says now. */
+  /** Accepts a mode or `min` that the user is about to change to, whatever the pool's file says. */
   accept({ mode, min }: { readonly mode?: Mode | undefined; readonly min?: number | undefined }): void {
     const recorded = this.#index.pool() ?? this.#declared;
     this.#declared = { mode: recorded.mode, min: recorded.min };
     if (this.#index.pool() === undefined) this.#declared = { mode: mode ?? recorded.mode, min: min ?? recorded.min };
   }
 
-  /** What the pool is: by its ledger, or by its file while the ledger does not say. */
+  /** The pool's epoch by its ledger, or by its file while the ledger has none. */
   get epoch(): Pick<PoolRecord, "mode" | "min" | "sure"> {
     return this.#index.pool() ?? { ...this.#declared, sure: 1 };
   }
 
-  /** Throws where the file says otherwise of the pool than its ledger, or where it is not sure which pool this is. */
+  /** Throws if the pool's file contradicts the ledger, or if it is not sure which pool this is. */
   checkEpoch(): void {
     this.#identities.check(this.#declared, this.#isSure);
   }
 
-  /** Makes the pool another one: a new epoch, which counts from then on for all machines. */
+  /** Begins a new epoch of the pool, for all machines. */
   async changeEpoch(change: Partial<Pick<PoolRecord, "mode" | "min" | "sure">>): Promise<void> {
     const { mode, min, sure } = { ...this.epoch, ...change };
     this.#declared = { mode, min };
@@ -313,16 +321,16 @@ export class Ledger implements IdentitiesLedger {
 
   // ---------------------------------------------------------------------------------------------------------- hearing
 
-  /** Asks all stores anew unless that was done within the last `freshMs`. */
+  /** Hears all stores unless that was done within the last `freshMs`. */
   async freshen(): Promise<void> {
     if (this.#freshMs === 0) return this.hear();
-    // One round that is under way serves all who come meanwhile.
+    // A hearing that is under way serves all callers that come meanwhile.
     if (this.#ageMs() >= this.#freshMs) await (this.#hearing ?? this.hear());
   }
 
   /**
-   * The same, but while nobody else is known to write, and all stores answered, what was heard a little longer ago will
-   * do: then the stores are asked beside the operation.
+   * Like `freshen`, but an older hearing will do while no other machine writes and all stores answered. Then the stores
+   * are heard beside the operation.
    */
   async keepFresh(): Promise<void> {
     const freshened = this.freshen();
@@ -332,7 +340,7 @@ export class Ledger implements IdentitiesLedger {
     freshened.catch(() => undefined);
   }
 
-  /** How old what was heard may be, at most, where a machine uses it because nobody else writes, in milliseconds. */
+  /** The greatest age of a hearing that a machine uses while no other one writes, in milliseconds. */
   get staleMs(): number {
     return this.#freshMs * STALE_FACTOR;
   }
@@ -341,7 +349,7 @@ export class Ledger implements IdentitiesLedger {
     return this.#runtime.monotonicMs() - this.#heardAtMs;
   }
 
-  /** Asks all stores who they are and what their ledgers hold. One that does not answer is marked, not waited for. */
+  /** Asks all stores for their identities and their ledgers' segments. A silent store is marked and not waited for. */
   hear(): Promise<void> {
     if (this.#hearing === undefined) {
       this.#hearing = this.#hear().finally(() => {
@@ -349,7 +357,7 @@ export class Ledger implements IdentitiesLedger {
       });
       return this.#hearing;
     }
-    // What is under way may have asked before the caller's moment: a second round, shared by all who wait, will do.
+    // A hearing that is under way may have asked too early for this caller. All callers that wait share the next one.
     this.#nextHearing ??= this.#hearing
       .catch(() => undefined)
       .then(() => {
@@ -363,7 +371,8 @@ export class Ledger implements IdentitiesLedger {
     const started = this.#runtime.monotonicMs();
     let answers = await this.#askAll(this.members);
     await this.#take(answers);
-    // Another process may have given a store its identity after the store was asked, and said so where this one read it.
+    // Another process may have given a store an identity after this one asked it, and recorded that on a store that was
+    // read later.
     const missing = this.members.filter((member) => member.state === "missing");
     if (missing.length > 0) {
       answers = new Map([...answers, ...(await this.#askAll(missing))]);
@@ -377,16 +386,16 @@ export class Ledger implements IdentitiesLedger {
 
   async #askAll(members: readonly Member[]): Promise<ReadonlyMap<Member, Answer>> {
     const answers = members.map(async (member): Promise<[Member, Answer]> => {
-      // A store that still has not answered the last time is not waited for again.
-      if (this.#asking.has(member)) return [member, this.#late(member)];
+      // A store that has not answered the previous hearing yet is not waited for again.
+      if (this.#asking.has(member)) return [member, this.#silentAnswer(member)];
       const asked = this.#ask(member).finally(() => this.#asking.delete(member));
       this.#asking.set(member, asked);
-      return [member, await this.#within(asked, () => this.#late(member))];
+      return [member, await this.#within(asked, () => this.#silentAnswer(member))];
     });
     return new Map(await Promise.all(answers));
   }
 
-  /** What the stores answered becomes what is known of them, once the segments that are new have been read. */
+  /** Takes over the stores' answers, and reads the new segments. */
   async #take(answers: ReadonlyMap<Member, Answer>): Promise<void> {
     const remembered = this.#options.remembered ?? (() => undefined);
     if (!this.#isSure) {
@@ -402,7 +411,7 @@ export class Ledger implements IdentitiesLedger {
       for (const name of member.written) segments.add(name);
       member.segments = segments;
     }
-    // The ledger of a store that says it is this pool's is read before it is decided what the others are.
+    // The ledgers of stores that belong to this pool are read before the other members' states are decided.
     const decide = (): void => {
       const known = {
         pool: this.#pool,
@@ -431,7 +440,7 @@ export class Ledger implements IdentitiesLedger {
     if (this.#isSure && this.#pool !== undefined && named.length > 0) this.#options.onPool?.(this.#pool, named);
   }
 
-  #late(member: Member): Answer {
+  #silentAnswer(member: Member): Answer {
     const message = `${member.label} did not answer in ${this.#hearMs} ms`;
     return {
       error: new HoldfastError("timeout", message, { store: member.label, operation: "open" }),
@@ -439,10 +448,10 @@ export class Ledger implements IdentitiesLedger {
     };
   }
 
-  async #within(work: Promise<Answer>, late: () => Answer): Promise<Answer> {
+  async #within(work: Promise<Answer>, silent: () => Answer): Promise<Answer> {
     let cancel = (): void => undefined;
     const timeout = new Promise<Answer>((resolve) => {
-      cancel = this.#runtime.timer(this.#hearMs, () => resolve(late()));
+      cancel = this.#runtime.timer(this.#hearMs, () => resolve(silent()));
     });
     const answer = await Promise.race([work, timeout]);
     cancel();
@@ -487,8 +496,8 @@ export class Ledger implements IdentitiesLedger {
   }
 
   /**
-   * Does something for which the index is needed. Where that is found damaged, and was thrown away, what it knew is read from the
-   * stores anew, and it is done once more.
+   * Runs work that needs the index. If the index is found damaged, it is read from the stores again, and the work is run once
+   * more.
    */
   async withIndex<T>(work: () => Promise<T>): Promise<T> {
     for (let more = RENEWALS; ; more--) {
@@ -501,7 +510,7 @@ export class Ledger implements IdentitiesLedger {
     }
   }
 
-  /** Makes a lost index anew. Until all that the stores tell has been read, whoever asks gets no answer rather than a wrong one. */
+  /** Makes a lost index anew. Until all segments are read, callers get an error rather than a wrong answer. */
   renewIndex(): Promise<void> {
     this.#renewing ??= this.#renew().finally(() => {
       this.#renewing = undefined;
@@ -547,7 +556,7 @@ export class Ledger implements IdentitiesLedger {
       objects: segment.objects,
       stores: segment.stores ?? [],
       pools: segment.pools ?? [],
-      // Machines of before there were such records are known by what they wrote.
+      // Machines that wrote before there were writer records are known by their versions.
       writers: [...(segment.writers ?? []), ...unknown.map((machine) => ({ machine, rev: written }))],
       segment: name,
       facts: [
@@ -560,14 +569,14 @@ export class Ledger implements IdentitiesLedger {
     this.#lookAgain();
   }
 
-  /** Takes note of since when something is known to be under way. */
+  /** Notes the first sighting of intents and of requests that may still take effect. */
   #sight(record: ObjectRecord): void {
     if (record.kind === "intent") this.sightings.note(renewedAt(record));
     for (const mark of Object.values(record.copies))
       if (isOpenAttempt(record, mark)) this.sightings.note(mark.late ?? mark.rev);
   }
 
-  /** The same of what another process wrote, which those who follow the name are told. */
+  /** Notes another process's record: its sightings, and the news for the followers of the name. */
   #see(record: ObjectRecord): void {
     this.#sight(record);
     for (const following of this.#following.get(record.name) ?? []) following.hear(record);
@@ -583,7 +592,7 @@ export class Ledger implements IdentitiesLedger {
     });
   }
 
-  /** What others write of a name from now on; to be ended. */
+  /** Collects the records that others write of a name from now on. The caller has to end it. */
   follow(name: string): Following {
     const all = this.#following.get(name) ?? new Set();
     this.#following.set(name, all);
@@ -595,7 +604,7 @@ export class Ledger implements IdentitiesLedger {
     return following;
   }
 
-  /** A segment that this process wrote says nothing new to it. */
+  /** Notes a segment of this process, which says nothing new to it. */
   noteWritten(name: string, objects: readonly ObjectRecord[]): void {
     this.#seen.add(name);
     for (const record of objects) {
@@ -604,7 +613,7 @@ export class Ledger implements IdentitiesLedger {
     }
   }
 
-  /** The same of records that are yet to be written. */
+  /** Notes records of this process that are still to be written. */
   noteBegun(objects: readonly ObjectRecord[]): void {
     for (const record of objects) this.#sight(record);
     this.#index.apply({ objects });
@@ -619,16 +628,16 @@ export class Ledger implements IdentitiesLedger {
     return this.clock.next();
   }
 
-  /** The record, to be written: by it the stores owe what it is, because what was done to them had another one in mind. */
+  /**
+   * The record with marks by which the stores owe a copy or a delete of it, because an earlier step served another
+   * record.
+   */
   owedAnew(record: ObjectRecord, ids: readonly StoreId[], reason: string): ObjectRecord {
     const mark: CopyMark = { state: isPut(record) ? "copy" : "delete", rev: this.stamp(record), reason };
     return { ...record, copies: Object.fromEntries(ids.map((id) => [id, mark])) };
   }
 
-  /**
-   * Whether a mark's store may be changed at this moment by somebody else than this process, or by a request of which
-   * nobody knows the end.
-   */
+  /** Whether another process, or a late request, may change a mark's store at this moment. */
   mayChange(record: ObjectRecord, mark: CopyMark): boolean {
     if (mark.late !== undefined) return this.sightings.ageMs(mark.late) < this.lateMs;
     if (!isOpenAttempt(record, mark)) return false;
@@ -638,14 +647,14 @@ export class Ledger implements IdentitiesLedger {
   }
 
   /**
-   * Makes records durable. Gives, for each store of the pool, a promise of how that went; the index learns the records
-   * once one store has them. Callers that arrive while a segment is being written share the next one.
+   * Makes records durable. Returns a promise of the result for each store of the pool. The index gets the records once
+   * one store has them. Callers that arrive while a segment is being written share the next one.
    */
   append(records: Partial<Records>): Appended {
     return this.#segments.append(records);
   }
 
-  /** The same for what costs nothing but time while it is not yet written. */
+  /** Like `append`, for records whose absence costs only time. */
   appendLater(records: readonly ObjectRecord[]): void {
     this.#segments.appendLater(records);
   }
@@ -655,34 +664,39 @@ export class Ledger implements IdentitiesLedger {
     return this.#segments.flushed();
   }
 
-  /** Starts to merge segments where enough have gathered; nobody waits for it but `settle`. */
+  /** Starts to merge segments if enough have gathered. Only `settle` waits for it. */
   maintainSoon(): void {
     this.#compaction.maintainSoon();
   }
 
-  /** Writes everything that is known as a new base, and removes all segments that went into it. False: nowhere. */
+  /**
+   * Writes the whole index as new base segments, and removes the segments that they replace. False: no store took them.
+   */
   compact(): Promise<boolean> {
     return this.#compaction.compact();
   }
 
-  /** Segments that a store lacks (to be copied there) and has beyond need (to be removed). Needs what `hear` learned. */
+  /**
+   * For each store, the segments that it lacks (to be copied there) and those it no longer needs (to be removed). Call
+   * `hear` before.
+   */
   ledgerGaps(): readonly LedgerGap[] {
     return this.#compaction.gaps();
   }
 
-  /** Makes the ledger the same on every store that answers. Gives the labels of those that it changed. */
+  /** Makes the ledger the same on every store that answers. Returns the labels of the stores that it changed. */
   sync(): Promise<readonly string[]> {
     return this.#compaction.sync();
   }
 
-  /** Rewrites a segment that is damaged on a store from one where it is whole; true when it could. */
+  /** Rewrites a store's damaged segment from a store that has it whole. True: it was rewritten. */
   mendSegment(member: Member, name: string): Promise<boolean> {
     return this.#compaction.mendSegment(member, name);
   }
 
   /**
-   * Removes a segment that no store has whole. From then on the stores are no longer known to hold nothing but what is
-   * recorded, until a repair has seen all of them. False: not every store answers, and one that is silent may have it whole.
+   * Removes a segment that no store has whole. From then on stores may hold objects without a record, until a repair has
+   * seen all of them. False: not every store answers, and a silent one may have the segment whole.
    */
   async discardSegment(name: string): Promise<boolean> {
     if (!this.#reader.unreadable.has(name) || !this.members.every(isReady)) return false;
@@ -692,31 +706,34 @@ export class Ledger implements IdentitiesLedger {
     return true;
   }
 
-  /** Waits until everything appended has been written or has failed, and keeps the ledger short. */
+  /** Waits until everything appended has been written or has failed, and merges segments. */
   async settle(): Promise<void> {
     await this.flushed();
-    // One that is under way began before the last segments were written.
+    // A merge that is under way began before the last segments were written, so another one follows.
     await this.#compaction.ended();
     await this.#compaction.maintain();
   }
 
-  /** Makes sure that this machine may write to the pool. Throws where it may not. See {@link Identities.initialise}. */
+  /** Makes sure that this machine may write to the pool. Throws if it may not. See {@link Identities.initialise}. */
   initialise(isTold = false): Promise<void> {
     return this.#identities.initialise(isTold);
   }
 
-  /** Makes this machine forget which pool the stores belong to, and what it knows of that. */
+  /** Makes this machine forget which pool the stores belong to. */
   async forgetPool(): Promise<void> {
     if (this.#pool === undefined) return;
     await this.#options.onForget?.(this.#pool);
   }
 
-  /** Gives a store that lost everything, or a stranger, an identity, so that repair fills it. Only on the user's word. */
+  /**
+   * Gives an identity to a store that lost everything, or to a stranger, so that repair fills it. Only at the user's
+   * request.
+   */
   refill(member: Member): Promise<void> {
     return this.#identities.refill(member);
   }
 
-  /** Notes a fact about a store of the pool, on all stores. Throws where no store takes it. */
+  /** Records a change of a store's record on all stores. Throws if no store takes it. */
   async recordStore(
     id: StoreId,
     change: Partial<Pick<StoreRecord, "state" | "censused" | "label" | "addresses" | "prefixes">>,
@@ -732,13 +749,13 @@ export class Ledger implements IdentitiesLedger {
     await this.#everywhere({ objects: [], stores: [{ ...next, rev: this.nextRev(known) }] });
   }
 
-  /** A version for a record of a store that is above the one known of it, whatever the clock of who wrote that. */
+  /** A version for a store's record, above that of the known one, even if its writer's clock was ahead. */
   nextRev(known: StoreRecord | undefined): Version {
     if (known !== undefined) this.clock.observe(known.rev);
     return this.clock.next();
   }
 
-  /** Writes what has yet to be written, and merges segments for a while where this process added some. */
+  /** Writes the remaining records, and merges segments for a while if this process added some. */
   async close(): Promise<void> {
     await this.#hearing?.catch(() => undefined);
     await this.flushed();
@@ -752,13 +769,13 @@ function emptyAnswer(): Answer {
   return { segments: new Set() };
 }
 
-/** Whether something failed because what the index knew could not be read. */
+/** Whether an error comes from a lost index. */
 export function isIndexLost(error: unknown): boolean {
   for (let one = error; one instanceof Error; one = one.cause) if (one instanceof IndexLost) return true;
   return false;
 }
 
-/** When an intent was last said to be alive. */
+/** The version of an intent's last renewal. */
 export function renewedAt(intent: ObjectRecord): Version {
   return Object.values(intent.copies).reduce((rev, mark) => (mark.rev > rev ? mark.rev : rev), intent.version);
 }

@@ -1,4 +1,4 @@
-/** A member: one store of a pool, with what is known of its identity and of the ledger on it. */
+/** A member: one store of a pool, with its identity and its ledger as far as this process knows them. */
 import { createHash } from "node:crypto";
 import { HoldfastError } from "../contract/errors.ts";
 import { hint } from "../support/hint.ts";
@@ -6,15 +6,18 @@ import type { StoreTrouble } from "../contract/pool.ts";
 import type { Store } from "../contract/store.ts";
 import type { StoreId } from "./record.ts";
 
-/** How a member is given to a pool. */
+/** The options of one member of a pool. */
 export interface MemberOptions {
   /** The store, with its deadline and retries around it. */
   readonly store: Store;
-  /** Digest of the store's address, without secrets: the same store is recognised by it while it cannot be reached. */
+  /** Digest of the store's address, without secrets. An unreachable store is recognised by it. */
   readonly fingerprint: string;
-  /** Digests that earlier versions of Holdfast made of the same address. Default none. */
+  /** Digests of the same address as earlier versions of Holdfast computed them. Default none. */
   readonly formerFingerprints?: readonly string[];
-  /** Mirror: only names with one of these prefixes go here. Empty: all names that no other store's prefix claims. */
+  /**
+   * Mirror: names with one of these prefixes go only to the stores that have it. Names without a prefix of any store go
+   * to all.
+   */
   readonly prefixes?: readonly string[];
   /** Stripe with `place=weighted`: its share. Default 1. */
   readonly weight?: number;
@@ -23,35 +26,43 @@ export interface MemberOptions {
 export class Member {
   readonly store: Store;
   readonly fingerprint: string;
-  /** By any of these it is recognised. */
+  /** The digests of its address: any of them identifies it. */
   readonly addresses: readonly string[];
   readonly prefixes: readonly string[];
   readonly weight: number;
-  /** Place in the pool's file, from 0. */
+  /** Position in the pool's file, from 0. */
   readonly position: number;
   /** From the store's identity, or from the ledger by its address; undefined while neither is known. */
   id: StoreId | undefined;
-  /** Ids under which its address owed something before it was known by its own. */
+  /** Ids under which records named its address while its own id was unknown. */
   aliases: readonly StoreId[] = [];
-  /** - `ready`: its identity was read, and is this pool's. - `new`: it answers, and may be given an identity. */
+  /** `ready`: its identity was read, and is this pool's. `new`: it answers, and may be given an identity. */
   state: "unheard" | "ready" | "new" | StoreTrouble = "unheard";
   /** Why it is not ready. */
   error: HoldfastError | undefined;
   /** Segments of the ledger seen on it. */
   segments: Set<string> = new Set();
-  /** Segments written to it since it was last asked for its list, which may therefore lack them. */
+  /** Segments written to it since its list was last asked for. That list may lack them. */
   written: Set<string> = new Set();
-  /** How often it was given an identity by this process: an answer from before the last time is no longer true. */
+  /** How often this process gave it an identity. An answer from before the last time is outdated. */
   identified = 0;
-  /** The identity that this process means to give it, the same at every attempt: one may take effect late. */
+  /**
+   * The identity that this process intends for it. All attempts use the same one, because an attempt may take effect
+   * late.
+   */
   intended: StoreId | undefined;
-  /** Whether it has said who it is, in this process. */
+  /** Whether this process has read its identity. */
   isNamed = false;
-  /** How long it took to say who it is, the last time, in milliseconds. */
+  /** Duration of the last answer to a hearing, in milliseconds. */
   latencyMs: number | undefined;
-  /** Whether it kept a put waiting that had enough without it, the last time: then the next one does not wait at all. */
-  late = false;
-  /** Writes to its ledger that have not ended. A batch does not wait for a member that still has an earlier one. */
+  /**
+   * Whether the store was still writing when the last put with `wait=min` stopped waiting. The next such put does not
+   * wait for it.
+   */
+  slow = false;
+  /**
+   * Writes to its ledger that have not ended. A batch does not wait for a member that is still writing an earlier one.
+   */
   appending = 0;
 
   constructor(options: MemberOptions, position: number) {
@@ -76,12 +87,12 @@ export class Member {
     return this.state === "ready" || this.state === "new";
   }
 
-  /** Every id by which records may name it. */
+  /** Every id by which records may name this member. */
   get ids(): readonly StoreId[] {
     return this.id === undefined ? this.aliases : [this.id, ...this.aliases];
   }
 
-  /** The id by which records name it from now on; undefined before the pool was first written to. */
+  /** The id by which new records name it; undefined before the first write to the pool. */
   get owingId(): StoreId | undefined {
     return this.id ?? this.aliases[0];
   }
@@ -100,7 +111,7 @@ export class Member {
   }
 }
 
-/** Why a store that answers is not used, by its state. */
+/** Messages for stores that answer but are not used, by state. */
 const TROUBLES: Readonly<Record<string, (label: string) => string>> = {
   missing: (label) =>
     `it holds nothing of this pool, although it should. Is it mounted? If an empty one took its place, run: ${hint("repair", "--refill", label)}`,
@@ -111,12 +122,12 @@ const TROUBLES: Readonly<Record<string, (label: string) => string>> = {
     `it has the identity of another store of this pool: it is a copy of that one, or the same place under another name; take it out, or fill it anew with: ${hint("repair", "--refill", label)}`,
 };
 
-/** The id by which the ledger names an address of which no store has ever said who it is. */
+/** The ledger's id for an address at which no identity was ever read. */
 export function addressId(address: string): StoreId {
   return createHash("sha256").update(address).digest("hex").slice(0, 16);
 }
 
-/** Notes that a segment stands on a member. */
+/** Notes that a member has a segment. */
 export function noteSegment(member: Member, name: string): void {
   member.segments.add(name);
   member.written.add(name);

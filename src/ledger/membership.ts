@@ -1,15 +1,16 @@
 /**
- * Who the stores of a pool are: the one place that decides it. Pure but for the members, to which it says what they are.
+ * Membership: decides which stores are the pool's. No other file does that. Pure, but for setting the members' states.
  *
  * The rules:
- * 1. Each store of the pool's file has one vote on which pool this is: its own word; where it is silent or empty, what
- *    this machine remembers of its address; else the word of the pool's ledger, where it names the address. The pool is
- *    the one that more than half of the votes name. Stores that are empty, and of which nobody knows anything, have none.
- * 2. A store is what its identity says, unless the ledger has given that identity up, or two stores have the same one.
- * 3. A silent store is recognised by its address. One that nobody recognises owes what it misses to its address.
- * 4. An empty store is new only when every store that the ledger knows has said who it is: otherwise it may be the place
- *    where one of those should be. So it is while a part of the ledger could not be read, which may name others. Nor is it
- *    new where this machine remembers another pool there.
+ * 1. Each store of the pool's file has one vote on which pool this is. The vote is its identity. For a silent or empty
+ *    store it is the pool that this machine remembers at its address, else the pool whose ledger names the address. The
+ *    pool with more than half of the votes is elected. Empty stores that neither knows have no vote.
+ * 2. A store's identity decides which store it is, unless the ledger has given that identity up, or two stores have the
+ *    same one.
+ * 3. A silent store is recognised by its address. If it is not recognised, its debts are recorded under its address.
+ * 4. An empty store is new only when every store that the ledger knows has told its identity. Otherwise it may stand in
+ *    the place of one of those. It is not new either while a part of the ledger is unreadable, which may name more stores,
+ *    or when this machine remembers another pool there.
  */
 import type { HoldfastError } from "../contract/errors.ts";
 import type { Identity } from "./identity.ts";
@@ -17,7 +18,7 @@ import { addressId } from "./member.ts";
 import type { Member } from "./member.ts";
 import type { StoreId, StoreRecord } from "./record.ts";
 
-/** What a store said of itself: its identity (undefined: it has none) and its segments, or why it said nothing. */
+/** A store's answer: its identity (undefined: it has none) and its segments, or the error. */
 export interface Answer {
   readonly identity?: Identity | undefined;
   readonly segments: Set<string>;
@@ -26,17 +27,17 @@ export interface Answer {
   readonly asOf?: number;
 }
 
-/** What this machine remembers: the pool that a store at this address belonged to. */
+/** The pool that a store at this address belonged to, as this machine remembers it. */
 export type Remembered = (address: string) => string | undefined;
 
 export interface Election {
-  /** The pool with the most votes; the first of them in the pool's order where they are even. */
+  /** The pool with the most votes; of several with as many votes, the first in the pool's order. */
   readonly pool: string | undefined;
-  /** More than half of the votes are for it. */
+  /** Whether it has more than half of the votes. */
   readonly isSure: boolean;
 }
 
-/** Rule 1. `known`: what the ledger of the pool that is asked about says of its stores. */
+/** Rule 1. `known`: a pool, and the store records of its ledger. */
 export function electPool(
   answers: ReadonlyMap<Member, Pick<Answer, "identity" | "error">>,
   remembered: Remembered,
@@ -68,27 +69,27 @@ function isAt({ addresses }: StoreRecord, member: Member): boolean {
   return addresses.some((address) => member.addresses.includes(address));
 }
 
-/** Whether the store at a member's address was given up, and none is known to have come in its place. */
+/** Whether the store at a member's address was given up, and no other store is recorded in its place. */
 export function isForgotten(member: Member, stores: readonly StoreRecord[]): boolean {
   const here = stores.filter((record) => isAt(record, member));
   return here.length > 0 && here.every(({ state }) => state === "removed" || state === "expected");
 }
 
-/** Stores of the ledger that have been reached and not been given up. */
+/** Stores of the ledger that were reached at least once and not given up. */
 export function knownStores(stores: readonly StoreRecord[]): readonly StoreRecord[] {
   return stores.filter(({ state }) => state !== "expected" && state !== "removed");
 }
 
-/** The ledger of a pool, as far as it tells who the pool's stores are. */
+/** The part of a pool's ledger that names its stores. */
 export interface KnownPool {
-  /** Undefined: no store has said yet which pool this is. */
+  /** Undefined: no store has told yet which pool this is. */
   readonly pool: string | undefined;
   readonly stores: readonly StoreRecord[];
-  /** A part of it could not be read from any store. */
+  /** Whether a part of the ledger could not be read from any store. */
   readonly isDamaged: boolean;
 }
 
-/** Rules 2 to 4: says to each member what it is. `answers`: what those that were asked just now said. */
+/** Rules 2 to 4: sets each member's state. `answers`: those of the members that were asked just now. */
 export function decideMembers(
   members: readonly Member[],
   answers: ReadonlyMap<Member, Answer>,
@@ -115,13 +116,13 @@ export function decideMembers(
     if (member.state === "new" && (isAnyMissed || isUnread || isOfAnother(member, pool, remembered))) {
       member.state = "missing";
     }
-    // A stranger in a store's place is known by what should stand there.
+    // A stranger in a store's place is treated as the store that should stand there.
     if (!member.ready) recognise(member, stores, taken);
     member.aliases = aliasesOf(member, stores);
   }
 }
 
-/** Two that say they are the same store would count one copy as two: the one at an address known for it stays. */
+/** Two stores with one identity would count one copy as two. The one at a known address of that identity stays. */
 function markTwins(members: readonly Member[], byId: ReadonlyMap<StoreId, StoreRecord>): void {
   const seen = new Map<StoreId, Member>();
   for (const member of members) {
@@ -134,19 +135,19 @@ function markTwins(members: readonly Member[], byId: ReadonlyMap<StoreId, StoreR
   }
 }
 
-/** Whether a store has said that it is one of the pool's, and fell silent before it told what it knows. */
+/** Whether a store told its identity, but fell silent before its ledger was read. */
 function isUnreadStore({ ready, isNamed, id }: Member, known: ReadonlyMap<StoreId, StoreRecord>): boolean {
   return !ready && isNamed && id !== undefined && !known.has(id);
 }
 
-/** Whether this machine remembers another pool in the place of an empty store. */
+/** Whether this machine remembers another pool at an empty store's address. */
 function isOfAnother(member: Member, pool: string | undefined, remembered: Remembered): boolean {
   const before = rememberedPool(member, remembered);
   return before !== undefined && before !== pool;
 }
 
 function recognise(member: Member, stores: readonly StoreRecord[], taken: Set<StoreId | undefined>): void {
-  // What it said of itself goes before what its address says.
+  // An identity that the store told itself counts more than its address.
   if (member.state === "unreachable" && member.isNamed && !taken.has(member.id)) {
     taken.add(member.id);
     return;

@@ -1,9 +1,9 @@
 /**
- * Which stores have gone back in time: put back from an image or a snapshot, or replaced by an older disk.
+ * Finds outdated stores: restored from an image or a snapshot, or replaced by an older disk.
  *
- * A store that holds a version has its record in its own ledger: a put that was not recorded there does not count. So what
- * the other stores' ledgers say that it holds, or has not, and its own does not say, is what it has lost or got back. That
- * is told by the segments alone, without a look at an object.
+ * A store that holds a version has the record of it in its own ledger: a put does not count where its record is missing.
+ * So if other stores' ledgers say that a store holds or deleted a copy, and its own ledger does not, the store is outdated
+ * in that name. The segments alone show this, without a look at any object.
  */
 import { toHoldfastError } from "../contract/errors.ts";
 import type { HoldfastError } from "../contract/errors.ts";
@@ -13,13 +13,12 @@ import type { Member } from "./member.ts";
 import { currentRecord, isPut } from "./record.ts";
 import type { CopyMark, ObjectRecord } from "./record.ts";
 
-/** Names that members are recorded to hold, or to have nothing of, without knowing it themselves. */
+/** For each outdated member, the names whose marks its own ledger lacks. */
 export type Outdated = ReadonlyMap<Member, ReadonlySet<string>>;
 
 /**
- * Reads the segments in which the stores differ; nothing where they do not. Needs what the last hearing brought. Rejects
- * where a store that was heard then does not answer any more.
- * `isWanted`: whether an object should be on a store, whatever its record says of it.
+ * Reads only the segments in which the stores differ. Call `hear` before. Rejects if a store that was heard then does
+ * not answer any more. `isWanted`: whether an object should be on a store, whatever its record says.
  */
 export async function findOutdated(
   ledger: Ledger,
@@ -27,14 +26,14 @@ export async function findOutdated(
 ): Promise<Outdated> {
   const outdated = new Map<Member, Set<string>>();
   for (const { member, missing, surplus } of ledger.ledgerGaps()) {
-    // One that was not filled yet is judged by what it should hold.
+    // A store that was not filled yet is judged by the objects that it should hold.
     if (missing.length === 0 || !ledger.vouches(member)) continue;
     const said = new Map<string, Version>();
     for (const name of missing) {
       for (const record of await recordsOf(ledger, name, member)) noteSaid(ledger, member, record, isWanted, said);
     }
     if (said.size === 0) continue;
-    // Of what was merged since, it may have the segments from before.
+    // It may still have the segments from before a merge.
     for (const name of surplus) {
       const segment = await ledger.fetchSegment(member, name).catch(() => undefined);
       for (const record of segment?.objects ?? []) {
@@ -47,8 +46,8 @@ export async function findOutdated(
 }
 
 /**
- * The records of a segment, from a store that has it; none where it is damaged: then nothing is known of them. Rejects
- * where no store that has it answers any more.
+ * The records of a segment, from a store that has it; none if it is damaged, because then they are unknown. Rejects if
+ * no store that has it answers any more.
  */
 async function recordsOf(ledger: Ledger, name: string, lacking: Member): Promise<readonly ObjectRecord[]> {
   let silence: HoldfastError | undefined;
@@ -65,7 +64,7 @@ async function recordsOf(ledger: Ledger, name: string, lacking: Member): Promise
   return [];
 }
 
-/** Notes what a record says that a store has done, or should have been told, where that is still how things stand. */
+/** Notes a record's mark of a store, or that the store should have the object, if the current record still says so. */
 function noteSaid(
   ledger: Ledger,
   member: Member,
@@ -79,6 +78,6 @@ function noteSaid(
   const now: CopyMark | undefined = ledger.markOf(current, member);
   const isDone = mark?.state === "holds" || mark?.state === "none";
   if (isDone && mark.rev === now?.rev) said.set(record.name, mark.rev);
-  // It was no store of the pool's file when the object was put.
+  // The store was not in the pool's file when the object was put.
   if (now === undefined && isPut(current) && isWanted(record.name, member)) said.set(record.name, current.version);
 }

@@ -1,10 +1,10 @@
 /**
- * Records: what the ledger knows of one name, and how what two writers know becomes one.
+ * Records: the ledger's knowledge of one name, and how the records of several writers merge.
  *
- * A name's state is a small set of records that merges without regard to order: applying the same records in any order,
- * any number of times, gives the same state. Almost always the set holds one record. It holds more while an overwrite is
- * under way (the former record and the intent), and when machines wrote the same name at once (each one's record, until
- * a later write, which knows of them, supersedes them).
+ * A name's state is a small set of records. Applying the same records in any order, any number of times, gives the same
+ * state. Almost always the set holds one record. It holds more while an overwrite is under way (the former record and
+ * the intent), and after machines wrote the same name at once (each one's record, until a later write that knows of them
+ * supersedes them).
  */
 import type { Mode } from "../contract/pool.ts";
 import type { ObjectMetadata } from "../contract/store.ts";
@@ -15,23 +15,23 @@ import type { Version } from "./hybrid-clock.ts";
 export type StoreId = string;
 
 /**
- * What a store has to do with one version of an object.
- * - `holds`: it has a copy that was confirmed.
- * - `copy`: it owes a copy: it missed the write, or its copy was found missing or wrong.
- * - `delete`: it owes a delete: a copy may stand there that should not.
- * - `none`: it has no copy and needs none, confirmed.
+ * A store's state for one version of an object.
+ * - `holds`: it has a confirmed copy.
+ * - `copy`: it owes a copy, because it missed the write, or because its copy was found missing or wrong.
+ * - `delete`: it owes a delete, because it may have a copy that should not be there.
+ * - `none`: it was confirmed to have no copy, and needs none.
  */
 export type CopyState = "holds" | "copy" | "delete" | "none";
 
 export interface CopyMark {
   readonly state: CopyState;
-  /** When the mark was made; of two marks for the same store the later wins. */
+  /** The version of the mark. Of two marks for the same store, the later one counts. */
   readonly rev: Version;
-  /** Why it owes, in a word or two. */
+  /** The reason for the debt, in a word or two. */
   readonly reason?: string;
   /**
-   * A request to the store that ended without an answer, by the mark that noted it, and may still take effect: what the
-   * store is found to have before that request has certainly ended is not what it will have.
+   * A request to the store ended without an answer and may still take effect; this is the version of the mark that
+   * noted it. Until that request has certainly ended, the store's copy may still change.
    */
   readonly late?: Version;
 }
@@ -39,11 +39,11 @@ export interface CopyMark {
 /**
  * - `put`: the object has these bytes since this version.
  * - `delete`: it does not exist since this version (a tombstone).
- * - `intent`: a change was begun; its bytes may stand on the stores it marks. Supersedes nothing.
+ * - `intent`: a change was begun. The stores that it marks may have its bytes. It supersedes nothing.
  */
 export type RecordKind = "put" | "delete" | "intent";
 
-/** What identifies the bytes of a version. */
+/** The size and digests that identify the bytes of a version. */
 export interface Content {
   /** Bytes. */
   readonly size: number;
@@ -58,70 +58,80 @@ export interface Content {
 export interface ObjectRecord {
   readonly name: string;
   readonly version: Version;
-  /** The highest version of this name that the writer knew; "" when it knew none. This record supersedes up to there. */
+  /**
+   * The highest version of this name that the writer knew; "" when it knew none. This record supersedes all versions up
+   * to it.
+   */
   readonly base: Version;
   readonly kind: RecordKind;
   /** Present for `put`. */
   readonly content?: Content;
-  /** SHA-256 of the version before, where known, so that verify can tell a stale copy from a damaged one. */
+  /** SHA-256 of the previous version, if known, so that verify can tell a stale copy from a damaged one. */
   readonly former?: string;
   readonly metadata?: ObjectMetadata;
   readonly copies: Readonly<Record<StoreId, CopyMark>>;
   /**
-   * Intents, and older puts and deletes, that this record makes history besides those at or below `base`; which is no
-   * lower than that of any put or delete among them.
+   * Intents, and older puts and deletes, that this record supersedes besides the versions up to `base`. This record's
+   * `base` is at least as high as that of any put or delete among them.
    */
   readonly settles?: readonly Version[];
-  /** Writes that failed and were taken back: they count as never written. A record carries them for whoever heard of one. */
+  /**
+   * Writes that failed and were taken back. They count as never written. The record carries them for machines that
+   * heard of one.
+   */
   readonly undone?: readonly Version[];
-  /** Of an intent: repair is about to copy or delete what is recorded already. It brings no bytes of its own. */
+  /** True for an intent of repair, which copies or deletes a recorded version and brings no new bytes. */
   readonly repair?: boolean;
 }
 
 export type PutRecord = ObjectRecord & { readonly kind: "put"; readonly content: Content };
 
-/** All that is known of a name: at least one record, highest version first. */
+/** Everything known of a name: at least one record, highest version first. */
 export interface NameState {
   readonly records: readonly ObjectRecord[];
 }
 
-/** What is known of a store of the pool; the record with the highest `rev` wins, and what is known of addresses adds up. */
+/** A store of the pool. The record with the highest `rev` counts; the addresses of all records are kept. */
 export interface StoreRecord {
   readonly id: StoreId;
   readonly rev: Version;
   /**
-   * Digests of the addresses under which machines know it, without credentials: how a store that is down, or empty when
-   * it should not be, is recognised. Of an `expected` store the id is made of its one address.
+   * Digests of the addresses under which machines know it, without credentials. A silent store, or one that is empty by
+   * mistake, is recognised by them. The id of an `expected` store is made from its one address.
    */
   readonly addresses: readonly string[];
-  /** What people call it: description or URL without credentials. */
+  /** The name that people know: its description, or its URL without credentials. */
   readonly label: string;
   /**
-   * - `expected`: an address of the pool's file that was never reached; debts of whichever store turns out to be there.
-   * - `joining`: has its identity; it is not known to hold what it should, nor to know what the others know.
-   * - `member`: holds what it should but for its debts.
-   * - `draining`: being emptied: takes no new objects.
-   * - `drained`: emptied: nothing of the pool is on it alone.
-   * - `removed`: given up for good, or replaced under a new identity. What it brings back is a stranger's.
+   * - `expected`: an address of the pool's file that was never reached. It takes the debts of the store that will be
+   *   found there.
+   * - `joining`: it has an identity. It may lack objects that it should hold, and records that the others have.
+   * - `member`: it holds all objects that it should, except for its debts.
+   * - `draining`: it is being emptied, and takes no new objects.
+   * - `drained`: it was emptied. No object of the pool is on it alone.
+   * - `removed`: it was given up, or has a new identity. If it comes back, it counts as a stranger.
    */
   readonly state: "expected" | "joining" | "member" | "draining" | "drained" | "removed";
-  /** Every object on it was recorded when this was written (it was empty at first, or a repair saw it whole). */
+  /**
+   * Whether every object on it was recorded when this record was written: it was empty at first, or a repair saw all of
+   * it.
+   */
   readonly censused: boolean;
-  /** Mirror: only names with one of these prefixes go there. Empty: see `targetsOf`. Absent in records of format 1. */
+  /** Mirror: the store's prefixes: see `targetsOf`. Absent in records of format 1. */
   readonly prefixes?: readonly string[];
 }
 
-/** What the pool is: an epoch of it. The record with the highest `rev` holds. */
+/** One epoch of the pool: its mode and policies. The record with the highest `rev` counts. */
 export interface PoolRecord {
   readonly rev: Version;
   readonly mode: Mode;
-  /** Copies that a put needs at least. */
+  /** The least number of copies that a put needs. */
   readonly min: number;
-  /** Copies, at least, that every acknowledged put is known to have, in this epoch and all before it. */
+  /** The least number of copies that every acknowledged put had, in this epoch and all before it. */
   readonly sure: number;
 }
 
-/** A machine that writes to the pool: written on most of its stores before the machine's first write. */
+/** A machine that writes to the pool. Most of the stores have this record before the machine's first write. */
 export interface WriterRecord {
   /** 8 hexadecimal digits. */
   readonly machine: string;
@@ -132,19 +142,19 @@ export function isPut(record: ObjectRecord | undefined): record is PutRecord {
   return record?.kind === "put" && record.content !== undefined;
 }
 
-/** The record that decides: the highest version among puts and deletes; undefined while there are only intents. */
+/** The current record: the highest version among puts and deletes; undefined while there are only intents. */
 export function currentRecord(state: NameState | undefined): ObjectRecord | undefined {
   return state?.records.find((record) => record.kind !== "intent");
 }
 
-/** Writes that were begun and not finished. Those of repair bring no bytes of their own. */
+/** Writes that were begun and not finished. Intents of repair are left out, because they bring no new bytes. */
 export function openIntents(state: NameState | undefined): readonly ObjectRecord[] {
   return state?.records.filter((record) => record.kind === "intent" && record.repair !== true) ?? [];
 }
 
 /**
- * Whether what stands on a store, and is no good copy of the finished version, can be what an unfinished write left. An
- * intent names every store that may have got its bytes; what any other one has is stale or damaged.
+ * Whether a store's copy that is not the finished version may come from an unfinished write. An intent names every
+ * store that may have its bytes; on any other store the copy is stale or damaged.
  */
 export function mayBeUnfinished(state: NameState | undefined, store: StoreId | undefined): boolean {
   if (currentRecord(state) === undefined || store === undefined) return true;
@@ -152,8 +162,9 @@ export function mayBeUnfinished(state: NameState | undefined, store: StoreId | u
 }
 
 /**
- * Of stores whose copies may be what an unfinished write left, those whose copies count. An intent marks a store that had
- * an older copy all the same as owing a delete: beside the copies of others, what is on it decides nothing.
+ * Chooses, of stores whose copies may come from an unfinished write, those whose copies decide. An intent marks a store
+ * that may still have an older copy as owing a delete. If other stores have copies, the copy of such a store decides
+ * nothing.
  */
 export function countingStores<T extends { readonly id: StoreId | undefined }>(
   state: NameState | undefined,
@@ -167,18 +178,18 @@ export function countingStores<T extends { readonly id: StoreId | undefined }>(
   return counting.length > 0 ? counting : present;
 }
 
-/** Whether beside the current record another write stands that did not know of it, or one that was begun. */
+/** Whether there is, beside the current record, another write that did not know of it, or one that is unfinished. */
 export function isContested(state: NameState | undefined): boolean {
   if (state === undefined || state.records.length < 2 || currentRecord(state) === undefined) return false;
   return state.records.filter((record) => record.repair !== true).length > 1;
 }
 
-/** The highest version in a state; "" for none. What a writer gives as `base`. */
+/** The highest version in a state; "" for none. A writer uses it as `base`. */
 export function highestVersion(state: NameState | undefined): Version {
   return state?.records[0]?.version ?? "";
 }
 
-/** Whether every copy is where it should be, and nothing is under way. */
+/** Whether every copy is where it should be, and no change is under way. */
 export function isSettled(state: NameState): boolean {
   if (state.records.length !== 1) return false;
   const record = state.records[0];
@@ -187,8 +198,8 @@ export function isSettled(state: NameState): boolean {
 }
 
 /**
- * What a store has to do with a record; undefined where nothing is said of it. `ids`: all by which it is known, its own
- * first. What was said of it and, at the same time, of an address where it turned out to be, is true of itself.
+ * A record's latest mark of a store; undefined if it has none. `ids`: all ids of the store, its own first. Marks under
+ * the id of its address count for the store too.
  */
 export function markOf(record: ObjectRecord | undefined, ids: readonly StoreId[]): CopyMark | undefined {
   let found: CopyMark | undefined;
@@ -201,8 +212,8 @@ export function markOf(record: ObjectRecord | undefined, ids: readonly StoreId[]
 }
 
 /**
- * Whether a mark says that its store may be changed at this moment: by a request without an answer, by a delete that the
- * record began and whose end is not noted yet, or by a repair.
+ * Whether a mark says that its store may be changed at this moment: by a request without an answer, by a delete of the
+ * record whose end is not noted yet, or by a repair.
  */
 export function isOpenAttempt(record: ObjectRecord, mark: CopyMark): boolean {
   if (mark.late !== undefined) return true;
@@ -210,7 +221,7 @@ export function isOpenAttempt(record: ObjectRecord, mark: CopyMark): boolean {
   return mark.state === "delete" && mark.reason === undefined;
 }
 
-/** Of what a record says of stores, the requests of which nobody knows the end; undefined: there are none. */
+/** The record with only the marks of late requests; undefined if there are none. */
 export function withLateMarks(record: ObjectRecord): ObjectRecord | undefined {
   const late = Object.entries(record.copies).filter(([, mark]) => mark.late !== undefined);
   return late.length === 0 ? undefined : { ...record, copies: Object.fromEntries(late) };
@@ -221,7 +232,7 @@ export function writerOf(record: ObjectRecord): string {
   return versionWriter(record.version);
 }
 
-/** Adds one record to what is known. Commutative, associative, idempotent. */
+/** Adds one record to a state. Commutative, associative, idempotent. */
 export function mergeRecord(state: NameState | undefined, record: ObjectRecord): NameState {
   const seen = [...(state?.records ?? []), record];
   const undone = new Set(seen.flatMap((one) => one.undone ?? []));
@@ -237,8 +248,8 @@ export function mergeRecord(state: NameState | undefined, record: ObjectRecord):
 }
 
 /**
- * That a version is history, or was taken back, stays known when the record that said so is history itself: every finished
- * record says it, but for what is history by its base anyway. Otherwise it would matter which of them came first.
+ * Keeps known which versions are history or were taken back, even when the record that said so is history itself: every
+ * finished record carries the list, without the versions up to its base. Otherwise the order of merging would matter.
  */
 function keepSaid(
   kept: readonly ObjectRecord[],
@@ -268,19 +279,22 @@ function keepSaid(
     });
 }
 
-/** Whether `a` makes `b` history. Only finished writes supersede: an intent's own bytes may never arrive. */
+/** Whether `a` makes `b` history. Only finished writes supersede, because an intent's bytes may never arrive. */
 function supersedes(a: ObjectRecord, b: ObjectRecord): boolean {
   if (a.kind === "intent" || a.version === b.version) return false;
   if (a.base >= b.version) return true;
   return (a.settles?.includes(b.version) ?? false) && (b.kind === "intent" || mayFollow(a, b));
 }
 
-/** Whether a finished write can have been made over another one: it is above it, and knew what that one knew. */
+/**
+ * Whether a finished write can have been made over another one: its version is higher, and its writer knew at least as
+ * much.
+ */
 function mayFollow(a: ObjectRecord, b: ObjectRecord): boolean {
   return a.kind !== "intent" && a.version > b.version && a.base >= b.base;
 }
 
-/** Two records of one version: a finished one knows the content; each store's later mark wins. */
+/** Merges two records of one version. The finished one has the content; of each store's marks, the later one counts. */
 function joinVersions(a: ObjectRecord, b: ObjectRecord): ObjectRecord {
   const first = a.kind === "intent" && b.kind !== "intent" ? b : a;
   const copies: Record<StoreId, CopyMark> = { ...a.copies };
@@ -293,7 +307,10 @@ function joinVersions(a: ObjectRecord, b: ObjectRecord): ObjectRecord {
   return { ...first, base, copies, ...(settles.length > 0 ? { settles } : {}) };
 }
 
-/** Ties (one writer's clock never gives them, damaged segments might) are broken by what is owed: never lose a debt. */
+/**
+ * A writer's clock never gives two equal revisions, but damaged segments might. Then the mark with a debt counts, so
+ * that no debt is lost.
+ */
 function laterMark(a: CopyMark, b: CopyMark): boolean {
   if (a.rev !== b.rev) return a.rev > b.rev;
   if (a.state !== b.state) return weight(a) > weight(b);
@@ -304,14 +321,14 @@ function weight(mark: CopyMark): number {
   return ["none", "holds", "copy", "delete"].indexOf(mark.state);
 }
 
-/** Merges knowledge of a store. */
+/** Merges two records of a store. */
 export function mergeStoreRecord(known: StoreRecord | undefined, record: StoreRecord): StoreRecord {
   if (known === undefined) return record;
   const addresses = [...new Set([...known.addresses, ...record.addresses])].sort();
   return { ...(record.rev > known.rev ? record : known), addresses };
 }
 
-/** Merges knowledge of what the pool is. */
+/** Merges two records of the pool. */
 export function mergePoolRecord(known: PoolRecord | undefined, record: PoolRecord): PoolRecord {
   return known === undefined || record.rev > known.rev ? record : known;
 }

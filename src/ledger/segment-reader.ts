@@ -1,8 +1,8 @@
 /**
- * Reads the segments of a ledger from the stores that have them, each once, from whichever store gives it whole.
+ * Reads each segment of a ledger once, from any store that has it whole.
  *
- * A store is heard only when everything that it listed was read, there or elsewhere. Where a segment was merged into
- * another one since it was listed, the store is listed again; where that fails, it was not heard.
+ * A store counts as heard only when all segments that it listed were read, from it or from another store. If a segment
+ * was merged into another one since it was listed, the store is listed again. If that fails, the store was not heard.
  */
 import { collect } from "../contract/body.ts";
 import { forEachBounded } from "../support/bounded.ts";
@@ -16,10 +16,10 @@ import type { Segment } from "./segment.ts";
 
 /** Requests of one store's ledger at a time. */
 export const REQUESTS_AT_ONCE = 8;
-/** How many times a store's segments are listed again because one was gone when it was to be read. */
+/** How many times a store's segments are listed again after one was gone when it was read. */
 const RELISTS = 8;
 
-/** No ledger has so many: it is merged when a few dozen have gathered. */
+/** No ledger has more segments than this, because a few dozen are merged. */
 const MAX_SEGMENTS = 100_000;
 
 export interface SegmentReaderOptions {
@@ -27,14 +27,14 @@ export interface SegmentReaderOptions {
   readonly logger: Logger;
   readonly index: () => LedgerIndex;
   readonly pool: () => string | undefined;
-  /** Whether a segment must be read although the index has it: this process has to see what is in it. */
+  /** Whether a segment must be read although the index has it, because this process has to see its records. */
   readonly isWanted: (name: string) => boolean;
   readonly onSegment: (name: string, segment: Segment) => void;
 }
 
 export class SegmentReader {
   readonly #options: SegmentReaderOptions;
-  /** Segments that no store gave whole: what they held is unknown. */
+  /** Segments that no store gave whole. Their records are unknown. */
   #unreadable: ReadonlySet<string> = new Set();
 
   constructor(options: SegmentReaderOptions) {
@@ -45,7 +45,7 @@ export class SegmentReader {
     return this.#unreadable;
   }
 
-  /** One that was removed from everywhere is not missed any more. */
+  /** Forgets an unreadable segment that was removed from all stores. */
   forget(name: string): void {
     this.#unreadable = new Set([...this.#unreadable].filter((other) => other !== name));
   }
@@ -76,7 +76,7 @@ export class SegmentReader {
     return segment;
   }
 
-  /** Reads the segments of the members that are ready, as far as they were not read before. */
+  /** Reads the unread segments of all ready members. */
   async readAll(): Promise<void> {
     const { members } = this.#options;
     const index = this.#options.index();
@@ -92,10 +92,10 @@ export class SegmentReader {
     }
     // The name of a segment begins with its level and its time.
     const inOrder = [...wanted].sort(([a], [b]) => (a < b ? -1 : 1));
-    // A segment that is damaged on the stores that answer may stand whole on a silent one.
+    // A silent store may have a segment whole that is damaged on the stores that answer.
     const damaged = new Set(members.every((member) => member.ready) ? [] : this.#unreadable);
     await forEachBounded(inOrder, REQUESTS_AT_ONCE, ([name, holders]) => this.#read(name, holders, damaged));
-    // What replaces a damaged one may have been read after it.
+    // The replacement of a damaged segment may have been read after it.
     const isRead = (name: string): boolean => index.hasSegment(name);
     this.#unreadable = new Set([...damaged].filter((name) => !isRead(name) && !isReplaced(index, name, isRead)));
   }
@@ -104,7 +104,7 @@ export class SegmentReader {
     return !this.#options.index().hasSegment(name) || this.#options.isWanted(name);
   }
 
-  /** Reads one segment; notes it in `damaged` where no store gave it whole. */
+  /** Reads one segment. Notes it in `damaged` if it is damaged on every store that has it. */
   async #read(name: string, holders: readonly Member[], damaged: Set<string>): Promise<void> {
     const gone: Member[] = [];
     for (const member of holders) {
@@ -126,20 +126,23 @@ export class SegmentReader {
         }
       }
     }
-    // What replaced it was written before it was removed.
+    // Its replacement was written before it was removed, so a new listing shows it.
     for (const member of gone) if (member.ready) await this.#relist(member);
   }
 
   async #relist(member: Member): Promise<void> {
     try {
-      // What is merged on and on by others may be gone once more.
+      // Other machines may merge again in the meantime, so that a segment is gone once more.
       for (let round = 0; !(await this.#readFresh(member, round === RELISTS)); round++);
     } catch (error) {
       notHeard(member, toHoldfastError(error, "unavailable"));
     }
   }
 
-  /** Lists a member's segments and reads those not read before. False: one was gone meanwhile; an error when `isLast`. */
+  /**
+   * Lists a member's segments and reads those not read before. False: one was gone meanwhile. With `isLast` that is an
+   * error.
+   */
   async #readFresh(member: Member, isLast: boolean): Promise<boolean> {
     const segments = await this.list(member);
     const fresh = [...segments].filter((name) => !member.segments.has(name) && this.#isUnread(name));

@@ -1,8 +1,8 @@
 /**
- * Writes records to the stores, in segments: those of many callers in one, one segment after the other.
+ * Writes records to the stores in segments, one segment after the other. One segment takes the records of many callers.
  *
- * What cannot wait is written as soon as the segment before it is; what may follow later waits a moment for company, or
- * goes with what cannot wait.
+ * Urgent records are written as soon as the previous segment is. Records that may follow later wait a moment for others
+ * to share their segment, or go with the next urgent ones.
  */
 import { toBody } from "../contract/body.ts";
 import { toHoldfastError } from "../contract/errors.ts";
@@ -16,7 +16,7 @@ import { countRecords, encodeSegment, segmentName } from "./segment.ts";
 import type { Records } from "./segment.ts";
 import type { LedgerState } from "./state.ts";
 
-/** What one store answered to a segment: undefined, or why it could not be written. */
+/** Each store's answer to a segment: undefined, or the error. */
 export type Appended = ReadonlyMap<Member, Promise<HoldfastError | undefined>>;
 
 interface Batch {
@@ -24,7 +24,7 @@ interface Batch {
   readonly stores: StoreRecord[];
   readonly pools: PoolRecord[];
   readonly writers: WriterRecord[];
-  /** Records that nobody waits for. */
+  /** The records in this batch that no caller waits for. */
   readonly later: ObjectRecord[];
   readonly outcome: Map<
     Member,
@@ -33,14 +33,14 @@ interface Batch {
 }
 
 const MAX_BATCH_RECORDS = 1000;
-/** So many records of segments that this process wrote are kept at hand, for when they are merged. */
+/** This many records of recently written segments are kept in memory, for merging them. */
 const RECENT_RECORDS = 20_000;
 
 export interface SegmentWriterOptions {
   readonly runtime: Runtime;
   /** See `LedgerOptions.laterMs`. */
   readonly laterMs: number;
-  /** Told when what is known of the stores has changed. */
+  /** Called when a written segment had records of stores, the pool or writers. */
   readonly onStores: () => void;
 }
 
@@ -49,14 +49,14 @@ export class SegmentWriter {
   readonly #runtime: Runtime;
   readonly #laterMs: number;
   readonly #onStores: () => void;
-  /** Takes the records of whoever appends now. Not in the queue while all of them may follow later. */
+  /** The batch that takes the next records. It is not in the queue while all of its records may follow later. */
   #batch: Batch | undefined;
   readonly #queue: Batch[] = [];
   #flushing: Promise<void> | undefined;
-  /** Ends the wait of records that may follow later. */
+  /** Ends the waiting time of records that may follow later. */
   #waiting: AbortController | undefined;
   #hasWritten = false;
-  /** What stands in segments that were written last. */
+  /** The records of the segments that were written last. */
   readonly #recent = new Map<string, Records>();
 
   constructor(ledger: LedgerState, { runtime, laterMs, onStores }: SegmentWriterOptions) {
@@ -66,24 +66,24 @@ export class SegmentWriter {
     this.#onStores = onStores;
   }
 
-  /** Whether this process wrote to the ledger at all. */
+  /** Whether this process has written to the ledger. */
   get hasWritten(): boolean {
     return this.#hasWritten;
   }
 
-  /** The records of a segment that this process wrote, where they are still at hand. */
+  /** The records of a segment that this process wrote, if they are still in memory. */
   recent(name: string): Records | undefined {
     return this.#recent.get(name);
   }
 
-  /** Segments that are gone. */
+  /** Forgets the records of a segment that was removed. */
   forget(name: string): void {
     this.#recent.delete(name);
   }
 
   /**
-   * Makes records durable. Gives, for each store of the pool, a promise of how that went; the index learns the records
-   * once one store has them. Callers that arrive while a segment is being written share the next one.
+   * Makes records durable. Returns a promise of the result for each store of the pool. The index gets the records once
+   * one store has them. Callers that arrive while a segment is being written share the next one.
    */
   append(records: Partial<Records>): Appended {
     const batch = this.#gathering();
@@ -95,12 +95,12 @@ export class SegmentWriter {
     return new Map([...batch.outcome].map(([member, { promise }]) => [member, promise]));
   }
 
-  /** The same for what costs nothing but time while it is not yet written: it waits a moment for company. */
+  /** Like `append`, for records whose absence costs only time. They wait a moment for others to share their segment. */
   appendLater(records: readonly ObjectRecord[]): void {
     const batch = this.#gathering();
     batch.objects.push(...records);
     batch.later.push(...records);
-    // Who changes the name next must know of a request that may still take effect, written or not.
+    // The next change of the name must know of a request that may still take effect, even before the record is written.
     const open = records.flatMap((record) => withLateMarks(record) ?? []);
     if (open.length > 0) this.#ledger.noteBegun(open);
     this.#submitLater();
@@ -114,7 +114,9 @@ export class SegmentWriter {
     return this.#batch;
   }
 
-  /** Writes the gathered records as soon as those before them are written. Until then others may join them. */
+  /**
+   * Writes the gathered records as soon as the batches before them are written. Until then other records may join them.
+   */
   #submit(): void {
     this.#waiting?.abort();
     this.#waiting = undefined;
@@ -133,13 +135,13 @@ export class SegmentWriter {
   }
 
   async #flush(): Promise<void> {
-    // Callers of this same turn of the event loop join the first batch.
+    // Callers in the same turn of the event loop join the first batch.
     await Promise.resolve();
     for (let batch = this.#queue.shift(); batch !== undefined; batch = this.#queue.shift()) {
       if (batch === this.#batch) this.#batch = undefined;
       await this.#write(batch);
     }
-    // At once with finding the queue empty: what is appended from now on starts anew.
+    // In the same turn in which the queue was found empty, so that the next append starts a new run.
     this.#flushing = undefined;
   }
 
@@ -154,8 +156,8 @@ export class SegmentWriter {
     let learned = false;
     const awaited: Promise<void>[] = [];
     for (const member of usable) {
-      // Who needs it on this store waits for its own answer; the next segment does not.
-      const isSlow = member.appending > 0 || member.late;
+      // A caller that needs the record on this store waits for its answer. The next segment does not wait for it.
+      const isSlow = member.appending > 0 || member.slow;
       member.appending++;
       const written = member.store
         .put(name, toBody(bytes))
@@ -168,7 +170,7 @@ export class SegmentWriter {
             // The wall clock may be set back before the next run.
             this.#ledger.index.apply({ objects, stores, pools, writers, segment: name, facts: [["clock", at]] });
             if (stores.length + pools.length + writers.length > 0) this.#onStores();
-            // While those are silent that do not get it, nobody may be left that knows it but this machine.
+            // If other stores are silent, this machine may soon be the only one that knows the record.
             if (usable.length < this.#ledger.members.length) this.#ledger.index.sync();
           }
           noteSegment(member, name);
@@ -189,7 +191,7 @@ export class SegmentWriter {
     if (!learned) this.#keep(batch.later);
   }
 
-  /** No store took what nobody waits for: it goes with whatever is written next. */
+  /** No store took these records, which no caller waits for. They go with the next batch. */
   #keep(later: readonly ObjectRecord[]): void {
     if (later.length === 0) return;
     this.#batch ??= newBatch(this.#ledger.members);

@@ -1,9 +1,9 @@
 /**
- * Segments: the immutable files that the ledger is made of. docs/format.md describes them for other programs.
+ * Segments: the ledger's immutable files. docs/format.md describes them for other programs.
  *
  * A segment is lines of JSON: a head, one line for each store or object record, and a foot with the number of records
  * and the SHA-256 of all bytes before it. From 4 KiB it is compressed with gzip. A segment that is cut short or changed
- * is `corrupt` as a whole: the same segment on another store stands in for it.
+ * is `corrupt` as a whole, and is read from another store.
  */
 import { createHash } from "node:crypto";
 import { gunzipSync, gzipSync } from "node:zlib";
@@ -27,16 +27,18 @@ export const SEGMENT_PREFIX = ".holdfast/ledger/";
 /** Version of the format, in the head of each segment. A reader refuses a higher one, and reads lower ones. */
 export const FORMAT = 2;
 const COMPRESS_FROM_BYTES = 4096;
-/** A segment of more bytes than this, unpacked or packed, is damaged; writers stay below half of it. */
+/** A segment with more bytes than this, packed or unpacked, is damaged. Writers stay below half of it. */
 export const MAX_SEGMENT_BYTES = 128 * 1024 * 1024;
-/** One line of it, and what a segment may have beside its records. The digests of a 6 TiB object's pieces fit in. */
+/**
+ * The limit of one line, and of a segment's bytes beside its records. The digests of a 6 TiB object's pieces fit in.
+ */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const MAX_FOOT_BYTES = 1024;
-/** Bytes of a record on average, at most: a segment whose name tells of few records cannot unpack to many bytes. */
+/** The limit of a record's average bytes: a segment with few records by its name cannot unpack to many bytes. */
 const MAX_RECORD_BYTES = 64 * 1024;
 const MAX_STORES = 10_000;
 
-/** Records of all kinds, as they travel together. */
+/** Records of all kinds, as one segment has them. */
 export interface Records {
   readonly objects: readonly ObjectRecord[];
   readonly stores?: readonly StoreRecord[];
@@ -46,7 +48,7 @@ export interface Records {
 
 export interface Segment extends Records {
   readonly pool: string;
-  /** Segments whose records this one holds: they can be removed where this one stands. */
+  /** The segments whose records this one has. A store that has this one can remove them. */
   readonly replaces: readonly string[];
 }
 
@@ -69,7 +71,7 @@ const headForm = z.object({
 const storeForm = z.object({
   store: storeId,
   rev: version,
-  /** Format 1: the one address. */
+  /** The one address, in format 1. */
   fp: z.optional(z.string()),
   at: z.optional(z.array(z.string())),
   label: z.string(),
@@ -86,12 +88,15 @@ const poolForm = z.object({
 const writerForm = z.object({ writer: z.string().check(z.regex(/^[0-9a-f]{8}$/u)), rev: version });
 const footForm = z.object({ records: z.number(), sha256: z.string() });
 
-/** Name of a segment: ordered by when it was written, unique by its version. `level` 0: as written; higher: compacted. */
+/**
+ * The name of a segment. Names of one level are in the order of writing; the version makes them unique. `level` 0: as
+ * written; higher: compacted.
+ */
 export function segmentName(level: number, at: Version, records: number): string {
   return `${SEGMENT_PREFIX}${level}-${at}-${records}`;
 }
 
-/** Level and number of records as its name tells; undefined for a name that is none. */
+/** The level and the number of records, from a segment's name; undefined for any other name. */
 export function parseSegmentName(name: string): { level: number; records: number } | undefined {
   const match = /^(\d{1,3})-([0-9a-f]{16}(?:[0-9a-f]{16})?-[0-9a-f]{16})-(\d{1,10})$/u.exec(
     name.slice(SEGMENT_PREFIX.length),
@@ -109,7 +114,7 @@ export function encodeSegment(segment: Segment): Uint8Array {
 function* segmentLines(segment: Segment): Generator<string> {
   const { pool, replaces, stores = [], pools = [], writers = [], objects } = segment;
   const hash = createHash("sha256");
-  // Records name stores by their place in the head's table; one that is not in it by its full id.
+  // Records name a store by its position in the head's table, or by its full id if it is not in the table.
   const ids = stores.map((store) => store.id);
   const table = new Map(ids.map((id, index) => [id, index]));
   const line = (value: unknown): string => {
@@ -128,8 +133,8 @@ function* segmentLines(segment: Segment): Generator<string> {
 }
 
 /**
- * Throws `corrupt` unless the bytes are a whole, unchanged segment of this pool's format. `records`: how many it has by its
- * name, which bounds what is unpacked.
+ * Throws `corrupt` unless the bytes are a whole, unchanged segment of this pool's format. `records`: the number of records
+ * in its name, which limits the unpacked bytes.
  */
 export function decodeSegment(bytes: Uint8Array, records = Infinity): Segment {
   const damaged = (why: string, cause?: unknown): HoldfastError =>
@@ -215,7 +220,7 @@ function parseLine<T>(form: z.ZodMiniType<T>, line: Uint8Array, damaged: Damaged
   return parseForm(form, parseJson(line, damaged), damaged);
 }
 
-/** The short form of a record in a segment and in the local index. Keys are explained in docs/format.md. */
+/** The short form of a record in a segment and in the local index. docs/format.md explains the keys. */
 export interface PackedRecord {
   n: string;
   v: string;
@@ -269,7 +274,7 @@ export function packRecord(record: ObjectRecord, table: ReadonlyMap<StoreId, num
 
 /** Checked by hand: a segment may hold a million of these, and a schema library takes most of the time of reading it. */
 export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: Damaged): ObjectRecord {
-  if (typeof value !== "object" || value === null) throw damaged("a record is no object");
+  if (typeof value !== "object" || value === null) throw damaged("a record is not an object");
   const packed = value as Partial<PackedRecord>;
   const { n, v, k, c } = packed;
   if (typeof n !== "string" || !isVersion(v) || typeof c !== "object" || c === null)
@@ -297,12 +302,12 @@ export function unpackRecord(value: unknown, ids: readonly StoreId[], damaged: D
   if (kind === "put" && content === undefined) throw damaged("a put has no content");
   const { f, m, x, z } = packed;
   if (f !== undefined && !(typeof f === "string" && f.length <= 64))
-    throw damaged("a record has no valid digest of before");
+    throw damaged("a record has no valid former digest");
   if (m !== undefined && !isMetadata(m)) throw damaged("a record has no valid metadata");
   if (x !== undefined && !(Array.isArray(x) && x.every(isVersion)))
-    throw damaged("a record settles what is no version");
+    throw damaged("a record settles something that is not a version");
   if (z !== undefined && !(Array.isArray(z) && z.every(isVersion)))
-    throw damaged("a record takes back what is no version");
+    throw damaged("a record takes back something that is not a version");
   return {
     name: n,
     version: v,

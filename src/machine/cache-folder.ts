@@ -1,12 +1,12 @@
-/** Where this machine keeps what can be made anew at any time. */
+/** The cache folder, in which this machine keeps data that can be made anew at any time. */
 import { createHash } from "node:crypto";
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 
 /**
- * `$HOLDFAST_CACHE`, else `$XDG_CACHE_HOME/holdfast`, else `~/.cache/holdfast`. It need not exist. An empty value stands for none,
- * and so does, as the XDG specification has it, a relative XDG_CACHE_HOME.
+ * `$HOLDFAST_CACHE`, else `$XDG_CACHE_HOME/holdfast`, else `~/.cache/holdfast`. It need not exist. An empty value counts as unset,
+ * and so does a relative XDG_CACHE_HOME, as the XDG specification demands.
  */
 export function cacheFolderPath(): string {
   const { HOLDFAST_CACHE: own, XDG_CACHE_HOME: shared = "" } = process.env;
@@ -14,7 +14,10 @@ export function cacheFolderPath(): string {
   return join(isAbsolute(shared) ? shared : join(homedir(), ".cache"), "holdfast");
 }
 
-/** A note of 32 hexadecimal digits, with a digest of it; undefined where there is none, or another text than was written. */
+/**
+ * Reads a note of 32 hexadecimal digits, which stands beside its digest; undefined if there is none or its digest is
+ * wrong.
+ */
 export function readNote(path: string): string | undefined {
   try {
     const text = readFileSync(path, "utf8");
@@ -25,18 +28,18 @@ export function readNote(path: string): string | undefined {
   }
 }
 
-/** Writes a note, as a whole or not at all. Throws what hinders it. */
+/** Writes a note, all or nothing. Throws the file system's errors. */
 export function writeNote(path: string, note: string): void {
   placeNote(path, note, renameSync);
 }
 
-/** The same where there is none, or another text than was written: of several processes that do so at once one is the first. */
+/** Writes a note if there is none or it is damaged. Of several processes that do so at once, one wins. */
 export function writeFirstNote(path: string, note: string): void {
   placeNote(path, note, (from, to) => {
     try {
       linkSync(from, to);
     } catch {
-      // Something else stands there, or the file system has no links.
+      // A damaged note is in the way, or the file system has no links.
       if (readNote(to) === undefined) renameSync(from, to);
     }
   });

@@ -1,6 +1,6 @@
 /**
- * Which processes of this machine still run: a write that was begun and not finished may be settled at once when its
- * process is gone, and must be left alone while it runs. Noted in the local index, which the machine's processes share.
+ * The live writers of this machine. An unfinished write may be settled at once when its process is gone, and must be
+ * left alone while it runs. The writers are noted in the local index, which the machine's processes share.
  */
 import { readFileSync } from "node:fs";
 import type { LedgerIndex } from "../ledger/ledger-index.ts";
@@ -9,7 +9,7 @@ function factKey(writer: string): string {
   return `process:${writer}`;
 }
 
-/** Notes that this process is the writer, and forgets those that ended without saying so. */
+/** Notes that this process is the writer, and forgets writers that ended without removing their note. */
 export function registerWriter(index: LedgerIndex, writer: string): void {
   for (const [key] of index.facts(factKey(""))) {
     const other = key.slice(factKey("").length);
@@ -23,18 +23,18 @@ export function unregisterWriter(index: LedgerIndex, writer: string): void {
 }
 
 /**
- * Whether the process that was noted as the writer still runs. One that was never noted, or has ended well, does not; where the
- * index is not known to have all that this machine's processes noted (`isComplete`), it is unknown: undefined.
+ * Whether the process that was noted as the writer still runs. A writer without a note was never noted, or has ended. If the
+ * index may lack notes of this machine's processes (`isComplete` is false), the answer for it is undefined.
  */
 export function isLiveWriter(index: LedgerIndex, writer: string, isComplete: boolean): boolean | undefined {
   const [pid, start] = index.getFact(factKey(writer))?.split(" ") ?? [];
   if (pid === undefined) return isComplete ? false : undefined;
   const now = startOf(Number(pid));
-  // A process number is given again: the time it started tells the two apart.
+  // The system may give a process number again. The time of its start tells the two processes apart.
   return now !== undefined && now === start;
 }
 
-/** When a process started, in the kernel's words; undefined when there is none. */
+/** The time at which a process started, as the kernel writes it; undefined if there is no such process. */
 function startOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");

@@ -1,4 +1,4 @@
-/** What this machine remembers, in the cache: who it is, the index of each pool, and which pool the stores belonged to. */
+/** This machine's memory in the cache: its own id, the index of each pool, and the pool that each store belonged to. */
 import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
 import { hostname } from "node:os";
@@ -15,7 +15,7 @@ import type { Member } from "../ledger/member.ts";
 import { makeFolderSync } from "../support/make-folder.ts";
 import { cacheFolderPath, readNote, writeFirstNote, writeNote } from "./cache-folder.ts";
 
-/** The folder of the cache, made where it is not there. Undefined: nothing is kept. */
+/** The cache folder, made if it does not exist. Undefined: nothing is kept. */
 export function cacheFolder(cache: string | false | undefined): string | undefined {
   if (cache === false) return undefined;
   const folder = cache ?? cacheFolderPath();
@@ -29,8 +29,8 @@ export function cacheFolder(cache: string | false | undefined): string | undefin
 }
 
 /**
- * 8 hexadecimal digits that stand for this machine. Made once and kept in the cache: if the cache goes, or what is kept is not
- * what was written, so does what the machine knew of its own writes, and it must not take itself for the one that made them.
+ * 8 hexadecimal digits that stand for this machine. Made once and kept in the cache. If the cache is lost or damaged, the
+ * machine no longer knows its own writes, so it must count as another machine.
  */
 export function machineId(cache: string | undefined): string {
   const fresh = systemRuntime.randomHex(16);
@@ -40,7 +40,7 @@ export function machineId(cache: string | undefined): string {
     try {
       if (readNote(path) === undefined) writeFirstNote(path, fresh);
     } catch {
-      // Then it is another machine each time.
+      // Without the note, it counts as another machine each time.
     }
     kept = readNote(path) ?? fresh;
   }
@@ -48,7 +48,7 @@ export function machineId(cache: string | undefined): string {
   return createHash("sha256").update(`${kept}\0${hostname()}`).digest("hex").slice(0, 8);
 }
 
-/** How the index of a pool is opened: in files of the cache, or in memory where there is none. */
+/** Returns the function that opens a pool's index: in files of the cache, or in memory if there is no cache. */
 export async function indexOpener(cache: string | undefined, logger: Logger): Promise<(pool: string) => LedgerIndex> {
   if (cache === undefined) return () => new MemoryIndex();
   const { openFileIndex, UnsharedIndex } = await import("./local-index/file-index.ts");
@@ -73,7 +73,7 @@ export function remembered(cache: string | undefined, address: string): string |
   return cache === undefined ? undefined : readNote(pointer(cache, address));
 }
 
-/** Notes which pool stores have said that they belong to. What cannot be noted is not known by the next run, and no more. */
+/** Remembers the pool that stores belong to. If that fails, the next run does not know it; nothing else is lost. */
 export function rememberPool(
   cache: string | undefined,
   members: readonly Member[],
@@ -91,7 +91,10 @@ export function rememberPool(
   }
 }
 
-/** Forgets that these stores belonged to a pool. The index of the pool stays: it is found again by the pool's own word only. */
+/**
+ * Forgets that these stores belonged to a pool. The index of the pool stays. It is used again only if a store names the
+ * pool.
+ */
 export function forgetPool(cache: string | undefined, members: readonly Member[], pool: string): void {
   if (cache === undefined) return;
   for (const address of members.flatMap((member) => member.addresses)) {

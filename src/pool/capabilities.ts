@@ -1,9 +1,9 @@
-/** What a pool can hold, by what its stores can. */
+/** The capabilities of a pool, from those of its stores. */
 import { HoldfastError } from "../contract/errors.ts";
 import { MAX_NAME_BYTES } from "../contract/names.ts";
 import type { Capabilities, Store } from "../contract/store.ts";
 
-/** A pool can hold what every one of its stores can. */
+/** A pool can hold only what all of its stores can hold. */
 export function capabilitiesOf(stores: readonly Store[]): Capabilities {
   const all = stores.map((store) => store.capabilities);
   const smallest = (values: (number | undefined)[]): number | undefined => {
@@ -14,7 +14,7 @@ export function capabilitiesOf(stores: readonly Store[]): Capabilities {
   const maxNamePartBytes = smallest(all.map((one) => one.maxNamePartBytes));
   return {
     orderedList: true,
-    // Decided by this process from what the ledgers say, not by the stores at one instant.
+    // The pool decides from its ledger whether an object exists, not atomically with the put as a store does.
     conditionalPut: false,
     prefixNames: all.every((one) => one.prefixNames),
     ...(maxObjectBytes === undefined ? {} : { maxObjectBytes }),
@@ -26,8 +26,8 @@ export function capabilitiesOf(stores: readonly Store[]): Capabilities {
 }
 
 /**
- * A name that one of the stores cannot hold is refused before anything is written: a debt of it could never be paid.
- * File systems give a meaning to empty parts, `.` and `..`.
+ * A name that one of the stores cannot hold is refused before anything is written, because a debt of it could never be
+ * paid. Empty parts, `.` and `..` have a meaning in file systems.
  */
 export function checkHeld(name: string, capabilities: Capabilities): void {
   const { maxNameBytes, maxNamePartBytes, prefixNames } = capabilities;

@@ -1,14 +1,15 @@
 /**
- * The end of a put: makes its record durable, and finds out what may be said of it.
+ * Commit, the end of a put: makes its record durable, and finds out whether the put stands.
  *
- * After the record is written the stores are heard once more. That one hearing proves that each store is still the one
- * that was meant, and that nobody else has written the name; or it tells who did. Of two that write a name at once, one
- * hears of the other in any case: each writes its record first, and hears then. Who hears of another one looks at what
- * stands on the stores, and says so in a new record, whose version is above all that was heard:
+ * After the record is written the stores are heard once more. That hearing proves that each store is still the intended
+ * one, and it shows whether another process wrote the name. Of two processes that write a name at once, at least one
+ * hears of the other, because each writes its record before it hears. A put that hears of another write looks at the
+ * copies on the stores, and writes a new record, whose version is above all that it heard of:
  *
- * - The first time, the put counts as the later of the two: what it heard of may be older than it.
- * - What comes after that is certainly of the same moment. The higher version stays; the lower one was overwritten.
- * - A store that somebody else may be changing at this moment does not count as holding the put, but as owing its copy.
+ * - The first time, the put counts as the later of the two, because the other write may be older.
+ * - A write that is heard of after that was certainly made at the same moment. The higher version stays; the lower one
+ *   was overwritten.
+ * - A store that another process may be changing at this moment does not count as holding the put. It owes the copy.
  */
 import { HoldfastError } from "../contract/errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
@@ -25,14 +26,14 @@ import { pendingKey } from "./pool-context.ts";
 import type { PoolDeletes } from "./pool-deletes.ts";
 import type { PutInProgress } from "./put-in-progress.ts";
 
-/** How often a record is written anew because others write the same name, at most. */
+/** The record is written anew at most this often because others write the same name. */
 const MAX_ROUNDS = 8;
 
 export interface Committed {
   readonly answer: PoolPutResult;
   readonly record: PutRecord;
   readonly holders: readonly Member[];
-  /** Bytes went to a store that is another one now, or is not there: no record can say where they are. */
+  /** Whether bytes went to a store that is another one now, or is missing, so that no record can name it. */
   readonly hasMoved: boolean;
 }
 
@@ -44,20 +45,25 @@ export class Commit {
   readonly #failed: Map<Member, HoldfastError>;
   readonly #metadata: ObjectMetadata | undefined;
   #version: Version;
-  /** Versions under which it was recorded before. */
+  /** The versions of this put's earlier records. */
   readonly #formerVersions: Version[] = [];
-  /** Versions that the record makes history: its own former ones, and those of others that it was written over. */
+  /** Versions that the record makes history: its own former ones, and other writes' versions that it replaces. */
   readonly #settles: Set<Version>;
-  /** The highest version that was known to this put, or to one that it was written over. */
+  /** The highest version known to this put, or to a write that it replaces. */
   #base: Version;
   #holders: readonly Member[];
   #owedDeletes: readonly Member[] = [];
-  /** Stores that were meant, where other ones stand now: a record that is written already may say that they hold it. */
+  /**
+   * Intended stores that were replaced or are missing now. A record that is already written may say that they hold the
+   * put.
+   */
   readonly #moved = new Set<StoreId>();
-  /** Stores that were meant and did not say that they were the ones that took it: what a record said of them is withdrawn. */
+  /**
+   * Intended stores that may not be the ones that took the bytes. Earlier records' `holds` marks of them are withdrawn.
+   */
   readonly #unproven = new Set<StoreId>();
 
-  /** `took`: the stores that have the bytes. `failed`: those that missed them, and why; more are added. */
+  /** `took`: the stores that have the bytes. `failed`: those that missed them, with the errors; more are added. */
   constructor(
     pool: PoolContext,
     deletes: PoolDeletes,
@@ -100,10 +106,13 @@ export class Commit {
     return this.#answer(record);
   }
 
-  /** Writes the record on every store; a holder that does not take it is none, which the others are told first. */
+  /**
+   * Writes the record on every store. A holder that does not take the record no longer counts, and the record is
+   * written again without it.
+   */
   async #write(): Promise<PutRecord> {
     const { ledger } = this.#pool;
-    // The marks of the intent, and of an earlier attempt, were made before: these come after them.
+    // The marks must be later than those of the intent and of an earlier attempt.
     let rev = this.#put.hasIntent || this.#failed.size > 0 ? ledger.clock.next() : this.#version;
     for (;;) {
       const record = this.#record(rev);
@@ -117,7 +126,7 @@ export class Commit {
         if (member.state !== "unreachable" && !this.#isStillThere(member)) this.#noteMoved(member);
       }
       this.#holders = this.#holders.filter((member) => !this.#failed.has(member));
-      // A put that fails must not take effect later, when its record arrives where nobody waited for it.
+      // A put that fails must not take effect later, so the record's way to every store is waited for.
       if (this.#holders.length === 0) await Promise.all(appended.values());
       if (lost.length === 0 || this.#holders.length === 0) return record;
       rev = ledger.clock.next();
@@ -166,18 +175,18 @@ export class Commit {
     };
   }
 
-  /** A request to the store that may still take effect: one of this put, or one from before. */
+  /** A late request to the store: one of this put, or an earlier one. */
   #lateOn(member: Member, error: HoldfastError | undefined, rev: Version): Pick<CopyMark, "late"> {
     const { sentTo, landing, following } = this.#put;
     const isOpen = sentTo.has(member) && (error?.mayLand === true || landing.has(member));
     if (isOpen) return { late: rev };
-    // What counts as holding it was looked at after everything else that could change it had ended.
+    // A holder's copy was checked after every earlier request to it had ended.
     if (this.#holders.includes(member)) return {};
     const late = this.#pool.lateOn(member, following.foreign);
     return late === undefined ? {} : { late };
   }
 
-  /** Stores outside of the pool's file on which a version of the name stands, as far as is known. */
+  /** Stores outside the pool's file that have a version of the name by its records. */
   #absentHolders(): readonly StoreId[] {
     const { ledger } = this.#pool;
     return [...formerStores(this.#put.state)].filter(
@@ -189,7 +198,7 @@ export class Commit {
   #mayHold(member: Member): boolean {
     const { state, hasIntent, name } = this.#put;
     if (member.ids.some((id) => formerStores(state).has(id))) return true;
-    // An object from before the ledger may stand anywhere; a put of this name that did not end as well.
+    // An object from before the ledger may be on any store, and so may the bytes of an unfinished put.
     return (
       hasIntent &&
       this.#pool.modeFor(name) === "stripe" &&
@@ -197,13 +206,13 @@ export class Commit {
     );
   }
 
-  /** What was sent to a store that is another one now, or does not say any more who it is, went who knows where. */
+  /** Drops holders that another store has replaced, or that did not answer: where their bytes went is unknown. */
   #dropThoseThatMoved(): void {
     for (const member of this.#holders) {
       if (this.#isStillThere(member)) continue;
       const meant = this.#put.ids.get(member);
       if (meant !== undefined) this.#unproven.add(meant);
-      // One that gave no answer may well be the one that was meant.
+      // A silent store may well be the intended one.
       if (member.state !== "unreachable") this.#noteMoved(member);
       this.#drop(member, member.ready ? isAnother(member) : member.trouble());
     }
@@ -224,8 +233,8 @@ export class Commit {
   }
 
   /**
-   * What somebody else may be changing at this moment is owed. Who began after the intent of this put was there to be seen
-   * leaves its stores alone, and who began before was waited for; but for copies that come late.
+   * Drops holders that another process may be changing at this moment; they owe the copy. With an intent that can only be
+   * late requests: processes that began after the intent leave these stores alone, and earlier ones were waited for.
    */
   async #dropThoseThatMayChange(): Promise<void> {
     const { following, hasIntent } = this.#put;
@@ -239,8 +248,8 @@ export class Commit {
   }
 
   /**
-   * Somebody else wrote the name too. Looks at what the stores have now, and takes a version above theirs; or gives the
-   * record that this put was overwritten by.
+   * Another process wrote the name too. Looks at the stores' copies, and takes a version above the others' versions.
+   * Returns the record of the other write if that one overwrote this put.
    */
   async #settleWithOthers(round: number, news: readonly ObjectRecord[]): Promise<ObjectRecord | undefined> {
     const { ledger, min } = this.#pool;
@@ -251,7 +260,8 @@ export class Commit {
     );
     const above = others.find((one) => one.version > this.#version);
     const standing = await this.#standing();
-    // Bytes of a write that is still under way may stand on top of this one's: then that one is what came after it.
+    // A write that is still under way may already have replaced this put's bytes. Then it is the later one, and this
+    // put still counts.
     const mine = this.#holders.filter(
       (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
     );
@@ -263,7 +273,7 @@ export class Commit {
     if (mine.length < min) throw this.#outrun();
     for (const member of this.#holders) {
       if (!mine.includes(member))
-        this.#drop(member, new HoldfastError("conflict", "somebody else wrote it at the same moment"));
+        this.#drop(member, new HoldfastError("conflict", "another process wrote it at the same moment"));
     }
     if (others.length === 0) return undefined;
     this.#settles.add(this.#version);
@@ -280,12 +290,13 @@ export class Commit {
   }
 
   /**
-   * Whether another write knew of this put, and so came after it. One that takes copies of this put away does so after its
-   * record is written, and may not hear of a later version first: so it is enough that it knew of an earlier one.
+   * Whether another write knew of this put, and so came after it. A write that removes copies of this put does so after
+   * its record is written, and may not hear of a later version of this put before. So for such a write it is enough that
+   * it knew an earlier version.
    */
   #isKnownTo(other: ObjectRecord): boolean {
     if (other.kind === "intent") return false;
-    // Without an intent a higher version says nothing of what was known: see `groundOf`.
+    // Without an intent, a higher `base` does not prove that this put was known: see `groundOf`.
     const { hasIntent } = this.#put;
     const versions = this.#isTakenBy(other) ? [this.#version, ...this.#formerVersions] : [this.#version];
     return versions.some(
@@ -293,7 +304,7 @@ export class Commit {
     );
   }
 
-  /** Whether another write takes a copy of this put away: a delete, or a put elsewhere in a stripe. */
+  /** Whether another write removes a copy of this put: a delete, or a put to another store of a stripe. */
   #isTakenBy(other: ObjectRecord): boolean {
     return this.#holders.some((member) => {
       const state = this.#pool.ledger.markOf(other, member)?.state;
@@ -306,7 +317,7 @@ export class Commit {
     return openIntents(ledger.index.get(this.#put.name)).some((intent) => ledger.markOf(intent, member) !== undefined);
   }
 
-  /** The SHA-256 of what each store has now; undefined where it has nothing, or cannot say. */
+  /** The SHA-256 of each ready store's copy; undefined if the store has none, or cannot be read. */
   async #standing(): Promise<ReadonlyMap<Member, string | undefined>> {
     const { name } = this.#put;
     return new Map(
@@ -321,14 +332,14 @@ export class Commit {
     );
   }
 
-  /** Whether what was written at the same moment is what the stores have now. */
+  /** Whether the stores have the copy of a write that was made at the same moment. */
   #stands(other: ObjectRecord, standing: ReadonlyMap<Member, string | undefined>): boolean {
     if (!isPut(other)) return true;
     if (other.content.sha256 === this.#content.sha256) return true;
     return [...standing.values()].includes(other.content.sha256);
   }
 
-  /** The put is done, and another write came after it: what stands in that one's way is owed to it. */
+  /** The put is done, and another write came after it. Stores whose copies are not that write's owe it. */
   async #yieldTo(winner: ObjectRecord, own: PutRecord): Promise<Committed> {
     const { ledger } = this.#pool;
     const standing = await this.#standing();
@@ -354,7 +365,7 @@ export class Commit {
     return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#moved.size > 0 };
   }
 
-  /** The record of another write, with the requests of this one that may still take effect on top of it. */
+  /** The record of another write, with marks for this put's late requests, which may still overwrite it. */
   #withLanding(record: ObjectRecord): ObjectRecord {
     const { sentTo, landing } = this.#put;
     const open = [...sentTo].filter((member) => this.#failed.get(member)?.mayLand === true || landing.has(member));
@@ -365,13 +376,15 @@ export class Commit {
     return { ...record, copies: { ...record.copies, ...Object.fromEntries(ids.map((id) => [id, mark])) } };
   }
 
-  /** The record of a write that came after this one, although its version is lower: under one that is above. */
+  /**
+   * The record of a write that came after this put although its version is lower, with a new version above this put's.
+   */
   #overtaking(winner: ObjectRecord, wrong: readonly Member[], settles: readonly Version[]): ObjectRecord {
     const { ledger } = this.#pool;
     const version = ledger.stamp(winner, ...(ledger.index.get(winner.name)?.records ?? []));
     const state = isPut(winner) ? "copy" : "delete";
     const copies: Record<StoreId, CopyMark> = {};
-    // The end of a delete that is under way would be noted under the version that it had.
+    // The end of a delete that is under way would be noted under the old version, so the delete counts as owed.
     for (const [id, mark] of Object.entries(winner.copies))
       copies[id] = isOpenAttempt(winner, mark) && mark.late === undefined ? { ...mark, reason: "settled" } : mark;
     for (const member of wrong) {
@@ -383,7 +396,7 @@ export class Commit {
   }
 
   #outrun(): HoldfastError {
-    return new HoldfastError("conflict", "somebody else writes the same object at the same moment", {
+    return new HoldfastError("conflict", "another process writes the same object at the same moment", {
       object: this.#put.name,
       retryable: true,
     });
@@ -392,7 +405,7 @@ export class Commit {
   async #answer(record: PutRecord): Promise<Committed> {
     const { name, below } = this.#put;
     const holders = this.#holders;
-    // Nothing is deleted on the word of a record that no holder has.
+    // Nothing is deleted because of a record that no holder has.
     const deletes =
       holders.length === 0
         ? []
@@ -413,7 +426,7 @@ export class Commit {
     if (owed.length > 0) {
       this.#pool.logger.warn("degraded", { object: name, owing: owed.map((debt) => debt.store) });
     }
-    // Pools below have logged what their stores owe.
+    // Pools below have logged the debts of their stores.
     owed.push(...holders.flatMap((member) => debtsBelow(member, below.get(member))));
     return {
       answer: { size: this.#content.size, sha256: this.#content.sha256, owed },

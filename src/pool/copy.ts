@@ -1,4 +1,4 @@
-/** Copies between the stores of a pool: from good copies, checked on the way and confirmed where they arrive. */
+/** Copies between the stores of a pool: read from good copies, checked on the way and confirmed on arrival. */
 import { toBody } from "../contract/body.ts";
 import { ContentDigest } from "../ledger/digest.ts";
 import { HoldfastError } from "../contract/errors.ts";
@@ -8,8 +8,8 @@ import type { Body } from "../contract/store.ts";
 import { verifiedRead } from "./verified-read.ts";
 
 /**
- * Copies from good copies, checked piece by piece, or from `kept`, bytes that were read from one and have the record's
- * digest; and confirms what arrived.
+ * Copies from good copies, checked piece by piece, or from `kept`, which are bytes with the record's digest. Confirms
+ * the new copy.
  */
 export async function copyTo(
   record: PutRecord,
@@ -32,19 +32,25 @@ export async function copyTo(
   await confirm(to, record, signal);
 }
 
-/** Reads a copy back, or takes the store's own SHA-256 for it. Throws `corrupt` when it is not what was put. */
+/**
+ * Reads a copy back, or takes the store's own SHA-256 for it. Throws `corrupt` when it differs from the bytes that were
+ * put.
+ */
 async function confirm(member: Member, record: PutRecord, signal: AbortSignal | undefined): Promise<void> {
   const { name, content } = record;
   const wrong = (why: string): HoldfastError =>
-    new HoldfastError("corrupt", `what ${member.label} stored is wrong: ${why}`, { store: member.label, object: name });
+    new HoldfastError("corrupt", `the copy that ${member.label} stored is wrong: ${why}`, {
+      store: member.label,
+      object: name,
+    });
   if (member.store.capabilities.storeDigests.includes("sha256")) {
     const info = await member.store.stat(name, { signal });
     if (info.digests?.sha256 === content.sha256 && info.size === content.size) return;
   }
-  if ((await readDigest(member, name, content.size, signal)) !== content.sha256) throw wrong("its digest is another");
+  if ((await readDigest(member, name, content.size, signal)) !== content.sha256) throw wrong("its digest is different");
 }
 
-/** The SHA-256 of what a store gives. `size`: what it is expected to have, in bytes. */
+/** The SHA-256 of a store's copy. `size`: its expected size, in bytes. */
 export async function readDigest(
   { store }: Member,
   name: string,

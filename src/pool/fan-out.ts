@@ -1,11 +1,11 @@
 /**
  * One source read once by several readers, each at its own pace within a window.
  *
- * The source is read no faster than the slowest reader still listening allows: memory stays bounded by the window, and
- * what all windows of a process hold by a budget that they share. A reader that stops listening (its store failed) no
+ * The source is read no faster than the slowest listening reader allows. So the window bounds a source's memory, and a
+ * shared budget bounds the memory of all windows in the process. A reader that stops listening (its store failed) no
  * longer counts; when none is left, the source is closed.
  *
- * With `enough`, readers that hold up the others are dropped once that many keep pace without them.
+ * With `enough`, a reader that holds up the others is dropped if enough others keep pace without it.
  */
 import { abortError, HoldfastError } from "../contract/errors.ts";
 import type { Runtime } from "../contract/runtime.ts";
@@ -13,24 +13,24 @@ import type { Runtime } from "../contract/runtime.ts";
 const MIB = 1024 * 1024;
 /** How many bytes a reader may lag behind the source. */
 const WINDOW_BYTES = 8 * MIB;
-/** What each source may have in its window in any case, so that none waits for another. */
+/** Bytes that each source may have in its window in any case, so that no source waits for another. */
 const OWN_BYTES = MIB;
-/** What all windows of this process may hold beyond that. */
+/** Bytes that all windows of this process may hold beyond that. */
 const SHARED_BYTES = 32 * MIB;
 
-/** A part of what all windows share. */
+/** One window's part of the shared budget. */
 class Share {
   static #used = 0;
   #bytes = 0;
 
-  /** Notes what the window holds now. It may be more than there is room for, by the chunk that was read last. */
+  /** Notes how many bytes the window holds. The last chunk may exceed the budget. */
   hold(windowBytes: number): void {
     const bytes = Math.max(0, windowBytes - OWN_BYTES);
     Share.#used += bytes - this.#bytes;
     this.#bytes = bytes;
   }
 
-  /** Whether a window that holds so much may not grow. */
+  /** Whether a window of this size may not grow. */
   isFull(windowBytes: number): boolean {
     return windowBytes >= WINDOW_BYTES || (windowBytes >= OWN_BYTES && Share.#used >= SHARED_BYTES);
   }
@@ -40,8 +40,8 @@ export interface FanOut {
   /** One stream for each reader; to be read once. */
   readonly branches: readonly FanOutBranch[];
   /**
-   * Resolves to true when the source was read to its end, to false when nobody listened any more before that; rejects
-   * with the source's own error.
+   * Resolves to true when the source was read to its end, and to false when all readers had stopped before that.
+   * Rejects with the source's own error.
    */
   readonly source: Promise<boolean>;
 }
@@ -55,7 +55,9 @@ export interface FanOutOptions {
   readonly readers: number;
   /** Sees each chunk once, before any reader does. */
   readonly onChunk: (chunk: Uint8Array) => void;
-  /** Called at the source's end, before any reader sees it. What it throws, the readers get instead of the end. */
+  /**
+   * Called at the source's end, before any reader sees it. If it throws, the readers get that error instead of the end.
+   */
   readonly onEnd: () => void;
   readonly signal?: AbortSignal | undefined;
   /**
@@ -70,7 +72,7 @@ export interface FanOutOptions {
 export function fanOut(source: AsyncIterable<Uint8Array>, options: FanOutOptions): FanOut {
   const share = new Share();
   const branches: readonly Branch[] = Array.from({ length: options.readers }, () => new Branch(share, onChange));
-  // Readers share the chunks: what is held is what the slowest has yet to take.
+  // Readers share the chunks, so the window holds the bytes that the slowest reader has not taken yet.
   function onChange(): void {
     share.hold(Math.max(0, ...branches.map((branch) => branch.bytes)));
   }
@@ -88,7 +90,7 @@ async function pump(
   };
   signal?.addEventListener("abort", onAbort);
   try {
-    // While its stores have no place for it yet, a put holds no memory.
+    // The source is not read before a reader begins, so that a put waiting for its stores holds no memory.
     while (branches.every((branch) => branch.isIdle)) await Promise.race(branches.map((branch) => branch.begun()));
     if (branches.every((branch) => branch.stopped)) return false;
     for await (const chunk of source) {
@@ -114,7 +116,7 @@ async function pump(
   }
 }
 
-/** Waits until a reader that is behind has caught up; where enough others need not wait, not for ever. */
+/** Waits until a reader that is behind has caught up. If enough others keep pace, the wait is limited. */
 async function room(behind: Branch, branches: readonly Branch[], { enough }: FanOutOptions): Promise<void> {
   const caughtUp = behind.room();
   const keepingPace = branches.filter((branch) => !branch.stopped && !branch.isFull).length;
@@ -153,7 +155,7 @@ class Branch implements FanOutBranch {
     return this.#stopped;
   }
 
-  /** Bytes that it has yet to take. */
+  /** Bytes that the reader has not taken yet. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -180,7 +182,7 @@ class Branch implements FanOutBranch {
     this.#onData?.();
   }
 
-  /** Ends a reader that holds up the others: it gets an error, never an end. */
+  /** Ends a reader that holds up the others. It gets an error, never the end of the stream. */
   drop(error: HoldfastError): void {
     this.#failure = { error };
     this.stop();
@@ -194,19 +196,19 @@ class Branch implements FanOutBranch {
     this.wake();
   }
 
-  /** Whether nobody has begun to read it. */
+  /** Whether no reader has begun to read it. */
   get isIdle(): boolean {
     return !this.#stopped && !this.#isRead;
   }
 
-  /** Resolves when it is read, or anything else happens to it. */
+  /** Resolves when reading begins, or at any other change. */
   begun(): Promise<void> {
     return new Promise((resolve) => {
       this.#onBegun = resolve;
     });
   }
 
-  /** Lets whoever waits look again. */
+  /** Wakes all waiters, so that they look again. */
   wake(): void {
     this.#onBegun?.();
     this.#onRoom?.();

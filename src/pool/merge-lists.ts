@@ -1,4 +1,4 @@
-/** Several listings in name order, and a walk of the index, as one: each name once. */
+/** Merges several listings and a walk of the index, all in name order, into one: each name once. */
 import { throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import type { HoldfastError } from "../contract/errors.ts";
 import type { Member } from "../ledger/member.ts";
@@ -6,22 +6,22 @@ import type { NameState } from "../ledger/record.ts";
 import { compareNames } from "../contract/names.ts";
 import type { ListOptions, ObjectInfo, Store } from "../contract/store.ts";
 
-/** What a listing says of an object: all that it knows, or its name alone. */
+/** A listing's entry: an object's facts, or its name alone. */
 export type Listed = ObjectInfo | string;
 
 export interface Merged<T extends Listed> {
   readonly name: string;
   readonly state: NameState | undefined;
-  /** What each store says, at its place; undefined where it does not have the name. */
+  /** Each listing's entry, in the order of the listings; undefined if it does not have the name. */
   readonly all: readonly (T | undefined)[];
 }
 
-/** So many names are handed on together, at most. */
+/** At most this many names are handed on together. */
 const BATCH = 256;
 
 /**
- * Streams: holds one batch of each listing at a time, and hands on what it has before it waits for a listing's next batch.
- * Batches come in name order.
+ * Streams: holds one batch of each listing at a time, and hands on the merged names before it waits for a listing's next
+ * batch. Batches come in name order.
  */
 export async function* mergeLists<T extends Listed>(
   lists: readonly AsyncIterable<readonly T[]>[],
@@ -61,13 +61,13 @@ export async function* mergeLists<T extends Listed>(
   }
 }
 
-/** Where a listing stands. */
+/** The position in one listing. */
 class Cursor<T extends Listed> {
   readonly #reader: AsyncIterator<readonly T[]>;
   #batch: readonly T[] = [];
   #at = 0;
   #isDone = false;
-  /** The name that comes next; undefined at the end. */
+  /** The next name; undefined at the end. */
   name: string | undefined;
 
   constructor(reader: AsyncIterator<readonly T[]>) {
@@ -79,7 +79,7 @@ class Cursor<T extends Listed> {
     return !this.#isDone && this.#at === this.#batch.length;
   }
 
-  /** Reads on, where that is needed to know the next name. */
+  /** Reads the next batch if the next name is not known yet. */
   async fill(): Promise<void> {
     while (this.isEmpty) {
       const next = await this.#reader.next();
@@ -90,7 +90,7 @@ class Cursor<T extends Listed> {
     }
   }
 
-  /** What the listing says of a name, if that is the next one. */
+  /** The entry of a name, if that is the next one. */
   take(name: string): T | undefined {
     if (this.name !== name) return undefined;
     const item = this.#batch[this.#at++];
@@ -108,8 +108,8 @@ function nameOf(item: Listed | undefined): string | undefined {
 }
 
 /**
- * A member's listing, in name order, for a merge: with `namesDo` the names alone, where the store has them for less. One that
- * fails ends, and `onFailure` is told.
+ * A member's listing, in name order, for a merge. With `namesDo` it is of names alone, if the store lists those at less cost.
+ * A listing that fails ends, and `onFailure` is called.
  */
 export function listMember(
   member: Member,
@@ -136,7 +136,7 @@ async function* untilFailure<T>(
   }
 }
 
-/** Each by itself, as soon as it comes; what comes in no order, all at the end. */
+/** Each entry as soon as it comes; of a store that lists in no order, all entries at the end. */
 async function* inBatches(store: Store, prefix: string, options: ListOptions): AsyncGenerator<readonly ObjectInfo[]> {
   const isOrdered = store.capabilities.orderedList;
   const all: ObjectInfo[] = [];

@@ -1,13 +1,13 @@
-/** Placement: which stores of a pool an object goes to. Pure: the same inputs give the same answer. */
+/** Placement: decides to which stores of a pool an object goes. Pure: the same inputs give the same answer. */
 import type { Member } from "../ledger/member.ts";
 import type { Mode } from "../contract/pool.ts";
 
-export type Place = "round-robin" | "weighted" | "free";
+export type Placement = "round-robin" | "weighted" | "free";
 
 /**
- * Mirror: the stores that should hold `name`, in the pool's order: those with a prefix that the name bears; those
- * without prefixes also; all when none of the prefixes fits. Stores being drained take nothing new.
- * Stripe: the stores it may be put on, any one of which will do.
+ * Mirror: the stores that should hold `name`, in the pool's order. These are the stores with a prefix of the name, or
+ * all stores if none has one. Stores being drained take no new objects. Stripe: the stores of which any one may hold
+ * it.
  */
 export function targetsOf(
   name: string,
@@ -21,18 +21,18 @@ export function targetsOf(
   return matching.length > 0 ? matching : taking;
 }
 
-/** Stripe: the order in which stores are tried, starting with the one whose turn it is. */
+/** Stripe: the order in which stores are tried. The store at `turn` comes first. */
 export function turnOrder(targets: readonly Member[], turn: number): readonly Member[] {
   if (targets.length === 0) return [];
   const first = turn % targets.length;
   return [...targets.slice(first), ...targets.slice(0, first)];
 }
 
-/** Stripe with weights: the store that has got the least for its weight so far comes first. `turn` counts all puts. */
+/** Stripe with weights: the store with the fewest puts for its weight comes first. `turn` counts all puts. */
 export function weightedOrder(targets: readonly Member[], turn: number): readonly Member[] {
   const total = targets.reduce((sum, member) => sum + member.weight, 0);
   if (total <= 0) return turnOrder(targets, turn);
-  // Smooth weighted round robin: spread evenly over each cycle instead of in runs.
+  // Smooth weighted round robin spreads each store's turns evenly over a cycle instead of giving them in a row.
   const credits = new Map(targets.map((member) => [member, 0]));
   let first = targets[0];
   for (let i = 0; i <= turn % Math.max(1, Math.round(total)); i++) {

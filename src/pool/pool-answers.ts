@@ -1,4 +1,4 @@
-/** What a pool answers, put together from records and from what each store said. */
+/** The answers of a pool, made from records and from the answers of its stores. */
 import { HoldfastError } from "../contract/errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
@@ -8,7 +8,7 @@ import type { PoolObjectInfo } from "../contract/pool.ts";
 import type { Debt } from "../contract/store.ts";
 import type { PoolContext } from "./pool-context.ts";
 
-/** Fewer stores than needed hold the put: the last failure's error, with every store's cause. */
+/** The error of a put that too few stores hold: the last failure's code, with all stores' errors. */
 export function tooFew(
   pool: PoolContext,
   targets: readonly Member[],
@@ -28,12 +28,12 @@ export function tooFew(
   });
 }
 
-/** Why a store has nothing of a change: it is not the one that was there when the change began. */
+/** The error for a store in whose place another one answers since the change began. */
 export function isAnother(member: Member): HoldfastError {
   return new HoldfastError("unavailable", `${member.label} is another store now`, { store: member.label });
 }
 
-/** Why a store counts as owing what was put: somebody else's change of it, or an earlier request, may come on top. */
+/** The error for a store that owes a put because another process's change, or an earlier request, may overwrite it. */
 export function mayStillChange(member: Member): HoldfastError {
   return new HoldfastError("conflict", "an earlier request to it may still take effect", {
     store: member.label,
@@ -42,12 +42,12 @@ export function mayStillChange(member: Member): HoldfastError {
   });
 }
 
-/** What a store that is a pool itself still owes, by the name that it has from above. */
+/** The debts of a store that is a pool itself, with the labels of the pool above. */
 export function debtsBelow(member: Member, owed: readonly Debt[] | undefined): readonly Debt[] {
   return owed?.map((debt) => ({ ...debt, store: nestedLabel(member.label, debt.store) })) ?? [];
 }
 
-/** Stores on which some version of a name may stand. */
+/** The stores that may have some version of a name. */
 export function formerStores(state: NameState | undefined): ReadonlySet<StoreId> {
   const ids = new Set<StoreId>();
   for (const record of state?.records ?? []) {
@@ -56,7 +56,7 @@ export function formerStores(state: NameState | undefined): ReadonlySet<StoreId>
   return ids;
 }
 
-/** What is told of an object by its record. */
+/** An object's facts by its record. */
 export function infoOf(name: string, record: PutRecord): PoolObjectInfo {
   return {
     name,

@@ -1,6 +1,6 @@
 /**
- * What the operations of a pool share: its names, who may change one, where objects go, and what can be known while stores
- * are silent.
+ * The context that a pool's operations share: names, their locks, the placement of objects, and the meaning of silent
+ * stores.
  */
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import { hint } from "../support/hint.ts";
@@ -22,36 +22,42 @@ import type { Runtime } from "../contract/runtime.ts";
 import type { Body, Capabilities, Debt, ObjectInfo, OperationOptions } from "../contract/store.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import { targetsOf } from "./placement.ts";
-import type { Place } from "./placement.ts";
+import type { Placement } from "./placement.ts";
 
 export interface PoolStoreOptions {
   readonly label: string;
   readonly ledger: Ledger;
   readonly mode: Mode;
   readonly onfail: OnFail;
-  /** Copies that a mirror's put needs at least. Default 1. */
+  /** The least number of copies that a mirror's put needs. Default 1. */
   readonly min?: number | undefined;
-  readonly place?: Place | undefined;
-  /** Mirror: which copy is read first. Default `first`, the pool's order. */
+  readonly place?: Placement | undefined;
+  /** Mirror: the copy that is read first. Default `first`, the pool's order. */
   readonly read?: "first" | "fastest" | undefined;
   /**
-   * Mirror with `onfail=continue`: whether a put waits for all stores (the default), or only for `min` of them and as
-   * long again for the others. What those still miss is owed, and brought after the caller was answered.
+   * Mirror with `onfail=continue`: whether a put waits for all stores (the default), or only for `min` of them and then
+   * as long again for the others. A slow store owes its copy, and gets it after the answer to the caller.
    */
   readonly wait?: "all" | "min" | undefined;
   readonly runtime: Runtime;
   readonly logger: Logger;
-  /** A body that gives its bytes once, as one that can be opened again; needed for stripe to go on to the next store. */
+  /**
+   * Makes a body that gives its bytes once into one that can be opened again. A stripe needs that to try the next
+   * store.
+   */
   readonly replayable: (body: Body) => { readonly body: Body; dispose(): Promise<void> };
-  /** This pool is a store of another one: the other's own names are kept under a name of their own. Default false. */
+  /**
+   * Whether this pool is a store of another one. Then that one's reserved names are kept under `ABOVE_PREFIX`. Default
+   * false.
+   */
   readonly nested?: boolean | undefined;
   /** How long an intent of another machine is left alone, in milliseconds. Default one hour. */
   readonly leaseMs?: number | undefined;
 }
 
-/** Where a pool keeps the reserved names of a pool above it. */
+/** The prefix of the names under which a pool keeps the reserved names of a pool above it. */
 export const ABOVE_PREFIX = ".holdfast/above/";
-/** How often, and how long at first, somebody else's change of a name is waited for, in milliseconds. */
+/** How often another process's change of a name is waited for, and how long the first time, in milliseconds. */
 const WAITS = 5;
 const WAIT_MS = 40;
 
@@ -64,9 +70,9 @@ export class PoolContext {
   readonly runtime: Runtime;
   readonly logger: Logger;
   readonly #locks = new Map<string, Promise<void>>();
-  /** Work for a name that goes on after its caller was answered. */
+  /** Work of a put that goes on after the answer to its caller, by name. */
   readonly #tails = new Map<string, Promise<void>>();
-  /** Names held by who looks at them (repair, a condition) rather than by a write. */
+  /** Names that are held to be looked at (by repair or a condition), not to be written. */
   readonly #holding = new Set<string>();
   #opened: Promise<void> | undefined;
   #closed = false;
@@ -86,20 +92,20 @@ export class PoolContext {
     return this.ledger.epoch.mode;
   }
 
-  /** Copies that a put needs at least. */
+  /** The least number of copies that a put needs. */
   get min(): number {
     return this.mode === "mirror" ? this.ledger.epoch.min : 1;
   }
 
   // ---------------------------------------------------------------------------------------------- opening and hearing
 
-  /** Loads what reads and writes need, and hears the stores for the first time. */
+  /** Loads the hash function, and hears the stores for the first time. */
   open(): Promise<void> {
     this.#opened ??= loadDigests().then(() => this.ledger.hear());
     return this.#opened;
   }
 
-  /** Begins an operation. `name`: what is known of it is going to be needed. */
+  /** Begins an operation. `name`: a name whose state in the index the operation needs. */
   async enter(signal: AbortSignal | undefined, name?: string): Promise<void> {
     throwIfAborted(signal);
     if (this.#closed) throw new HoldfastError("invalid", "the pool is closed", { store: this.label });
@@ -112,13 +118,18 @@ export class PoolContext {
     throwIfAborted(signal);
   }
 
-  /** Begins a read, of what stands there when it is asked for: where others write, too, the stores are heard first. */
+  /**
+   * Begins a read. If other machines write, the stores are heard first, so that the read sees every write acknowledged
+   * before it.
+   */
   async enterToRead(signal: AbortSignal | undefined): Promise<void> {
     await this.enter(signal);
     if (!this.ledger.soleWriter) await this.ledger.hear();
   }
 
-  /** Hears the stores anew, for what is said of the pool as a whole. Throws where its file says otherwise of it. */
+  /**
+   * Hears the stores again, before an answer about the whole pool. Throws if the pool's file contradicts the ledger.
+   */
   async listen(): Promise<void> {
     await this.open();
     await this.ledger.withIndex(async () => {
@@ -127,20 +138,22 @@ export class PoolContext {
     });
   }
 
-  /** The same, for what looks at everything: what is known can be read. */
+  /** Like `listen`, for work that goes through all objects: the index is checked before. */
   async listenToAll(): Promise<void> {
     await this.listen();
     await this.ledger.withIndex(async () => this.ledger.index.check());
   }
 
-  /** What stores that went back in time, or were not in the pool's file, do not have although they should. */
+  /**
+   * The names that outdated stores, or stores that were not in the pool's file, lack although they should have them.
+   */
   async findOutdated(): Promise<Outdated> {
     const isWanted = (name: string, member: Member): boolean =>
       this.modeFor(name) === "mirror" && this.targets(name).includes(member);
     try {
       return await findOutdated(this.ledger, isWanted);
     } catch {
-      // A store went silent since it was heard: what is said now is said without it.
+      // A store fell silent since the last hearing. The second attempt does without it.
       await this.listen();
       return findOutdated(this.ledger, isWanted);
     }
@@ -157,7 +170,7 @@ export class PoolContext {
 
   // ------------------------------------------------------------------------------------------------- names and copies
 
-  /** The name as this pool's stores have it: reserved names are refused, or kept for the pool above. */
+  /** The name on this pool's stores. Reserved names are refused, or kept for the pool above. */
   innerName(name: string): string {
     if (!isReserved(name)) return name;
     if (this.options.nested !== true || !name.startsWith(RESERVED_PREFIX)) {
@@ -169,17 +182,17 @@ export class PoolContext {
     return ABOVE_PREFIX + name.slice(RESERVED_PREFIX.length);
   }
 
-  /** The name as this pool's users know it. */
+  /** The name that this pool's users see. */
   shownName(name: string): string {
     return name.startsWith(ABOVE_PREFIX) ? RESERVED_PREFIX + name.slice(ABOVE_PREFIX.length) : name;
   }
 
-  /** The mode that holds for a name: a pool's own names are kept on all its stores. */
+  /** The mode for a name. The reserved names of a pool above are kept on all stores. */
   modeFor(name: string): Mode {
     return name.startsWith(ABOVE_PREFIX) ? "mirror" : this.mode;
   }
 
-  /** Where an object should be (mirror) or may be (stripe). */
+  /** The stores where an object should be (mirror) or may be (stripe). */
   targets(name: string): readonly Member[] {
     return targetsOf(name, this.modeFor(name), this.ledger.members, (member) => this.ledger.isDraining(member));
   }
@@ -193,7 +206,7 @@ export class PoolContext {
     return this.isBusy(name) && !this.#holding.has(name);
   }
 
-  /** Whether the writer of an open intent is certainly gone. To be asked while holding the name (`exclusive`). */
+  /** Whether the writer of an open intent is certainly gone. Call it only while holding the name (`exclusive`). */
   isDead(intent: ObjectRecord): boolean {
     const writer = versionWriter(intent.version);
     if (writer === this.ledger.writer) return !this.#isBeingWritten(intent.name);
@@ -203,8 +216,8 @@ export class PoolContext {
   }
 
   /**
-   * Stores whose silence means that more, or newer, could exist than is known of `name` (undefined: of any name; a put of
-   * this machine that never ended makes only its own name uncertain). Members are those of the ledger, not of the file.
+   * The silent stores that could hold something unknown or newer of `name` (undefined: of any name). An unfinished put of
+   * this machine makes only its own name uncertain. The stores counted are those of the ledger, not of the pool's file.
    */
   mayHide(name?: string): readonly Silent[] {
     const { ledger } = this;
@@ -220,25 +233,26 @@ export class PoolContext {
     if (!isCensused) return all;
     const count = ledger.members.filter((member) => !ledger.isGivenUp(member)).length + absent.length;
     const vouching = ledger.members.filter((member) => ledger.vouches(member)).length;
-    // Every acknowledged put is known to at least `sure` stores: fewer than that, silent or not knowing all, hide none.
+    // At least `sure` stores know every acknowledged put. If fewer stores than that are silent or behind, they hide
+    // none.
     if (this.mode === "mirror" && count - vouching < ledger.epoch.sure) return [];
-    // Who hears most of the stores knows every machine that ever wrote, and this one knows all that it wrote itself.
+    // A machine that hears most of the stores knows every machine that ever wrote, and it knows its own writes.
     const isAlone = ledger.soleWriter && vouching >= count - Math.floor(count / 2);
     return isAlone && !this.#isAbandoned(name) ? [] : all;
   }
 
-  /** Whether a put of this new name was begun by this machine and never ended: a silent store may have what it left. */
+  /** Whether this machine began a put of this new name and never ended it. A silent store may have its bytes. */
   #isAbandoned(name: string | undefined): boolean {
     const version = name === undefined ? undefined : this.ledger.index.getFact(pendingKey(name));
     if (name === undefined || version === undefined) return false;
     const writer = versionWriter(version);
-    // One that is still under way may count as not begun yet.
+    // A put that is still under way may count as not begun yet.
     return !(writer === this.ledger.writer ? this.#isBeingWritten(name) : (this.ledger.isLiveWriter(writer) ?? false));
   }
 
   /**
-   * What a change of a name is made over: `base` and `settles` of its record. Everything that is finished, or was begun
-   * and will not be; what others are writing at this moment stays open, since it may yet take effect.
+   * The `base` and `settles` of the record of a change: all finished writes, and unfinished ones whose writer is gone.
+   * Writes that others are making at this moment stay open, because they may still take effect.
    */
   groundOf(state: NameState | undefined): { readonly base: Version; readonly settles: readonly Version[] } {
     const records = state?.records ?? [];
@@ -258,14 +272,16 @@ export class PoolContext {
     return { base, settles };
   }
 
-  /** Whether this process wrote it: whoever changes a name holds it, so what this process began before is over. */
+  /**
+   * Whether this process wrote a record. A change holds its name, so this process's earlier writes of it have ended.
+   */
   #isOwn(record: ObjectRecord): boolean {
     return versionWriter(record.version) === this.ledger.writer;
   }
 
   /**
-   * Whether somebody else, or a request of which nobody knows the end, may change what a store has of a name just now.
-   * `which`: only what somebody does whose end will be heard of (`soon-over`), or only such requests (`late`).
+   * Whether another process, or a late request, may change a store's copy at this moment. `which`: only changes of
+   * processes, whose end will be heard of (`soon-over`), or only late requests (`late`).
    */
   mayChange(member: Member, state: NameState | undefined, which: "any" | "soon-over" | "late" = "any"): boolean {
     return (state?.records ?? []).some((record) => {
@@ -275,7 +291,7 @@ export class PoolContext {
     });
   }
 
-  /** The request of which nobody knows the end that may still change what a store has, by the mark that noted it. */
+  /** The latest late request that may still change a store's copy, by the version of the mark that noted it. */
   lateOn(member: Member, state: NameState | undefined): Version | undefined {
     let late: Version | undefined;
     for (const record of state?.records ?? []) {
@@ -286,7 +302,7 @@ export class PoolContext {
     return late;
   }
 
-  /** How long somebody else, or such a request, may still change what a store has, at most, in milliseconds. */
+  /** How long another process, or a late request, may still change a store's copy at most, in milliseconds. */
   changesForMs(member: Member, state: NameState | undefined): number {
     const { lateMs, sightings } = this.ledger;
     const ages = (state?.records ?? []).flatMap((record) => {
@@ -296,7 +312,7 @@ export class PoolContext {
     return ages.length === 0 ? 0 : lateMs - Math.min(...ages);
   }
 
-  /** Whether what a store has under a name of the pool may be one of the files that it came with: it keeps these. */
+  /** Whether a store's copy may be one of the files that it came with. The store keeps those. */
   hasOwnFiles(member: Member, state: NameState | undefined): boolean {
     const record = this.ledger.storeOf(member);
     const current = currentRecord(state);
@@ -304,7 +320,7 @@ export class PoolContext {
     return !this.ledger.holds(current, member);
   }
 
-  /** Hears the stores until somebody else's changes of a name have ended, or long enough. */
+  /** Hears the stores until other processes' changes of a name have ended, a limited number of times. */
   async outwait(isOpen: () => boolean): Promise<void> {
     for (let wait = 0; wait < WAITS && isOpen(); wait++) {
       await this.runtime.sleep(WAIT_MS * 2 ** wait);
@@ -322,13 +338,13 @@ export class PoolContext {
     return new HoldfastError(
       "unavailable",
       silent.length === 0
-        ? "a part of the ledger is damaged on every store, so it cannot be said whether the object exists"
+        ? "a part of the ledger is damaged on every store, so it is not known whether the object exists"
         : `no store that answered has it, but ${who} did not answer and could hold it`,
       { ...context, errors: silent.map((store) => store.trouble()), cause: silent[0]?.trouble() },
     );
   }
 
-  /** All stores that answer, asked at once: what they have of a name, or the error. In the pool's order. */
+  /** Asks all stores that answer at once for an object. Returns each one's facts or error, in the pool's order. */
   statAll(name: string, options: OperationOptions): Promise<(readonly [Member, ObjectInfo | HoldfastError])[]> {
     return Promise.all(
       this.ledger.members
@@ -347,7 +363,7 @@ export class PoolContext {
     );
   }
 
-  /** What a record says that stores of this pool owe. */
+  /** The debts of this pool's stores by a record. */
   debtsOf(record: ObjectRecord): Debt[] {
     return this.ledger.members.flatMap((member): Debt[] => {
       const mark = this.ledger.markOf(record, member);
@@ -364,12 +380,15 @@ export class PoolContext {
     });
   }
 
-  /** For repair: nobody else in this process changes the name while `work` runs. */
+  /** For repair: no other change of the name runs in this process during `work`. */
   hold<T>(name: string, work: () => Promise<T>): Promise<T> {
     return this.exclusive(name, () => this.asHolder(name, work));
   }
 
-  /** For who holds the name (`exclusive`): while `work` runs, the name is not busy with a write of this process. */
+  /**
+   * For a caller that holds the name (`exclusive`) without writing it: during `work`, the name does not count as being
+   * written.
+   */
   async asHolder<T>(name: string, work: () => Promise<T>): Promise<T> {
     this.#holding.add(name);
     try {
@@ -383,7 +402,9 @@ export class PoolContext {
     return this.#holding.has(name);
   }
 
-  /** One change of a name at a time in this process; other processes are told apart by their versions. */
+  /**
+   * Runs one change of a name at a time in this process. Changes of other processes are told apart by their versions.
+   */
   async exclusive<T>(name: string, work: () => Promise<T>): Promise<T> {
     const before = this.#locks.get(name) ?? Promise.resolve();
     const result = before.then(work);
@@ -392,7 +413,7 @@ export class PoolContext {
         () => undefined,
         () => undefined,
       )
-      // A put that was not waited for must not land on top of a later one.
+      // The rest of a put with `wait=min` must not overwrite a later put.
       .then(() => this.#tails.get(name))
       .then(() => {
         this.#tails.delete(name);
@@ -404,12 +425,12 @@ export class PoolContext {
     return result;
   }
 
-  /** Resolves when the change of a name that is under way has ended; undefined when there is none. */
+  /** Resolves when the current change of a name has ended; undefined if there is none. */
   lockOf(name: string): Promise<void> | undefined {
     return this.#locks.get(name);
   }
 
-  /** Keeps the name from other changes until `work`, which nobody waits for, has ended. */
+  /** Keeps other changes from the name until `work` has ended, although its caller does not wait for it. */
   keepUntil(name: string, work: Promise<void>): void {
     this.#tails.set(name, work);
   }
@@ -420,22 +441,22 @@ export class PoolContext {
   }
 }
 
-/** A store that was not heard and could know more. */
+/** A silent store that could know more. */
 export interface Silent {
   readonly label: string;
-  /** Why it was not heard, as an error. */
+  /** The reason why it was not heard. */
   readonly trouble: () => HoldfastError;
 }
 
 export function notNamed(label: string): HoldfastError {
   return new HoldfastError(
     "unavailable",
-    `${label} is a store of this pool, and its file does not name it (if it is gone for good, run: ${hint("forget", label)})`,
+    `${label} is a store of this pool, and the pool's file does not name it (if it is gone for good, run: ${hint("forget", label)})`,
     { store: label, retryable: false },
   );
 }
 
-/** Why a store that came with files of its own is left alone. */
+/** The error for a store that is left alone because it came with files of its own. */
 export function ownFile(member: Member, object: string, operation: "put" | "delete"): HoldfastError {
   return new HoldfastError("conflict", `${member.label} came with files of its own: repair has to look at them first`, {
     store: member.label,
@@ -445,7 +466,7 @@ export function ownFile(member: Member, object: string, operation: "put" | "dele
   });
 }
 
-/** Key of the mark, in the local index, of a put of a new name that has not ended. */
+/** The key, in the local index, of the mark of an unfinished put of a new name. */
 export function pendingKey(name: string): string {
   return `pending:${name}`;
 }

@@ -1,8 +1,9 @@
 /**
- * Deletes of a pool: the tombstone first, then the stores are heard, then the bytes go; what a store missed, it owes.
+ * Deletes of a pool. The tombstone is written first, then the stores are heard, then the copies are deleted. A store that
+ * misses its delete owes it.
  *
- * Between the tombstone and the bytes one hearing tells whether somebody else writes the name: what was recorded before the
- * delete ended is deleted with it, under a new tombstone above it; what is being written stays, and repair decides.
+ * The hearing between shows whether another process writes the name. A version recorded before the delete ended is deleted
+ * with it, under a new tombstone above it. A write that is still under way stays, and repair decides.
  */
 import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
@@ -19,7 +20,7 @@ import { ownFile, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import { debtsBelow, formerStores, isAnother, tooFew } from "./pool-answers.ts";
 
-/** How often a tombstone is written anew because others write the same name, at most. */
+/** The tombstone is written anew at most this often because others write the same name. */
 const MAX_ROUNDS = 8;
 
 export class PoolDeletes {
@@ -29,13 +30,13 @@ export class PoolDeletes {
     this.#pool = pool;
   }
 
-  /** To be called while nobody else in this process changes the name. */
+  /** Call it only while holding the name (`exclusive`). */
   async delete(name: string, options: OperationOptions): Promise<PoolDeleteResult> {
     const { ledger } = this.#pool;
     await ledger.initialise();
     const following = ledger.follow(name);
     try {
-      // What is not there by what was heard may be there by now.
+      // An object that was unknown at the last hearing may exist by now.
       if (!isPut(currentRecord(ledger.index.get(name)))) await ledger.hear();
       const state = ledger.index.get(name);
       const current = currentRecord(state);
@@ -50,7 +51,7 @@ export class PoolDeletes {
         if (!existed && certain && ledger.members.every((member) => member.readable))
           return { existed: false, owed: [] };
       } else if (current?.kind === "delete" && state.records.length === 1) {
-        // Whoever deleted it may have told too few stores, and failed.
+        // An earlier delete may have failed after it told too few stores.
         const { told, failed } = await this.#tell({ ...current, copies: {} });
         if (!this.#isEnough(told)) throw tooFew(this.#pool, ledger.members, failed);
         return { existed: false, owed: this.#pool.debtsOf(current) };
@@ -68,7 +69,7 @@ export class PoolDeletes {
     }
   }
 
-  /** Makes the tombstone durable, above everything that is heard of the name. */
+  /** Makes the tombstone durable, with a version above all that are heard of the name. */
   async #bury(
     name: string,
     state: NameState | undefined,
@@ -92,7 +93,7 @@ export class PoolDeletes {
         (one) => one.kind !== "intent" && one.version !== record.version,
       );
       if (finished.length === 0 || others.length === 0) return { record, failed };
-      // Of two that delete it at once, the higher version stays, and both go on by it.
+      // If two processes delete it at once, both go on with the higher tombstone.
       if (others.every((one) => one.kind === "delete")) return { record: await this.#highest(record, others), failed };
       settles.add(record.version);
       for (const other of others) {
@@ -100,13 +101,13 @@ export class PoolDeletes {
         if (other.base > base) base = other.base;
       }
     }
-    throw new HoldfastError("conflict", "somebody else writes the same object at the same moment", {
+    throw new HoldfastError("conflict", "another process writes the same object at the same moment", {
       object: name,
       retryable: true,
     });
   }
 
-  /** The highest of several tombstones, which from now on makes the others history. */
+  /** Writes the highest of several tombstones anew, so that it makes the others history. */
   async #highest(own: ObjectRecord, others: readonly ObjectRecord[]): Promise<ObjectRecord> {
     const all = [own, ...others].sort((a, b) => (a.version < b.version ? 1 : -1));
     const [highest = own, ...lower] = all;
@@ -117,7 +118,7 @@ export class PoolDeletes {
     return record;
   }
 
-  /** Writes a record on every store: how many have it, and why the others do not. */
+  /** Writes a record on every store. Returns how many have it, and the errors of the others. */
   async #tell(
     record: ObjectRecord,
     others: readonly ObjectRecord[] = [],
@@ -135,7 +136,7 @@ export class PoolDeletes {
     return told >= Math.max(1, Math.min(this.#pool.min, this.#pool.ledger.members.length));
   }
 
-  /** Says first that every store owes the delete: what is not confirmed afterwards stays owed. */
+  /** The tombstone, with the delete owed by every store. A delete that is not confirmed afterwards stays owed. */
   #tombstone(
     name: string,
     states: readonly (NameState | undefined)[],
@@ -166,8 +167,8 @@ export class PoolDeletes {
   }
 
   /**
-   * A delete that failed must not have happened for those who read the few stores that were told: nothing is gone yet.
-   * What was known before is said again as it was, so that it makes nothing history that this machine has not heard of.
+   * Takes back the tombstone of a failed delete from the few stores that have it. No copy is deleted yet. The former
+   * records are written again as they were, so that they make nothing history that this machine has not heard of.
    */
   async #undo(known: NameState | undefined, tombstone: ObjectRecord): Promise<void> {
     const { ledger } = this.#pool;
@@ -177,15 +178,16 @@ export class PoolDeletes {
       await this.#tell({ ...current, undone: [...(current.undone ?? []), tombstone.version] }, others);
       return;
     }
-    // There is no record that could carry it.
+    // No other record could carry the list of undone versions.
     const rev = ledger.stamp(tombstone);
     const copies = Object.entries(tombstone.copies).map(([id, mark]) => [id, { ...mark, rev, reason: "not begun" }]);
     await this.#tell({ ...tombstone, copies: Object.fromEntries(copies) as ObjectRecord["copies"] });
   }
 
   /**
-   * Deletes what `record` says that `members` owe, and notes what was done. Gives what is still owed. The stores were heard
-   * since the record is on them. `before`: what others said of the name, for requests that may still take effect.
+   * Deletes the copies of `members` that `record` says they owe to delete, and notes the results. Returns the remaining
+   * debts. Call it only after a hearing that followed the record. `before`: others' records of the name, with their late
+   * requests.
    */
   async deleteFrom(
     record: ObjectRecord,
@@ -204,7 +206,7 @@ export class PoolDeletes {
       if (id === undefined) return;
       const rev = ledger.stamp(record);
       const late = mayLand ? rev : (ended[id]?.late ?? this.#pool.lateOn(member, before));
-      // A delete that has ended is told apart from one that is under way, however it ended.
+      // The reason tells a delete that has ended from one that is under way.
       ended[id] = { state: "delete", rev, reason: error.code, ...(late === undefined ? {} : { late }) };
     };
     await Promise.all(
@@ -229,12 +231,12 @@ export class PoolDeletes {
     );
     if (done.size > 0) await ledger.hear();
     for (const [member, id] of done) {
-      // What was deleted counts only if the store is still the one that was meant.
+      // A delete counts only if the store is still the intended one.
       if (member.ready && member.owingId === id) continue;
       done.delete(member);
       owe(member, id, member.ready ? isAnother(member) : member.trouble());
     }
-    // May follow later: until then the delete is owed, which is true as far as anyone else can know.
+    // These marks may follow later. Until then the delete counts as owed, which costs only another attempt.
     ledger.appendLater([{ ...record, copies: ended }]);
     await this.#oweWhatWasPut(
       record,
@@ -243,7 +245,7 @@ export class PoolDeletes {
     return owed.sort((a, b) => compareNames(a.store, b.store));
   }
 
-  /** The mark of a store that has deleted its copy: it has none, but for a request that may still take effect. */
+  /** The mark of a store that has deleted its copy: `none`, or `delete` while a late request may still take effect. */
   #deleted(record: ObjectRecord, member: Member, mayLand: boolean, before: NameState | undefined): CopyMark {
     const rev = this.#pool.ledger.stamp(record);
     const late = mayLand ? rev : this.#pool.lateOn(member, before);
@@ -261,8 +263,8 @@ export class PoolDeletes {
   }
 
   /**
-   * Stores have no delete on a condition: what another machine put between the look and the delete went with it. That
-   * machine knows that a delete was under way; should it not have waited for its end, the stores owe the copy.
+   * Stores have no conditional delete, so a copy that another machine put meanwhile was deleted too. That machine knew
+   * of the delete. If it did not wait for its end, the stores now owe the copy.
    */
   async #oweWhatWasPut(record: ObjectRecord, ids: readonly StoreId[]): Promise<void> {
     const { ledger } = this.#pool;
@@ -273,7 +275,7 @@ export class PoolDeletes {
     await Promise.all(ledger.append({ objects: [owed] }).values());
   }
 
-  /** Why nothing may be deleted on the word of `record`: somebody else changes the name too. */
+  /** The error if nothing may be deleted because of `record`, since another process changes the name too. */
   #contested(record: ObjectRecord): HoldfastError | undefined {
     const state = this.#pool.ledger.index.get(record.name);
     if (state?.records.length === 1 && state.records[0]?.version === record.version) return undefined;

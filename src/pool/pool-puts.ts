@@ -1,6 +1,6 @@
 /**
- * Puts of a pool. The two modes differ in where bytes go (`#putMirror`, `#putStripe`); when what is durable is the same for
- * both: see docs/decisions/0001-ledger.md for why each step comes when it does.
+ * Puts of a pool. The two modes send bytes to different stores (`#putMirror`, `#putStripe`). The order of durable steps is
+ * the same for both; docs/decisions/0001-ledger.md has the reasons for it.
  */
 import { checkedBytes } from "../contract/body.ts";
 import { ContentDigest } from "../ledger/digest.ts";
@@ -26,13 +26,13 @@ import type { PoolDeletes } from "./pool-deletes.ts";
 import type { PutInProgress } from "./put-in-progress.ts";
 
 const MAX_METADATA_BYTES = 8192;
-/** How long, at least, stores may take longer than the first `min`, in milliseconds. */
+/** The least time that stores may take beyond the first `min`, in milliseconds. */
 const GRACE_MS = 10;
-/** How long a store may hold up the reading of the source when others need not wait for it, in milliseconds. */
+/** How long a store may hold up the reading of the source while enough others keep pace, in milliseconds. */
 const PATIENCE_MS = 1000;
-/** How long a put at first waits for a change that holds it up to end, before it hears again, in milliseconds. */
+/** How long a put waits at first for an earlier change, before it hears the stores again, in milliseconds. */
 const LONG_WAIT_MS = 1000;
-/** How long what was said of a store's free space is used, in milliseconds. */
+/** How long a store's answer about its free space is used, in milliseconds. */
 const FREE_SPACE_MS = 10_000;
 
 export class PoolPuts {
@@ -46,7 +46,7 @@ export class PoolPuts {
     this.#deletes = deletes;
   }
 
-  /** To be called while nobody else in this process changes the name. */
+  /** Call it only while holding the name (`exclusive`). */
   async put(name: string, body: Body, options: PutOptions): Promise<PoolPutResult> {
     await this.#pool.ledger.initialise();
     checkHeld(name, this.#pool.capabilities);
@@ -63,7 +63,7 @@ export class PoolPuts {
     }
   }
 
-  /** Folders cannot hold both `a` and `a/b`; where they stand on different ones, repair could not move them. */
+  /** Folders cannot hold both `a` and `a/b`. If they were put on different stores, repair could not move them. */
   #refuseNeighbours(name: string): void {
     if (this.#pool.capabilities.prefixNames) return;
     const { index } = this.#pool.ledger;
@@ -95,11 +95,11 @@ export class PoolPuts {
       throw tooFew(this.#pool, targets, failed);
     }
 
-    const late =
+    const slow =
       this.#pool.options.wait === "min" && this.#pool.onfail === "continue"
         ? new Map<Member, Promise<boolean>>()
         : undefined;
-    const stored = await this.#spread(begun, body, taking, failed, options.signal, late);
+    const stored = await this.#spread(begun, body, taking, failed, options.signal, slow);
     const holders = taking.filter((member) => !failed.has(member));
     if (stored === undefined || holders.length === 0) {
       await this.#noteLanding(begun, failed);
@@ -107,11 +107,11 @@ export class PoolPuts {
       throw tooFew(this.#pool, targets, failed);
     }
     const result = await this.#commit(begun, stored, holders, failed, options);
-    if (late !== undefined && late.size > 0) {
-      this.#pool.keepUntil(name, this.#finishLate(begun, result, late, failed));
+    if (slow !== undefined && slow.size > 0) {
+      this.#pool.keepUntil(name, this.#finishSlow(begun, result, slow, failed));
     }
     if (result.holders.length === 0 && result.hasMoved) await this.#takeBack(begun, result.record);
-    // After the commit, so that what the half-done put left is one state, and known.
+    // Only after the commit, so that the copies of the failed put are recorded.
     this.#refuseOnAbort(failed);
     if (result.holders.length < this.#pool.min) throw tooFew(this.#pool, targets, failed);
     return result.answer;
@@ -124,11 +124,11 @@ export class PoolPuts {
     taking: readonly Member[],
     failed: Map<Member, HoldfastError>,
     signal: AbortSignal | undefined,
-    late?: Map<Member, Promise<boolean>>,
+    slow?: Map<Member, Promise<boolean>>,
   ): Promise<Content | undefined> {
     const { name } = begun;
     const digest = new ContentDigest(body.size);
-    // A store that has to begin anew reads the source for itself; it must read the same.
+    // A store that has to begin anew reads the source again. It must read the same bytes.
     let content: Content | undefined;
     const agree = (read: Content): void => {
       content ??= read;
@@ -143,12 +143,12 @@ export class PoolPuts {
       onChunk: (chunk) => digest.update(chunk),
       onEnd: () => agree(digest.finish()),
       signal: ends,
-      ...(late === undefined
+      ...(slow === undefined
         ? {}
         : {
             enough: {
               readers: this.#pool.min,
-              patienceMs: taking.map((member) => (member.late ? 0 : PATIENCE_MS)),
+              patienceMs: taking.map((member) => (member.slow ? 0 : PATIENCE_MS)),
               runtime: this.#pool.runtime,
             },
           }),
@@ -157,7 +157,7 @@ export class PoolPuts {
     const source = fan.source.then(
       () => undefined,
       (error: unknown) => {
-        // Called off because of a store: that store's failure says why.
+        // The put was called off because of a store. That store's failure is the reason.
         if (stop.signal.aborted && signal?.aborted !== true) return;
         sourceError = toHoldfastError(error).within({ operation: "put", object: name });
       },
@@ -180,12 +180,12 @@ export class PoolPuts {
       }
     };
     const puts = new Map(taking.map((member, index) => [member, put(member, fan.branches[index])]));
-    if (late === undefined) await Promise.all(puts.values());
-    else await this.#waitForEnough(puts, failed, late);
-    // No store listens any more: then the source is not waited for, it may never give another byte.
-    if (taking.every((member) => failed.has(member) && late?.has(member) !== true)) stop.abort();
+    if (slow === undefined) await Promise.all(puts.values());
+    else await this.#waitForEnough(puts, failed, slow);
+    // If no store listens any more, the source is not waited for, because it may never give another byte.
+    if (taking.every((member) => failed.has(member) && slow?.has(member) !== true)) stop.abort();
     else await source;
-    // No store can have the whole of what never ended, so there is nothing left to settle.
+    // If the source never ended, no store can have the whole object, so nothing is left to settle.
     const delivered = content !== undefined || (body.size !== undefined && digest.size >= body.size);
     if (!delivered) this.#cancel(begun);
     if (signal?.aborted === true) await this.#noteLanding(begun, failed);
@@ -195,13 +195,13 @@ export class PoolPuts {
   }
 
   /**
-   * Resolves when all puts have ended, or enough have and the others had as long again; those are then `late`. Members
-   * that were late the last time have that no more until they keep up again.
+   * Resolves when all puts have ended, or when enough have ended and the others had as long again. Members that are not
+   * done then are `slow`. Slow members do not get that time again until they keep up.
    */
   async #waitForEnough(
     puts: ReadonlyMap<Member, Promise<boolean>>,
     failed: Map<Member, HoldfastError>,
-    late: Map<Member, Promise<boolean>>,
+    slow: Map<Member, Promise<boolean>>,
   ): Promise<void> {
     const { runtime, min } = this.#pool;
     const started = runtime.monotonicMs();
@@ -213,7 +213,7 @@ export class PoolPuts {
       for (const [member, put] of puts) {
         void put.then((ok) => {
           waiting.delete(member);
-          member.late = runtime.monotonicMs() > until;
+          member.slow = runtime.monotonicMs() > until;
           if (ok) taken++;
           if (ok && taken === min) {
             const now = runtime.monotonicMs();
@@ -221,35 +221,35 @@ export class PoolPuts {
             until = now + againMs;
             cancel = runtime.timer(againMs, resolve);
           }
-          if (waiting.size === 0 || (taken >= min && [...waiting].every((other) => other.late))) resolve();
+          if (waiting.size === 0 || (taken >= min && [...waiting].every((other) => other.slow))) resolve();
         });
       }
     });
     cancel();
     for (const [member, put] of puts) {
       if (!waiting.has(member)) continue;
-      member.late = true;
-      late.set(member, put);
+      member.slow = true;
+      slow.set(member, put);
       const message = `${member.label} is slower than the others and still being written to`;
       failed.set(member, new HoldfastError("timeout", message, { store: member.label, operation: "put" }));
     }
   }
 
-  /** Sees the puts that were not waited for to their end, and brings what failed of them by a copy. */
-  async #finishLate(
+  /** Follows the puts of slow members to their end, and makes copies in place of those that failed. */
+  async #finishSlow(
     begun: PutInProgress,
     { record, holders }: Pick<Committed, "record" | "holders">,
-    late: ReadonlyMap<Member, Promise<boolean>>,
+    slow: ReadonlyMap<Member, Promise<boolean>>,
     failed: ReadonlyMap<Member, HoldfastError>,
   ): Promise<void> {
     await Promise.all(
-      [...late].map(async ([member, put]) => {
+      [...slow].map(async ([member, put]) => {
         try {
           const isPut = await put;
           const mayLand = isPut ? begun.landing.has(member) : failed.get(member)?.mayLand === true;
           if (mayLand) return await this.#noteLandingOf(record, member);
-          if (!isPut) await this.#bringLate(record, holders, member);
-          await this.#noteLate(begun, record, member);
+          if (!isPut) await this.#bringSlow(record, holders, member);
+          await this.#noteSlow(begun, record, member);
         } catch (error) {
           this.#pool.logger.warn("copy still owed", {
             object: record.name,
@@ -261,7 +261,7 @@ export class PoolPuts {
     );
   }
 
-  /** A put that was not waited for ended without an answer: from now on it may take effect at any time. */
+  /** Notes that a slow member's put ended without an answer, and may take effect at any time from now on. */
   async #noteLandingOf(record: PutRecord, member: Member): Promise<void> {
     const { ledger } = this.#pool;
     const id = member.owingId;
@@ -271,23 +271,26 @@ export class PoolPuts {
     await Promise.all(ledger.append({ objects: [{ ...record, copies: { [id]: mark } }] }).values());
   }
 
-  /** Copies what a store missed, while the record says that a request to it is under way. */
-  async #bringLate(record: PutRecord, holders: readonly Member[], member: Member): Promise<void> {
+  /** Copies the object to a slow member whose put failed, if the record is still the current one. */
+  async #bringSlow(record: PutRecord, holders: readonly Member[], member: Member): Promise<void> {
     const { ledger } = this.#pool;
     await ledger.hear();
     const current = currentRecord(ledger.index.get(record.name));
     if (current?.version === record.version) await copyTo(record, holders, member, undefined);
   }
 
-  /** A copy that came late is noted; where another process changed the name meanwhile, it may stand on top of the newer one. */
-  async #noteLate(begun: PutInProgress, record: PutRecord, member: Member): Promise<void> {
+  /**
+   * Notes the copy of a slow member. If another process changed the name meanwhile, that copy may have overwritten a
+   * newer one.
+   */
+  async #noteSlow(begun: PutInProgress, record: PutRecord, member: Member): Promise<void> {
     const { ledger } = this.#pool;
     const id = member.owingId;
     if (id === undefined) return;
-    // What came in between may stand there as well.
+    // The store may have the copy of another write by now.
     const digest = await readDigest(member, record.name, record.content.size, undefined);
     await ledger.hear();
-    // What went to another store than the one that was meant is none of that one's.
+    // A copy that went to another store than the intended one is not noted.
     if (!member.ready || member.id !== begun.ids.get(member)) return;
     const newer = currentRecord(ledger.index.get(record.name)) ?? record;
     if (newer.version === record.version && digest === record.content.sha256) {
@@ -297,7 +300,7 @@ export class PoolPuts {
     ledger.appendLater([ledger.owedAnew(newer, [id], "an older copy came late")]);
   }
 
-  /** A put failed or is called off, and stores that did not let go of it in time may yet carry it out: others have to know. */
+  /** Notes late requests of a put that failed or was called off, because other processes have to know of them. */
   async #noteLanding(begun: PutInProgress, failed: ReadonlyMap<Member, HoldfastError>): Promise<void> {
     const { ledger } = this.#pool;
     const { name, version, base, sentTo } = begun;
@@ -310,8 +313,8 @@ export class PoolPuts {
   }
 
   /**
-   * The bytes of a put went to stores that are not the ones that were meant, and its record names none that holds it: it is
-   * taken back, as a delete that failed is, and the put is one that was cut short.
+   * Takes back the record of a put whose bytes went only to other stores than the intended ones. The put then counts as cut
+   * short.
    */
   async #takeBack({ name, sentTo, following, ids }: PutInProgress, record: PutRecord): Promise<void> {
     const { ledger } = this.#pool;
@@ -320,7 +323,7 @@ export class PoolPuts {
     const records = ledger.index.get(name)?.records ?? [];
     if (currentRecord({ records })?.version !== record.version) return;
     const version = ledger.stamp(record, ...records);
-    // They may stand on the store that was meant, and on the one that is there now.
+    // The bytes may be on the intended store, or on the one in its place.
     const touched = [...sentTo].flatMap((member) => [ids.get(member), member.id]).filter((id) => id !== undefined);
     const marked = (state: CopyMark["state"], reason?: string): Record<StoreId, CopyMark> =>
       Object.fromEntries(
@@ -340,12 +343,13 @@ export class PoolPuts {
     }
     const outcomes = await Promise.all(ledger.append({ objects }).values());
     if (outcomes.includes(undefined)) return;
-    // No store answers now: the next that does is told. This machine goes by what was there before, if anything was.
+    // No store took the records, so they are written later. Until then this machine uses the former records, if there
+    // are any.
     if (former !== undefined) ledger.noteBegun(objects);
     ledger.appendLater(objects);
   }
 
-  /** Notes that a put changed nothing. May follow later: until then it is an unfinished one that changed nothing. */
+  /** Notes that a put changed nothing. The note may follow later: until then the put counts as unfinished. */
   #cancel(begun: PutInProgress): void {
     if (!begun.hasIntent) {
       this.#pool.ledger.index.setFact(pendingKey(begun.name), undefined);
@@ -363,10 +367,10 @@ export class PoolPuts {
     const failed = new Map<Member, HoldfastError>();
     if (order[0] !== undefined && !order[0].ready) failed.set(order[0], order[0].trouble());
     this.#refuseOnAbort(failed);
-    // A store that has not heard of the intent takes no bytes; that the others have heard of it does not matter to it.
-    const deaf = new Map<Member, HoldfastError>();
-    const begun = await this.#begin(name, order, deaf, following, options.signal);
-    // Stores on which this put may have left its bytes.
+    // Stores without the intent take no bytes. They count as failed only when their turn comes.
+    const refused = new Map<Member, HoldfastError>();
+    const begun = await this.#begin(name, order, refused, following, options.signal);
+    // Stores that may have bytes of this put although it failed there.
     const missed = new Map<Member, HoldfastError>();
     let unheld: PutRecord | undefined;
     const replay =
@@ -374,7 +378,7 @@ export class PoolPuts {
     try {
       for (const member of order) {
         throwIfAborted(options.signal);
-        const reason = deaf.get(member) ?? (member.ready ? undefined : member.trouble());
+        const reason = refused.get(member) ?? (member.ready ? undefined : member.trouble());
         if (reason !== undefined) {
           failed.set(member, reason);
           this.#refuseOnAbort(failed);
@@ -403,19 +407,24 @@ export class PoolPuts {
     throw tooFew(this.#pool, targets, failed);
   }
 
-  /** An object stays where it is: what need not move leaves nothing behind that would have to be deleted. */
+  /**
+   * The order in which stores are tried. An object's holder comes first, because a move would leave a copy to delete.
+   */
   async #order(name: string, targets: readonly Member[]): Promise<readonly Member[]> {
     const state = this.#pool.ledger.index.get(name);
     const current = currentRecord(state);
     const holder = targets.find((member) => member.ready && this.#pool.ledger.holds(current, member));
     const order = await this.#turn(targets);
     const inTurn = holder === undefined ? order : [holder, ...order.filter((member) => member !== holder)];
-    // Where an earlier change may still take effect, what is put now is not certain to stay.
+    // On a store with a late request, the new copy might be overwritten, so such stores come last.
     const isOpen = (member: Member): boolean => this.#pool.mayChange(member, state);
     return [...inTurn.filter((member) => !isOpen(member)), ...inTurn.filter(isOpen)];
   }
 
-  /** Whose turn it is: counted in the local index, so that many runs of one put each go round too. */
+  /**
+   * The stores in turn. The turn is counted in the local index, so that processes that put one object each take turns
+   * too.
+   */
   async #turn(targets: readonly Member[]): Promise<readonly Member[]> {
     const known = this.#pool.ledger.index.getFact("turn");
     const turn = known === undefined ? Math.floor(this.#pool.runtime.random() * 1024) : Number(known);
@@ -429,7 +438,7 @@ export class PoolPuts {
     return [...order].sort((a, b) => compareNumbers(free.get(b) ?? -1, free.get(a) ?? -1));
   }
 
-  /** What a store says of its free space; undefined where it does not tell. */
+  /** A store's free space in bytes; undefined if the store does not tell it. */
   async #freeBytes(member: Member): Promise<number | undefined> {
     if (!member.ready || member.store.freeBytes === undefined) return undefined;
     const now = this.#pool.runtime.monotonicMs();
@@ -441,8 +450,8 @@ export class PoolPuts {
   }
 
   /**
-   * What is durable before the first byte changes. A name that may exist gets an intent on every store that will take
-   * bytes; a store where it could not be written is out of this put. A new name gets a mark in the local index.
+   * Makes the put known before the first byte changes. A name that may exist gets an intent on every store that will
+   * take bytes; a store that did not take the intent gets no bytes. A new name gets a mark in the local index.
    */
   async #begin(
     name: string,
@@ -474,7 +483,7 @@ export class PoolPuts {
     return this.#lookAround(put, targets, failed, signal);
   }
 
-  /** Writes the intent: from then on nobody else begins to change what stands on these stores. */
+  /** Writes the intent. From then on no other process begins to change these stores' copies. */
   async #announce(
     { name, version, base, state }: PutInProgress,
     targets: readonly Member[],
@@ -484,11 +493,12 @@ export class PoolPuts {
     for (const member of targets)
       if (this.#pool.hasOwnFiles(member, state)) failed.set(member, ownFile(member, name, "put"));
     const copies: Record<StoreId, CopyMark> = {};
-    // Only stores that may get bytes: what stands on another one is certainly not this write's.
+    // Only stores that may get bytes, so that another store's copy is certainly not from this write.
     for (const member of targets) {
       if (member.id !== undefined && member.ready && !failed.has(member)) {
         const mark = ledger.markOf(currentRecord(state), member)?.state;
-        // What it owes already is an older copy: should this write be cut short, that is none of its bytes.
+        // The store already owes something, so it may have an older copy. If this write is cut short, that copy is not
+        // from it.
         copies[member.id] = { state: mark === "copy" || mark === "delete" ? "delete" : "copy", rev: version };
       }
     }
@@ -505,9 +515,9 @@ export class PoolPuts {
   }
 
   /**
-   * Hears who began to change the name before the intent was there to be seen, while nothing has been changed yet. A store
-   * that somebody else is changing, or that an earlier request may still change, is left out after a while. Where too few
-   * are left, that change is waited for to its end.
+   * Hears of processes that began to change the name before they could see the intent, while no byte is changed yet. A
+   * store that another process or a late request may still change is left out after a while. If too few stores are left,
+   * the put waits for the end of that change.
    */
   async #lookAround(
     put: PutInProgress,
@@ -529,21 +539,21 @@ export class PoolPuts {
     );
     ledger.checkEpoch();
     for (const member of targets) {
-      // One that did not answer may be there all the same: the hearing after the record tells.
+      // A silent store may still take bytes. The hearing after the record decides.
       if (failed.has(member) || member.state === "unreachable") continue;
       if (!member.ready) failed.set(member, member.trouble());
       else if (member.id !== put.ids.get(member)) failed.set(member, isAnother(member));
     }
     for (const member of open("any")) failed.set(member, mayStillChange(member));
     if (following.take().length === 0) return put;
-    // What was written before the intent was there is known now: this put comes after it.
+    // Writes from before the intent are known now. This put comes after them.
     const state = following.foreign;
     const ground = this.#pool.groundOf(state);
     const version = ledger.stamp(...(state?.records ?? []));
     return { ...put, ...ground, state, version, settles: [put.version, ...ground.settles] };
   }
 
-  /** A put that would have too few stores without those that may still be changed waits until that is over. */
+  /** Waits for other changes to end if too few stores would be left without those that they may change. */
   async #outlast(
     { name, following }: PutInProgress,
     usable: readonly Member[],
@@ -564,7 +574,7 @@ export class PoolPuts {
     }
   }
 
-  /** Whether nobody can know of the name, so that nobody need be told that a put of it has begun. */
+  /** Whether no other process can know the name, so that the put needs no intent. */
   #isNew(name: string, state: NameState | undefined): boolean {
     const { ledger } = this.#pool;
     return (
@@ -576,7 +586,7 @@ export class PoolPuts {
     );
   }
 
-  /** An intent says that its writer is alive; while a long put runs, it says so again. */
+  /** Renews the intent while a long put runs, because an intent's age shows whether its writer is alive. */
   #renew(intent: ObjectRecord): void {
     const { name } = intent;
     const every = (this.#pool.options.leaseMs ?? DEFAULT_LEASE_MS) / 4;
@@ -596,7 +606,7 @@ export class PoolPuts {
     this.#renewals.delete(name);
   }
 
-  /** Makes the record of a put durable, and finds out what may be said of it: see `commit.ts`. */
+  /** Makes the record of a put durable, and finds out whether the put stands: see `commit.ts`. */
   #commit(
     put: PutInProgress,
     content: Content,
@@ -630,7 +640,7 @@ function branchBody(branch: FanOutBranch, body: Body, agree: (read: Content) => 
     size: body.size,
     reopenable: body.reopenable,
     open() {
-      // The first reading shares the source; only a store that has to begin anew reads it for itself.
+      // The first reading shares the source. Only a store that has to begin anew reads it again.
       if (opened) return digested(body, agree);
       opened = true;
       return branch;
@@ -638,7 +648,7 @@ function branchBody(branch: FanOutBranch, body: Body, agree: (read: Content) => 
   };
 }
 
-/** A body read once more, whose end is an error where it was not the same as before. */
+/** A body that is read again. It ends with an error if its bytes differ from those of the first reading. */
 async function* digested(body: Body, agree: (read: Content) => void): AsyncGenerator<Uint8Array> {
   const digest = new ContentDigest(body.size);
   for await (const chunk of body.open()) {
@@ -648,7 +658,7 @@ async function* digested(body: Body, agree: (read: Content) => void): AsyncGener
   agree(digest.finish());
 }
 
-/** Throws `invalid` where metadata is more than a record should carry. */
+/** Throws `invalid` if the metadata is too large for a record. */
 export function checkMetadata(metadata: ObjectMetadata | undefined): void {
   if (metadata !== undefined && Buffer.byteLength(JSON.stringify(metadata)) > MAX_METADATA_BYTES) {
     throw new HoldfastError("invalid", `metadata may have at most ${MAX_METADATA_BYTES} bytes`);

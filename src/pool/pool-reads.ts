@@ -1,4 +1,7 @@
-/** Reads of a pool: the current version from whichever store gives it right; what has no record, from whoever has it. */
+/**
+ * Reads of a pool: the current version from any store that has it good; an object without a record from any store that
+ * has it.
+ */
 import { ContentDigest } from "../ledger/digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import type { ErrorCode } from "../contract/errors.ts";
@@ -30,8 +33,8 @@ export class PoolReads {
   }
 
   /**
-   * What this machine knows may be behind another's, and a store that was silent a moment ago may answer now: a read that
-   * failed, but for the errors named in `final`, asks the stores once more before it gives up.
+   * A read that fails hears the stores once more before it gives up, because this machine's index may be behind, or a
+   * silent store may answer now. Errors with a code in `final` are thrown at once.
    */
   async #askingAgain<T>(
     inner: string,
@@ -46,11 +49,11 @@ export class PoolReads {
     } catch (error) {
       throwIfAborted(options.signal);
       const code = error instanceof HoldfastError ? error.code : undefined;
-      // Nobody else writes, and this machine knows all that it wrote: asking again would cost a listing for nothing.
+      // The only writer knows all its own writes, so another hearing would be useless.
       const isKnown = code === "not-found" && this.#pool.ledger.soleWriter;
       if (isKnown || (code !== undefined && final.includes(code))) throw error;
-      // A write of this process that is under way has changed copies that its record does not yet name. One of a new name
-      // counts as not begun yet.
+      // A write of this process may have changed copies before its record is written, so its end is waited for. A write
+      // of a new name counts as not begun yet.
       if (code !== "not-found") await this.#pool.lockOf(inner);
       await this.#pool.ledger.hear();
       const fresh = this.#pool.ledger.index.get(inner);
@@ -71,12 +74,12 @@ export class PoolReads {
     const unheard = this.#pool.mayHide(inner).map((member) => member.label);
     if (state === undefined || current === undefined) return this.#getUnrecorded(state, inner, name, unheard, options);
     let failure: unknown;
-    // The newest version decides. Only when every store has answered and none has it good is an older one, written at
-    // the same time elsewhere, what the object is.
+    // The newest version is the object. An older one, written at the same time elsewhere, counts only if every store
+    // has answered and none has a good copy of the newest.
     for (const record of state.records) {
       if (record.kind === "intent") continue;
-      // What was deleted when the newest version was written at once has no bytes to prove it: those of a write that was
-      // begun since then come first.
+      // A tombstone written at the same time as the newest version has no copies that could prove it, so the copies of a
+      // later unfinished write come first.
       if (!isPut(record) && failure !== undefined && openIntents(state).length > 0) continue;
       if (!isPut(record)) throw this.#pool.absent(inner, "get");
       try {
@@ -84,7 +87,7 @@ export class PoolReads {
       } catch (error) {
         const { code } = toHoldfastError(error);
         if (code !== "invalid" || failure === undefined) failure = error;
-        // A range that this version does not have says nothing of whether it is the one that stands.
+        // A range that this version lacks does not show whether the version is the right one.
         const isLost =
           code === "corrupt" || (code === "invalid" && !(await this.#stands(state, record, inner, options)));
         if (!isLost || !this.#allHeard(record)) throw error;
@@ -94,7 +97,7 @@ export class PoolReads {
     throw failure;
   }
 
-  /** Whether a version has a good copy; asked only where another one may be what the object is. */
+  /** Whether a version has a good copy. It is read only if another version may be the object. */
   async #stands(state: NameState, record: PutRecord, inner: string, { signal }: GetOptions): Promise<boolean> {
     if (state.records.length === 1) return true;
     try {
@@ -135,12 +138,12 @@ export class PoolReads {
       signal: linked.signal,
       onFailure: (error) => {
         failures.push(error);
-        // That a copy is wrong is said only when it was looked at once more: see `#noteWrong`.
+        // A wrong copy is logged only after another hearing: see `#noteWrong`.
         if (error.code === "corrupt" || error.code === "not-found") return;
         this.#pool.logger.warn("copy passed over", { object: inner, store: error.store, reason: error.message });
       },
     });
-    // The first piece is checked before anything is promised.
+    // The first piece is checked before the result is returned.
     let first: IteratorResult<Uint8Array>;
     try {
       first = await bytes.next();
@@ -153,7 +156,7 @@ export class PoolReads {
     }
     let isRead = false;
     const close = async (): Promise<void> => {
-      // An abort makes an error, and what it is for is done.
+      // An abort makes an error, which would be wrong after a complete read.
       if (!isRead) linked.abort(new HoldfastError("aborted", "the read was closed"));
       linked.release();
       // oxlint-disable-next-line unicorn/no-useless-undefined -- ends a generator whose return type is void
@@ -174,7 +177,7 @@ export class PoolReads {
     };
   }
 
-  /** Stores to read a version from, those that are known to hold it first; and those that would be asked if they answered. */
+  /** The stores to read a version from, its holders first, and the errors of silent stores that may have it too. */
   #sources(record: PutRecord): { sources: Source[]; silent: HoldfastError[] } {
     const rank = (member: Member): number => {
       const mark = this.#pool.ledger.markOf(record, member)?.state;
@@ -204,8 +207,8 @@ export class PoolReads {
   }
 
   /**
-   * A copy that was found missing or wrong becomes a debt, if the stores, heard once more, still say that it should be
-   * another: it may be a newer one. Reading needs no write access, so this may fail unheard.
+   * Records a missing or wrong copy as a debt, if the record is still current after another hearing; otherwise the copy
+   * may be a newer version. A reader may have no write access, so a failure is ignored.
    */
   async #noteWrong(record: PutRecord, member: Member, error: HoldfastError): Promise<void> {
     const { ledger, logger } = this.#pool;
@@ -222,8 +225,8 @@ export class PoolReads {
   }
 
   /**
-   * An object without a record, or of which only an unfinished write is known: the first store, in order, that has it.
-   * With nothing to check by, a read goes on from another store only if that one's bytes were the same so far.
+   * Reads an object without a record, or with only an unfinished write, from the first store that has it. Without a
+   * digest to check by, a read continues from another store only if that store's bytes were the same so far.
    */
   async #getUnrecorded(
     state: NameState | undefined,
@@ -258,7 +261,7 @@ export class PoolReads {
       }
     }
     if (failures.length === 0) {
-      // A write that was cut short does not undo the one before it: that every copy is gone is a loss.
+      // A write that was cut short does not undo the one before it, so an object without any copy is lost.
       const wasDeleted = state?.records.some((record) => record.kind === "delete") ?? false;
       if (isPut(currentRecord(state)) && !wasDeleted) throw noGoodCopy(name, failures);
       throw this.#pool.absent(inner, "get");
@@ -273,7 +276,9 @@ export class PoolReads {
     );
   }
 
-  /** What an unfinished write left is read only when all stores answer and their copies are alike. Gives who has one. */
+  /**
+   * The members whose copies of an unfinished write count. Throws unless all stores answer and those copies are alike.
+   */
   async #decided(name: string, state: NameState): Promise<readonly Member[]> {
     const seen = new Map<Member, string>();
     for (const member of this.#pool.ledger.members) {
@@ -302,7 +307,9 @@ export class PoolReads {
     return counting;
   }
 
-  /** Machines wrote it at once, or a write was cut short: the copies decide what it is, as in a read. */
+  /**
+   * The facts of an object that machines wrote at once, or whose write was cut short. Its copies decide, as in a read.
+   */
   async statByCopies(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
     const found = await this.get(inner, inner, options);
     await found.close();
@@ -312,7 +319,7 @@ export class PoolReads {
   #undecided(name: string, cause: HoldfastError): HoldfastError {
     return new HoldfastError(
       "unavailable",
-      `a write was not finished, and it cannot be told what it left while ${cause.store ?? "a store"} does not answer`,
+      `a write was not finished, and its result is not known while ${cause.store ?? "a store"} does not answer`,
       { object: name, cause, errors: [cause] },
     );
   }
@@ -322,8 +329,8 @@ export class PoolReads {
   }
 
   /**
-   * What `stat` gives, for who holds the name and has just heard the stores: it neither hears them again nor waits for a
-   * change of the name to end, which would be the caller's own.
+   * `stat` for a caller that holds the name and has just heard the stores. It neither hears them again nor waits for the
+   * name's current change, which is the caller's own.
    */
   async statHeld(inner: string, options: OperationOptions): Promise<PoolObjectInfo> {
     const state = this.#pool.ledger.index.get(inner);
@@ -337,7 +344,7 @@ export class PoolReads {
     const current = currentRecord(state);
     if (isContested(state)) return this.statByCopies(inner, options);
     if (isPut(current)) {
-      // That it exists is known without asking; but an object of which no copy can be reached is not there to be had.
+      // The record shows that the object exists. But if no copy can be reached, it cannot be read either.
       const { sources, silent } = this.#sources(current);
       const { members } = this.#pool.ledger;
       const isHeld = members.some((member) => member.readable && this.#pool.ledger.holds(current, member));
@@ -352,7 +359,7 @@ export class PoolReads {
       if (answer.code !== "not-found") failures.push(answer);
     }
     const failure = failures[0];
-    // The name is none that this pool's stores can hold: the answer of one is that of all.
+    // One store refused the name itself, so the answer of the others does not matter.
     if (failure?.code === "invalid") throw failure;
     if (failure !== undefined) {
       throw new HoldfastError("unavailable", `no store that answered has it (${failure.message})`, {

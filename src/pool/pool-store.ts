@@ -1,8 +1,8 @@
 /**
  * A pool as a store: mirror and stripe over the same records.
  *
- * All that it does follows from the ledger: what is current, who holds it, who owes it. How is in `pool-puts.ts`,
- * `pool-reads.ts` and `pool-deletes.ts`.
+ * Every operation follows the ledger, which has each object's current version, its holders and its debts. The work is
+ * done in `pool-puts.ts`, `pool-reads.ts` and `pool-deletes.ts`.
  */
 import { toBody } from "../contract/body.ts";
 import type { BodyInput } from "../contract/body.ts";
@@ -78,7 +78,7 @@ export class PoolStore implements Pool {
     checkName(name);
     const inner = this.#pool.innerName(name);
     if (options.ifAbsent === true) {
-      // What the ledgers say and what the stores decide are two moments: another machine may put in between.
+      // Another machine may put the object between the look at the ledger and the put.
       throw new HoldfastError("unsupported", "a pool cannot decide, for all machines, that an object is new", {
         store: this.label,
         operation: "put",
@@ -97,7 +97,7 @@ export class PoolStore implements Pool {
     });
   }
 
-  /** To be called while nobody else in this process changes the name. What `onlyIf` throws passes as it is. */
+  /** Call it only while holding the name (`exclusive`). An error that `onlyIf` throws is passed on as it is. */
   async #askOnlyIf(
     inner: string,
     context: { readonly store: string; readonly operation: Operation; readonly object: string },
@@ -167,7 +167,7 @@ export class PoolStore implements Pool {
     const after = options.after === undefined ? undefined : this.#pool.innerName(options.after);
     const within = { ...options, after };
     const lists = heard.map((member) =>
-      // What little has no record on a store where everything is known to have one is asked for afterwards.
+      // Fully recorded stores list names only. The few names without a record are asked for later.
       listMember(member, this.#pool.ledger.isCensused(member), inner, within, (error) => onFailure(member, error)),
     );
     const isMeant = ({ name }: Merged<Listed>): boolean =>
@@ -184,7 +184,7 @@ export class PoolStore implements Pool {
             throwIfAborted(options.signal);
             const failure = toHoldfastError(error);
             if (failure.code === "not-found") return undefined;
-            // Copies that are wrong, or differ, are there; what a silent store would say may be that it was deleted.
+            // Wrong or differing copies prove that the object exists. A silent store might know that it was deleted.
             if (failure.code !== "corrupt" && failure.code !== "conflict")
               unheard.set(failure.store ?? this.label, failure);
             return isPut(current) ? infoOf(name, current) : undefined;
@@ -210,7 +210,7 @@ export class PoolStore implements Pool {
     }
   }
 
-  /** What the first store, in order, that has it says of each of these that has no record. */
+  /** The facts of each of these names that has no record, from the first store that has it. */
   async #findUnrecorded(
     names: readonly Merged<Listed>[],
     heard: readonly Member[],
@@ -228,7 +228,7 @@ export class PoolStore implements Pool {
         } catch (error) {
           throwIfAborted(options.signal);
           const failure = toHoldfastError(error).within({ store: member.label, operation: "list", object: name });
-          // Gone since its name was read.
+          // The object was deleted since it was listed.
           if (failure.code !== "not-found") onFailure(member, failure);
         }
       }

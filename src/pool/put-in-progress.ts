@@ -1,4 +1,4 @@
-/** A put that has begun: what was known of its name, what others say of it meanwhile, and which stores it went to. */
+/** A put that has begun: the state of its name, the news from other processes, and the stores it went to. */
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
@@ -7,22 +7,22 @@ import type { Debt } from "../contract/store.ts";
 
 export interface PutInProgress {
   readonly name: string;
-  /** Drawn when it began. The put takes another one where somebody else wrote the name meanwhile. */
+  /** Drawn at the beginning. The put takes another version if another process wrote the name meanwhile. */
   readonly version: Version;
-  /** The version of its intent, where that is another one. */
+  /** Versions that its record makes history, its intent's among them. */
   readonly settles: readonly Version[];
-  /** The highest version of the name that was known when it began. */
+  /** The highest version of the name that the put is made over. */
   readonly base: Version;
   readonly state: NameState | undefined;
-  /** Others know that it has begun. */
+  /** Whether an intent tells others that the put has begun. */
   readonly hasIntent: boolean;
   readonly following: Following;
-  /** Who the stores were when it began: a store that is another one by its end has not got it. */
+  /** The stores' ids at the beginning. A store with another id at the end does not have the put. */
   readonly ids: ReadonlyMap<Member, StoreId | undefined>;
-  /** Stores that were asked to take bytes of it, whatever came of that. */
+  /** Stores that were asked to take its bytes, with any result. */
   readonly sentTo: Set<Member>;
-  /** Of these, the ones where an attempt ended without an answer and may still take effect, though another one succeeded. */
+  /** Those of `sentTo` with a late request, although another attempt succeeded. */
   readonly landing: Set<Member>;
-  /** What members that are pools themselves still owe of it. */
+  /** Debts of it on members that are pools themselves. */
   readonly below: Map<Member, readonly Debt[]>;
 }

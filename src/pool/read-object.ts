@@ -27,7 +27,7 @@ export class ReadObject implements PoolGetResult {
       return new TextDecoder("utf-8", { fatal: true }).decode(await this.bytes());
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
-      throw new HoldfastError("invalid", "the object is no text in UTF-8", { object: this.info.name, cause: error });
+      throw new HoldfastError("invalid", "the object is not text in UTF-8", { object: this.info.name, cause: error });
     }
   }
 

@@ -1,8 +1,8 @@
 /**
- * Reads of an object that the ledger does not know, and of which there is nothing to check by.
+ * Reads of an object that the ledger does not know, so that there is no digest to check it by.
  *
- * Where a store fails in mid-stream the next one goes on, but only if its copy has the same size and began with the very
- * bytes that were handed on already: the reader never sees two objects mixed.
+ * If a store fails in mid-stream, the next one continues only if its copy has the same size and begins with the bytes
+ * that were handed on already. So the reader never sees two objects mixed.
  */
 import { createHash } from "node:crypto";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
@@ -53,7 +53,7 @@ export async function* unrecordedRead(
         }
         const rest = chunk.subarray(skip);
         if (rest.byteLength === 0) continue;
-        // What follows belongs to the same bytes from here on, should this store fail as well.
+        // This store's bytes count as handed on, in case this store fails too.
         seen.update(rest);
         again.update(rest);
         bytes += rest.byteLength;
@@ -77,7 +77,7 @@ export async function* unrecordedRead(
 }
 
 function differs(store: Store): HoldfastError {
-  return new HoldfastError("conflict", `the copy on ${store.label} is another, and nothing decides between them`, {
+  return new HoldfastError("conflict", `the copy on ${store.label} is different, and no record decides between them`, {
     store: store.label,
   });
 }

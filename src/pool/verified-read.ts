@@ -1,9 +1,9 @@
 /**
- * Reads of which no byte is handed on unchecked, and which go on from another store where one fails.
+ * Verified reads: every byte is checked before it is handed on, and another store continues when one fails.
  *
- * Bytes are gathered to pieces as the ledger records them, and each is checked before it is given out. When a store
- * fails, is slow past its deadline, or gives a wrong piece, the next one goes on at the start of that piece: the reader
- * of the stream sees no gap, no repeat and no wrong byte, or an error.
+ * Bytes are gathered into pieces as the ledger records them, and each piece is checked before it is given out. When a
+ * store fails, misses its deadline, or gives a wrong piece, the next one continues at the start of that piece. The
+ * reader of the stream sees no gap, no repeat and no wrong byte, or gets an error.
  */
 import { createHash } from "node:crypto";
 import { recordedPiece, pieceDigest } from "../ledger/digest.ts";
@@ -13,18 +13,18 @@ import type { Store } from "../contract/store.ts";
 
 export interface Source {
   readonly store: Store;
-  /** Told when this store's copy is missing or wrong (and not merely out of reach). */
+  /** Called when this store's copy is missing or wrong (and not merely out of reach). */
   readonly onWrong?: (error: HoldfastError) => void;
 }
 
 export interface VerifiedReadOptions {
   readonly name: string;
   readonly content: Content;
-  /** First byte, and the one behind the last. */
+  /** The first byte, and the one behind the last. */
   readonly start: number;
   readonly end: number;
   readonly signal?: AbortSignal | undefined;
-  /** Told of each store that had to be passed over. */
+  /** Called for each store that was passed over. */
   readonly onFailure?: (error: HoldfastError, store: Store) => void;
 }
 
@@ -38,7 +38,7 @@ export async function* verifiedRead(
   let piece = Math.floor(start / pieceBytes);
   const behind = Math.max(Math.ceil(end / pieceBytes), piece + (end > start || content.size === 0 ? 1 : 0));
   const failures: HoldfastError[] = [];
-  // A whole read is checked once more as a whole: pieces are checked by a digest that is fast rather than strong.
+  // A read of the whole object is also checked by its SHA-256, because the pieces' digests are fast rather than strong.
   const whole = start === 0 && end === content.size && content.pieces !== "" ? createHash("sha256") : undefined;
   const waiting = [...sources];
   for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
@@ -74,7 +74,7 @@ export async function* verifiedRead(
   throw noGoodCopy(name, failures);
 }
 
-/** What is said when no store gave a good copy: `corrupt` when all answered and none is good, else `unavailable`. */
+/** The error when no store gave a good copy: `corrupt` if all answered and none is good, else `unavailable`. */
 export function noGoodCopy(name: string, failures: readonly HoldfastError[]): HoldfastError {
   const answered = failures.every((failure) => failure.code === "not-found" || failure.code === "corrupt");
   const why = failures.map((failure) => `${failure.store ?? "a store"}: ${failure.message}`).join("; ");
@@ -100,7 +100,7 @@ async function* checkedPieces(
   const isWhole = offset === 0 && endOfPieces === size;
   const range = isWhole ? {} : { range: { offset, length: endOfPieces - offset } };
   const found = await store.get(name, { ...range, signal }).catch((error: unknown) => {
-    // The range is one of the record's: a copy that does not have it is too short.
+    // The range fits the record's size, so a copy without it is too short.
     if (!isWhole && toHoldfastError(error).code === "invalid") throw corrupt(store, name, "it ends too early");
     throw error;
   });

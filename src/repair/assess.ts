@@ -1,31 +1,30 @@
 /**
- * What is wrong with one object, and what would make it right. Pure: facts in, findings and a plan out.
+ * Assesses one object: finds its faults, and plans how to correct them. Pure: facts in, findings and a plan out.
  *
  * The rules, in order:
- * 1. The newest finished version of which a good copy was seen is what the object is. An older one counts only when every
- *    store has answered and none has the newer.
- * 2. An unfinished write left either nothing (then the finished version stands) or, when no copy of that is left anywhere
- *    and all copies are alike, itself.
- * 3. Copies without a record that are alike are adopted; copies that differ with nothing to decide by are a conflict, and
- *    all are kept.
- * 4. Nothing is deleted, and nothing overwritten, before a good copy was seen elsewhere; and of good copies only what is
- *    too many, once every store that should have one does.
- * 5. While another machine writes, what can be judged is judged, and the rest is said to be open: neither is whole.
- * 6. A store that came with files of its own keeps those that are no version of the object: they are a conflict.
+ * 1. The object is the newest finished version of which a good copy was seen. An older one counts only when every store
+ *    has answered and none has the newer one.
+ * 2. An unfinished write counts as never made while a copy of the finished version is left. If none is left anywhere and
+ *    all copies are alike, those copies are the object.
+ * 3. Copies without a record are adopted if they are alike. If they differ, they are a conflict, and all are kept.
+ * 4. No copy is deleted or overwritten before a good copy was seen elsewhere. A good copy is deleted only if it is one
+ *    too many and every store that should have one does.
+ * 5. While another machine writes, only certain faults are reported, and the object counts as unsettled.
+ * 6. A store that came with files of its own keeps those that are not a version of the object. They are a conflict.
  */
 import type { Member } from "../ledger/member.ts";
 import { countingStores, isPut, mayBeUnfinished, openIntents } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord } from "../ledger/record.ts";
 import type { FindingKind, Mode } from "../contract/pool.ts";
 
-/** What was seen of one object on one store. */
+/** A fact: the state of one object on one store, as it was seen. */
 export type CopyFact =
   | { readonly kind: "absent" }
   /** The bytes were read, and perhaps kept. */
   | { readonly kind: "content"; readonly content: Content; readonly bytes?: Uint8Array }
   /** Only the size, and perhaps the store's own SHA-256, is known. */
   | { readonly kind: "size"; readonly size: number; readonly sha256?: string }
-  /** The store has it, and it could not be read; `corrupt`: because the bytes are wrong, by the store's own word. */
+  /** The store has the object, but could not give it. `corrupt`: the store itself said that the bytes are wrong. */
   | { readonly kind: "unreadable"; readonly reason: string; readonly corrupt: boolean }
   /** The store was not heard. */
   | { readonly kind: "unheard" };
@@ -36,21 +35,21 @@ export interface AssessInput {
   /** One fact for each member, in the pool's order. */
   readonly facts: ReadonlyMap<Member, CopyFact>;
   readonly mode: Mode;
-  /** Where the object should be (mirror), or may be (stripe). */
+  /** The stores where the object should be (mirror) or may be (stripe). */
   readonly targets: readonly Member[];
   /** Whether an open intent's writer is certainly gone. */
   readonly isDead: (intent: ObjectRecord) => boolean;
-  /** What a record says of a store. */
+  /** A record's mark of a store. */
   readonly markOf: (record: ObjectRecord, member: Member) => CopyMark | undefined;
-  /** Whether a request whose end is not known may still change the store's copy. */
+  /** Whether another process or a late request may still change the store's copy. */
   readonly mayChange: (member: Member) => boolean;
   /** Whether the store came with files of its own that no repair has seen as a whole. */
   readonly hasOwnFiles: (member: Member) => boolean;
-  /** Labels of stores of the pool that are not among the members and may have a copy. */
+  /** Labels of the pool's stores that its file does not name and that may have a copy. */
   readonly absent: readonly string[];
-  /** Of a lost object, what the stores have is taken for what it is. Default false. */
+  /** Whether the stores' copies of a lost object are accepted as the object. Default false. */
   readonly trustStores?: boolean | undefined;
-  /** Stripe: which of several good copies is to stay alone. Default: all stay. */
+  /** Stripe: chooses the one of several good copies that stays. Default: all stay. */
   readonly keepOne?: ((members: readonly Member[], bytes: number) => Member | undefined) | undefined;
 }
 
@@ -60,30 +59,34 @@ export interface ObjectFinding {
   readonly detail?: string;
 }
 
-/** What is to be done for one object. Carried out in this order: record, copies, deletes, marks. */
+/** The steps for one object, in the order in which they are carried out: record, copies, deletes, marks. */
 export interface ObjectPlan {
   /**
    * - `keep`: the record stands; marks may change.
-   * - `renew`: a record of a new version is written first, which settles what was open: with this content, or a tombstone.
+   * - `renew`: a record of a new version is written first, with this content or as a tombstone. It settles the open
+   *   writes.
    */
   readonly decision:
     | { readonly keep: ObjectRecord }
     | { readonly renew: Content | "delete"; readonly from: ObjectRecord | undefined };
-  /** Why a record is written, for people. */
+  /** The reason for writing a record, for people. */
   readonly why: string;
   /** Members whose copy is good. */
   readonly good: readonly Member[];
-  /** Members that should have a copy: what others have too many goes only when all of these have it. */
+  /** Members that should have a copy. Surplus copies on others are deleted only when all of these have one. */
   readonly wanted: readonly Member[];
   readonly copyTo: readonly { readonly member: Member; readonly why: string }[];
   readonly deleteFrom: readonly { readonly member: Member; readonly why: string }[];
-  /** Good copies whose record does not say so yet, and absent ones whose record says that they owe a delete. */
+  /**
+   * Members whose mark is outdated: they have a good copy without a `holds` mark, or no copy although a mark says
+   * otherwise.
+   */
   readonly confirm: readonly Member[];
 }
 
 export interface Assessment {
   readonly findings: readonly ObjectFinding[];
-  /** Undefined: nothing to do, or nothing that can be done now. */
+  /** Undefined: there is nothing to do, or nothing can be done now. */
   readonly plan: ObjectPlan | undefined;
 }
 
@@ -93,10 +96,11 @@ export function assess(input: AssessInput): Assessment {
   const records = input.state?.records ?? [];
   const finished = records.filter((record) => record.kind !== "intent");
   const intents = openIntents(input.state);
-  // What another process is about to do, repair or write, is not to be touched meanwhile.
+  // Repair leaves an object alone while another process writes or repairs it.
   const isLive = records.some((record) => record.kind === "intent" && !input.isDead(record));
   for (const record of finished) {
-    // One that another machine's put did not know of has no bytes to prove it: those of a write begun since then come first.
+    // A tombstone that the newest put did not know of has no copies to prove it. The copies of an unfinished write come
+    // first.
     if (record.kind === "delete" && record !== finished[0] && intents.length > 0) continue;
     if (record.kind === "delete") return isLive ? open(input, record) : settled(input, record, []);
     if (!isPut(record)) continue;
@@ -113,7 +117,9 @@ export function assess(input: AssessInput): Assessment {
   return unrecorded(input, newest);
 }
 
-/** Another process changes the object: what no change of it explains is a fault, and the rest cannot be told yet. */
+/**
+ * Another process changes the object. A state that this change does not explain is a fault; the rest is not known yet.
+ */
 function open(input: AssessInput, record: ObjectRecord | undefined): Assessment {
   const findings: ObjectFinding[] = [
     { kind: "unsettled", detail: "a write of another process is under way, or was cut short" },
@@ -140,20 +146,20 @@ function isPresent(fact: CopyFact): boolean {
   return fact.kind === "content" || fact.kind === "size" || fact.kind === "unreadable";
 }
 
-/** Whether a copy is this content, as far as it was looked at. */
+/** Whether a copy has this content, as far as the fact shows. */
 export function matches(fact: CopyFact, content: Content): boolean {
   if (fact.kind === "content") return fact.content.sha256 === content.sha256 && fact.content.size === content.size;
   if (fact.kind === "size") return fact.size === content.size && (fact.sha256 ?? content.sha256) === content.sha256;
   return false;
 }
 
-/** What an object is by its plan; undefined where it is to be deleted. */
+/** The object's content by its plan; undefined if it is to be deleted. */
 export function contentOf(plan: ObjectPlan): Content | undefined {
   if ("keep" in plan.decision) return plan.decision.keep.content;
   return plan.decision.renew === "delete" ? undefined : plan.decision.renew;
 }
 
-/** The version is known: every other copy is measured by it. */
+/** The object's version is known. Every copy is compared with it. */
 function settled(input: AssessInput, record: ObjectRecord, good: readonly Member[]): Assessment {
   const others = (input.state?.records.length ?? 0) > 1;
   const wanted = wantedMembers(input, record, good);
@@ -168,7 +174,7 @@ function settled(input: AssessInput, record: ObjectRecord, good: readonly Member
     else if (isPresent(fact)) judgeWrong(input, record, member, fact, wanted.has(member), findings, plan);
     else if (fact.kind !== "unheard") judgeAbsent(input, record, member, others, wanted.has(member), findings, plan);
   }
-  // A copy too many is no harm; one too few is, as long as a store that should have it cannot be seen to.
+  // A surplus copy does no harm, so it stays while a store that should have a copy neither has nor gets one.
   const isSure = [...wanted].every(
     (member) => good.includes(member) || plan.copyTo.some((one) => one.member === member),
   );
@@ -180,7 +186,7 @@ function settled(input: AssessInput, record: ObjectRecord, good: readonly Member
     findings,
     plan: {
       decision: others ? { renew: isPut(record) ? record.content : "delete", from: record } : { keep: record },
-      why: others ? "settles an unfinished or concurrent write" : "notes what was confirmed",
+      why: others ? "settles an unfinished or concurrent write" : "notes confirmed copies and deletes",
       good,
       wanted: [...wanted],
       copyTo,
@@ -222,7 +228,7 @@ function judgeGood(
     findings.push({ kind: "unsettled", member, detail: "an earlier request to it may still take effect" });
     return;
   }
-  if (mark === "copy") findings.push({ kind: "missing", member, detail: "owed, and found in place" });
+  if (mark === "copy") findings.push({ kind: "missing", member, detail: "owed, but already in place" });
   plan.confirm.push(member);
 }
 
@@ -236,7 +242,7 @@ function judgeWrong(
   plan: Steps,
 ): void {
   const kind = record.kind === "delete" ? "stray" : wrongness(fact, record, input.state);
-  // A copy that the pool brought there before the store was seen as a whole is none of the store's own.
+  // A copy that the pool put there before a repair saw the whole store is not one of the store's own files.
   const isFormer = fact.kind === "content" && fact.content.sha256 === record.former;
   const isOwn =
     input.hasOwnFiles(member) && kind !== "stale" && !isFormer && input.markOf(record, member)?.state !== "holds";
@@ -279,7 +285,7 @@ function judgeAbsent(
   }
 }
 
-/** Members that should have a copy. Mirror: the targets. Stripe: where it is good, else the first target. */
+/** Members that should have a copy. Mirror: the targets. Stripe: the member with a good copy, else the first target. */
 function wantedMembers(input: AssessInput, record: ObjectRecord, good: readonly Member[]): ReadonlySet<Member> {
   if (record.kind === "delete") return new Set();
   if (input.mode === "mirror") return new Set(input.targets);
@@ -289,7 +295,7 @@ function wantedMembers(input: AssessInput, record: ObjectRecord, good: readonly 
   if (only !== undefined) return new Set([only]);
   const chosen = recorded[0] ?? placed[0];
   if (chosen !== undefined) {
-    // A second good copy of a striped object is not worth deleting unless the record says that it should go.
+    // A second good copy of a striped object stays unless the record says that it is owed a delete.
     const kept = placed.filter((member) => member.id !== undefined && input.markOf(record, member)?.state !== "delete");
     return new Set([chosen, ...kept]);
   }
@@ -316,7 +322,7 @@ function isBeginning(copy: Content, expected: Content): boolean {
   return expected.pieces.startsWith(copy.pieces.slice(0, whole));
 }
 
-/** No good copy was seen, and not every store could be looked at. */
+/** No good copy was seen, and some stores could not be read. */
 function undecided(input: AssessInput, record: PutRecord): Assessment {
   const findings: ObjectFinding[] = [];
   for (const [member, fact] of input.facts) {
@@ -330,7 +336,7 @@ function undecided(input: AssessInput, record: PutRecord): Assessment {
   return { findings, plan: undefined };
 }
 
-/** Whether a store should have a copy, by its record or by where the object is placed. */
+/** Whether a store should have a copy, by the record or by the object's placement. */
 function isExpected(input: AssessInput, record: PutRecord, member: Member): boolean {
   if (input.markOf(record, member)?.state === "holds") return true;
   return input.mode === "mirror" && input.targets.includes(member);
@@ -345,7 +351,7 @@ function lost(input: AssessInput, record: ObjectRecord): Assessment {
   return { findings, plan: undefined };
 }
 
-/** Nothing finished decides: copies from before the ledger, or what an unfinished write left. */
+/** No finished version decides: the copies are from before the ledger, or from an unfinished write. */
 function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Assessment {
   const all = membersWhere(input, isPresent);
   const present = countingStores(
@@ -360,12 +366,12 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
     if (!intents || isUnheard) {
       return intents ? { findings: [{ kind: "unsettled", detail: unheard }], plan: undefined } : NOTHING;
     }
-    // Written at once, and nothing is left of what was: then the one that deleted it is right.
+    // Nothing is left of writes made at the same time, so the delete among them counts.
     const deleted = input.state?.records.find((record) => record.kind === "delete");
     if (deleted !== undefined) return settled(input, deleted, []);
     if (finished !== undefined) return lost(input, finished);
     return {
-      findings: [{ kind: "unsettled", detail: "a write was begun and left nothing" }],
+      findings: [{ kind: "unsettled", detail: "a write was begun and left no copy" }],
       plan: {
         decision: { renew: "delete", from: undefined },
         why: "settles an unfinished write",
@@ -391,13 +397,16 @@ function unrecorded(input: AssessInput, finished: ObjectRecord | undefined): Ass
   const [content] = contents.values();
   if (contents.size > 1 || content === undefined) return conflicting(present);
   const kind: FindingKind = intents ? "unsettled" : "unrecorded";
-  // A store that was not heard may hold something else: nothing is decided over its head.
+  // A silent store may have another copy, so nothing is decided without it.
   if (isUnheard) return { findings: [{ kind, detail: unheard }], plan: undefined };
   const why = intents ? "settles an unfinished write" : "adopts an object without a record";
   return adopted(input, content, { findings: [{ kind }], from: finished, why });
 }
 
-/** On the user's word, a lost object is what the stores have of it, where they agree: nothing, if none has any. */
+/**
+ * At the user's request, the stores' copies of a lost object are accepted, if they are alike. If there are none, the
+ * object counts as deleted.
+ */
 function trusted(input: AssessInput, record: ObjectRecord): Assessment {
   const contents = new Map<string, Content>();
   const present = membersWhere(input, isPresent);
@@ -408,8 +417,8 @@ function trusted(input: AssessInput, record: ObjectRecord): Assessment {
   }
   if (contents.size > 1) return conflicting(present);
   const [content] = contents.values();
-  const findings = [{ kind: "lost", detail: "the stores are gone by" }] as const;
-  const why = "goes by what the stores have";
+  const findings = [{ kind: "lost", detail: "the copies on the stores are accepted" }] as const;
+  const why = "accepts the copies on the stores";
   if (content !== undefined) return adopted(input, content, { findings, from: undefined, why });
   const confirm = membersWhere(input, (fact) => fact.kind === "absent");
   return {
@@ -427,11 +436,11 @@ function trusted(input: AssessInput, record: ObjectRecord): Assessment {
 }
 
 function conflicting(present: readonly Member[]): Assessment {
-  const detail = "nothing decides between them";
+  const detail = "the copies differ, and no record decides between them";
   return { findings: present.map((member) => ({ kind: "conflict", member, detail })), plan: undefined };
 }
 
-/** The object is this content from now on. */
+/** A plan by which the object has this content from now on. */
 function adopted(
   input: AssessInput,
   content: Content,
@@ -458,7 +467,7 @@ function adopted(
       deleteFrom: all
         .filter((member) => !wanted.includes(member))
         .map((member) => ({ member, why: "not placed here" })),
-      // A record of a new version owes everything until it is confirmed, also that there is nothing.
+      // Under a new version every store owes something until it is confirmed, even a store without a copy.
       confirm: membersWhere(input, (fact) => fact.kind === "absent").filter((member) => !wanted.includes(member)),
     },
   };

@@ -1,9 +1,9 @@
 /**
- * The way in which repair changes what stands on stores: it says so first, and then looks whether somebody else is at it.
+ * Claims: before repair changes copies, it announces that, and then checks that no other process changes the object.
  *
- * The claim, an intent of repair, is durable on each store that is to be changed before the stores are heard. Whoever
- * writes the name hears either of the claim, and does not count those stores as holding what it wrote until the claim is
- * released; or it has made itself heard before, and repair leaves the object to it.
+ * The claim, an intent of repair, is durable on each store to be changed before the stores are heard. A process that
+ * writes the name either hears of the claim, and does not count those stores as holders until the claim is released; or
+ * repair hears of its write, and leaves the object to it.
  */
 import type { HoldfastError } from "../contract/errors.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
@@ -14,15 +14,15 @@ import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/recor
 
 export interface Claim {
   readonly version: Version;
-  /** The stores that have it in writing: only these may be changed. */
+  /** The stores that have the claim. Only these may be changed. */
   readonly members: ReadonlySet<Member>;
-  /** Why the others do not have it. */
+  /** The errors of the stores that do not have it. */
   readonly refused: ReadonlyMap<Member, HoldfastError>;
 }
 
 /**
- * Claims a name as it was `seen`. Undefined: somebody else changes it, or no store took the claim. `changes`: the stores
- * that are to be changed, and how.
+ * Claims a name in the state in which it was `seen`. Undefined: another process changes it, or no store took the claim.
+ * `changes`: the stores to be changed, and how.
  */
 export async function claimName(
   ledger: Ledger,
@@ -48,13 +48,13 @@ export async function claimName(
   return undefined;
 }
 
-/** Says that nothing is done by a claim any more. */
+/** Records that a claim has ended. */
 export function releaseClaim(ledger: Ledger, name: string, { version }: Claim): void {
   const current = currentRecord(ledger.index.get(name));
   if (current !== undefined) ledger.appendLater([{ ...current, copies: {}, settles: [version] }]);
 }
 
-/** Whether a name has the records that it was seen with, and none but those and the claim. */
+/** Whether a name has only the versions that were `seen`, and the claim. */
 export function sameVersions(now: NameState | undefined, seen: NameState | undefined, claim?: Version): boolean {
   const versions = (state: NameState | undefined): string =>
     (state?.records ?? [])

@@ -1,4 +1,4 @@
-/** Drain: moves everything off a store, and gives up stores that are gone. */
+/** Drain: moves all objects off a store. Forget: gives up a store that is gone. */
 import { HoldfastError } from "../contract/errors.ts";
 import type { DrainOptions, DrainReport } from "../contract/pool.ts";
 import type { Member } from "../ledger/member.ts";
@@ -14,7 +14,7 @@ export async function drain(pool: PoolContext, store: string, options: DrainOpti
   const { ledger } = pool;
   await ledger.initialise();
   const member = storeCalled(store, ledger.members);
-  // One that never answered holds nothing to be moved.
+  // A store that never answered has no objects to move.
   if (member.id === undefined) throw member.trouble();
   refuseDrain(pool, member, options.leaveCopies);
   if (options.dryRun !== true) await beginDrain(pool, member, member.id, options.leaveCopies);
@@ -27,7 +27,10 @@ export async function drain(pool: PoolContext, store: string, options: DrainOpti
   return { ...report, removable };
 }
 
-/** Says that a store is being drained, and takes that back where another machine began to drain one at the same moment. */
+/**
+ * Records that a store is being drained. Takes that back if another machine began a drain at the same moment that
+ * leaves too few stores.
+ */
 async function beginDrain(
   pool: PoolContext,
   member: Member,
@@ -46,7 +49,7 @@ async function beginDrain(
   }
 }
 
-/** A drain takes a copy of everything: who wants so few says so. */
+/** Throws if the drain would leave fewer copies than needed and the user has not allowed it. */
 function refuseDrain(pool: PoolContext, member: Member, leaveCopies: number | undefined): void {
   const { ledger, mode } = pool;
   const staying = ledger.members.filter((one) => one !== member && !ledger.isDraining(one));
@@ -79,7 +82,7 @@ export async function cancelDrain(pool: PoolContext, store: string): Promise<voi
   if (record?.state !== "draining" && record?.state !== "drained") {
     throw new HoldfastError("invalid", `${member.label} is not being drained`, { store: member.label });
   }
-  // What was moved away is to be brought back before it counts as whole.
+  // The store has to get the moved objects back before it counts as a full member.
   await ledger.recordStore(record.id, { state: "joining" });
 }
 
@@ -98,11 +101,12 @@ export async function forget(pool: PoolContext, store: string): Promise<void> {
       },
     );
   }
-  if (id === undefined) throw new HoldfastError("invalid", `the pool never knew ${store}: take it out of its file`);
+  if (id === undefined)
+    throw new HoldfastError("invalid", `the pool never knew ${store}: take it out of the pool's file`);
   await ledger.recordStore(id, { state: "removed" });
 }
 
-/** Whether every object is somewhere else, by the records. */
+/** Whether the other stores hold every object, by the records. */
 function isDispensable(pool: PoolContext, member: Member): boolean {
   const { ledger } = pool;
   for (const [name, state] of ledger.index.iterate("")) {

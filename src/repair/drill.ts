@@ -1,4 +1,4 @@
-/** Drill: reads everything, or a sample, to nowhere, pretending that a store is gone. */
+/** Drill: reads all objects, or a sample, and discards the bytes, as if a store were gone. */
 import { throwIfAborted } from "../contract/errors.ts";
 import type { DrillOptions, DrillReport } from "../contract/pool.ts";
 import { currentRecord, isPut } from "../ledger/record.ts";

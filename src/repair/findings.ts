@@ -1,4 +1,4 @@
-/** Findings: the form in which scans of a pool tell them, and what is wrong with its ledger. */
+/** Findings: their form in reports, and those about the ledger. */
 import { HoldfastError } from "../contract/errors.ts";
 import type { Finding } from "../contract/pool.ts";
 import type { Ledger } from "../ledger/ledger.ts";
@@ -9,10 +9,10 @@ import type { Bound } from "../support/bounded.ts";
 import type { ObjectFinding } from "./assess.ts";
 import type { ScanItem } from "./scan.ts";
 
-/** Objects looked at, at once; of small ones more. */
+/** The number of objects looked at in parallel; of small ones more. */
 export const WIDTH = 8;
 export const byListedSize: Bound<ScanItem> = bySize(WIDTH, ({ listed, state }) => {
-  // What is listed by its name alone is as large as its record says; without one it may be of any size.
+  // An object listed by its name alone has the size in its record. Without a record it may have any size.
   const recorded = currentRecord(state)?.content?.size ?? Infinity;
   return [...listed.values()].reduce(
     (most, one) => Math.max(most, typeof one === "object" ? one.size : one === undefined ? 0 : recorded),
@@ -29,7 +29,10 @@ export function toFinding(object: string, finding: ObjectFinding): Finding {
   };
 }
 
-/** Stores that could not be looked at, or (`silent`) not at every object, and those that the file does not name among them. */
+/**
+ * Labels of the stores that were not heard (`unheard`), or not for every object (`silent`), and of those that the
+ * pool's file does not name.
+ */
 export function unheardLabels(
   ledger: Ledger,
   unheard: ReadonlyMap<Member, unknown>,
@@ -39,10 +42,10 @@ export function unheardLabels(
   return [...[...new Set([...unheard.keys(), ...silent])].map((member) => member.label), ...absent];
 }
 
-/** Segments that are missing on a store, or (when they are read) damaged. */
+/** Findings of segments that are missing on a store, or damaged. `read`: look for damage by reading them. */
 export async function ledgerFindings(ledger: Ledger, read: boolean): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
-  // Nobody needs a segment that another one replaces, whole or damaged: it is only waiting to be removed.
+  // A segment that another one replaces is not needed, even if it is damaged. It will be removed.
   const surplus = new Set<string>();
   for (const gap of ledger.ledgerGaps()) {
     for (const name of gap.missing)

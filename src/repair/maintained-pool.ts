@@ -11,7 +11,7 @@ export interface PoolParts {
   readonly context: PoolContext;
 }
 
-/** `below`: the stores of it that are pools. */
+/** `below`: its stores that are pools themselves. */
 export function maintainedPool(options: PoolStoreOptions, below: readonly PoolBelow[] = []): PoolParts {
   const context = new PoolContext(options);
   const maintenance = below.length === 0 ? new PoolMaintenance(context) : new NestedMaintenance(context, below);

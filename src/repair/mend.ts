@@ -1,4 +1,4 @@
-/** Mend: carries out the plan for one object, step by step, each of which leaves the object no worse. */
+/** Mend: carries out the plan for one object in steps. No step makes the object worse. */
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
@@ -16,7 +16,7 @@ export interface Mended {
   readonly done: number;
   readonly failed: number;
   readonly bytes: number;
-  /** Why steps failed. */
+  /** The errors of the steps that failed. */
   readonly errors: readonly HoldfastError[];
 }
 
@@ -46,8 +46,8 @@ export function describePlan(name: string, plan: ObjectPlan): readonly RepairAct
 }
 
 /**
- * `kept`: the bytes of the plan's content, where the scan kept them.
- * Nobody else in this process changes the object meanwhile; other processes are told first: see `claim.ts`.
+ * `kept`: the bytes of the plan's content, if the scan kept them. Call it only while holding the name. Other processes
+ * are told by a claim: see `claim.ts`.
  */
 export async function mend(
   pool: PoolContext,
@@ -118,7 +118,7 @@ class Mending {
     return { done: this.#done, failed: this.#errors.length, bytes: this.#bytes, errors: this.#errors };
   }
 
-  /** Stores whose bytes are to be changed. */
+  /** The stores whose copies the plan changes. */
   #touched(): ReadonlyMap<Member, "copy" | "delete"> {
     const touched = new Map<Member, "copy" | "delete">();
     for (const { member } of this.#plan.copyTo) touched.set(member, "copy");
@@ -132,21 +132,21 @@ class Mending {
     return sameVersions(this.#pool.ledger.index.get(this.#name), this.#now(), this.#claim?.version);
   }
 
-  /** The records that the name has while nobody else changes it. */
+  /** The records that the name has unless another process changes it. */
   #now(): NameState | undefined {
     return this.#renewed === undefined ? this.#seen : { records: [this.#renewed] };
   }
 
   #renewed: ObjectRecord | undefined;
 
-  /** The record that holds from now on. Undefined: no store took it. */
+  /** The record that is current from now on. Undefined: no store took it. */
   async #record(): Promise<ObjectRecord | undefined> {
     const { decision } = this.#plan;
     if ("keep" in decision) return decision.keep;
     const { ledger } = this.#pool;
     const version = this.#claim?.version ?? ledger.stamp(...(this.#seen?.records ?? []));
     const record = renewed(this.#pool, this.#name, this.#plan, this.#seen, version, ledger.clock.next());
-    // Where it cannot be written, the ledger lags; at least one store must have it before anything else is done.
+    // A store that cannot take the record gets it later. At least one store must have it before the next step.
     const outcomes = await Promise.all(ledger.append({ objects: [record] }).values());
     if (outcomes.every((error) => error !== undefined)) {
       this.#errors.push(...outcomes.filter((error) => error !== undefined));
@@ -176,7 +176,7 @@ class Mending {
         await copyTo(record, this.#plan.good, member, this.#signal, this.#kept);
         this.#bytes += record.content.size;
         this.#done++;
-        // What an earlier request may still do to it is seen by a later look.
+        // A late request may still change the copy, so a later repair confirms it.
         if (this.#pool.mayChange(member, this.#seen)) continue;
         this.#copied.push(member);
         this.#mark(record, member, "holds");
@@ -184,13 +184,13 @@ class Mending {
         throwIfAborted(this.#signal);
         const failure = toHoldfastError(error).within({ store: member.label, operation: "put", object: this.#name });
         this.#errors.push(failure);
-        // What stands there now is not known: it owes a copy until it is confirmed.
+        // The state of the copy is unknown now, so it is owed until it is confirmed.
         this.#mark(record, member, "copy", failure);
       }
     }
   }
 
-  /** A copy is removed only where every store that should have one has it. */
+  /** Deletes surplus copies, but only if every store that should have a copy has one. */
   async #delete(record: ObjectRecord): Promise<void> {
     const { deleteFrom, good, wanted } = this.#plan;
     if (deleteFrom.length === 0) return;
@@ -217,8 +217,8 @@ class Mending {
   }
 
   /**
-   * Notes which stores hold it now, and that others owe the delete of what the record says they hold, should this be cut
-   * short before it says that they have none. False: the note could not be written where it is needed.
+   * Records the new holders, and the deletes as owed, in case the mending is cut short before the deletes are confirmed.
+   * False: a store that needs the record did not take it.
    */
   async #owe(record: ObjectRecord): Promise<boolean> {
     const { ledger } = this.#pool;
@@ -234,7 +234,7 @@ class Mending {
     const outcomes = await Promise.all(
       [...appended].map(async ([member, outcome]) => [member, await outcome] as const),
     );
-    // A store counts as holding a copy only when it has that in writing.
+    // A store counts as a holder only when its own ledger has the record of it.
     const missed = outcomes.filter(([, error]) => error !== undefined).map(([member]) => member);
     return missed.length < outcomes.length && !this.#copied.some((member) => missed.includes(member));
   }
@@ -243,12 +243,12 @@ class Mending {
     return record.kind === "put" && isOwedHere(this.#pool, record.name, member);
   }
 
-  /** Writes marks; where the object was changed meanwhile, what was touched is owed anew under the newer record. */
+  /** Writes the marks. If the object was changed meanwhile, the touched stores owe the newer version. */
   async #note(record: ObjectRecord, touched: readonly Member[]): Promise<void> {
     const { ledger } = this.#pool;
     const settles = this.#claim === undefined || this.#renewed !== undefined ? {} : { settles: [this.#claim.version] };
     if (Object.keys(this.#marks).length === 0 && !("settles" in settles)) return;
-    // What was seen on a store, and done to it, counts only if it is still the store that was meant.
+    // A mark counts only if the store is still the intended one.
     await ledger.hear();
     for (const member of ledger.members) {
       if (member.ready && member.id === this.#ids.get(member)) continue;
@@ -259,8 +259,8 @@ class Mending {
         else delete this.#marks[id];
       }
     }
-    // Not waited for: until it is written the debt stands, which costs another look and nothing else. So the marks of many
-    // objects share a segment, where otherwise a long repair would leave a segment for every few of them.
+    // These marks may follow later. Until then the debt stays recorded, which only costs another look. So the marks of
+    // many objects share a segment; otherwise a long repair would write a segment for every few of them.
     ledger.appendLater([{ ...record, copies: this.#marks, ...settles }]);
     const now = ledger.index.get(this.#name);
     if (touched.length === 0 || sameVersions(now, this.#now(), this.#claim?.version)) return;
@@ -276,7 +276,7 @@ function isOwedHere(pool: PoolContext, name: string, member: Member): boolean {
   return pool.modeFor(name) === "mirror" && pool.targets(name).includes(member);
 }
 
-/** The record that settles what was open, with marks of revision `rev`. */
+/** The record that settles the open writes, with marks of revision `rev`. */
 function renewed(
   pool: PoolContext,
   name: string,
@@ -295,7 +295,7 @@ function renewed(
     if (id === undefined) continue;
     const isOwed = plan.copyTo.some((one) => one.member === member);
     const late = pool.lateOn(member, state);
-    // Repair names what it is about to change in its claim: these marks only say how things stand.
+    // The claim names the stores that repair changes. These marks only record the present state.
     if (late !== undefined) {
       copies[id] = {
         state: content === undefined || !isOwedHere(pool, name, member) ? "delete" : "copy",

@@ -1,9 +1,9 @@
 /**
- * The maintenance of a pool some of whose stores are pools.
+ * The maintenance of a pool with stores that are pools themselves.
  *
- * Reading and writing need nothing of this: a pool is a store. But a pool below may be degraded while it has every object,
- * and its copies may be wrong while it gives the right bytes. So what is asked of a pool as a whole (its state, verify,
- * repair) is asked of the pools below as well. Their stores are called `pool > store`.
+ * Reads and writes do not need this, because a pool is a store. But a pool below may be degraded while it has every
+ * object, and may have wrong copies while it gives the right bytes. So status, verify and repair include the pools below.
+ * Their stores are called `pool > store`.
  */
 import type { PoolContext } from "../pool/pool-context.ts";
 import { nestedLabel } from "../contract/nested-label.ts";
@@ -26,7 +26,7 @@ import { storeCalled, storeNames } from "./store-names.ts";
 
 /** A store of a pool that is a pool itself. */
 export interface PoolBelow {
-  /** What the pool above calls it. */
+  /** Its label in the pool above. */
   readonly label: string;
   readonly maintenance: Maintenance;
 }
@@ -107,12 +107,12 @@ export class NestedMaintenance extends PoolMaintenance {
     }
     const own = await super.repair({ ...options, refill: refill.get(undefined) ?? [] });
     if (options.dryRun !== true) {
-      // What was copied to a pool below may have missed a store there, or have brought what was lost there.
+      // A copy to a pool below may have missed a store there, or may have brought back an object that was lost there.
       for (const [place, below] of this.#below.entries()) {
         const isWhole = reports[place]?.whole ?? false;
         const { degraded, unsettled } = await below.maintenance.status({ signal: options.signal });
         if (isWhole && degraded + unsettled === 0) continue;
-        // What was found wrong by reading is only known to be right by reading.
+        // Faults that were found by reading can only be confirmed as corrected by reading.
         const quick = isWhole || options.quick;
         const again = await below.maintenance.repair({ prefix: options.prefix, quick, signal: options.signal });
         reports[place] = addReports(fromBelow(below.label, again), [onlyDone(reports[place])]);
@@ -147,7 +147,7 @@ export class NestedMaintenance extends PoolMaintenance {
     return { ...fromBelow(below.label, report), removable: report.removable };
   }
 
-  /** Which pool each store belongs to (undefined: this one), by the names that the pools themselves know. */
+  /** The stores by the pool that they belong to (undefined: this one), under the names that those pools know. */
   async #sortByPool(stores: readonly string[]): Promise<ReadonlyMap<PoolBelow | undefined, readonly string[]>> {
     const sorted = new Map<PoolBelow | undefined, string[]>();
     if (stores.length === 0) return sorted;
@@ -169,7 +169,7 @@ interface KnownStore {
   readonly label: string;
   readonly id: string | undefined;
   readonly names: readonly string[];
-  /** What its own pool knows it by. */
+  /** Its id or label in its own pool. */
   readonly inner: string;
 }
 
@@ -180,7 +180,7 @@ function knownStore(below: PoolBelow | undefined, report: StoreReport): KnownSto
   return { below, label: named(label), id, names: storeNames(report).map(named), inner: id ?? label };
 }
 
-/** Each store, and behind one that is a pool the stores of that. */
+/** Each store, followed by the stores below if it is a pool. */
 function withBelow<T extends { readonly label: string; readonly within?: string }>(
   own: readonly T[],
   below: ReadonlyMap<string, readonly T[]>,
@@ -200,7 +200,7 @@ interface Told {
   readonly onAction?: ((action: RepairAction) => void) | undefined;
 }
 
-/** The callbacks of a caller, for a pool below: told its stores by the names that the caller knows. */
+/** The caller's callbacks, for a pool below. They get its stores under the names that the caller knows. */
 function toldBelow(label: string, { onFinding, onAction }: Told): Told {
   return {
     onFinding: (finding) => onFinding?.(findingFrom(label, finding)),
@@ -225,13 +225,13 @@ function fromBelow(label: string, report: RepairReport): RepairReport {
   };
 }
 
-/** What an earlier run did. What it left is for a later one to say. */
+/** The counts of an earlier run without its remaining findings, which a later run reports. */
 function onlyDone(report: RepairReport | undefined): RepairReport {
   const { planned = 0, done = 0, failed = 0, bytes = 0 } = report ?? {};
   return { planned, done, failed, bytes, left: [], whole: true, unheard: [] };
 }
 
-/** Reports of several pools as one. */
+/** Adds up the reports of several pools. */
 function addReports(last: RepairReport, others: readonly RepairReport[]): RepairReport {
   const sum = (field: "planned" | "done" | "failed" | "bytes"): number =>
     others.reduce((total, report) => total + report[field], last[field]);

@@ -1,4 +1,4 @@
-/** What a pool is asked as a whole: how it stands, verify, repair, drain, rebalance, drill. */
+/** The maintenance of a whole pool: status, verify, repair, drain, rebalance, drill. */
 import { throwIfAborted } from "../contract/errors.ts";
 import type {
   DrainOptions,

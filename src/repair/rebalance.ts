@@ -1,4 +1,7 @@
-/** Rebalance: spreads objects over the stores again, or fills stores that came late; makes the pool another one. */
+/**
+ * Rebalance: spreads objects over the stores again, or fills stores that were added later. Changes the pool's mode and
+ * policies.
+ */
 import { HoldfastError } from "../contract/errors.ts";
 import type { RebalanceOptions, RepairReport } from "../contract/pool.ts";
 import type { PoolContext } from "../pool/pool-context.ts";
@@ -22,7 +25,7 @@ export async function rebalance(pool: PoolContext, options: RebalanceOptions): P
   };
 }
 
-/** A new epoch of the pool: what it is to be from now on, before anything is moved. Each object can be read throughout. */
+/** Begins a new epoch of the pool before any object is moved. Every object can be read throughout. */
 async function changePool(pool: PoolContext, { mode, min, prefixes, dryRun }: RebalanceOptions): Promise<void> {
   if ((mode === undefined && min === undefined && prefixes !== true) || dryRun === true) return;
   const { ledger } = pool;

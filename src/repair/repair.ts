@@ -1,4 +1,4 @@
-/** Repair: makes right what is wrong, object by object, and takes a census at the end. */
+/** Repair: corrects faults object by object, and takes a census at the end. */
 import { toHoldfastError } from "../contract/errors.ts";
 import type { HoldfastError } from "../contract/errors.ts";
 import type { Finding, RepairOptions, RepairReport } from "../contract/pool.ts";
@@ -15,10 +15,10 @@ import type { Inspected, ScanItem, ScanScope } from "./scan.ts";
 import type { Spread, Sum } from "./spread.ts";
 import { storeCalled } from "./store-names.ts";
 
-/** Findings kept in a report; all of them are given to `onFinding`. */
+/** The limit of findings in a report; `onFinding` gets all of them. */
 const MAX_LEFT = 1000;
 
-/** `spread`: keep one copy of what has several in a stripe. */
+/** `spread`: keeps one copy of each object that has several in a stripe. */
 export function repair(pool: PoolContext, options: RepairOptions, spread?: Spread): Promise<RepairReport> {
   return new Repair(pool, options, spread).run();
 }
@@ -46,7 +46,7 @@ class Repair {
     await this.#pool.open();
     const { completeness } = ledger;
     await this.#pool.listenToAll();
-    // A store that is filled again counts among those that a new machine needs to hear.
+    // Refilled stores come first, because they count among those that a new machine needs to hear.
     await this.#refill();
     if (!this.#isDry) await ledger.initialise();
     const scope = await this.#scope();
@@ -57,12 +57,13 @@ class Repair {
     if (this.#isDry) return this.#report(false);
     await ledger.settle();
     await ledger.hear();
-    // A list of segments that was asked for while some were merged names ones that are gone, and stops the next merge.
+    // Segments are merged once more, because a list read during a merge names removed segments and stops the next
+    // merge.
     await ledger.settle();
-    // A segment that was copied to a store while it was merged into another one is left behind there.
+    // A segment that was copied to a store while it was merged into another one is removed from there.
     await this.#syncLedger();
     await this.#census(scope.prefix);
-    // A store that could not be given its identity answers, and is no part of the pool yet.
+    // A store that could not be given an identity answers, but is not a part of the pool yet.
     for (const member of ledger.members) if (!member.ready) this.#unheard.set(member, member.trouble());
     const isAllHeard = unheardLabels(ledger, this.#unheard, this.#silent).length === 0;
     const whole = this.#left.length === 0 && isAllHeard && this.#sum.failed === 0;
@@ -88,7 +89,7 @@ class Repair {
     };
   }
 
-  /** Looks at one object, which nobody else in this process changes meanwhile, and mends it. */
+  /** Looks at one object and mends it. Call it only while holding the name. */
   async #act(item: ScanItem, scope: ScanScope): Promise<void> {
     const { onFinding, onProgress } = this.#options;
     const { assessment, state, kept, silent } = await inspect(this.#pool, item, scope, this.#unheard);
@@ -108,7 +109,10 @@ class Repair {
     if (this.#left.length < MAX_LEFT) this.#left.push(finding);
   }
 
-  /** After a census of all stores: what is known of them from now on. `completeness`: the ledger's, before they were heard. */
+  /**
+   * Records the result of a whole census of all stores. `completeness`: the ledger's, read before the stores were
+   * heard.
+   */
   async #noteWhole(completeness: string): Promise<void> {
     const { ledger } = this.#pool;
     for (const member of ledger.members) {
@@ -121,7 +125,7 @@ class Repair {
         prefixes: known.prefixes ?? member.prefixes,
         ...(known.state === "joining" ? { state: "member" } : {}),
       });
-      // What its address owed has been paid.
+      // The debts of its address are paid.
       for (const id of member.aliases) await ledger.recordStore(id, { state: "removed" });
     }
     const { sure, min } = ledger.epoch;
@@ -132,7 +136,7 @@ class Repair {
     await ledger.settle();
   }
 
-  /** After a census of all stores nothing that was begun here can be hidden any more. */
+  /** Forgets this machine's unfinished puts of new names. After a census of all stores none of them can be hidden. */
   #clearPending(): void {
     const { index } = this.#pool.ledger;
     for (const [key, version] of index.facts("pending:")) {
@@ -171,11 +175,14 @@ class Repair {
     if (!this.#isDry) await this.#syncLedger();
   }
 
-  /** A segment from a store where it is whole; else what it said from this machine's index; else, where asked to, without it. */
+  /**
+   * Mends a damaged segment: from a store that has it whole, else from this machine's index. Else, with `discard`,
+   * removes it.
+   */
   async #mendSegment({ object, store }: Finding, discard: boolean): Promise<boolean> {
     const { ledger } = this.#pool;
     const member = ledger.members.find((one) => one.label === store);
-    // One that was damaged on several stores may be gone already.
+    // A segment that was damaged on several stores may be gone already.
     if (member?.segments.has(object) !== true) return member !== undefined;
     if (await ledger.mendSegment(member, object)) return true;
     if (ledger.index.hasSegment(object)) return ledger.compact();
@@ -214,7 +221,7 @@ class Repair {
     }
   }
 
-  /** Looks at everything once more, from the stores' own listings, and notes what it finds. */
+  /** Looks at all objects once more, from the stores' own listings, and notes the findings. */
   async #census(prefix: string): Promise<void> {
     const { ledger } = this.#pool;
     const scope = { prefix, quick: true, signal: this.#options.signal };
@@ -231,7 +238,7 @@ class Repair {
         add({ kind: "unsettled", object: item.name, detail: "a debt is not cleared" });
       }
     });
-    // A debt of a store that was not heard stands all the same.
+    // The debts of a silent store are findings too.
     for (const [name, state] of ledger.index.unsettled(prefix)) {
       const current = currentRecord(state);
       for (const member of ledger.members) {

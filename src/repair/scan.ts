@@ -1,4 +1,4 @@
-/** Scan: looks at every object on every store, and says of each what is there. Changes nothing. */
+/** Scan: looks at every object on every store, and gathers the facts. Changes nothing. */
 import { ContentDigest } from "../ledger/digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import type { Member } from "../ledger/member.ts";
@@ -16,27 +16,27 @@ import type { AssessInput, Assessment, CopyFact } from "./assess.ts";
 
 export interface ScanScope {
   readonly prefix: string;
-  /** Names behind this one only. */
+  /** Only names behind this one. */
   readonly after?: string | undefined;
   /** Compare sizes and the stores' own digests instead of reading. */
   readonly quick: boolean;
   readonly signal?: AbortSignal | undefined;
-  /** Keep the bytes of a small copy, where one is missing, for the copies that are to be made of it. Default false. */
+  /** Keep the bytes of a small copy if another store lacks it, so that it can be copied there. Default false. */
   readonly keep?: boolean | undefined;
-  /** What stores that went back in time cannot be believed of. Default none. */
+  /** The names in which stores are outdated, so that their copies have to be read. Default none. */
   readonly outdated?: Outdated | undefined;
-  /** Stripe: which of several good copies is to stay alone. Default: all stay. */
+  /** Stripe: chooses the one of several good copies that stays. Default: all stay. */
   readonly keepOne?: AssessInput["keepOne"];
-  /** Of a lost object, what the stores have is taken for what it is. Default false. */
+  /** Whether the stores' copies of a lost object are accepted as the object. Default false. */
   readonly trustStores?: boolean | undefined;
 }
 
 /** How often an object is looked at again because it was changed meanwhile. */
 const ROUNDS = 3;
-/** Bytes of copies up to this size are kept where `keep` says so. */
+/** Copies up to this size in bytes are kept with `keep`. */
 const KEPT_BYTES = 1024 * 1024;
 
-/** A name to be looked at, with what the stores' listings said of it. */
+/** A name to be looked at, with its entries in the stores' listings. */
 export interface ScanItem {
   readonly name: string;
   readonly state: NameState | undefined;
@@ -53,7 +53,7 @@ export async function* scanNames(
   const heard = pool.ledger.members.filter((member) => member.readable);
   const { signal, after } = scope;
   const lists = heard.map((member) =>
-    // Copies that are read are looked at then; only a quick scan takes the listing's word for their sizes.
+    // Only a quick scan needs sizes from the listings. Otherwise the copies are read anyway.
     listMember(member, !scope.quick, scope.prefix, { signal, after }, (error) => unheard.set(member, error)),
   );
   const known = pool.ledger.index.iterate(scope.prefix, after);
@@ -74,13 +74,13 @@ export interface Inspected {
   readonly bytes: number;
   /** Stores that could not be asked about this object. */
   readonly silent: readonly Member[];
-  /** The bytes of what the plan copies, where they were kept: their digest is that of the plan's content. */
+  /** The bytes of the plan's content, if they were kept. */
   readonly kept: Uint8Array | undefined;
 }
 
 /**
- * Looks at one object on every store and says what is wrong. Looks again when the object was changed meanwhile: what was
- * seen of two moments is no fact.
+ * Looks at one object on every store and assesses it. Looks again if the object was changed meanwhile, because facts
+ * from two moments do not belong together.
  */
 export async function inspect(
   pool: PoolContext,
@@ -96,7 +96,7 @@ export async function inspect(
     const now = pool.ledger.index.get(item.name);
     if (round < ROUNDS && state !== now && !sameVersions(state, now)) {
       state = now;
-      // The listing is of an earlier moment too.
+      // The listing is from an earlier moment too.
       listed = undefined;
       continue;
     }
@@ -105,12 +105,12 @@ export async function inspect(
       keepOne: scope.keepOne,
       trustStores: scope.trustStores,
     });
-    // A size is not enough to take the copies elsewhere for good ones.
+    // Sizes do not prove that the copies elsewhere are good, so all copies are read before one is deleted.
     if (quick && (assessment.plan?.deleteFrom.length ?? 0) > 0) {
       quick = false;
       continue;
     }
-    // What another machine wrote since the stores were heard is no fault: nothing is called wrong before they are heard anew.
+    // Another machine may have written since the last hearing, so the stores are heard before anything is called wrong.
     if (assessment.findings.length > 0 && !isHeard) {
       isHeard = true;
       await pool.ledger.hear();
@@ -120,7 +120,7 @@ export async function inspect(
         continue;
       }
     }
-    // What this process itself is writing is looked at when it is done. Repair holds the name, and need not wait.
+    // An object that this process is writing is looked at after the write. Repair holds the name, and need not wait.
     const lock = assessment.plan === undefined && isOpen(pool, state) ? pool.lockOf(item.name) : undefined;
     if (lock !== undefined && !pool.isHeld(item.name) && round < ROUNDS) {
       await lock;
@@ -139,7 +139,7 @@ export async function inspect(
   }
 }
 
-/** Whether a change of the name was begun and not finished. */
+/** Whether this process has begun a change of the name and not finished it. */
 function isOpen(pool: PoolContext, state: NameState | undefined): boolean {
   return state?.records.some((record) => record.kind === "intent" && writerOf(record) === pool.ledger.writer) ?? false;
 }
@@ -184,16 +184,16 @@ async function gather(
   unheard: ReadonlyMap<Member, HoldfastError>,
 ): Promise<ReadonlyMap<Member, CopyFact>> {
   const present = pool.ledger.members.filter((member) => listed === undefined || listed.get(member) !== undefined);
-  // One that is read for its bytes will do.
+  // It is enough to keep the bytes of one copy.
   const kept = scope.keep === true && present.length < pool.ledger.members.length ? present[0] : undefined;
   const facts = await Promise.all(
     pool.ledger.members.map(async (member): Promise<readonly [Member, CopyFact]> => {
       if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
       const info = listed?.get(member);
-      // A listing may be older than the record: what was put since its folder was read is not in it.
+      // A listing may be older than the record, so a recorded holder is asked even if the listing lacks the name.
       const isHere = pool.ledger.holds(currentRecord(state), member);
       if (listed !== undefined && info === undefined && !isHere) return [member, { kind: "absent" }];
-      // What has no record, or more than one, can only be told by its bytes; so can a copy that was owed.
+      // Without exactly one record, or without a confirmed copy, only the bytes can prove the copy.
       const isUnproven = scope.outdated?.get(member)?.has(name) === true;
       const quick = scope.quick && state?.records.length === 1 && isHere && !isUnproven;
       return [
@@ -207,7 +207,7 @@ async function gather(
   return new Map(facts);
 }
 
-/** What a store says of its copy. */
+/** A store's word about its copy, without reading the bytes. */
 async function glance(
   member: Member,
   name: string,
@@ -224,7 +224,7 @@ async function glance(
   }
 }
 
-/** What a store's copy is. */
+/** The content of a store's copy, by all its bytes. */
 async function look(
   member: Member,
   name: string,
@@ -249,7 +249,7 @@ async function look(
   }
 }
 
-/** What a record says that a store's copy is, where the digest of all its bytes says the same. */
+/** The recorded content of a store's copy, if the digest that the store computes of all its bytes is the same. */
 async function recordedContent(
   { store }: Member,
   name: string,
@@ -265,7 +265,8 @@ async function recordedContent(
 function failedLook(error: unknown): CopyFact {
   const failure = toHoldfastError(error);
   if (failure.code === "not-found") return { kind: "absent" };
-  // A store that stopped answering says nothing of its copy; one that answers with an error has a copy it cannot give.
+  // A store that stopped answering tells nothing about its copy. A store that answers with an error has a copy that it
+  // cannot give.
   if (failure.retryable || failure.code === "unavailable") return { kind: "unheard" };
   return { kind: "unreadable", reason: failure.message, corrupt: failure.code === "corrupt" };
 }

@@ -23,14 +23,14 @@ export class Spread {
   readonly #held = new Map<Member, number>();
   #total = 0;
 
-  /** Counts what the stores hold. To be made when they were heard. */
+  /** Counts the bytes on the stores. Create it only after a hearing. */
   constructor(pool: PoolContext) {
     this.#pool = pool;
     this.#taking = pool.ledger.members.filter((member) => member.ready && !pool.ledger.isDraining(member));
     this.#count();
   }
 
-  /** The store, of those that have an object of so many bytes, that is to keep it. */
+  /** Chooses the store that keeps an object of `bytes` bytes, of those that have it. */
   readonly keepOne = (members: readonly Member[], bytes: number): Member | undefined => {
     const keeper = this.#leastLoaded(members);
     if (keeper !== undefined) this.#add(keeper, bytes);
@@ -80,7 +80,7 @@ export class Spread {
     if (!isPut(current) || !ledger.holds(current, holder)) return;
     const { size } = current.content;
     const to = this.#leastLoaded(this.#taking);
-    // Only a move that brings the two nearer to each other.
+    // An object is moved only if that brings the two stores' loads nearer to each other.
     if (to === undefined || to === holder || size === 0 || this.#excess(holder) - size < this.#excess(to)) return;
     sum.planned++;
     const why = "spreads the load";
@@ -103,7 +103,7 @@ export class Spread {
     }
   }
 
-  /** Copies, and only then deletes, as repair does. */
+  /** Moves one object as repair does: the copy first, then the delete. */
   #carry(
     record: PutRecord,
     state: NameState | undefined,

@@ -1,8 +1,8 @@
 /**
- * How a pool stands, by its ledger and by what is known of its stores. Reads no object.
+ * Status: judges a pool by its ledger and by the states of its stores. Reads no object.
  *
- * Every object is judged by where it should be. A store that answers with something else than the pool's, or that has gone
- * back in time, does not have what the ledger says that it holds; one that is silent has it until more is known.
+ * Every object is judged by its placement. A store that is missing, foreign, removed, twin or outdated does not count as
+ * having the copies that the ledger says it holds. A silent store counts as having them until more is known.
  */
 import { throwIfAborted } from "../contract/errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
@@ -23,14 +23,14 @@ interface Tally {
   sinceMs: number | undefined;
 }
 
-/** What a store has to do yet. */
+/** One store's debt of an object. */
 interface Missed {
   readonly member: Member;
   readonly owes: Debt["owes"];
   readonly mark: CopyMark | undefined;
 }
 
-/** What is wrong with one object. */
+/** The verdict on one object. */
 type Standing = "whole" | "degraded" | "lost";
 
 export async function statusOf(pool: PoolContext, options: OperationOptions): Promise<PoolStatus> {
@@ -59,7 +59,7 @@ export async function* debtsOf(pool: PoolContext, options: OperationOptions): As
 
 async function beUpToDate(pool: PoolContext): Promise<void> {
   await pool.listen();
-  // What was done a moment ago may not be noted yet.
+  // Recent changes may not be recorded yet.
   await pool.ledger.flushed();
 }
 
@@ -114,13 +114,15 @@ class Judge {
     }
   }
 
-  /** What has to be looked at: all, where a store does not have what the ledger says. */
+  /**
+   * The names to judge: all of them if a store lacks copies that the ledger says it holds, else only the owing ones.
+   */
   #states(): Iterable<readonly [string, NameState]> {
     const { index } = this.#pool.ledger;
     return this.#isPlain() ? index.unsettled("") : index.iterate("");
   }
 
-  /** Whether every store has what the ledger says that it holds, so that only what is unsettled needs a look. */
+  /** Whether every store has the copies that the ledger says it holds, so that only owing objects need a look. */
   #isPlain(): boolean {
     const { ledger } = this.#pool;
     return (
@@ -153,7 +155,7 @@ class Judge {
     return missed.length > 0 ? "degraded" : "whole";
   }
 
-  /** Which stores lack a copy of an object, or hold one that they should not, and how many hold it as they should. */
+  /** The stores that owe a copy or a delete of an object, and the number of those that hold it as they should. */
   #missed(name: string, current: ObjectRecord): { readonly holders: number; readonly missed: readonly Missed[] } {
     const missed: Missed[] = [];
     let holders = 0;
@@ -200,7 +202,7 @@ class Judge {
   }
 }
 
-/** Whether a store answers with something else than what the pool put there. */
+/** Whether a store answers, but is not the one that the pool's objects were put on. */
 function isGone({ state }: Member): boolean {
   return state === "missing" || state === "foreign" || state === "removed" || state === "twin";
 }

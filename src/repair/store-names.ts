@@ -1,4 +1,4 @@
-/** What a user may call a store of a pool. */
+/** The names by which a user may call a store of a pool. */
 import { HoldfastError } from "../contract/errors.ts";
 
 interface Named {
@@ -13,8 +13,8 @@ export function storeNames({ label, id }: Named): readonly string[] {
 }
 
 /**
- * The one store that is called `wanted`. Throws `config` where none is, with what there is, and where several are, with
- * their ids: a guess could drain or refill the wrong one.
+ * The one store that is called `wanted`. Throws `config` if there is none, naming the pool's stores, or if there are
+ * several, naming their ids: a guess could drain or refill the wrong one.
  */
 export function storeCalled<T extends Named>(
   wanted: string,

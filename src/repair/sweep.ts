@@ -1,11 +1,11 @@
-/** Sweep: removes what puts that were killed left on stores, after a repair has listed them. */
+/** Sweep: removes the leftovers of killed puts from the stores, after a repair has listed them. */
 import { toHoldfastError } from "../contract/errors.ts";
 import type { OperationOptions } from "../contract/store.ts";
 import type { PoolContext } from "../pool/pool-context.ts";
 
 /**
- * Sweeps the stores that were heard. What stays behind is in no listing and breaks no promise: that it could not be removed
- * is no failure of the repair.
+ * Sweeps the stores that were heard. A leftover is in no listing and breaks no promise, so the repair does not fail if one
+ * could not be removed.
  */
 export async function sweep(
   { ledger, logger }: PoolContext,

@@ -1,4 +1,4 @@
-/** Verify: reads and compares everything, changes nothing, and goes on where an earlier run was interrupted. */
+/** Verify: reads and compares all copies, changes nothing, and continues where an earlier run was interrupted. */
 import type { HoldfastError } from "../contract/errors.ts";
 import type { Finding, FindingKind, VerifyOptions, VerifyReport } from "../contract/pool.ts";
 import type { Member } from "../ledger/member.ts";
@@ -8,7 +8,7 @@ import { forEachBounded } from "../support/bounded.ts";
 import { byListedSize, ledgerFindings, toFinding, unheardLabels } from "./findings.ts";
 import { inspect, scanNames } from "./scan.ts";
 
-/** After so many objects, verify notes how far it has come. */
+/** Verify notes its position after every this many objects. */
 const REMEMBER_EVERY = 500;
 
 export async function verify(pool: PoolContext, options: VerifyOptions): Promise<VerifyReport> {
@@ -36,7 +36,8 @@ export async function verify(pool: PoolContext, options: VerifyOptions): Promise
   };
   if (resumed === undefined) for (const finding of await ledgerFindings(ledger, true)) report(finding);
   const scope = { prefix, after: resumed?.after, quick: options.quick ?? false, signal: options.signal, outdated };
-  // Names in the order they were begun; everything before the first that is not done is where to go on from.
+  // Names in the order in which they were begun. Everything before the first that is not done need not be looked at
+  // again.
   const begun: { readonly name: string; done: boolean }[] = [];
   let reached = resumed?.after;
   const remember = (): void => {
@@ -50,7 +51,7 @@ export async function verify(pool: PoolContext, options: VerifyOptions): Promise
     const { assessment, copies, bytes, ...seen } = await inspect(pool, item, scope, unheard);
     for (const member of seen.silent) silent.add(member);
     for (const finding of assessment.findings) report(toFinding(item.name, finding));
-    // A deleted name is looked at, too, and is no object.
+    // A deleted name is looked at too, but does not count as an object.
     if (copies > 0 || isPut(currentRecord(item.state))) tally.objects++;
     tally.copies += copies;
     tally.bytes += bytes;
@@ -63,7 +64,7 @@ export async function verify(pool: PoolContext, options: VerifyOptions): Promise
     });
     if (tally.objects % REMEMBER_EVERY === 0) remember();
   }).catch((error: unknown) => {
-    // Interrupted, mostly: the next verify goes on from here.
+    // After an interruption, the next verify continues from here.
     remember();
     throw error;
   });

@@ -1049,7 +1049,7 @@ class Simulation {
 
   /** A silent store whose address nobody knows may be of another pool: with as many of those nothing is read. */
   #isUnsure({ machine }: Process, { message }: HoldfastError, clean: boolean): boolean {
-    return !clean && machine.addresses.size > 0 && message.includes("it cannot be told which pool this is");
+    return !clean && machine.addresses.size > 0 && message.includes("it is not certain which pool this is");
   }
 
   get #cachesDropped(): boolean {

@@ -33,7 +33,7 @@ export async function status(context: CommandContext, options: { readonly debts?
   }
   for (const label of found.absent) {
     await printer.warning(
-      `${label} is a store of this pool, and its file does not name it (if it is gone for good, run: ${hint("forget", label)})`,
+      `${label} is a store of this pool, and the pool's file does not name it (if it is gone for good, run: ${hint("forget", label)})`,
       { store: label },
     );
   }

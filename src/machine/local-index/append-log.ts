@@ -1,12 +1,12 @@
 /**
- * A log that several processes append to at once, and follow.
+ * A log that several processes append to and follow at the same time.
  *
- * An entry is one frame: mark, digest, length, payload. It is written by one call at the end of the file, so frames
- * never mix. One that is torn (its writer was killed, the disk was full) is passed over once a whole one stands behind it.
- * All see the same frames in the same order, whichever process wrote them. The digest has a seed that belongs to this very log:
- * what stood on the disk before is not taken for a part of it.
+ * An entry is one frame: mark, digest, length, payload. It is written by one call at the end of the file, so frames never mix.
+ * A torn frame (its writer was killed, the disk was full) is passed over once a whole one follows it. All see the same frames
+ * in the same order, whichever process wrote them. The digest has a seed that belongs to this log alone, so that older bytes
+ * on the disk are not taken for a part of it.
  *
- * A frame without a payload is the seal: it ends the log. What stands behind the first one does not count.
+ * A frame without a payload is the seal, which ends the log. Everything behind the first seal is ignored.
  */
 import { closeSync, constants, fdatasyncSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { xxh64 } from "../../ledger/digest.ts";
@@ -14,15 +14,15 @@ import { damagedFile } from "./block-file.ts";
 
 const MAGIC = Buffer.from("HFL1");
 const HEAD_BYTES = 16;
-/** No frame is larger: what says so is none. */
+/** No frame is larger. A larger length shows that the bytes are not a frame. */
 const MAX_PAYLOAD_BYTES = 2 ** 28;
 
 export class AppendLog {
   readonly #fd: number;
   readonly #seed: bigint;
-  /** Everything before it was read. */
+  /** Everything before this position was read. */
   #position = 0;
-  /** How long the file was when it was read last. */
+  /** The length of the file when it was last read. */
   #seen = 0;
   #isSealed = false;
   #isRemoved = false;
@@ -35,14 +35,14 @@ export class AppendLog {
   /** Opens a log that exists, or makes it. Throws as `openSync` does. */
   static open(path: string, seed: bigint): AppendLog {
     const { O_APPEND, O_CREAT, O_RDWR } = constants;
-    // oxlint-disable-next-line no-bitwise -- that is how they are given
+    // oxlint-disable-next-line no-bitwise -- flags are combined by bits
     return new AppendLog(openSync(path, O_APPEND | O_CREAT | O_RDWR, 0o600), seed);
   }
 
-  /** The same for one that must exist. */
+  /** Opens a log that must exist. */
   static openExisting(path: string, seed: bigint): AppendLog {
     const { O_APPEND, O_RDWR } = constants;
-    // oxlint-disable-next-line no-bitwise -- that is how they are given
+    // oxlint-disable-next-line no-bitwise -- flags are combined by bits
     return new AppendLog(openSync(path, O_APPEND | O_RDWR), seed);
   }
 
@@ -55,7 +55,7 @@ export class AppendLog {
     return this.#position;
   }
 
-  /** Whether, when it was read last, it stood nowhere any more. Then everything that was ever in it has been read. */
+  /** Whether the file had been removed when it was last read. Then everything that was ever in it has been read. */
   get isRemoved(): boolean {
     return this.#isRemoved;
   }
@@ -75,7 +75,7 @@ export class AppendLog {
       if (end === undefined) {
         const next = this.#nextFrame(bytes, at);
         if (next === undefined) break;
-        // A frame that was not yet whole when it was read is whole by now, since another one stands behind it.
+        // A frame that was incomplete when it was read is complete by now, because another one follows it.
         const again = this.#readFrom(this.#position + at, this.#position + next);
         again.copy(bytes, at);
         if (this.#frameEnd(bytes, at) === undefined) at = next;
@@ -90,8 +90,8 @@ export class AppendLog {
   }
 
   /**
-   * Appends a frame. False: only a part of it could be written. Throws what the file system throws. Whether it counts is known
-   * when it has been read.
+   * Appends a frame. False: only a part of it could be written. Throws the file system's errors. A later read shows whether
+   * the frame counts.
    */
   append(payload: Buffer): boolean {
     if (payload.length === 0 || payload.length > MAX_PAYLOAD_BYTES) throw damagedFile("a frame cannot be so large");
@@ -132,7 +132,7 @@ export class AppendLog {
     return length === bytes.length ? bytes : bytes.subarray(0, length);
   }
 
-  /** Where the frame that begins here ends; undefined where there is none. */
+  /** The end of the frame that begins at `at`; undefined if there is none. */
   #frameEnd(bytes: Buffer, at: number): number | undefined {
     if (at + HEAD_BYTES > bytes.length || bytes.compare(MAGIC, 0, 4, at, at + 4) !== 0) return undefined;
     const end = at + HEAD_BYTES + bytes.readUInt32LE(at + 12);

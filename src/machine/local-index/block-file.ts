@@ -1,18 +1,18 @@
 /**
  * Files of entries in the order of their keys, in blocks of about 16 KiB, each with a digest. Written once, never changed.
  *
- * Blocks of entries come first. Behind them are blocks of the same form whose entries name blocks: first key; place, length,
- * digest and last key; and blocks that name those, until one names all. Then a text of the writer's own, and a foot of 64 bytes that
- * names the last block and the text. So whatever is read is checked by what names it, and a key is found by reading a
- * block of each level.
+ * Blocks of entries come first. Blocks of the same form follow, whose entries name blocks (first key; offset, length, digest and
+ * last key), and blocks that name those, until one block names all. At the end are a text of the writer's own, and a foot of 64
+ * bytes that names the last block and the text. So every block is checked by the digest in the entry that names it, and a key is
+ * found by reading one block of each level.
  *
- * It knows neither files nor folders: bytes are handed to `write`, and come from a {@link BlockSource}. Keys and values are
- * bytes; keys have at most 65,535.
+ * This code does not use files: bytes go to `write`, and come from a {@link BlockSource}. Keys and values are bytes; a key has at
+ * most 65,535.
  */
 import { xxh64 } from "../../ledger/digest.ts";
 import { HoldfastError } from "../../contract/errors.ts";
 
-/** Where a file's bytes come from. `read` gives exactly so many, or throws. */
+/** The source of a file's bytes. `read` gives exactly the number asked for, or throws. */
 export interface BlockSource {
   /** In bytes. */
   readonly size: number;
@@ -24,7 +24,7 @@ export interface BlockEntry {
   readonly value: Buffer;
 }
 
-/** A block is ended when it has so many bytes. One entry may be larger. */
+/** A block ends when it has at least this many bytes. One entry may be larger. */
 const BLOCK_BYTES = 16 * 1024;
 const MAGIC = Buffer.from("HOLDBLK1");
 const FOOT_BYTES = 64;
@@ -34,14 +34,14 @@ const ENTRY_HEAD_BYTES = 6;
 const PLACE_BYTES = 18;
 /** No file is larger. */
 const MAX_FILE_BYTES = 2 ** 40;
-/** Levels of blocks: more than any file can have. */
+/** The limit of levels, which is more than any file can have. */
 const MAX_DEPTH = 12;
 
 export function damagedFile(why: string): HoldfastError {
   return new HoldfastError("corrupt", `the local index is damaged: ${why}`);
 }
 
-/** Takes entries in ascending order of keys. Holds one block of each level. */
+/** Writes a file from entries in ascending order of keys. Holds one block of each level in memory. */
 export class BlockFileWriter {
   readonly #write: (bytes: Buffer) => void;
   readonly #levels: OpenBlock[] = [new OpenBlock()];
@@ -52,7 +52,7 @@ export class BlockFileWriter {
     this.#write = write;
   }
 
-  /** Bytes that were written so far. */
+  /** Bytes written so far. */
   get size(): number {
     return this.#offset;
   }
@@ -62,14 +62,14 @@ export class BlockFileWriter {
     this.#add(0, key, value, key);
   }
 
-  /** What follows stands in another block: who looks for it need not read what came before. */
+  /** Begins a new block, so that a reader of the next entries need not read the previous ones. */
   endBlock(): void {
     this.#endBlock(0);
   }
 
-  /** `text`: what the reader gets as `text`. */
+  /** Ends the file. `text`: the text that the reader gets. */
   finish(text: string): void {
-    // The names of a level's last blocks are added to the level above, until there is one block.
+    // Each level's last block is named in the level above, until there is only one block.
     let level = 0;
     for (; level < this.#levels.length - 1; level++) this.#endBlock(level);
     const top = this.#levels[level]?.take() ?? Buffer.alloc(0);
@@ -83,7 +83,7 @@ export class BlockFileWriter {
     this.#write(foot);
   }
 
-  /** `last`: the last key that is found by way of this entry. */
+  /** `last`: the last key below this entry. */
   #add(level: number, key: Buffer, value: Buffer, last: Buffer): void {
     this.#levels[level] ??= new OpenBlock();
     const block = this.#levels[level];
@@ -155,12 +155,12 @@ function readPlace(bytes: Buffer, at: number): BlockPlace {
   };
 }
 
-/** Blocks that were read last, of several files. */
+/** A cache of the blocks read last, of several files. */
 export class BlockCache {
   readonly #blocks = new Map<number, Block>();
   readonly #max: number;
 
-  /** `max`: how many blocks are kept. */
+  /** `max`: the number of blocks to keep. */
   constructor(max: number) {
     this.#max = max;
   }
@@ -183,7 +183,7 @@ export class BlockCache {
   }
 }
 
-/** A block that was read: where each entry begins. */
+/** A block that was read, with the offset of each entry. */
 class Block {
   readonly #bytes: Buffer;
   readonly #starts: readonly number[];
@@ -217,7 +217,7 @@ class Block {
     return this.#bytes.subarray(from, from + this.#bytes.readUInt32LE(start + 2));
   }
 
-  /** The first entry whose key is not below this one; `count` where all are. */
+  /** The first entry whose key is not below `key`; `count` if there is none. */
   find(key: Buffer): number {
     let low = 0;
     let high = this.count;
@@ -229,13 +229,13 @@ class Block {
     return low;
   }
 
-  /** The last entry whose key is not above this one; the first one where all are. */
+  /** The last entry whose key is not above `key`; the first entry if there is none. */
   findChild(key: Buffer): number {
     const at = this.find(key);
     return at < this.count && this.#compare(at, key) === 0 ? at : Math.max(0, at - 1);
   }
 
-  /** Whether a key is behind all that the block of this place holds. */
+  /** Whether a key is behind all keys below the entry at `place`. */
   isBehind(place: number, key: Buffer): boolean {
     const value = this.value(place);
     return key.compare(value, PLACE_BYTES) > 0;
@@ -255,16 +255,16 @@ function childOf(block: Block, at: number): BlockPlace {
 
 let opened = 0;
 
-/** Reads a file of blocks. Everything throws `corrupt` where what is read is not what was written. */
+/** Reads a file of blocks. Every method throws `corrupt` if the bytes are not those that were written. */
 export class BlockFileReader {
-  /** What the writer wrote beside the entries. */
+  /** The text that the writer wrote beside the entries. */
   readonly text: string;
   readonly entries: number;
   readonly #source: BlockSource;
   readonly #cache: BlockCache;
   readonly #id = opened++;
   readonly #root: BlockPlace;
-  /** The block that all ways lead by, once it was read. */
+  /** The topmost block, once it was read. */
   #top: Block | undefined;
   readonly #depth: number;
 
@@ -283,7 +283,7 @@ export class BlockFileReader {
     this.text = this.#read(readPlace(foot, 33)).toString();
   }
 
-  /** The value of a key; undefined where there is none. */
+  /** The value of a key; undefined if there is none. */
   get(key: Buffer): Buffer | undefined {
     let block = this.#first();
     for (let level = this.#depth; level > 0; level--) {
@@ -295,7 +295,7 @@ export class BlockFileReader {
     return at < block.count && block.key(at).equals(key) ? block.value(at) : undefined;
   }
 
-  /** Reads every block, and keeps none. */
+  /** Reads every block once, and keeps none. */
   check(): void {
     this.#checkBelow(this.#root, this.#depth);
   }
@@ -306,7 +306,7 @@ export class BlockFileReader {
     for (let at = 0; at < block.count; at++) this.#checkBelow(childOf(block, at), level - 1);
   }
 
-  /** Entries from a key on, in order. */
+  /** The entries from a key on, in order. */
   *from(key: Buffer): Generator<BlockEntry, void, undefined> {
     yield* this.#walk(this.#first(), this.#depth, key);
   }
@@ -334,7 +334,7 @@ export class BlockFileReader {
   }
 
   #block(place: BlockPlace): Block {
-    // No two files have a place in common.
+    // Keys of the cache are unique across files.
     const key = this.#id * MAX_FILE_BYTES + place.offset;
     const known = this.#cache.get(key);
     if (known !== undefined) return known;

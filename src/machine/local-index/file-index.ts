@@ -1,10 +1,11 @@
 /**
  * The local index in files of its own: ordered by the bytes of names, shared by the processes of a machine, never held in memory.
  *
- * All of it can be made anew from the stores. So nothing that befalls it fails a command:
- * - What is read is checked by its digest. What is wrong throws the index away, and whoever needs it is told by `IndexLost`.
- * - What cannot be written (the disk is full, the folder is gone) ends the sharing: the process goes on with what it knows, in
- *   memory. The index that lacks its changes is thrown away first, and one that others make later is marked each time.
+ * It can be made anew from the stores. So no damage to it fails a command:
+ * - Everything is checked by its digest when it is read. An index with a wrong digest is discarded, and its callers get
+ *   `IndexLost`.
+ * - A failed write (the disk is full, the folder is gone) ends the sharing: the process continues with an index in memory. Before
+ *   that it discards the shared index, which lacks its changes. It marks any index that others make later at each of its changes.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
@@ -25,27 +26,30 @@ import type { Change } from "./overlay.ts";
 import { entriesOf, keyOf, lookUp, unpackFact, unpackState } from "./runs.ts";
 import { SharedView } from "./shared-view.ts";
 
-/** Entries that are read at a time. Between them the files may change. */
+/** The number of entries read at a time. The files may change before the next ones are read. */
 const ENTRIES_AT_ONCE = 500;
-/** Records in one frame of the log, at most. */
+/** The most records in one frame of the log. */
 const FRAME_RECORDS = 5000;
 /** See `FileIndexOptions`. */
 const LOG_BYTES = 256 * 1024;
 const BULK_FACTOR = 32;
-/** Attempts to open an index that others make and throw away at the same time. */
+/** Attempts to open an index that other processes make and discard at the same time. */
 const OPENINGS = 5;
-/** Facts of which others must know: which processes run. See `live-writers.ts`. */
+/** Prefix of the facts about running processes, which all processes must know. See `live-writers.ts`. */
 const PROCESS_FACTS = "process:";
 
 export interface FileIndexOptions {
   readonly logger: Logger;
-  /** With so many bytes a log is ended, and made a run. Default 256 KiB; where much is read at once, 32 times as many. */
+  /**
+   * The size in bytes at which a log is ended and made into a run. Default 256 KiB; 32 times as much while many records
+   * are read at once.
+   */
   readonly logBytes?: number;
 }
 
 /**
- * Opens the index of a pool in a folder of its own, or makes it. Needs `loadDigests`. One that is damaged is thrown away. Throws
- * what hinders it from being made: then there is none.
+ * Opens or makes the index of a pool in a folder of its own. Needs `loadDigests`. A damaged index is discarded. Throws if none
+ * can be made.
  */
 export function openFileIndex(place: string, options: FileIndexOptions): LedgerIndex {
   const folder = folderOf(place);
@@ -56,7 +60,7 @@ export function openFileIndex(place: string, options: FileIndexOptions): LedgerI
     } catch (error) {
       failure = error;
       const { code = "" } = error as NodeJS.ErrnoException;
-      // That says nothing of the index.
+      // This error does not come from the index.
       if (code === "EMFILE" || code === "ENFILE") throw error;
       if (code !== "ENOENT") {
         options.logger.warn("the local index is made anew", { folder, reason: systemWords(error) });
@@ -64,7 +68,7 @@ export function openFileIndex(place: string, options: FileIndexOptions): LedgerI
       }
       makeFolderSync(place);
       removeRemains(folder, place);
-      // Of an earlier version.
+      // Files of an earlier version.
       for (const name of ["index.lmdb", "index.lmdb-lock"]) attempt(() => rmSync(join(place, name), { force: true }));
       makeIndex(place, folder);
     }
@@ -83,7 +87,7 @@ class FileIndex implements LedgerIndex {
   #lost: IndexLost | undefined;
   #isClosed = false;
 
-  /** `isGuest`: opened for an index that is not shared, to tell others of that. */
+  /** `isGuest`: opened only to tell other processes that this process's index is not shared. */
   constructor(place: string, view: SharedView, options: FileIndexOptions, isGuest = false) {
     this.#place = place;
     this.#folder = view.folder;
@@ -112,7 +116,7 @@ class FileIndex implements LedgerIndex {
     }
   }
 
-  /** Reads what is known now. What cannot be read is not unknown: it is an error. */
+  /** Reads the present state. A failed read is an error, not an empty answer. */
   #read<T>(work: (view: SharedView) => T): T {
     if (this.#lost !== undefined) throw this.#lost;
     this.#refresh();
@@ -142,7 +146,7 @@ class FileIndex implements LedgerIndex {
     });
   }
 
-  /** In batches, each of what is known when it is read. */
+  /** Walks the index in batches. Each batch is from the moment when it is read. */
   *#walk(
     prefix: string,
     after: string | undefined,
@@ -236,7 +240,7 @@ class FileIndex implements LedgerIndex {
   apply(changes: IndexChanges): void {
     const objects = [...(changes.objects ?? [])];
     const isBulk = objects.length > FRAME_RECORDS / 5;
-    // A segment counts as read only when all of its records are there: it goes with the last of them.
+    // A segment counts as read only with all of its records, so it is noted with the last of them.
     let at = 0;
     for (; objects.length - at > FRAME_RECORDS; at += FRAME_RECORDS)
       this.#change({ objects: objects.slice(at, at + FRAME_RECORDS) });
@@ -270,7 +274,7 @@ class FileIndex implements LedgerIndex {
 
   #change(change: Change): void {
     if (this.#lost !== undefined || this.#isClosed) return;
-    // Iterated once here, and once by what follows.
+    // The iterables are read once here, and once below.
     const whole: Change = { ...change, facts: [...(change.facts ?? [])], pools: [...(change.pools ?? [])] };
     if (this.#isShared) {
       try {
@@ -296,7 +300,7 @@ class FileIndex implements LedgerIndex {
 
   // ---------------------------------------------------------------------------------------------------------- sharing
 
-  /** Ends the sharing: nobody may go on to believe an index that lacks what this process changes. */
+  /** Ends the sharing. No process may go on using an index that lacks this process's changes. */
   #part(reason: unknown): void {
     if (!this.#isShared) return;
     this.#isShared = false;
@@ -311,7 +315,7 @@ class FileIndex implements LedgerIndex {
 
   // ------------------------------------------------------------------------------------------------------ maintenance
 
-  /** Ends the log where it is so many times longer than it need be. */
+  /** Ends the log if it is this many times longer than its limit. */
   #rotateFrom(times: number): void {
     if (!this.#isShared || this.#others === undefined || this.#isClosed) return;
     if (this.#view.logBytes < times * (this.#options.logBytes ?? LOG_BYTES)) return;
@@ -330,10 +334,10 @@ class FileIndex implements LedgerIndex {
     }
   }
 
-  /** An index that could not be made shorter is as good as before, unless it is damaged. */
+  /** An index that could not be made shorter can still be used, unless it is damaged. */
   #onMaintenance(error: unknown): void {
     if (error instanceof HoldfastError) return this.#part(error);
-    this.#options.logger.debug("the local index is not made shorter", { reason: systemWords(error) });
+    this.#options.logger.debug("the local index could not be made shorter", { reason: systemWords(error) });
     try {
       this.#view.reload();
     } catch (failure) {
@@ -353,8 +357,8 @@ class FileIndex implements LedgerIndex {
 }
 
 /**
- * What a process whose index is not shared does about the indexes that others make: each time that it changes something, it notes
- * there that they do not know all that this machine knows, and which processes run. Where that cannot be noted, the index goes.
+ * The other processes' indexes, for a process whose own index is not shared. At each change it notes in them that they are
+ * incomplete, and which processes run. An index that cannot take the note is discarded.
  */
 class OtherIndexes {
   readonly #place: string;
@@ -376,7 +380,7 @@ class OtherIndexes {
         this.#guest.setFact(SPOILT_FACT, mark);
         if (this.#guest.isShared) return;
       } catch (error) {
-        // There is none.
+        // There is no such index.
         if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
         discardIndex(this.#place, folderOf(this.#place));
       }
@@ -401,7 +405,7 @@ class OtherIndexes {
   }
 }
 
-/** An index in memory, where none can be kept in the cache although other processes of this machine may keep one there. */
+/** An index in memory, for a process that cannot keep one in the cache although other processes of this machine may. */
 export class UnsharedIndex extends MemoryIndex {
   override readonly isShared = false;
   readonly #others: OtherIndexes;
@@ -441,7 +445,7 @@ function stateOf({ runs, overlay }: SharedView, name: string): NameState | undef
   return value === undefined ? undefined : unpackState(value);
 }
 
-/** Names behind `last`, in order: with their value in the runs where the overlay does not change them. */
+/** The names behind `last`, in order, with their value in the runs if the overlay does not change them. */
 function* namesFrom(
   { runs, overlay }: SharedView,
   kind: "n" | "u",
@@ -470,7 +474,7 @@ function firstFrom(names: readonly string[], start: string): number {
   return low;
 }
 
-/** Stores may hold segments of any name. */
+/** Stores may hold segments with any name. */
 function segmentKey(name: string): string {
   return name.length <= 200 ? name : createHash("sha256").update(name).digest("hex");
 }

@@ -1,17 +1,17 @@
 /**
- * The files of one index, and which of them count.
+ * The folder of one index: its files, and which of them are valid.
  *
- * Names begin with 8 digits of the index's own name, so that files of one that was thrown away do not count in another.
+ * File names begin with 8 digits of the index's own name, so that files of a discarded index are not used in another.
  *
  * - `epoch`: the form of the files and the index's own name.
- * - `X-N.log`: what was changed, in order: see `append-log.ts`. Logs are numbered from 0; each but the last is sealed.
- * - `X-FROM-TO.run`: what the logs FROM to TO made of every key that they changed: see `block-file.ts`. From the same logs
- *   everybody makes the same run, so it does not matter who does, or that two do at once.
+ * - `X-N.log`: the changes, in order: see `append-log.ts`. Logs are numbered from 0; each but the last is sealed.
+ * - `X-FROM-TO.run`: the result of the logs FROM to TO for every key that they changed: see `block-file.ts`. The same logs
+ *   always give the same run, so any process may make it, and two may at once.
  * - `*.tmp`: a run that is being written.
  *
- * There is no list of them: the runs that cover most logs, from 0 on, count, and the logs behind them. A log goes when a run
- * covers it, a run when a larger one does. An index as a whole is made beside its place and renamed to it, and is thrown away by
- * unlinking its logs: whoever has them open sees that.
+ * There is no list of the files. The runs that cover the most logs from 0 on are valid, and the logs behind them. A log is
+ * removed when a run covers it, and a run when a larger one does. An index is made beside its place and renamed to it. It is
+ * discarded by unlinking its logs, which every process that has them open can see.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -37,7 +37,7 @@ export interface RunName {
 }
 
 export interface Files {
-  /** They cover the logs from 0 to before `next`, in order. */
+  /** Together they cover the logs from 0 to before `next`, in order. */
   readonly runs: readonly RunName[];
   /** The first log that no run covers. */
   readonly next: number;
@@ -46,9 +46,12 @@ export interface Files {
 
 const RUN = /^([0-9a-f]{8})-(\d{1,12})-(\d{1,12})\.run$/u;
 const LOG = /^([0-9a-f]{8})-(\d{1,12})\.log$/u;
-/** Raised when what is kept changes its form: an index of another form is thrown away. */
+/** Raised when the form of the files changes. An index of another form is discarded. */
 const FORM = 3;
-/** Two that list a folder while it changes may see neither what was there nor what came instead. */
+/**
+ * A listing of a folder that changes may lack both an old file and the one that replaces it, so it is repeated at most
+ * this often.
+ */
 const LISTINGS = 20;
 
 export function runFile(epoch: string, { from, to }: RunName): string {
@@ -63,7 +66,7 @@ interface FileName extends RunName {
   readonly kind: "run" | "log";
 }
 
-/** What a file is by its name; undefined for another one, and for one of another index. */
+/** A file's kind and logs, from its name; undefined for files of another index, and for others. */
 function parseFile(epoch: string, file: string): FileName | undefined {
   const run = RUN.exec(file);
   if (run?.[1] === epoch.slice(0, 8)) return { kind: "run", from: Number(run[2]), to: Number(run[3]) };
@@ -72,12 +75,12 @@ function parseFile(epoch: string, file: string): FileName | undefined {
   return undefined;
 }
 
-/** What a log's digests begin with: another index's log of the same number has another one. */
+/** The seed of a log's digests. Logs with the same number in another index have another seed. */
 export function seedOf(epoch: string, number: number): bigint {
   return xxh64(Buffer.from(`${epoch} ${number}`));
 }
 
-/** Which files count. Throws `corrupt` where they do not fit together, and as `readdirSync` does. */
+/** The valid files. Throws `corrupt` if they do not fit together, and the errors of `readdirSync`. */
 export function listFiles(folder: string, epoch: string): Files {
   for (let more = LISTINGS; ; more--) {
     const files = coverOf(readdirSync(folder), epoch);
@@ -105,13 +108,13 @@ function coverOf(names: readonly string[], epoch: string): Files | undefined {
   return last < next ? undefined : { runs, next, last };
 }
 
-/** Removes files that do not count any more. */
+/** Removes files that are not valid any more. */
 export function removeCovered(folder: string, epoch: string): void {
   const { runs, next } = listFiles(folder, epoch);
   const kept = new Set(runs.map((run) => runFile(epoch, run)));
   for (const name of readdirSync(folder)) {
     const file = parseFile(epoch, name);
-    // A run that covers more than this listing knew of is left to its writer.
+    // A run that covers logs which this listing does not know is left alone.
     if (file !== undefined && file.to < next && !kept.has(name)) rmSync(join(folder, name), { force: true });
   }
 }
@@ -122,7 +125,7 @@ export function isBeingWritten(folder: string, epoch: string, run: RunName): boo
   return readdirSync(folder).some((name) => name.startsWith(start) && name.endsWith(".tmp") && !isRemains(name));
 }
 
-/** Removes runs that somebody began to write and did not end, and remains of indexes that were thrown away. */
+/** Removes runs that were never finished, and the remains of discarded indexes. */
 export function removeRemains(folder: string, place: string): void {
   for (const name of attempt(() => readdirSync(folder)) ?? [])
     if (isRemains(name)) attempt(() => rmSync(join(folder, name), { force: true }));
@@ -131,7 +134,7 @@ export function removeRemains(folder: string, place: string): void {
       attempt(() => rmSync(join(place, name), { recursive: true, force: true }));
 }
 
-/** Whether it is a temporary file whose process has ended. */
+/** Whether a file is a temporary one whose process has ended. */
 function isRemains(name: string): boolean {
   const pid = /[-.](\d+)\.[0-9a-f]+\.tmp$/u.exec(name)?.[1];
   if (pid === undefined || Number(pid) === process.pid) return false;
@@ -143,12 +146,15 @@ function isRemains(name: string): boolean {
   }
 }
 
-/** For the name of what this process alone makes. */
+/** A suffix for names that only this process uses. */
 export function ownSuffix(): string {
   return `${process.pid}.${randomBytes(6).toString("hex")}`;
 }
 
-/** Makes an index in `folder`, below `place`, unless somebody else does so at this moment. Throws what hinders it. */
+/**
+ * Makes an index in `folder`, below `place`, unless another process does so at this moment. Throws the file system's
+ * errors.
+ */
 export function makeIndex(place: string, folder: string): void {
   const made = join(place, `new-${ownSuffix()}`);
   try {
@@ -176,7 +182,7 @@ function epochText(epoch: string): string {
   return `${text} ${xxh64(Buffer.from(text)).toString(16)}\n`;
 }
 
-/** An index's own name: 32 hexadecimal digits. Throws `corrupt` for what is none of this form. */
+/** An index's own name: 32 hexadecimal digits. Throws `corrupt` if it does not have this form. */
 export function readEpoch(folder: string): string {
   const text = readFileSync(join(folder, "epoch"), "latin1");
   const epoch = text.split(" ")[1] ?? "";
@@ -185,8 +191,8 @@ export function readEpoch(folder: string): string {
 }
 
 /**
- * Throws an index away, as far as that is possible; with `epoch` only the one of that name. Whoever has it open knows as soon as its
- * logs are unlinked.
+ * Discards an index, as far as that is possible; with `epoch`, only the index of that name. Processes that have it open see that as
+ * soon as its logs are unlinked.
  */
 export function discardIndex(place: string, folder: string, epoch?: string): void {
   const stands = attempt(() => readEpoch(folder));
@@ -199,7 +205,7 @@ export function discardIndex(place: string, folder: string, epoch?: string): voi
   attempt(() => rmSync(folder, { recursive: true, force: true }));
 }
 
-/** Nothing hangs on whether it can be done. */
+/** Does work whose failure does not matter. */
 export function attempt<T>(work: () => T): T | undefined {
   try {
     return work();

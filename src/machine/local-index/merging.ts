@@ -1,18 +1,21 @@
-/** Keeps the runs of an index few: in small steps beside other work, where it takes long. */
+/** Merging keeps the number of runs small. A long merge is done in small steps beside other work. */
 import { attempt, isBeingWritten, removeCovered } from "./index-folder.ts";
 import { dueMerge, mergeRuns, STEP_BYTES } from "./runs.ts";
 import type { Run } from "./runs.ts";
 import type { SharedView } from "./shared-view.ts";
 
-/** So many bytes are merged at once. */
+/** Up to this many bytes are merged in one go. */
 const SMALL_BYTES = 4 * 1024 * 1024;
-/** With more runs than this a process merges them before it ends. */
+/** A process with more runs than this merges them before it ends. */
 const MANY_RUNS = 12;
-/** With more than this they are merged before anything else is done. */
+/** More runs than this are merged before any other work. */
 const MAX_RUNS = 24;
-/** A process that adds a run writes so many times its size of merged runs: they become fewer faster than they become more. */
+/**
+ * A process that adds a run may write this many times its size in merged runs, so that runs are merged faster than they
+ * are added.
+ */
 const SHARE = 8;
-/** How long one step takes, and how long the process then has for other things, in milliseconds. */
+/** The duration of one step, and of the pause for other work after it, in milliseconds. */
 const STEP_MS = 8;
 const PAUSE_MS = 8;
 
@@ -32,7 +35,7 @@ export class Merging {
     this.#onFailure = onFailure;
   }
 
-  /** Begins to merge what is to be merged. */
+  /** Begins the due merge, if there is one. */
   start(): void {
     const { folder, epoch, runs } = this.#view;
     if (this.#merge !== undefined) this.#run(Infinity, (SHARE * (runs.at(-1)?.size ?? 0)) / STEP_BYTES);
@@ -85,7 +88,7 @@ export class Merging {
     for (const run of merge?.runs ?? []) attempt(() => run.close());
   }
 
-  /** Ends what is under way: by doing it where there are many runs. */
+  /** Ends the current merge. With many runs it is completed, otherwise it is dropped. */
   close(): void {
     if (this.#view.runs.length > MANY_RUNS) this.#run(Infinity);
     this.#end();

@@ -1,4 +1,4 @@
-/** Changes in the logs that no run has taken up yet, by key, in memory, over those of the runs. */
+/** The overlay: changes in the logs that no run covers yet, by key, in memory. They count over those of the runs. */
 import { countsOf } from "../../ledger/ledger-index.ts";
 import type { IndexChanges, IndexCounts } from "../../ledger/ledger-index.ts";
 import { mergePoolRecord, mergeRecord, mergeStoreRecord } from "../../ledger/record.ts";
@@ -8,7 +8,7 @@ import type { PackedRecord } from "../../ledger/segment.ts";
 import { compareNames } from "../../contract/names.ts";
 import { damagedFile } from "./block-file.ts";
 
-/** One change of an index: what stands in one frame of a log. */
+/** One change of an index: the content of one frame of a log. */
 export interface Change extends IndexChanges {
   readonly dropped?: string;
   /** Segments that are no longer known as read. */
@@ -26,7 +26,7 @@ interface ChangeForm {
   x?: string[];
 }
 
-/** A frame begins with so many bytes that make it unlike every other. */
+/** A frame begins with this many bytes, which make it unique. */
 export const NONCE_BYTES = 12;
 const NO_TABLE: ReadonlyMap<string, number> = new Map();
 
@@ -61,19 +61,19 @@ export function unpackChange(payload: Buffer): Change {
 }
 
 interface NameEntry {
-  /** The name was removed for good before what follows. */
+  /** Whether the name was removed for good before these records. */
   isAnew: boolean;
   records: ObjectRecord[];
-  /** What runs and records make together, once somebody asked. */
+  /** The merged state of runs and records, computed when it is first needed. */
   whole?: { was: IndexCounts; state: NameState | undefined } | undefined;
 }
 
-/** What the runs hold. */
+/** The content of the runs. */
 export interface Below {
   name(name: string): NameState | undefined;
   store(id: StoreId): StoreRecord | undefined;
   pool(): PoolRecord | undefined;
-  /** The version by which a machine is known to write. */
+  /** The version of a machine's writer record. */
   writer(machine: string): string | undefined;
 }
 
@@ -130,7 +130,7 @@ export class Overlay {
     return this.#names.has(name);
   }
 
-  /** What is known of a name; undefined, too, where only the runs may know something. */
+  /** A name's state; undefined also if only the runs may have one. */
   state(name: string): NameState | undefined {
     return this.#whole(name)?.state;
   }
@@ -145,7 +145,7 @@ export class Overlay {
     return entry.whole;
   }
 
-  /** How the counts differ from those of the runs. */
+  /** The difference between the counts and those of the runs. */
   counts(): IndexCounts {
     let objects = 0;
     let unsettled = 0;
@@ -163,7 +163,7 @@ export class Overlay {
     return (this.#whole(name)?.was.unsettled ?? 0) > 0;
   }
 
-  /** All names that were changed, in order. */
+  /** All changed names, in order. */
   names(): readonly string[] {
     this.#sorted ??= [...this.#names.keys()].sort(compareNames);
     return this.#sorted;

@@ -1,4 +1,4 @@
-/** Runs: what is in them, how several are read as one, how logs become one, and several become one. */
+/** Runs: their form, reading several as one, writing one from logs, and merging several into one. */
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { IndexCounts } from "../../ledger/ledger-index.ts";
@@ -13,11 +13,11 @@ import type { Overlay } from "./overlay.ts";
 
 /** Kinds of keys, by their first character. */
 export type Kind = "f" | "n" | "p" | "s" | "t" | "u" | "w";
-/** A value that says: there is none. */
+/** The value that stands for a removed key. */
 const NOTHING = Buffer.alloc(0);
 const SOMETHING = Buffer.from("1");
 const NO_TABLE: ReadonlyMap<string, number> = new Map();
-/** Bytes that are written at once: one step of making a run. */
+/** The bytes written in one step of making a run. */
 export const STEP_BYTES = 256 * 1024;
 
 export function keyOf(kind: Kind, text: string): Buffer {
@@ -34,7 +34,7 @@ export function unpackState(value: Buffer): NameState {
   return { records: records.map((record: unknown) => unpackRecord(record, [], damagedFile)) };
 }
 
-/** Facts may be empty texts. */
+/** The value of a fact, which may be an empty text. */
 export function unpackFact(value: Buffer): string {
   return value.toString("utf8", 1);
 }
@@ -90,7 +90,7 @@ function sourceOf(fd: number): BlockSource {
   };
 }
 
-/** The newest value of a key; undefined where there is none. */
+/** The newest value of a key; undefined if there is none. */
 export function lookUp(runs: readonly Run[], key: Buffer): Buffer | undefined {
   for (let at = runs.length - 1; at >= 0; at--) {
     const value = runs[at]?.file.get(key);
@@ -99,9 +99,11 @@ export function lookUp(runs: readonly Run[], key: Buffer): Buffer | undefined {
   return undefined;
 }
 
-/** Entries of all runs from a key on, in order; of those with one key the newest. Those that say "none" are among them. */
+/**
+ * The entries of all runs from a key on, in order; of several with one key, the newest. Removed keys are among them.
+ */
 export function* mergedFrom(runs: readonly Run[], from: Buffer): Generator<BlockEntry, void, undefined> {
-  // Newest first: of equal keys the first one counts.
+  // The newest run comes first, because the first of equal keys counts.
   const heads: { entry: BlockEntry; rest: Generator<BlockEntry, void, undefined> }[] = [];
   for (const { file } of [...runs].reverse()) {
     const rest = file.from(from);
@@ -123,7 +125,7 @@ export function* mergedFrom(runs: readonly Run[], from: Buffer): Generator<Block
   }
 }
 
-/** Everything of one kind whose key begins so, with those of runs that say "none" left out. */
+/** The entries of one kind whose key begins with a text, without removed keys. */
 export function* entriesOf(
   runs: readonly Run[],
   kind: Kind,
@@ -137,7 +139,7 @@ export function* entriesOf(
   }
 }
 
-/** What an overlay has of every key that it changes, in order. */
+/** The entries of an overlay, one for each key that it changes, in order. */
 function* entriesOfOverlay(overlay: Overlay): Generator<BlockEntry> {
   const sorted = <T>(entries: Iterable<readonly [string, T]>): [string, T][] =>
     [...entries]
@@ -167,8 +169,8 @@ function json(value: PoolRecord | StoreRecord | undefined): Buffer {
 }
 
 /**
- * Writes a run, in steps: after each, the caller may do something else. A generator that is ended early leaves nothing behind.
- * Gives its size.
+ * Writes a run in steps, between which the caller may do other work. A generator that is ended early leaves no file. Returns
+ * the size of the run.
  */
 export function* writeRun(
   folder: string,
@@ -195,7 +197,7 @@ export function* writeRun(
     for (const { key, value } of entries) {
       if (key[0] !== kind) writer.endBlock();
       kind = key[0];
-      // The first of all runs has nothing below it.
+      // The first run has no run below it, so it need not keep removed keys.
       if (value.length === 0 && name.from === 0) continue;
       writer.add(key, value);
       if (bytes < STEP_BYTES) continue;
@@ -204,7 +206,7 @@ export function* writeRun(
     }
     writer.finish(JSON.stringify({ ...name, epoch: text.epoch, counts: text.counts }));
     flush();
-    // The logs that it takes up are removed: after a power loss it must not be the only one that is gone.
+    // The logs that the run covers are removed after it, so it must survive a power loss.
     fsyncSync(fd);
     renameSync(temporary, path);
     return writer.size;
@@ -218,7 +220,7 @@ function writeAll(fd: number, bytes: Buffer): void {
   for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
 }
 
-/** Writes what an overlay has as a run. */
+/** Writes an overlay as a run. */
 export function writeOverlay(
   folder: string,
   name: RunName,
@@ -232,7 +234,7 @@ export function writeOverlay(
   for (const _ of writeRun(folder, name, { epoch, counts }, entriesOfOverlay(overlay))) continue;
 }
 
-/** Writes several runs, which follow each other, as one. */
+/** Merges several consecutive runs into one. */
 export function mergeRuns(folder: string, epoch: string, runs: readonly Run[]): Generator<void, number, undefined> {
   const [first, last] = [runs[0], runs.at(-1)];
   if (first === undefined || last === undefined) throw damagedFile("there is nothing to merge");
@@ -240,12 +242,12 @@ export function mergeRuns(folder: string, epoch: string, runs: readonly Run[]): 
   return writeRun(folder, name, { epoch, counts: last.counts }, mergedFrom(runs, Buffer.alloc(0)));
 }
 
-/** So many runs are merged at least. */
+/** The least number of runs in a merge. */
 const MERGED_AT_ONCE = 4;
 
 /**
- * Which runs are to be merged: the last ones, as long as the one before is no more than twice as large as they are together. So there
- * are few for each power of three of their size, and none is merged more often than that.
+ * The runs to merge: the last ones, and each one before them that is at most twice as large as those behind it together. So there are
+ * few runs for each power of three of their size, and none is merged more often than that.
  */
 export function dueMerge(runs: readonly Run[]): readonly Run[] {
   let size = runs.at(-1)?.size ?? 0;

@@ -1,8 +1,8 @@
 /**
- * What the files of an index say at this moment, as one process sees them: the runs, and over them what the logs say.
+ * One process's view of an index's files: the runs, and over them the changes in the logs.
  *
- * Everything that is known comes from the files, what this process changed itself too: it is appended to the log and read
- * from there. So all processes know the same.
+ * All knowledge comes from the files. This process's own changes too are appended to the log and read from there, so all
+ * processes know the same.
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -15,11 +15,14 @@ import type { Below, Change } from "./overlay.ts";
 import { keyOf, lookUp, Run, unpackState, writeOverlay } from "./runs.ts";
 import type { PoolRecord, StoreRecord } from "../../ledger/record.ts";
 
-/** Blocks that are kept in memory: 4 MiB. */
+/** The number of blocks kept in memory: 4 MiB. */
 const BLOCKS = 256;
-/** Files may be replaced by larger ones between their listing and their opening, so often at most. */
+/**
+ * Files may be replaced by larger ones between their listing and their opening. They are opened again at most this
+ * often.
+ */
 const ATTEMPTS = 20;
-/** A log that was ended by others so often before a frame was appended. */
+/** Attempts to append a frame to logs that other processes end. */
 const APPENDS = 100;
 
 export class SharedView {
@@ -27,7 +30,7 @@ export class SharedView {
   readonly epoch: string;
   readonly #cache = new BlockCache(BLOCKS);
   #runs: readonly Run[] = [];
-  /** The first log that no run of ours covers. */
+  /** The first log that no open run covers. */
   #next = 0;
   #number = 0;
   #log: AppendLog;
@@ -35,7 +38,7 @@ export class SharedView {
   readonly #process = randomBytes(6);
   #appended = 0;
 
-  /** Opens the index in a folder. Throws `corrupt` where it is damaged, and as file calls do. */
+  /** Opens the index in a folder. Throws `corrupt` if it is damaged, and the file system's errors. */
   constructor(folder: string) {
     this.folder = folder;
     this.epoch = readEpoch(folder);
@@ -57,7 +60,7 @@ export class SharedView {
     return this.#log.size;
   }
 
-  /** Whether logs have ended that no run covers. */
+  /** Whether there are sealed logs that no run covers. */
   get hasSealed(): boolean {
     return this.#number > this.#next;
   }
@@ -81,7 +84,7 @@ export class SharedView {
     }
   }
 
-  /** undefined: one was replaced meanwhile. */
+  /** Opens runs. Undefined: one was replaced meanwhile. */
   #openRuns(names: readonly RunName[], isLast: boolean): readonly Run[] | undefined {
     const opened: Run[] = [];
     try {
@@ -101,7 +104,7 @@ export class SharedView {
     for (const run of runs) if (!kept.includes(run)) attempt(() => run.close());
   }
 
-  /** Reads the logs into the overlay. Gives the last one; undefined where one was replaced meanwhile. */
+  /** Reads the logs into the overlay. Returns the last one; undefined if one was replaced meanwhile. */
   #readLogs(next: number, last: number, overlay: Overlay, isLast: boolean): AppendLog | undefined {
     for (let number = next; ; number++) {
       let log: AppendLog;
@@ -113,7 +116,7 @@ export class SharedView {
       }
       try {
         for (const payload of log.read()) overlay.apply(unpackChange(payload));
-        // Its end is missing where somebody is about to end it, or where a power loss took it.
+        // The seal is missing if another process is about to write it, or if a power loss took it.
         if (number < last && !log.isSealed) {
           log.seal();
           for (const payload of log.read()) overlay.apply(unpackChange(payload));
@@ -128,22 +131,22 @@ export class SharedView {
     }
   }
 
-  /** Reads what was changed since. False: the files are not an index any more, and others do not learn what is appended. */
+  /** Reads the new changes. False: the index was discarded, and other processes do not see what is appended to it. */
   refresh(): boolean {
     this.#take(undefined);
     while (this.#log.isSealed) {
       this.reload();
       this.#take(undefined);
     }
-    // One that has ended is removed when a run covers it. One that has not, was thrown away.
+    // A sealed log is removed when a run covers it. The removal of the last log shows that the index was discarded.
     return !this.#log.isRemoved;
   }
 
-  /** Applies what has come. `own`: a frame of this process, and what it says. True where that is among it. */
+  /** Applies the new frames. `own`: a frame of this process, and its change. True: that frame is among them. */
   #take(own: { readonly payload: Buffer; readonly change: Change } | undefined): boolean {
     let isThere = false;
     for (const payload of this.#log.read()) {
-      // What was written here need not be taken apart.
+      // This process's own frame need not be parsed.
       const isOwn = own !== undefined && payload.equals(own.payload);
       isThere ||= isOwn;
       this.#overlay.apply(isOwn ? own.change : unpackChange(payload));
@@ -151,7 +154,7 @@ export class SharedView {
     return isThere;
   }
 
-  /** Looks at the files anew. */
+  /** Reads the files again. */
   reload(): void {
     const { log, overlay } = this.#load();
     this.#log.close();
@@ -159,20 +162,20 @@ export class SharedView {
     this.#overlay = overlay;
   }
 
-  /** Appends a change and reads up to it. False: see `refresh`. Throws what the file system throws. */
+  /** Appends a change and reads up to it. False: see `refresh`. Throws the file system's errors. */
   append(change: Change): boolean {
     const payload = packChange(change, this.#nonce());
     for (let more = APPENDS; more > 0; more--) {
       if (!this.#log.append(payload)) throw new Error("only a part of a change could be written");
       if (this.#take({ payload, change })) return this.#log.isSealed || !this.#log.isRemoved;
       if (!this.#log.isSealed) throw damagedFile("what was appended is not there");
-      // Somebody ended the log before.
+      // Another process sealed the log first.
       this.reload();
     }
     throw damagedFile("its log is ended again and again");
   }
 
-  /** No two frames are the same. */
+  /** The first bytes of a frame: this process's random bytes and a counter, so that no two frames are the same. */
   #nonce(): Buffer {
     const nonce = Buffer.allocUnsafe(NONCE_BYTES);
     this.#process.copy(nonce, 0);
@@ -186,14 +189,14 @@ export class SharedView {
 
   /** Ends the log, so that a run can be made of it. */
   seal(): void {
-    // The next one is there before anybody needs it.
+    // The next log is made first, so that it exists when another process needs it.
     const next = this.#number + 1;
     AppendLog.open(join(this.folder, logFile(this.epoch, next)), seedOf(this.epoch, next)).close();
     if (!this.#log.seal()) throw new Error("only a part of a change could be written");
     this.#take(undefined);
   }
 
-  /** Makes a run of the logs that have ended. */
+  /** Makes a run of the sealed logs. */
   flush(): void {
     if (!this.#log.isSealed && !this.hasSealed) return;
     const to = this.#log.isSealed ? this.#number : this.#number - 1;
@@ -208,7 +211,7 @@ export class SharedView {
     this.reload();
   }
 
-  /** Opens runs once more, for somebody who goes on with them while this view changes. */
+  /** Opens runs once more, for a caller that uses them while this view changes. */
   openAgain(runs: readonly Run[]): readonly Run[] {
     return runs.map(({ name }) => new Run(this.folder, name, this.epoch, new BlockCache(BLOCKS / 4)));
   }
