@@ -14,6 +14,7 @@ import type { PoolObjectInfo } from "../contract/pool.ts";
 import type { ChangeCondition, ObjectInfo, PutResult } from "../contract/store.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { noteWrite } from "./gateway-context.ts";
+import { rangeHeaders, sendContent } from "./content.ts";
 import type { Exchange, Gateway } from "./exchange.ts";
 import {
   ClientError,
@@ -163,27 +164,22 @@ class ResticGateway implements Gateway {
   async #read(exchange: Exchange, name: string): Promise<void> {
     const info = await this.#context.store.stat(name, { signal: exchange.signal });
     const range = parseRange(exchange.request.headers.range, info.size);
-    const headers: OutgoingHttpHeaders = { "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes" };
     if (range === "unsatisfiable") {
       send(exchange, 416, { "Content-Range": `bytes */${info.size}` });
       return;
     }
     const whole = range === "whole";
-    headers["Content-Length"] = whole ? info.size : range.length;
-    if (!whole) headers["Content-Range"] = `bytes ${range.offset}-${range.offset + range.length - 1}/${info.size}`;
+    const headers: OutgoingHttpHeaders = {
+      "Content-Type": "application/octet-stream",
+      "Accept-Ranges": "bytes",
+      ...rangeHeaders(range, info.size),
+    };
     if (exchange.method === "HEAD") {
       exchange.response.writeHead(200, { ...headers, "Content-Length": info.size }).end();
       return;
     }
     const result = await this.#context.store.get(name, { signal: exchange.signal, ...(whole ? {} : { range }) });
-    try {
-      if (result.info.size !== info.size) {
-        throw new ClientError("unavailable", "the file was replaced while it was being read; try again");
-      }
-      await sendStream(exchange, whole ? 200 : 206, headers, result.body);
-    } finally {
-      await result.close();
-    }
+    await sendContent(exchange, { status: whole ? 200 : 206, headers }, result, result.info.size === info.size);
   }
 
   async #write(exchange: Exchange, target: Target & { name: string }): Promise<void> {
