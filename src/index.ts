@@ -11,7 +11,7 @@ export { openPool } from "./open-pool.ts";
 export type { OpenPoolOptions } from "./open-pool.ts";
 export { knownSchemes, openStore } from "./stores/open-store.ts";
 export type { OpenStoreOptions } from "./stores/open-store.ts";
-export type { StoreContext, StoreKind, StorePlace } from "./stores/base/store-kind.ts";
+export type { StoreContext, StoreKind, StoreKinds, StorePlace } from "./stores/base/store-kind.ts";
 export { POOL_PARAMETERS } from "./config/parameters.ts";
 export type { Placement, PoolParameter, PoolParameters, ReadOrder, WaitFor } from "./config/parameters.ts";
 export { parsePool } from "./config/pool-config.ts";
@@ -70,4 +70,16 @@ export type {
   Store,
 } from "./contract/store.ts";
 export type { StoreUrl } from "./contract/store-url.ts";
+export { bandwidth } from "./wrappers/bandwidth.ts";
+export type { BandwidthOptions } from "./wrappers/bandwidth.ts";
+export { breaker } from "./wrappers/breaker.ts";
+export type { BreakerOptions } from "./wrappers/breaker.ts";
+export { deadline } from "./wrappers/deadline.ts";
+export type { DeadlineOptions } from "./wrappers/deadline.ts";
+export { guarded } from "./wrappers/guarded.ts";
+export type { GuardedOptions } from "./wrappers/guarded.ts";
+export { limit } from "./wrappers/limit.ts";
+export type { LimitOptions } from "./wrappers/limit.ts";
+export { retry } from "./wrappers/retry.ts";
+export type { RetryOptions } from "./wrappers/retry.ts";
 export { VERSION } from "./version.ts";

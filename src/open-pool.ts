@@ -5,6 +5,7 @@ import { isLiveWriter, registerWriter, unregisterWriter } from "./machine/live-w
 import { cacheFolder, forgetPool, indexOpener, machineId, remembered, rememberPool } from "./machine/pool-memory.ts";
 import { silentLogger } from "./contract/log.ts";
 import type { Logger } from "./contract/log.ts";
+import type { StoreKinds } from "./stores/base/store-kind.ts";
 import { openStore } from "./stores/open-store.ts";
 import type { OpenStoreOptions } from "./stores/open-store.ts";
 import { parsePool, poolOfOne } from "./config/pool-config.ts";
@@ -19,10 +20,7 @@ import { addressOf, formerAddressOf, placesOf, refuseStoresInStores } from "./st
 import type { Places } from "./stores/store-address.ts";
 import type { Store } from "./contract/store.ts";
 import { sharedBandwidth } from "./wrappers/bandwidth.ts";
-import { breaker } from "./wrappers/breaker.ts";
-import { deadline } from "./wrappers/deadline.ts";
-import { limit } from "./wrappers/limit.ts";
-import { retry } from "./wrappers/retry.ts";
+import { guarded } from "./wrappers/guarded.ts";
 
 export interface OpenPoolOptions {
   /**
@@ -32,16 +30,13 @@ export interface OpenPoolOptions {
   readonly cache?: string | false | undefined;
   readonly logger?: Logger | undefined;
   readonly runtime?: Runtime | undefined;
-  /** How stores are opened; `openStore` by default. For tests and for stores of one's own. */
+  /** Kinds of store of one's own, by the schemes of their URLs. They go before Holdfast's. Default none. */
+  readonly kinds?: StoreKinds | undefined;
+  /** How stores are opened; `openStore` by default. For what stands around every store, such as a measurement. */
   readonly openStore?: ((url: string, options: OpenStoreOptions) => Promise<Store>) | undefined;
   /** Cancels opening. */
   readonly signal?: AbortSignal | undefined;
 }
-
-/** Puts, and other calls, that one store gets at once. */
-const CALLS_AT_ONCE = 32;
-/** Calls that must fail one after the other, each after all its attempts, before a store is left alone for a while. */
-const FAILURES_IN_A_ROW = 3;
 
 /**
  * Opens the pool that `source` names: a `multi://` URL, the path of a pool file, or what `parsePool` gave. A
@@ -56,7 +51,7 @@ export async function openPool(
   const logger = options.logger ?? silentLogger;
   for (const warning of parsed.warnings) logger.warn(warning);
   const description = parsed.kind === "pool" ? parsed : poolOfOne(parsed);
-  const places = await placesOf(description);
+  const places = await placesOf(description, options.kinds);
   refuseStoresInStores(description, places);
   return openDescribed(description, places, options);
 }
@@ -80,7 +75,7 @@ async function openDescribed(
     description.stores.map(async (store, position) => {
       let opened: Store;
       if (store.pool === undefined) {
-        opened = guarded(await openMember(store, options), description, share, runtime, logger);
+        opened = guarded(share(await openMember(store, options)), { ...description, runtime, logger });
       } else {
         const pool = await openDescribed(store.pool, places, options, store.label);
         below.push({ label: store.label, maintenance: pool.maintenance });
@@ -145,29 +140,11 @@ async function openMember(store: StoreDescription, options: OpenPoolOptions): Pr
   return open(store.url, {
     label: store.label,
     env: store.env,
+    kinds: options.kinds,
     ...(options.runtime === undefined ? {} : { runtime: options.runtime }),
     ...(options.logger === undefined ? {} : { logger: options.logger }),
     signal: options.signal,
   });
-}
-
-/**
- * What stands between a pool and each of its stores: every call ends by a deadline, is tried a bounded number of times,
- * and is not tried at all for a while once the store has failed again and again. A nested pool has all that inside.
- */
-function guarded(
-  store: Store,
-  pool: PoolDescription,
-  share: (store: Store) => Store,
-  runtime: Runtime,
-  logger: Logger,
-): Store {
-  const within = deadline(share(store), {
-    runtime,
-    ...(pool.deadlineMs === undefined ? {} : { callMs: pool.deadlineMs, idleMs: pool.deadlineMs }),
-  });
-  const tried = retry(within, { runtime, logger, attempts: pool.attempts });
-  return breaker(limit(tried, { max: CALLS_AT_ONCE }), { runtime, logger, failures: FAILURES_IN_A_ROW });
 }
 
 /** The address that earlier versions knew a store by, where it is no other store's of the pool. */

@@ -12,7 +12,7 @@ import type { Replayable } from "../support/replayable.ts";
 import type { Runtime } from "../contract/runtime.ts";
 import type { Body, Store } from "../contract/store.ts";
 import { ForwardingStore } from "../wrappers/forward.ts";
-import { Places } from "../wrappers/limit.ts";
+import { Places } from "../support/places.ts";
 
 const MIB = 1024 * 1024;
 /** Memory for bodies, of all of them and of one; what is beyond goes to the disk. */

@@ -16,40 +16,34 @@
  * Needs the package `@azure/storage-blob`, which is loaded when the first such store is opened.
  */
 import { createHash, randomBytes } from "node:crypto";
+import type { Hash } from "node:crypto";
 import { Readable } from "node:stream";
 import type * as Sdk from "@azure/storage-blob";
-import { checkedBytes } from "../contract/body.ts";
 import { HoldfastError, isHoldfastError } from "../contract/errors.ts";
 import type { ErrorCode } from "../contract/errors.ts";
-import { MAX_NAME_BYTES, checkName } from "../contract/names.ts";
+import { MAX_NAME_BYTES } from "../contract/names.ts";
 import { httpError, networkError } from "../support/network-errors.ts";
 import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
-import { MIB, cutParts, forEachParallel, joinChunks, releasePart } from "../support/parts.ts";
-import type { Part } from "../support/parts.ts";
-import { checkRange, resolveRange } from "../contract/ranges.ts";
+import { MIB, joinChunks } from "../support/parts.ts";
+import type { Part, PartPlan } from "../support/parts.ts";
 import { secretsOf } from "../support/redact.ts";
-import type { LinkedSignal } from "../support/signals.ts";
-import type {
-  Body,
-  Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../contract/store.ts";
+import type { ByteRange, ObjectInfo } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
-import { pathParts, urlParameters } from "./base/url-parameters.ts";
+import { containerOf, urlParameters } from "./base/url-parameters.ts";
 import { loadPeer } from "./base/load-peer.ts";
-import { inNameOrder } from "./base/name-order.ts";
 import { HttpService, textOf } from "./base/http-service.ts";
 import type { ServiceRequest } from "./base/http-service.ts";
-import { StoreOperations, refuseMetadata } from "./base/operations.ts";
-import { serviceUrl } from "./base/place.ts";
+import { ObjectStore, md5Of, objectInfo, rangeSize } from "./base/object-store.ts";
+import type {
+  ObjectPage,
+  ObjectPut,
+  ObjectRead,
+  ObjectService,
+  ObjectStoreOptions,
+  PagePosition,
+} from "./base/object-store.ts";
+import { Operations } from "./base/operations.ts";
+import { prefixParts, serviceUrl } from "./base/place.ts";
 
 /** 50,000 blocks of 4,000 MiB. */
 const MAX_OBJECT_BYTES = 50_000 * 4000 * MIB;
@@ -72,8 +66,7 @@ export interface AzureSettings {
 
 /** Reads a URL and the credentials that go with it. Throws `config`. */
 export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSettings {
-  const { container, prefix, endpoint, caFile } = readAzureUrl(url);
-  const settings = { container, prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`, caFile };
+  const { endpoint, ...settings } = readAzureUrl(url);
   const connectionString = connectionStringOf(env);
   if (connectionString) return { ...settings, connectionString };
   const account = accountOf(env);
@@ -96,7 +89,7 @@ export function parseAzureUrl(url: StoreUrl, env: StoreContext["env"]): AzureSet
 /** A URL's own parts, as far as they need no credentials. Throws `config`. */
 function readAzureUrl(url: StoreUrl): {
   readonly container: string;
-  readonly prefix: readonly string[];
+  readonly prefix: string;
   readonly endpoint: string | undefined;
   readonly caFile: string | undefined;
 } {
@@ -105,7 +98,7 @@ function readAzureUrl(url: StoreUrl): {
     throw new HoldfastError("config", "credentials do not stand in an azure URL: set AZURE_CONNECTION_STRING in env");
   }
   if (url.port !== undefined) throw new HoldfastError("config", "a container has no port: use endpoint=");
-  const [container, ...prefix] = [...(url.host === "" ? [] : [url.host]), ...pathParts(url.path)];
+  const { container, prefix } = containerOf(url);
   if (container === undefined || !/^(?:\$root|\$web|[a-z0-9](?:-?[a-z0-9]){2,62})$/u.test(container)) {
     throw new HoldfastError("config", `the URL ${url.redacted} names no container: write azure://CONTAINER[/PREFIX]`);
   }
@@ -145,7 +138,7 @@ function azurePlace(url: StoreUrl, env: StoreContext["env"]): StorePlace {
     connectionString === undefined
       ? (endpoint ?? urlOfAccount(accountOf(env) ?? "", env))
       : urlInConnectionString(connectionString);
-  return { server: ["azure", serviceUrl(account) ?? "", container], path: prefix };
+  return { server: ["azure", serviceUrl(account) ?? "", container], path: prefixParts(prefix) };
 }
 
 /**
@@ -208,270 +201,161 @@ function serviceClient(sdk: typeof Sdk, settings: AzureSettings, http: HttpServi
   }
 }
 
-export interface AzureStoreOptions {
-  /** Size of the first blocks, in bytes. Default 8 MiB. */
-  readonly partBytes?: number | undefined;
-  /** Names in one page of a listing. Default: as many as the service gives. */
-  readonly pageNames?: number | undefined;
+export type AzureStoreOptions = ObjectStoreOptions;
+
+/** Blocks on their way to be a blob. */
+interface Upload {
+  readonly name: string;
+  readonly ifAbsent: boolean;
+  readonly blob: Sdk.BlockBlobClient;
+  /** Blocks of all who put this blob stand side by side until one of them commits: ids must not meet. */
+  readonly own: string;
+  readonly ids: string[];
+  readonly md5: Hash;
 }
 
-export class AzureStore implements Store {
-  readonly label: string;
-  readonly capabilities: Capabilities;
-  readonly #prefix: string;
+export class AzureStore extends ObjectStore<Upload> {
+  constructor(sdk: typeof Sdk, url: StoreUrl, context: StoreContext, options: AzureStoreOptions = {}) {
+    super(new Azure(sdk, url, context, options), context);
+  }
+}
+
+class Azure implements ObjectService<Upload> {
+  readonly kind = "azure";
+  readonly operations: Operations;
+  readonly capabilities = { orderedList: true, maxObjectBytes: MAX_OBJECT_BYTES, storeDigests: ["md5"] } as const;
+  readonly prefix: string;
+  readonly attempts = BLOCK_ATTEMPTS;
+  readonly parallel = { parts: PARALLEL_BLOCKS, bytes: IN_FLIGHT_BYTES };
   readonly #http: HttpService;
   readonly #container: Sdk.ContainerClient;
-  readonly #context: StoreContext;
-  readonly #operations: StoreOperations;
   readonly #partBytes: number;
   readonly #pageNames: number;
 
-  constructor(sdk: typeof Sdk, url: StoreUrl, context: StoreContext, options: AzureStoreOptions = {}) {
+  constructor(sdk: typeof Sdk, url: StoreUrl, context: StoreContext, options: AzureStoreOptions) {
     const settings = parseAzureUrl(url, context.env);
-    this.label = context.label;
-    this.#context = context;
-    this.#prefix = settings.prefix;
+    this.prefix = settings.prefix;
     this.#http = new HttpService({ env: context.env, caFile: settings.caFile });
     this.#container = serviceClient(sdk, settings, this.#http).getContainerClient(settings.container);
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames ?? 5000;
-    this.#operations = new StoreOperations({
+    this.operations = new Operations({
       context,
       secrets: secretsOf(url, context.env),
       mapError: (error) => mapAzureError(error, settings.container, context.runtime.now()),
       checkName: (name) => {
-        const refusal = whyNotHeld(this.#prefix + name);
+        const refusal = whyNotHeld(this.prefix + name);
         if (refusal !== undefined) throw new HoldfastError("invalid", `Azure cannot hold the name: ${refusal}`);
       },
     });
-    this.capabilities = {
-      orderedList: true,
-      conditionalPut: true,
-      prefixNames: true,
-      maxObjectBytes: MAX_OBJECT_BYTES,
-      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.#prefix),
-      caseSensitive: true,
-      storeDigests: ["md5"],
-    };
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    return this.#operations.run("put", name, options, async (link) => {
-      refuseMetadata(options);
-      const plan = { partBytes: this.#partBytes, maxParts: MAX_BLOCKS, maxBytes: MAX_OBJECT_BYTES };
-      const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
-      try {
-        const first = await parts.next();
-        if (first.done) throw new HoldfastError("internal", "a body was cut into no parts");
-        if (first.value.last) return await this.#putAtOnce(name, first.value, body, options, link);
-        return await this.#putInBlocks(name, first.value, parts, options, link);
-      } finally {
-        await parts.return(undefined);
-      }
-    });
+  plan(): PartPlan {
+    return { partBytes: this.#partBytes, maxParts: MAX_BLOCKS, maxBytes: MAX_OBJECT_BYTES };
   }
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    const { range } = options;
-    return this.#operations.run("get", name, options, async (link, keep) => {
-      if (range) checkRange(range);
-      if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
-      let answer: Sdk.BlobDownloadResponseParsed;
-      try {
-        answer = await this.#blob(name).download(range?.offset ?? 0, range?.length, {
-          abortSignal: link.signal,
-          maxRetryRequests: 0,
-        });
-      } catch (error) {
-        // Also for a range that begins at the very end, where there is nothing to send.
-        if (range && statusOf(error) === 416) return this.#emptyRange(name, options, link.signal);
-        throw error;
-      }
-      const stream = answer.readableStreamBody;
-      if (!(stream instanceof Readable)) throw new HoldfastError("internal", "the SDK gave no stream");
-      try {
-        // The SDK asks for no range when it is the whole blob.
-        const partial = range && (range.offset > 0 || range.length !== undefined);
-        const size = partial ? rangeSize(answer.contentRange, range.offset) : answer.contentLength;
-        if (size === undefined) throw new HoldfastError("unavailable", "the server did not say how long the blob is");
-        const { start, end } = resolveRange(range, size);
-        // A part of a blob comes with its own MD5; that of the whole is apart.
-        const whole = partial ? answer.blobContentMD5 : (answer.contentMD5 ?? answer.blobContentMD5);
-        const info = infoOf(name, size, answer.lastModified, whole);
-        const expected = { size: end - start, md5: range ? undefined : info.digests?.md5 };
-        const body = this.#operations.bytes(stream, name, expected, link);
-        keep();
-        return { info, body, close: async () => this.#operations.letGo(stream, link) };
-      } catch (error) {
-        this.#operations.letGo(stream, link);
-        throw error;
-      }
-    });
-  }
-
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    return this.#operations.run("stat", name, options, async (link) => this.#head(name, link.signal));
-  }
-
-  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
-    return this.#operations.within("list", options, inNameOrder(this.#pages(prefix, options)));
-  }
-
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    return this.#operations.run("delete", name, options, async (link) => {
-      try {
-        await this.#blob(name).delete({ abortSignal: link.signal, deleteSnapshots: "include" });
-        return { existed: true };
-      } catch (error) {
-        if (this.#operations.mapped(error).code !== "not-found") throw error;
-        return { existed: false };
-      }
-    });
-  }
-
-  async close(): Promise<void> {
-    if (this.#operations.close()) this.#http.close();
-  }
-
-  async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, link: LinkedSignal): Promise<PutResult> {
+  async putOnce({ name, ifAbsent }: ObjectPut, part: Part, abortSignal: AbortSignal): Promise<void> {
     const bytes = joinChunks(part.chunks);
-    const md5 = createHash("md5").update(bytes).digest();
-    // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
-    const attempts = body.reopenable || options.ifAbsent ? 1 : BLOCK_ATTEMPTS;
-    const answer = await this.#operations.attempts(attempts, link.signal, () =>
-      this.#blob(name).upload(bytes, bytes.length, {
-        abortSignal: link.signal,
-        blobHTTPHeaders: { blobContentMD5: md5 },
-        ...conditions(options),
-      }),
-    );
+    const md5 = md5Of(part);
+    const answer = await this.#blob(name).upload(bytes, bytes.length, {
+      abortSignal,
+      blobHTTPHeaders: { blobContentMD5: md5 },
+      ...conditions(ifAbsent),
+    });
     if (answer.contentMD5 && !md5.equals(answer.contentMD5)) {
       throw new HoldfastError("corrupt", "the service stored other bytes than were sent (their MD5 differ)");
     }
-    return { size: bytes.length };
   }
 
-  async #putInBlocks(
-    name: string,
-    first: Part,
-    rest: AsyncGenerator<Part>,
-    options: PutOptions,
-    link: LinkedSignal,
-  ): Promise<PutResult> {
-    // Blocks of all who put this blob stand side by side until one of them commits: ids must not meet.
+  async begin({ name, ifAbsent }: ObjectPut): Promise<Upload> {
     const own = randomBytes(12).toString("hex");
-    const blob = this.#blob(name);
-    const whole = createHash("md5");
-    const ids: string[] = [];
-    let size = 0;
-    const parts = async function* (): AsyncGenerator<Part> {
-      yield first;
-      yield* rest;
-    };
-    await forEachParallel(
-      parts(),
-      (part) => Math.max(1, Math.min(PARALLEL_BLOCKS, Math.floor(IN_FLIGHT_BYTES / part.size))),
-      async (part) => {
-        // Parts come in order, and everything before the first await happens in that order.
-        for (const chunk of part.chunks) whole.update(chunk);
-        size += part.size;
-        const id = Buffer.from(`${own}-${String(part.number).padStart(6, "0")}`).toString("base64");
-        ids.push(id);
-        const bytes = joinChunks(part.chunks);
-        const md5 = createHash("md5").update(bytes).digest();
-        await this.#operations.attempts(BLOCK_ATTEMPTS, link.signal, () =>
-          blob.stageBlock(id, bytes, bytes.length, { abortSignal: link.signal, transactionalContentMD5: md5 }),
-        );
-        releasePart(part);
-      },
-      (error) => link.abort(this.#operations.mapped(error)),
-    );
-    const blobContentMD5 = whole.digest();
-    await this.#operations.attempts(options.ifAbsent ? 1 : BLOCK_ATTEMPTS, link.signal, async (attempt) => {
+    return { name, ifAbsent, blob: this.#blob(name), own, ids: [], md5: createHash("md5") };
+  }
+
+  async part({ blob, own, ids, md5 }: Upload, part: Part, abortSignal: AbortSignal, attempt: number): Promise<void> {
+    const id = Buffer.from(`${own}-${String(part.number).padStart(6, "0")}`).toString("base64");
+    // Parts come in order, and everything before the first await happens in that order.
+    if (attempt === 1) {
+      for (const chunk of part.chunks) md5.update(chunk);
+      ids.push(id);
+    }
+    const bytes = joinChunks(part.chunks);
+    await blob.stageBlock(id, bytes, bytes.length, { abortSignal, transactionalContentMD5: md5Of(part) });
+  }
+
+  async complete({ name, ifAbsent, blob, ids, md5 }: Upload, abortSignal: AbortSignal): Promise<void> {
+    const blobContentMD5 = md5.digest();
+    await this.operations.attempts(ifAbsent ? 1 : BLOCK_ATTEMPTS, abortSignal, async (attempt) => {
       try {
-        await blob.commitBlockList(ids, {
-          abortSignal: link.signal,
-          blobHTTPHeaders: { blobContentMD5 },
-          ...conditions(options),
-        });
+        await blob.commitBlockList(ids, { abortSignal, blobHTTPHeaders: { blobContentMD5 }, ...conditions(ifAbsent) });
       } catch (error) {
         // The answer to an earlier attempt was lost: its blocks are the blob now.
         if (attempt === 1 || codeOf(error) !== "InvalidBlockList") throw error;
-        const { digests } = await this.#head(name, link.signal);
+        const { digests } = await this.head(name, abortSignal);
         if (digests?.md5 !== blobContentMD5.toString("hex")) throw error;
       }
     });
-    return { size };
   }
 
-  async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
-    let token: string | undefined;
-    let emptyPages = 0;
-    for (;;) {
-      const page = await this.#operations.run("list", undefined, options, async (link) => {
-        const pages = this.#container
-          .listBlobsFlat({ prefix: this.#prefix + prefix, abortSignal: link.signal })
-          .byPage({ maxPageSize: this.#pageNames, ...(token === undefined ? {} : { continuationToken: token }) });
-        const next = await pages.next().catch((error: unknown) => {
-          const mapped = this.#operations.mapped(error);
-          if (mapped.code !== "internal") throw error;
-          throw new HoldfastError("unavailable", `the listing cannot be understood: ${mapped.message}`, {
-            cause: error,
-          });
-        });
-        if (next.done) return undefined;
-        const names = next.value.segment.blobItems.flatMap((item: Sdk.BlobItem): ObjectInfo[] => {
-          const name = this.#listedName(item.name, prefix);
-          const { contentLength, lastModified, contentMD5 } = item.properties;
-          return name === undefined ? [] : [infoOf(name, contentLength ?? 0, lastModified, contentMD5)];
-        });
-        emptyPages = names.length === 0 ? emptyPages + 1 : 0;
-        const nextToken = next.value.continuationToken || undefined;
-        if (nextToken !== undefined && (nextToken === token || emptyPages > 100)) {
-          throw new HoldfastError("corrupt", "the server's listing does not come to an end");
-        }
-        token = nextToken;
-        return names;
-      });
-      if (page) yield* page;
-      if (!page || token === undefined) return;
+  async read(name: string, range: ByteRange | undefined, abortSignal: AbortSignal): Promise<ObjectRead> {
+    let answer: Sdk.BlobDownloadResponseParsed;
+    try {
+      answer = await this.#blob(name).download(range?.offset ?? 0, range?.length, { abortSignal, maxRetryRequests: 0 });
+    } catch (error) {
+      // Also for a range that begins at the very end, where there is nothing to send.
+      if (!range || statusOf(error) !== 416) throw error;
+      const info = await this.head(name, abortSignal);
+      return { info: () => info };
     }
+    const stream = answer.readableStreamBody;
+    if (!(stream instanceof Readable)) throw new HoldfastError("internal", "the SDK gave no stream");
+    const info = (): ObjectInfo => {
+      // The SDK asks for no range when it is the whole blob. A part of a blob comes with its own MD5; that of the whole is
+      // apart.
+      return range && (range.offset > 0 || range.length !== undefined)
+        ? infoOf(name, rangeSize(answer.contentRange, range.offset), answer.lastModified, answer.blobContentMD5)
+        : infoOf(name, answer.contentLength, answer.lastModified, answer.contentMD5 ?? answer.blobContentMD5);
+    };
+    return { stream, info };
   }
 
-  async #head(name: string, abortSignal: AbortSignal): Promise<ObjectInfo> {
+  async head(name: string, abortSignal: AbortSignal): Promise<ObjectInfo> {
     const answer = await this.#blob(name).getProperties({ abortSignal });
-    if (answer.contentLength === undefined) {
-      throw new HoldfastError("unavailable", "the server did not say how long the blob is");
-    }
     return infoOf(name, answer.contentLength, answer.lastModified, answer.contentMD5);
   }
 
-  async #emptyRange(name: string, options: GetOptions, signal: AbortSignal): Promise<GetResult> {
-    const info = await this.#head(name, signal);
-    const { start, end } = resolveRange(options.range, info.size);
-    if (end > start) throw new HoldfastError("unavailable", "the object changed while it was read");
-    return { info, body: (async function* () {})(), close: async () => undefined };
+  async page(prefix: string, { token }: PagePosition, abortSignal: AbortSignal): Promise<ObjectPage> {
+    const pages = this.#container
+      .listBlobsFlat({ prefix, abortSignal })
+      .byPage({ maxPageSize: this.#pageNames, ...(token === undefined ? {} : { continuationToken: token }) });
+    const page = await pages.next().catch((error: unknown) => {
+      const mapped = this.operations.mapped(error);
+      if (mapped.code !== "internal") throw error;
+      throw new HoldfastError("unavailable", `the listing cannot be understood: ${mapped.message}`, { cause: error });
+    });
+    if (page.done) return { objects: [], next: undefined };
+    const objects = page.value.segment.blobItems.map(({ name, properties }: Sdk.BlobItem) =>
+      infoOf(name, properties.contentLength ?? 0, properties.lastModified, properties.contentMD5),
+    );
+    return { objects, next: page.value.continuationToken || undefined };
+  }
+
+  async remove(name: string, abortSignal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#blob(name).delete({ abortSignal, deleteSnapshots: "include" });
+      return true;
+    } catch (error) {
+      if (this.operations.mapped(error).code !== "not-found") throw error;
+      return false;
+    }
+  }
+
+  close(): void {
+    this.#http.close();
   }
 
   #blob(name: string): Sdk.BlockBlobClient {
-    return this.#container.getBlockBlobClient(this.#prefix + name);
-  }
-
-  /** A name from a listing; undefined for what no caller can have put. */
-  #listedName(blob: string, prefix: string): string | undefined {
-    if (!blob.startsWith(this.#prefix + prefix)) {
-      throw new HoldfastError("corrupt", "the server's listing holds names that were not asked for");
-    }
-    const name = blob.slice(this.#prefix.length);
-    if (name === "") return undefined;
-    try {
-      checkName(name);
-      return name;
-    } catch (error) {
-      if (!isHoldfastError(error)) throw error;
-      this.#context.logger.warn("azure.unusable-name", { store: this.label, blob: JSON.stringify(blob) });
-      return undefined;
-    }
+    return this.#container.getBlockBlobClient(this.prefix + name);
   }
 }
 
@@ -491,17 +375,18 @@ function whyNotHeld(blob: string): string | undefined {
   return undefined;
 }
 
-function conditions(options: PutOptions): { conditions?: { ifNoneMatch: string } } {
-  return options.ifAbsent ? { conditions: { ifNoneMatch: "*" } } : {};
+function conditions(ifAbsent: boolean): { conditions?: { ifNoneMatch: string } } {
+  return ifAbsent ? { conditions: { ifNoneMatch: "*" } } : {};
 }
 
-function infoOf(name: string, size: number, modified: Date | undefined, md5: Uint8Array | undefined): ObjectInfo {
-  return {
-    name,
-    size,
-    ...(modified === undefined ? {} : { modifiedMs: modified.getTime() }),
-    ...(md5 === undefined || md5.length !== 16 ? {} : { digests: { md5: Buffer.from(md5).toString("hex") } }),
-  };
+function infoOf(
+  name: string,
+  size: number | undefined,
+  modified: Date | undefined,
+  md5: Uint8Array | undefined,
+): ObjectInfo {
+  if (size === undefined) throw new HoldfastError("unavailable", "the server did not say how long the blob is");
+  return objectInfo(name, size, modified?.getTime() ?? Number.NaN, md5 && Buffer.from(md5).toString("hex"));
 }
 
 /** The service's error codes that say more than the HTTP status does: code of Holdfast, and whether to try again. */
@@ -566,7 +451,7 @@ export function mapAzureError(error: unknown, container: string, nowMs: number):
   }
   const network = networkError(error);
   if (network) return network;
-  // Aborts of our own never come here (see StoreOperations): this is how the library says that a connection broke.
+  // Aborts of our own never come here (see Operations): this is how the library says that a connection broke.
   if (error instanceof Error && error.name === "AbortError") {
     return new HoldfastError("unavailable", "the connection ended early", { cause: error });
   }
@@ -592,17 +477,6 @@ function statusOf(error: unknown): number | undefined {
 function retryAfterOf(error: unknown): string | undefined {
   const { response } = error as { response?: { headers?: { get?: (name: string) => string | undefined } } };
   return response?.headers?.get?.("retry-after");
-}
-
-/** The blob's size from `Content-Range: bytes 0-9/100`. Throws where the server sent something else than was asked. */
-function rangeSize(header: string | undefined, offset: number): number {
-  const match = /^bytes (\d+)-\d+\/(\d+)$/u.exec(header ?? "");
-  if (!match || Number(match[1]) !== offset) {
-    throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
-      retryable: false,
-    });
-  }
-  return Number(match[2]);
 }
 
 export const azureKind: StoreKind = {

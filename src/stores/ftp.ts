@@ -22,7 +22,10 @@ import { netrcLogin } from "./base/netrc.ts";
 import { serverPath } from "./base/place.ts";
 import { decodePath, readNumber, readQuery } from "./base/query.ts";
 import { serverName, tlsOptions } from "./base/tls.ts";
-import { TreeStore, notFound } from "./base/tree-store.ts";
+import { ConnectionPool } from "./base/connection-pool.ts";
+import { KnownFolders } from "./base/known-folders.ts";
+import { notFound } from "./base/operations.ts";
+import { TreeStore, emptyRead, inTheWay } from "./base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "./base/tree-store.ts";
 
 /** A connection on which nothing moves for so long is given up. */
@@ -38,7 +41,6 @@ const READ_AHEAD_BYTES = 1024 * 1024;
 const MAX_HASHED_BYTES = 1024 * 1024 * 1024;
 /** How long the data connection of an empty object stays open under TLS. */
 const EMPTY_DELAY_MS = 150;
-const MAX_KNOWN_FOLDERS = 20_000;
 
 export const ftpKind: StoreKind = {
   open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
@@ -64,10 +66,8 @@ export const ftpKind: StoreKind = {
       readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 64),
     );
     return new TreeStore({
-      label: context.label,
+      context,
       tree,
-      runtime: context.runtime,
-      logger: context.logger,
       refusePart: (part) => tree.refusePart(part),
     });
   },
@@ -100,9 +100,6 @@ interface Features {
 class Session {
   readonly client: Client;
   readonly features: Features;
-  /** Has done something before: if it fails at once now, the server may have dropped it meanwhile. */
-  used = false;
-  idleSinceMs = 0;
 
   constructor(client: Client, features: Features) {
     this.client = client;
@@ -113,24 +110,25 @@ class Session {
 class FtpTree implements Tree {
   readonly #access: AccessOptions;
   readonly #path: string;
-  readonly #limit: number;
   readonly #server: string;
-  readonly #idle: Session[] = [];
-  readonly #all = new Set<Client>();
-  /** Connections that are counted: those of reads that callers hold open are not. */
-  #busy = 0;
-  readonly #waiting: (() => void)[] = [];
+  readonly #pool: ConnectionPool<Session>;
   #features: Features | undefined;
   /** The root as an absolute path, without a slash at its end. Known after the first login. */
   #root: string | undefined;
-  readonly #known = new Set<string>();
-  #closed = false;
+  readonly known = new KnownFolders();
 
   constructor(access: AccessOptions, path: string, limit: number) {
     this.#access = access;
     this.#path = path;
-    this.#limit = limit;
     this.#server = `${access.host ?? ""}:${access.port ?? 21}`;
+    this.#pool = new ConnectionPool({
+      limit,
+      keepMs: KEEP_MS,
+      connect: (signal) => this.#connect(signal),
+      isUsable: ({ client }) => !client.closed,
+      isLost: (error) => isHoldfastError(error, "unavailable"),
+      end: async ({ client }) => client.close(),
+    });
   }
 
   /** Logs in once, as what a name may be depends on the server. */
@@ -149,12 +147,11 @@ class FtpTree implements Tree {
   }
 
   async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#known.has(folder.join("/"))) return;
+    if (this.known.has(folder)) return;
     await this.#run(signal, async ({ client }) => {
       await this.#make(client, this.#at(folder), signal);
     });
-    if (this.#known.size >= MAX_KNOWN_FOLDERS) this.#known.clear();
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.add(folder.slice(0, depth).join("/"));
+    this.known.add(folder);
   }
 
   async #make(client: Client, path: string, signal: AbortSignal | undefined): Promise<void> {
@@ -169,10 +166,6 @@ class FtpTree implements Tree {
       if (failure.code !== "not-found") throw failure;
       throw inTheWay(path);
     }
-  }
-
-  forgetFolder(folder: TreePath): void {
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.delete(folder.slice(0, depth).join("/"));
   }
 
   async write(
@@ -264,27 +257,22 @@ class FtpTree implements Tree {
 
   async read(path: TreePath, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<TreeRead> {
     const target = this.#at(path);
-    const opened = await this.#hold(signal, async (session) => {
-      const entry = await this.#find(session, path, signal);
-      if (entry.kind !== "file") throw notFound();
-      const { start, end } = resolveRange(range, entry.size);
-      return { entry, start, end };
-    });
-    const { session, value } = opened;
+    const opened = await this.#pool.hold(signal, (session) =>
+      this.#during(signal, session.client, async () => {
+        const entry = await this.#find(session, path, signal);
+        if (entry.kind !== "file") throw notFound();
+        const { start, end } = resolveRange(range, entry.size);
+        return { entry, start, end };
+      }),
+    );
+    const { connection: session, value } = opened;
     const { entry, start, end } = value;
     if (start === end) {
-      this.#release(session, signal);
-      return {
-        size: entry.size,
-        modifiedMs: entry.modifiedMs,
-        length: 0,
-        chunks: empty(),
-        close: async () => undefined,
-      };
+      this.#pool.release(session);
+      return emptyRead(entry);
     }
     // The caller decides how long this goes on.
-    this.#busy--;
-    this.#next();
+    this.#pool.uncount(session);
     const pipe = new PassThrough({ highWaterMark: READ_AHEAD_BYTES });
     pipe.on("error", () => undefined);
     const { client } = session;
@@ -307,8 +295,7 @@ class FtpTree implements Tree {
       if (!settled) client.close();
       pipe.destroy();
       await transfer.catch(() => undefined);
-      this.#busy++;
-      this.#release(session, signal);
+      this.#pool.release(session);
     };
     const failed = (error: unknown): HoldfastError => this.#error(error, signal);
     return {
@@ -410,11 +397,8 @@ class FtpTree implements Tree {
     });
   }
 
-  async close(): Promise<void> {
-    this.#closed = true;
-    for (const client of this.#all) client.close();
-    this.#all.clear();
-    for (const wake of this.#waiting.splice(0)) wake();
+  close(): Promise<void> {
+    return this.#pool.close();
   }
 
   /** A path from the server's root; "" is the root itself. */
@@ -462,7 +446,6 @@ class FtpTree implements Tree {
   #error(error: unknown, signal: AbortSignal | undefined): HoldfastError {
     if (error instanceof HoldfastError) return error;
     if (signal?.aborted) return abortError(signal);
-    if (this.#closed) return new HoldfastError("invalid", "the store is closed", { cause: error });
     if (error instanceof FTPError) return ftpError(error, this.#server);
     if (error instanceof Error && error.message.startsWith("Timeout")) {
       return new HoldfastError("timeout", `${this.#server} was silent for ${TIMEOUT_MS} ms`, { cause: error });
@@ -479,123 +462,51 @@ class FtpTree implements Tree {
     return conversationError(error, this.#server, signal);
   }
 
-  async #run<T>(
+  #run<T>(
     signal: AbortSignal | undefined,
     action: (session: Session) => Promise<T>,
     options: { readonly again?: () => boolean } = {},
   ): Promise<T> {
-    const { session, value } = await this.#hold(signal, action, options.again);
-    this.#release(session, signal);
-    return value;
+    return this.#pool.run(
+      signal,
+      (session) => this.#during(signal, session.client, () => action(session)),
+      options.again,
+    );
   }
 
-  /**
-   * Runs something on a connection, which stays taken when it succeeds. Once more on a new one when it turns out that the
-   * server had dropped a kept connection, unless `again` says that it cannot be repeated.
-   */
-  async #hold<T>(
-    signal: AbortSignal | undefined,
-    action: (session: Session) => Promise<T>,
-    again: () => boolean = () => true,
-  ): Promise<{ session: Session; value: T }> {
-    for (let attempt = 1; ; attempt++) {
-      const session = await this.#acquire(signal);
-      const kept = session.used;
-      const onAbort = (): void => session.client.close();
-      signal?.addEventListener("abort", onAbort, { once: true });
-      try {
-        throwIfAborted(signal);
-        const value = await action(session);
-        session.used = true;
-        return { session, value };
-      } catch (error) {
-        const failure = this.#error(error, signal);
-        const dropped = session.client.closed || failure.code === "unavailable";
-        this.#release(session, signal);
-        if (dropped && kept && attempt === 1 && again() && failure.code === "unavailable") continue;
-        throw failure;
-      } finally {
-        signal?.removeEventListener("abort", onAbort);
-      }
-    }
-  }
-
-  async #acquire(signal: AbortSignal | undefined): Promise<Session> {
-    while (this.#busy >= this.#limit) {
-      throwIfAborted(signal);
-      await new Promise<void>((resolve) => {
-        const wake = (): void => {
-          signal?.removeEventListener("abort", wake);
-          const at = this.#waiting.indexOf(wake);
-          if (at !== -1) this.#waiting.splice(at, 1);
-          resolve();
-        };
-        this.#waiting.push(wake);
-        signal?.addEventListener("abort", wake, { once: true });
-      });
-    }
-    if (signal?.aborted) {
-      this.#next();
-      throw abortError(signal);
-    }
-    if (this.#closed) throw new HoldfastError("invalid", "the store is closed");
-    this.#busy++;
-    for (let session = this.#idle.pop(); session; session = this.#idle.pop()) {
-      if (!session.client.closed && Date.now() - session.idleSinceMs < KEEP_MS) return session;
-      this.#drop(session.client);
-    }
-    try {
-      return await this.#connect(signal);
-    } catch (error) {
-      this.#busy--;
-      this.#next();
-      throw this.#error(error, signal);
-    }
-  }
-
-  #release(session: Session, signal: AbortSignal | undefined): void {
-    this.#busy--;
-    if (session.client.closed || signal?.aborted || this.#closed || this.#idle.length >= this.#limit) {
-      this.#drop(session.client);
-    } else {
-      session.idleSinceMs = Date.now();
-      this.#idle.push(session);
-    }
-    this.#next();
-  }
-
-  #drop(client: Client): void {
-    client.close();
-    this.#all.delete(client);
-  }
-
-  #next(): void {
-    this.#waiting.shift()?.();
-  }
-
-  async #connect(signal: AbortSignal | undefined): Promise<Session> {
-    const client = new Client(TIMEOUT_MS, { allowSeparateTransferHost: false, maxListingBytes: MAX_LISTING_BYTES });
-    this.#all.add(client);
+  /** Ends the connection when the signal fires, and tells what an error means. */
+  async #during<T>(signal: AbortSignal | undefined, client: Client, action: () => Promise<T>): Promise<T> {
     const onAbort = (): void => client.close();
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      await client.access(this.#access);
-      if (this.#features === undefined || this.#root === undefined) {
-        const found = await client.features();
-        this.#features = {
-          mlst: found.has("MLST"),
-          hash: /(?:^|;)\s*SHA-256\b/u.test(found.get("HASH") ?? ""),
-        };
-        this.#root = await this.#findRoot(client);
-      }
-      if (this.#features.hash) await client.send("OPTS HASH SHA-256");
-      if (signal?.aborted) throw abortError(signal);
-      return new Session(client, this.#features);
+      return await action();
     } catch (error) {
-      this.#drop(client);
-      throw error;
+      throw this.#error(error, signal);
     } finally {
       signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async #connect(signal: AbortSignal): Promise<Session> {
+    const client = new Client(TIMEOUT_MS, { allowSeparateTransferHost: false, maxListingBytes: MAX_LISTING_BYTES });
+    try {
+      return await this.#during(signal, client, async () => {
+        await client.access(this.#access);
+        if (this.#features === undefined || this.#root === undefined) {
+          const found = await client.features();
+          this.#features = {
+            mlst: found.has("MLST"),
+            hash: /(?:^|;)\s*SHA-256\b/u.test(found.get("HASH") ?? ""),
+          };
+          this.#root = await this.#findRoot(client);
+        }
+        if (this.#features.hash) await client.send("OPTS HASH SHA-256");
+        throwIfAborted(signal);
+        return new Session(client, this.#features);
+      });
+    } catch (error) {
+      client.close();
+      throw error;
     }
   }
 
@@ -741,15 +652,4 @@ function parseTime(text: string | undefined): number | undefined {
   const [year, month, day, hour, minute, second] = match.slice(1).map(Number);
   const ms = Date.UTC(year ?? 0, (month ?? 1) - 1, day, hour, minute, second);
   return Number.isNaN(ms) ? undefined : ms;
-}
-
-async function* empty(): AsyncGenerator<Uint8Array> {
-  // Nothing is to be read.
-}
-
-function inTheWay(path: string): HoldfastError {
-  return new HoldfastError(
-    "conflict",
-    `${JSON.stringify(path)} is taken on the server, by a folder where a file is to be or the other way round`,
-  );
 }

@@ -15,38 +15,34 @@
  * Needs the package `google-auth-library`, which is loaded when the first such store is opened.
  */
 import { createHash, randomBytes } from "node:crypto";
+import type { Hash } from "node:crypto";
 import { z } from "zod";
-import { checkedBytes } from "../contract/body.ts";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
-import { MAX_NAME_BYTES, checkName } from "../contract/names.ts";
+import { HoldfastError, toHoldfastError } from "../contract/errors.ts";
+import { MAX_NAME_BYTES } from "../contract/names.ts";
+import { resolveRange } from "../contract/ranges.ts";
 import { httpError, networkError } from "../support/network-errors.ts";
 import type { StoreContext, StoreKind } from "./base/store-kind.ts";
-import { MIB, cutParts, releasePart } from "../support/parts.ts";
-import type { Part } from "../support/parts.ts";
-import { checkRange, resolveRange } from "../contract/ranges.ts";
+import { MIB } from "../support/parts.ts";
+import type { Part, PartPlan } from "../support/parts.ts";
 import { secretsOf } from "../support/redact.ts";
-import type { LinkedSignal } from "../support/signals.ts";
-import type {
-  Body,
-  Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../contract/store.ts";
+import type { ByteRange, ObjectInfo } from "../contract/store.ts";
 import { parseStoreUrl } from "../contract/store-url.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
-import { pathParts, urlParameters } from "./base/url-parameters.ts";
-import { HttpService, drain, jsonOf, textOf } from "./base/http-service.ts";
+import { containerOf, urlParameters } from "./base/url-parameters.ts";
+import { HttpService, drain, jsonAs, textOf } from "./base/http-service.ts";
 import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
 import { loadPeer } from "./base/load-peer.ts";
-import { inNameOrder } from "./base/name-order.ts";
-import { StoreOperations, refuseMetadata } from "./base/operations.ts";
+import { rangeHeader } from "./base/http-client.ts";
+import { ObjectStore, md5Of, objectInfo, wrongRange } from "./base/object-store.ts";
+import type {
+  ObjectPage,
+  ObjectPut,
+  ObjectRead,
+  ObjectService,
+  ObjectStoreOptions,
+  PagePosition,
+} from "./base/object-store.ts";
+import { Operations, letGo } from "./base/operations.ts";
 import { prefixParts } from "./base/place.ts";
 
 const SERVICE = "https://storage.googleapis.com";
@@ -74,7 +70,7 @@ export function parseGcsUrl(url: StoreUrl, env: StoreContext["env"]): GcsSetting
   if (url.username !== undefined || url.port !== undefined) {
     throw new HoldfastError("config", "a gs URL names a bucket only: set GOOGLE_APPLICATION_CREDENTIALS in env");
   }
-  const [bucket, ...prefix] = [...(url.host === "" ? [] : [url.host]), ...pathParts(url.path)];
+  const { container: bucket, prefix } = containerOf(url);
   if (bucket === undefined || !/^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$/u.test(bucket)) {
     throw new HoldfastError("config", `the URL ${url.redacted} names no bucket: write gs://BUCKET[/PREFIX]`);
   }
@@ -85,7 +81,7 @@ export function parseGcsUrl(url: StoreUrl, env: StoreContext["env"]): GcsSetting
   }
   return {
     bucket,
-    prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`,
+    prefix,
     origin: new URL(endpoint).origin,
     anonymous: parameters.endpoint === undefined && Boolean(emulator),
     storageClass: parameters["storage-class"],
@@ -106,241 +102,96 @@ type StoredObject = z.infer<typeof objectSchema>;
 /** Gives the headers that authorise a request. */
 export type Authorize = (signal: AbortSignal) => Promise<Readonly<Record<string, string>>>;
 
-export interface GcsStoreOptions {
-  /** Size of the first pieces, in bytes; a multiple of 256 KiB. Default 8 MiB. */
-  readonly partBytes?: number | undefined;
-  /** Names in one page of a listing. Default: as many as the service gives. */
-  readonly pageNames?: number | undefined;
+/** `partBytes` is a multiple of 256 KiB. */
+export type GcsStoreOptions = ObjectStoreOptions;
+
+/** A resumable upload: its pieces are sent one after the other, each from where the service got to. */
+interface Upload {
+  /** All that is needed to go on with it. */
+  readonly path: string;
+  readonly md5: Hash;
+  /** Where the piece that is being sent begins. */
+  offset: number;
+  /** How much the service keeps. */
+  kept: number;
 }
 
-export class GcsStore implements Store {
-  readonly label: string;
-  readonly capabilities: Capabilities;
+export class GcsStore extends ObjectStore<Upload> {
+  constructor(url: StoreUrl, context: StoreContext, authorize: Authorize, options: GcsStoreOptions = {}) {
+    super(new Gcs(url, context, authorize, options), context);
+  }
+}
+
+class Gcs implements ObjectService<Upload> {
+  readonly kind = "gcs";
+  readonly operations: Operations;
+  readonly capabilities = { orderedList: true, maxObjectBytes: MAX_OBJECT_BYTES, storeDigests: ["md5"] } as const;
+  readonly prefix: string;
+  readonly noCondition: string | undefined;
+  readonly attempts = ATTEMPTS;
+  readonly parallel = { parts: 1, bytes: 0 };
   readonly #settings: GcsSettings;
   readonly #context: StoreContext;
   readonly #authorize: Authorize;
   readonly #http: HttpService;
-  readonly #operations: StoreOperations;
   readonly #partBytes: number;
   readonly #pageNames: number | undefined;
 
-  constructor(url: StoreUrl, context: StoreContext, authorize: Authorize, options: GcsStoreOptions = {}) {
-    this.label = context.label;
+  constructor(url: StoreUrl, context: StoreContext, authorize: Authorize, options: GcsStoreOptions) {
     this.#context = context;
     this.#authorize = authorize;
     this.#settings = parseGcsUrl(url, context.env);
-    this.#http = new HttpService({ env: context.env, caFile: this.#settings.caFile });
+    const { prefix, anonymous, caFile } = this.#settings;
+    this.prefix = prefix;
+    this.#http = new HttpService({ env: context.env, caFile });
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames;
     if (this.#partBytes % PIECE_UNIT_BYTES !== 0) {
       throw new HoldfastError("invalid", `partBytes must be a multiple of ${PIECE_UNIT_BYTES}`);
     }
-    this.#operations = new StoreOperations({
+    this.operations = new Operations({
       context,
       secrets: secretsOf(url, context.env),
       mapError: (error) => networkError(error) ?? toHoldfastError(error),
-      checkName: (name) => checkObjectName(this.#settings.prefix + name, this.#settings.anonymous),
+      checkName: (name) => checkObjectName(prefix + name, anonymous),
     });
-    this.capabilities = {
-      orderedList: true,
-      // The emulator decides no conditions.
-      conditionalPut: !this.#settings.anonymous,
-      prefixNames: true,
-      maxObjectBytes: MAX_OBJECT_BYTES,
-      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.#settings.prefix),
-      caseSensitive: true,
-      storeDigests: ["md5"],
-    };
+    if (anonymous) this.noCondition = "the emulator does not decide conditional puts";
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    return this.#operations.run("put", name, options, async (link) => {
-      refuseMetadata(options);
-      if (options.ifAbsent && !this.capabilities.conditionalPut) {
-        throw new HoldfastError("unsupported", "the emulator does not decide conditional puts");
-      }
-      // Pieces stay small whatever the size: the service has no limit to their number.
-      const plan = { partBytes: this.#partBytes, maxParts: Number.MAX_SAFE_INTEGER, maxBytes: MAX_OBJECT_BYTES };
-      const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
-      try {
-        const first = await parts.next();
-        if (first.done) throw new HoldfastError("internal", "a body was cut into no parts");
-        const size = first.value.last
-          ? await this.#putAtOnce(name, first.value, body, options, link.signal)
-          : await this.#putInPieces(name, first.value, parts, body, options, link);
-        return { size };
-      } finally {
-        await parts.return(undefined);
-      }
-    });
+  plan(): PartPlan {
+    // Pieces stay small whatever the size: the service has no limit to their number.
+    return { partBytes: this.#partBytes, maxParts: Number.MAX_SAFE_INTEGER, maxBytes: MAX_OBJECT_BYTES };
   }
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    const { range } = options;
-    return this.#operations.run("get", name, options, async (link, keep) => {
-      if (range) checkRange(range);
-      // The object's size, time and digest; and its generation, so that the bytes are of the same one.
-      const object = await this.#metadata(name, link.signal);
-      const { start, end } = resolveRange(range, object.size);
-      const info = infoOf(name, object);
-      if (start === end) return { info, body: (async function* () {})(), close: async () => undefined };
-      const whole = start === 0 && end === object.size;
-      const generation = object.generation === undefined ? "" : `&generation=${object.generation}`;
-      const answer = await this.#send({
-        method: "GET",
-        path: `${this.#pathOf(name)}?alt=media${generation}`,
-        headers: { "accept-encoding": "identity", ...(whole ? {} : { range: `bytes=${start}-${end - 1}` }) },
-        held: true,
-        signal: link.signal,
-      });
-      const rangeStart = /^bytes (\d+)-/u.exec(answer.headers["content-range"] ?? "")?.[1];
-      if (answer.status !== 200 && answer.status !== 206) {
-        const failure = await this.#failure(answer);
-        // Replaced or deleted between the two requests: the next attempt sees what is there then.
-        if (failure.code !== "not-found") throw failure;
-        throw new HoldfastError("unavailable", "the object was replaced while it was read", { cause: failure });
-      }
-      if (!whole && (answer.status !== 206 || rangeStart !== String(start))) {
-        this.#operations.letGo(answer.body, link);
-        throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
-          retryable: false,
-        });
-      }
-      const expected = { size: end - start, md5: whole ? info.digests?.md5 : undefined };
-      const bytes = this.#operations.bytes(answer.body, name, expected, link);
-      keep();
-      return { info, body: bytes, close: async () => this.#operations.letGo(answer.body, link) };
-    });
-  }
-
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    return this.#operations.run("stat", name, options, async (link) =>
-      infoOf(name, await this.#metadata(name, link.signal)),
-    );
-  }
-
-  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
-    return this.#operations.within("list", options, inNameOrder(this.#pages(prefix, options)));
-  }
-
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    return this.#operations.run("delete", name, options, async (link) => {
-      const answer = await this.#send({ method: "DELETE", path: this.#pathOf(name), signal: link.signal });
-      if (answer.status === 200 || answer.status === 204) {
-        await drain(answer);
-        return { existed: true };
-      }
-      const failure = await this.#failure(answer);
-      if (failure.code !== "not-found") throw failure;
-      return { existed: false };
-    });
-  }
-
-  async close(): Promise<void> {
-    if (this.#operations.close()) this.#http.close();
-  }
-
-  async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
-    const { prefix: root, bucket } = this.#settings;
-    let token: string | undefined;
-    let emptyPages = 0;
-    for (;;) {
-      const page = await this.#operations.run("list", undefined, options, async (link) => {
-        const query = new URLSearchParams({
-          prefix: root + prefix,
-          fields: "items(name,size,updated,md5Hash),nextPageToken",
-          ...(this.#pageNames === undefined ? {} : { maxResults: String(this.#pageNames) }),
-          ...(token === undefined ? {} : { pageToken: token }),
-          ...(options.after === undefined ? {} : { startOffset: root + options.after }),
-        });
-        const path = `/storage/v1/b/${bucket}/o?${query.toString()}`;
-        const answer = await this.#send({ method: "GET", path, signal: link.signal });
-        if (answer.status !== 200) throw await this.#failure(answer, true);
-        return parsed(pageSchema, await jsonOf(answer));
-      });
-      for (const object of page.items ?? []) {
-        const name = this.#listedName(object.name, prefix);
-        if (name !== undefined) yield infoOf(name, object);
-      }
-      emptyPages = page.items === undefined || page.items.length === 0 ? emptyPages + 1 : 0;
-      const next = page.nextPageToken;
-      if (next === undefined || next === "") return;
-      if (next === token || emptyPages > 100) {
-        throw new HoldfastError("corrupt", "the server's listing does not come to an end");
-      }
-      token = next;
-    }
-  }
-
-  async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, signal: AbortSignal): Promise<number> {
-    const hash = createHash("md5");
-    for (const chunk of part.chunks) hash.update(chunk);
-    const md5Hash = hash.digest("base64");
+  async putOnce({ name, ifAbsent }: ObjectPut, part: Part, signal: AbortSignal): Promise<void> {
+    const md5Hash = md5Of(part).toString("base64");
     const boundary = `holdfast-${randomBytes(16).toString("hex")}`;
     const metadata = JSON.stringify({ ...this.#resource(name), md5Hash });
     const head =
       `--${boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n${metadata}\r\n` +
       `--${boundary}\r\nContent-Type: application/octet-stream\r\n\r\n`;
-    // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
-    const attempts = body.reopenable || options.ifAbsent ? 1 : ATTEMPTS;
-    await this.#operations.attempts(attempts, signal, async () => {
-      const answer = await this.#send({
-        method: "POST",
-        path: this.#uploadPath("multipart", options),
-        headers: { "content-type": `multipart/related; boundary=${boundary}` },
-        body: [Buffer.from(head), ...part.chunks, Buffer.from(`\r\n--${boundary}--\r\n`)],
-        signal,
-      });
-      if (answer.status !== 200) throw await this.#failure(answer, true);
-      compareMd5(parsed(objectSchema, await jsonOf(answer)), md5Hash);
-    });
-    return part.size;
-  }
-
-  async #putInPieces(
-    name: string,
-    first: Part,
-    rest: AsyncGenerator<Part>,
-    body: Body,
-    options: PutOptions,
-    link: LinkedSignal,
-  ): Promise<number> {
-    // Not given the signal: an upload that was begun but whose place was never heard could not be cancelled.
-    const begun = this.#begin(name, body, options, this.#operations.closing);
-    const session = await this.#operations.unlessAborted(begun, link.signal, (late) => this.#cancel(name, late));
-    try {
-      const md5 = createHash("md5");
-      let offset = 0;
-      let part = first;
-      for (;;) {
-        for (const chunk of part.chunks) md5.update(chunk);
-        const end = part.last ? md5.digest("base64") : undefined;
-        await this.#sendPiece(session, part, offset, end, link.signal);
-        offset += part.size;
-        releasePart(part);
-        if (end !== undefined) return offset;
-        const next = await rest.next();
-        if (next.done) throw new HoldfastError("internal", "the last part of a body was not marked");
-        part = next.value;
-      }
-    } catch (error) {
-      await this.#cancel(name, session);
-      throw error;
-    }
-  }
-
-  /** Begins a resumable upload and gives its path, which is all that is needed to go on with it. */
-  async #begin(name: string, body: Body, options: PutOptions, signal: AbortSignal): Promise<string> {
     const answer = await this.#send({
       method: "POST",
-      path: this.#uploadPath("resumable", options),
+      path: this.#uploadPath("multipart", ifAbsent),
+      headers: { "content-type": `multipart/related; boundary=${boundary}` },
+      body: [Buffer.from(head), ...part.chunks, Buffer.from(`\r\n--${boundary}--\r\n`)],
+      signal,
+    });
+    if (answer.status !== 200) throw await this.#failure(answer, true);
+    compareMd5(await jsonAs(objectSchema, answer), md5Hash);
+  }
+
+  async begin({ name, body, ifAbsent }: ObjectPut): Promise<Upload> {
+    const answer = await this.#send({
+      method: "POST",
+      path: this.#uploadPath("resumable", ifAbsent),
       headers: {
         "content-type": "application/json; charset=UTF-8",
         "x-upload-content-type": "application/octet-stream",
         ...(body.size === undefined ? {} : { "x-upload-content-length": String(body.size) }),
       },
       body: [Buffer.from(JSON.stringify(this.#resource(name)))],
-      signal,
+      signal: this.operations.closing,
     });
     if (answer.status !== 200 && answer.status !== 201) throw await this.#failure(answer, true);
     await drain(answer);
@@ -351,74 +202,134 @@ export class GcsStore implements Store {
         retryable: false,
       });
     }
-    return url.pathname + url.search;
+    return { path: url.pathname + url.search, md5: createHash("md5"), offset: 0, kept: 0 };
   }
 
   /**
-   * Sends one piece that begins at `offset`; with `md5`, the last one. The service may keep only the beginning of a piece,
-   * and an answer may be lost: then it is asked how far it got, and the remainder is sent.
+   * Sends one piece. The service may keep only the beginning of it, and an answer may be lost: then it is asked how far it
+   * got, and the remainder is sent. The last piece comes with the MD5 of all.
    */
-  async #sendPiece(
-    session: string,
-    part: Part,
-    offset: number,
-    md5: string | undefined,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async part(upload: Upload, part: Part, signal: AbortSignal, attempt: number): Promise<void> {
+    if (attempt === 1) {
+      for (const chunk of part.chunks) upload.md5.update(chunk);
+      upload.offset = upload.kept;
+    }
+    const { path, offset } = upload;
     const end = offset + part.size;
+    const md5 = part.last ? upload.md5.copy().digest("base64") : undefined;
     const total = md5 === undefined ? "*" : String(end);
-    let from = offset;
-    await this.#operations.attempts(ATTEMPTS, signal, async (attempt) => {
-      let asking = attempt > 1;
-      for (;;) {
-        const before = from;
-        const range = asking || from === end ? `bytes */${total}` : `bytes ${from}-${end - 1}/${total}`;
-        const answer = await this.#http.send({
-          method: "PUT",
-          origin: this.#settings.origin,
-          path: session,
-          headers: { "content-range": range, ...(md5 === undefined ? {} : { "x-goog-hash": `md5=${md5}` }) },
-          body: asking || from === end ? [] : skipBytes(part.chunks, from - offset),
-          once: true,
-          signal,
-        });
-        if (answer.status === 200 || answer.status === 201) {
-          const object = parsed(objectSchema, await jsonOf(answer));
-          if (md5 === undefined)
-            throw new HoldfastError("corrupt", "the service ended the upload before its last piece");
-          if (object.size !== end) throw new HoldfastError("corrupt", "the service stored another size than was sent");
-          compareMd5(object, md5);
-          return;
-        }
-        if (answer.status !== 308) throw await this.#failure(answer, true);
-        await drain(answer);
-        const kept = /^bytes=0-(\d+)$/u.exec(answer.headers["range"] ?? "")?.[1];
-        from = kept === undefined ? 0 : Number(kept) + 1;
-        if (from < offset || from > end) {
-          throw new HoldfastError("corrupt", "the service kept another part of the upload than was sent");
-        }
-        if (from === end && md5 === undefined) return;
-        if (!asking && from === before)
-          throw new HoldfastError("unavailable", "the service keeps nothing of what is sent");
-        asking = false;
+    let asking = attempt > 1;
+    for (;;) {
+      const from = upload.kept;
+      const range = asking || from === end ? `bytes */${total}` : `bytes ${from}-${end - 1}/${total}`;
+      const answer = await this.#http.send({
+        method: "PUT",
+        origin: this.#settings.origin,
+        path,
+        headers: { "content-range": range, ...(md5 === undefined ? {} : { "x-goog-hash": `md5=${md5}` }) },
+        body: asking || from === end ? [] : skipBytes(part.chunks, from - offset),
+        once: true,
+        signal,
+      });
+      if (answer.status === 200 || answer.status === 201) {
+        const object = await jsonAs(objectSchema, answer);
+        if (md5 === undefined) throw new HoldfastError("corrupt", "the service ended the upload before its last piece");
+        if (object.size !== end) throw new HoldfastError("corrupt", "the service stored another size than was sent");
+        compareMd5(object, md5);
+        return;
       }
-    });
+      if (answer.status !== 308) throw await this.#failure(answer, true);
+      await drain(answer);
+      const last = /^bytes=0-(\d+)$/u.exec(answer.headers["range"] ?? "")?.[1];
+      const kept = last === undefined ? 0 : Number(last) + 1;
+      if (kept < offset || kept > end) {
+        throw new HoldfastError("corrupt", "the service kept another part of the upload than was sent");
+      }
+      upload.kept = kept;
+      if (kept === end && md5 === undefined) return;
+      if (!asking && kept === from) throw new HoldfastError("unavailable", "the service keeps nothing of what is sent");
+      asking = false;
+    }
   }
 
-  async #cancel(name: string, session: string): Promise<void> {
-    await this.#operations.cleanUp("gcs.upload-left-behind", name, async (signal) => {
-      const { origin } = this.#settings;
-      const answer = await this.#http.send({ method: "DELETE", origin, path: session, signal });
-      await drain(answer);
-      // 499 is the service's word for a cancelled upload. One that it does not know needs no cancelling.
-      if (answer.status >= 500) throw new HoldfastError("unavailable", `cancelling was answered with ${answer.status}`);
+  async abort({ path }: Upload, signal: AbortSignal): Promise<void> {
+    const { origin } = this.#settings;
+    const answer = await this.#http.send({ method: "DELETE", origin, path, signal });
+    await drain(answer);
+    // 499 is the service's word for a cancelled upload. One that it does not know needs no cancelling.
+    if (answer.status >= 500) throw new HoldfastError("unavailable", `cancelling was answered with ${answer.status}`);
+  }
+
+  async read(name: string, range: ByteRange | undefined, signal: AbortSignal): Promise<ObjectRead> {
+    // The object's size, time and digest; and its generation, so that the bytes are of the same one.
+    const object = await this.#metadata(name, signal);
+    const { start, end } = resolveRange(range, object.size);
+    const info = (): ObjectInfo => infoOf(name, object);
+    if (start === end) return { info };
+    const whole = start === 0 && end === object.size;
+    const generation = object.generation === undefined ? "" : `&generation=${object.generation}`;
+    const answer = await this.#send({
+      method: "GET",
+      path: `${this.#pathOf(name)}?alt=media${generation}`,
+      headers: {
+        "accept-encoding": "identity",
+        ...rangeHeader(whole ? undefined : { offset: start, length: end - start }),
+      },
+      held: true,
+      signal,
     });
+    const rangeStart = /^bytes (\d+)-/u.exec(answer.headers["content-range"] ?? "")?.[1];
+    if (answer.status !== 200 && answer.status !== 206) {
+      const failure = await this.#failure(answer);
+      // Replaced or deleted between the two requests: the next attempt sees what is there then.
+      if (failure.code !== "not-found") throw failure;
+      throw new HoldfastError("unavailable", "the object was replaced while it was read", { cause: failure });
+    }
+    if (!whole && (answer.status !== 206 || rangeStart !== String(start))) {
+      letGo(answer.body);
+      throw wrongRange();
+    }
+    return { info, stream: answer.body };
+  }
+
+  async head(name: string, signal: AbortSignal): Promise<ObjectInfo> {
+    return infoOf(name, await this.#metadata(name, signal));
+  }
+
+  async page(prefix: string, { token, after }: PagePosition, signal: AbortSignal): Promise<ObjectPage> {
+    const query = new URLSearchParams({
+      prefix,
+      fields: "items(name,size,updated,md5Hash),nextPageToken",
+      ...(this.#pageNames === undefined ? {} : { maxResults: String(this.#pageNames) }),
+      ...(token === undefined ? {} : { pageToken: token }),
+      ...(after === undefined ? {} : { startOffset: after }),
+    });
+    const path = `/storage/v1/b/${this.#settings.bucket}/o?${query.toString()}`;
+    const answer = await this.#send({ method: "GET", path, signal });
+    if (answer.status !== 200) throw await this.#failure(answer, true);
+    const { items = [], nextPageToken } = await jsonAs(pageSchema, answer);
+    return { objects: items.map((object) => infoOf(object.name, object)), next: nextPageToken || undefined };
+  }
+
+  async remove(name: string, signal: AbortSignal): Promise<boolean> {
+    const answer = await this.#send({ method: "DELETE", path: this.#pathOf(name), signal });
+    if (answer.status === 200 || answer.status === 204) {
+      await drain(answer);
+      return true;
+    }
+    const failure = await this.#failure(answer);
+    if (failure.code !== "not-found") throw failure;
+    return false;
+  }
+
+  close(): void {
+    this.#http.close();
   }
 
   async #metadata(name: string, signal: AbortSignal): Promise<StoredObject> {
     const answer = await this.#send({ method: "GET", path: this.#pathOf(name), signal });
     if (answer.status !== 200) throw await this.#failure(answer);
-    return parsed(objectSchema, await jsonOf(answer));
+    return jsonAs(objectSchema, answer);
   }
 
   async #send(request: Omit<ServiceRequest, "origin">): Promise<ServiceAnswer> {
@@ -453,31 +364,13 @@ export class GcsStore implements Store {
     return { name: prefix + name, ...(storageClass === undefined ? {} : { storageClass }) };
   }
 
-  #uploadPath(type: "multipart" | "resumable", options: PutOptions): string {
-    const condition = options.ifAbsent ? "&ifGenerationMatch=0" : "";
+  #uploadPath(type: "multipart" | "resumable", ifAbsent: boolean): string {
+    const condition = ifAbsent ? "&ifGenerationMatch=0" : "";
     return `/upload/storage/v1/b/${this.#settings.bucket}/o?uploadType=${type}${condition}`;
   }
 
   #pathOf(name: string): string {
     return `/storage/v1/b/${this.#settings.bucket}/o/${encodeURIComponent(this.#settings.prefix + name)}`;
-  }
-
-  /** A name from a listing; undefined for what no caller can have put. */
-  #listedName(object: string, prefix: string): string | undefined {
-    const root = this.#settings.prefix;
-    if (!object.startsWith(root + prefix)) {
-      throw new HoldfastError("corrupt", "the server's listing holds names that were not asked for");
-    }
-    const name = object.slice(root.length);
-    if (name === "") return undefined;
-    try {
-      checkName(name);
-      return name;
-    } catch (error) {
-      if (!isHoldfastError(error)) throw error;
-      this.#context.logger.warn("gcs.unusable-name", { store: this.label, object: JSON.stringify(object) });
-      return undefined;
-    }
   }
 }
 
@@ -498,27 +391,14 @@ function checkObjectName(object: string, emulator: boolean): void {
   if (Buffer.byteLength(object) > MAX_NAME_BYTES) throw refused("it is too long");
 }
 
-function parsed<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  throw new HoldfastError("unavailable", "the server's answer does not have the form that was expected");
-}
-
 function compareMd5(object: StoredObject, md5Hash: string): void {
   if (object.md5Hash !== undefined && object.md5Hash !== md5Hash) {
     throw new HoldfastError("corrupt", "the service stored other bytes than were sent (their MD5 differ)");
   }
 }
 
-function infoOf(name: string, object: StoredObject): ObjectInfo {
-  const modifiedMs = Date.parse(object.updated ?? "");
-  const md5 = Buffer.from(object.md5Hash ?? "", "base64").toString("hex");
-  return {
-    name,
-    size: object.size,
-    ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
-    ...(md5.length === 32 ? { digests: { md5 } } : {}),
-  };
+function infoOf(name: string, { size, updated = "", md5Hash = "" }: StoredObject): ObjectInfo {
+  return objectInfo(name, size, Date.parse(updated), Buffer.from(md5Hash, "base64").toString("hex"));
 }
 
 /** Chunks without their first `count` bytes. */

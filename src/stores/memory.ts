@@ -3,11 +3,12 @@
  *
  * `memory://name` gives every opener in the process the same objects under that name; they go when the process ends.
  */
-import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
-import type { Operation } from "../contract/errors.ts";
+import { HoldfastError } from "../contract/errors.ts";
 import { CHUNK_BYTES, checkedBytes } from "../contract/body.ts";
 import { nameBatches } from "../support/name-batches.ts";
-import { MAX_NAME_BYTES, checkName, compareNames } from "../contract/names.ts";
+import { MAX_NAME_BYTES, compareNames } from "../contract/names.ts";
+import { silentLogger } from "../contract/log.ts";
+import { Operations, notFound, refuseUnsupported } from "./base/operations.ts";
 import type { StoreKind } from "./base/store-kind.ts";
 import { resolveRange } from "../contract/ranges.ts";
 import { systemRuntime } from "../contract/runtime.ts";
@@ -106,21 +107,20 @@ export class MemoryStore implements Store {
   readonly #objects: MemoryObjects;
   readonly #maxBytes: number;
   readonly #runtime: Runtime;
-  #closed = false;
+  readonly #operations: Operations;
 
   constructor(options: MemoryStoreOptions = {}) {
     this.label = options.label ?? "memory://";
     this.#objects = options.objects ?? new MemoryObjects();
     this.#maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;
     this.#runtime = options.runtime ?? systemRuntime;
+    const context = { label: this.label, logger: silentLogger, runtime: this.#runtime };
+    this.#operations = new Operations({ context });
   }
 
-  async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    try {
-      this.#check(name, options);
-      if (options.metadata) {
-        throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
-      }
+  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    return this.#operations.run("put", name, options, async (running) => {
+      refuseUnsupported(options);
       const chunks: Uint8Array[] = [];
       let size = 0;
       for await (const chunk of checkedBytes(body, options.signal)) {
@@ -128,8 +128,7 @@ export class MemoryStore implements Store {
         if (size > this.#maxBytes) throw this.#full();
         chunks.push(chunk);
       }
-      throwIfAborted(options.signal);
-      if (this.#closed) throw closedError();
+      running.check();
       const old = this.#objects.get(name);
       if (old && options.ifAbsent) throw new HoldfastError("conflict", "the object exists already");
       if (this.#objects.bytes - (old?.bytes.length ?? 0) + size > this.#maxBytes) throw this.#full();
@@ -142,53 +141,34 @@ export class MemoryStore implements Store {
       }
       this.#objects.set(name, { bytes, modifiedMs: this.#runtime.now() });
       return { size };
-    } catch (error) {
-      throw this.#error(error, "put", name);
-    }
+    });
   }
 
-  async get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    try {
-      this.#check(name, options);
+  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    return this.#operations.get(name, options, async () => {
       const entry = this.#find(name);
       const { start, end } = resolveRange(options.range, entry.bytes.length);
-      const chunks = async function* (this: MemoryStore): AsyncGenerator<Uint8Array> {
-        for (let at = start; at < end; at += CHUNK_BYTES) {
-          try {
-            this.#check(undefined, options);
-          } catch (error) {
-            throw this.#error(error, "get", name);
-          }
-          // A copy: chunks belong to the consumer.
-          yield entry.bytes.slice(at, Math.min(end, at + CHUNK_BYTES));
-        }
+      const body = async function* (): AsyncGenerator<Uint8Array> {
+        // Copies: chunks belong to the consumer.
+        for (let at = start; at < end; at += CHUNK_BYTES) yield entry.bytes.slice(at, Math.min(end, at + CHUNK_BYTES));
       };
-      return { info: info(name, entry), body: chunks.call(this), close: async () => undefined };
-    } catch (error) {
-      throw this.#error(error, "get", name);
-    }
+      return { info: info(name, entry), body: body(), close: async () => undefined };
+    });
   }
 
-  async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    try {
-      this.#check(name, options);
-      return info(name, this.#find(name));
-    } catch (error) {
-      throw this.#error(error, "stat", name);
-    }
+  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    return this.#operations.run("stat", name, options, async () => info(name, this.#find(name)));
   }
 
-  async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
-    try {
-      this.#check(undefined, options);
-      for (let name = this.#objects.next(prefix, false); name !== undefined; name = this.#objects.next(name, true)) {
-        if (!name.startsWith(prefix)) return;
-        const entry = this.#objects.get(name);
-        if (entry) yield info(name, entry);
-        this.#check(undefined, options);
-      }
-    } catch (error) {
-      throw this.#error(error, "list");
+  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+    return this.#operations.iterate(options, () => this.#infos(prefix));
+  }
+
+  async *#infos(prefix: string): AsyncGenerator<ObjectInfo> {
+    for (let name = this.#objects.next(prefix, false); name !== undefined; name = this.#objects.next(name, true)) {
+      if (!name.startsWith(prefix)) return;
+      const entry = this.#objects.get(name);
+      if (entry) yield info(name, entry);
     }
   }
 
@@ -197,42 +177,23 @@ export class MemoryStore implements Store {
     return nameBatches(this.list(prefix, options), NAMES_BATCH);
   }
 
-  async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    try {
-      this.#check(name, options);
-      return { existed: this.#objects.delete(name) };
-    } catch (error) {
-      throw this.#error(error, "delete", name);
-    }
+  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    return this.#operations.run("delete", name, options, async () => ({ existed: this.#objects.delete(name) }));
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
-  }
-
-  #check(name: string | undefined, options: OperationOptions): void {
-    throwIfAborted(options.signal);
-    if (this.#closed) throw closedError();
-    if (name !== undefined) checkName(name);
+    this.#operations.end();
   }
 
   #find(name: string): Entry {
     const entry = this.#objects.get(name);
-    if (!entry) throw new HoldfastError("not-found", "there is no such object");
+    if (!entry) throw notFound();
     return entry;
   }
 
   #full(): HoldfastError {
     return new HoldfastError("full", `the store holds at most ${this.#maxBytes} bytes`);
   }
-
-  #error(error: unknown, operation: Operation, object?: string): HoldfastError {
-    return toHoldfastError(error).within({ store: this.label, operation, object });
-  }
-}
-
-function closedError(): HoldfastError {
-  return new HoldfastError("invalid", "the store is closed");
 }
 
 function info(name: string, entry: Entry): ObjectInfo {

@@ -7,10 +7,10 @@ import type { Runtime } from "../contract/runtime.ts";
 import type { Body, DeleteOptions, PutOptions, Store } from "../contract/store.ts";
 import { parseStoreUrl } from "../contract/store-url.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
-import type { StoreKind, StorePlace } from "./base/store-kind.ts";
+import type { StoreKind, StoreKinds, StorePlace } from "./base/store-kind.ts";
 
 /** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
-const kinds: Record<string, () => Promise<StoreKind>> = {
+const known: Readonly<Record<string, () => Promise<StoreKind>>> = {
   sftp: async () => (await import("./sftp/sftp.ts")).sftpKind,
   ftp: async () => (await import("./ftp.ts")).ftpKind,
   ftps: async () => (await import("./ftp.ts")).ftpKind,
@@ -43,11 +43,14 @@ const kinds: Record<string, () => Promise<StoreKind>> = {
 
 /** The schemes that can be opened, in alphabetical order. */
 export function knownSchemes(): string[] {
-  return Object.keys(kinds).sort();
+  return Object.keys(known).sort();
 }
 
 export interface OpenStoreOptions {
+  /** Name of the store in errors. Default the URL, without secrets. */
   readonly label?: string | undefined;
+  /** Kinds of one's own, by scheme. They go before Holdfast's. Default none. */
+  readonly kinds?: StoreKinds | undefined;
   /** Laid over the process's environment for this store alone. */
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly runtime?: Runtime | undefined;
@@ -55,15 +58,23 @@ export interface OpenStoreOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The kind behind a scheme, one's own before Holdfast's. */
+function kindOf(scheme: string, own: StoreKinds | undefined): Promise<StoreKind> | StoreKind | undefined {
+  if (own !== undefined && Object.hasOwn(own, scheme)) return own[scheme];
+  return Object.hasOwn(known, scheme) ? known[scheme]?.() : undefined;
+}
+
 /**
- * Where the store of a URL is, without reaching out to it. `env` is laid over the process's environment. Undefined for a
+ * Where the store of a URL is, without reaching out to it. `env` is laid over the process's environment; `own`: kinds of
+ * one's own. Undefined for a
  * scheme that is not known, and for a URL that no store can be opened by.
  */
 export async function placeOf(
   url: StoreUrl,
   env: Readonly<Record<string, string>> = {},
+  own?: StoreKinds,
 ): Promise<StorePlace | undefined> {
-  const kind = await kinds[url.scheme]?.();
+  const kind = await kindOf(url.scheme, own);
   try {
     return await kind?.place(url, { ...process.env, ...env });
   } catch (error) {
@@ -78,15 +89,15 @@ export async function placeOf(
  */
 export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<Store> {
   const parsed = parseStoreUrl(url);
-  const load = kinds[parsed.scheme];
-  if (!load) {
+  const kind = await kindOf(parsed.scheme, options.kinds);
+  if (kind === undefined) {
+    const schemes = [...Object.keys(options.kinds ?? {}), ...knownSchemes()];
     throw new HoldfastError(
       "config",
-      `no kind of store is known for ${parsed.scheme}:// (known: ${knownSchemes().join(", ")})`,
+      `no kind of store is known for ${parsed.scheme}:// (known: ${schemes.join(", ")})`,
       { store: options.label ?? parsed.redacted, operation: "open" },
     );
   }
-  const kind = await load();
   const label = options.label ?? parsed.redacted;
   try {
     return refusingOnlyIf(

@@ -22,11 +22,12 @@ import { resolveRange } from "../contract/ranges.ts";
 import { isSecretName, secretsOf } from "../support/redact.ts";
 import type { GetResult, ObjectInfo, Store } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
+import { checkParts, checkPathName, folderOfPrefix, isTempName, tempName } from "./base/path-names.ts";
+import { raceSignal } from "../support/signals.ts";
 import { FoldingNames } from "./base/folding-names.ts";
-import { Guard, checkParts, checkPathName, folderOfPrefix, raceSignal, refuseUnsupported } from "./base/guard.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
-import { isTempName, tempName } from "./base/tree-store.ts";
 
 export const opendalKind: StoreKind = {
   open: async (url, context) => openOpendalStore(url, context),
@@ -92,7 +93,6 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
     ...secretsOf(url, context.env),
     ...Object.entries(settings).flatMap(([name, value]) => (isSecretName(name) || name.endsWith("key") ? [value] : [])),
   ];
-  const guard = new Guard({ label: context.label, secrets, mapError: serviceError });
   const opendal = await load();
   let operator: Operator;
   try {
@@ -137,7 +137,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       const mapped = serviceError(error);
       throw mapped.code === "conflict" ? new HoldfastError("not-found", mapped.message) : mapped;
     });
-    if (!metadata.isFile()) throw new HoldfastError("not-found", "there is no such object");
+    if (!metadata.isFile()) throw notFound();
     await names?.refuseToFind(name.split("/"), signal);
     const modifiedMs = Date.parse(metadata.lastModified ?? "");
     return {
@@ -219,6 +219,8 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
     }
   };
 
+  const operations = new Operations({ context, secrets, mapError: serviceError, checkName: checkNameHere });
+
   return {
     label: context.label,
     get capabilities() {
@@ -235,9 +237,8 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
       };
     },
     put: (name, body, options = {}) =>
-      guard.run("put", name, options, async (signal) => {
-        refuseUnsupported(options);
-        checkNameHere(name);
+      operations.run("put", name, options, async ({ signal }) => {
+        refuseUnsupported(options, NOT_ATOMIC);
         const source = await gather(checkedBytes(body, signal), limit, context);
         try {
           throwIfAborted(signal);
@@ -265,8 +266,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         }
       }),
     get: (name, options = {}) =>
-      guard.get(name, options, async (signal): Promise<GetResult> => {
-        checkNameHere(name);
+      operations.get(name, options, async ({ signal }): Promise<GetResult> => {
         for (let attempt = 1; ; attempt++) {
           const info = await stat(name, signal);
           const { start, end } = resolveRange(options.range, info.size);
@@ -288,12 +288,11 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         }
       }),
     stat: (name, options = {}) =>
-      guard.run("stat", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("stat", name, options, async ({ signal }) => {
         return stat(name, signal);
       }),
     list: (prefix, options = {}) =>
-      guard.iterate("list", options, async function* (signal) {
+      operations.iterate(options, async function* ({ signal }) {
         const folder = folderOfPrefix(prefix);
         if (folder === undefined) return;
         if (folder !== "" && (await names?.isOther(folder.split("/"), signal))) return;
@@ -326,8 +325,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         }
       }),
     delete: (name, options = {}) =>
-      guard.run("delete", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("delete", name, options, async ({ signal }) => {
         try {
           await stat(name, signal);
         } catch (error) {
@@ -339,9 +337,7 @@ export async function openOpendalStore(url: StoreUrl, context: StoreContext): Pr
         if (service.prunes) await prune(name, signal);
         return { existed: true };
       }),
-    close: async () => {
-      await guard.close();
-    },
+    close: () => operations.close(),
   };
 }
 

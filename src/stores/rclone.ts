@@ -19,20 +19,13 @@ import type { Capabilities, GetResult, ObjectInfo, Store } from "../contract/sto
 import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
+import { STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, isTempName, tempName } from "./base/path-names.ts";
+import { raceSignal } from "../support/signals.ts";
 import { FoldingNames } from "./base/folding-names.ts";
 import { HttpClient } from "./base/http-client.ts";
 import type { HttpAnswer, HttpRequest } from "./base/http-client.ts";
-import {
-  Guard,
-  STALE_TEMP_MS,
-  checkParts,
-  checkPathName,
-  folderOfPrefix,
-  raceSignal,
-  refuseUnsupported,
-} from "./base/guard.ts";
 import { otherSettings, ownVariables, placeOfFolder, publicSettings, serverPath } from "./base/place.ts";
-import { isTempName, tempName } from "./base/tree-store.ts";
 
 export const rcloneKind: StoreKind = {
   open: async (url, context) => openRcloneStore(url, context),
@@ -163,7 +156,15 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
     }
   }
   const rclone = new Rclone(remote, context);
-  const guard = new Guard({ label: context.label, secrets: secretsOf(url, context.env) });
+  const operations = new Operations({
+    context,
+    secrets: secretsOf(url, context.env),
+    // Parts that are too long are refused here, before the service may shorten them.
+    checkName: (name) => {
+      checkPathName(name);
+      checkParts(name, partBytes(rclone.features));
+    },
+  });
   const opening = new AbortController();
   const cancel = context.runtime.timer(OPEN_MS, () => opening.abort());
   const onAbort = (): void => opening.abort();
@@ -182,15 +183,9 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
     context.signal?.removeEventListener("abort", onAbort);
   }
 
-  /** Refuses what no path can hold, and parts that are too long here, before the service may shorten them. */
-  const checkNameHere = (name: string): void => {
-    checkPathName(name);
-    checkParts(name, partBytes(rclone.features));
-  };
-
   const stat = async (name: string, signal: AbortSignal): Promise<RcloneItem> => {
     const item = await rclone.statFile(name, signal);
-    if (!item || item.IsDir) throw new HoldfastError("not-found", "there is no such object");
+    if (!item || item.IsDir) throw notFound();
     await rclone.refuseToFind(name, signal);
     return item;
   };
@@ -214,9 +209,8 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
       return rclone.names.folds ? { ...capabilities, caseSensitive: false } : capabilities;
     },
     put: (name, body, options = {}) =>
-      guard.run("put", name, options, async (signal) => {
-        refuseUnsupported(options);
-        checkNameHere(name);
+      operations.run("put", name, options, async ({ signal }) => {
+        refuseUnsupported(options, NOT_ATOMIC);
         const features = await rclone.readFeatures(signal);
         if (!features.Move && !features.Copy) {
           throw new HoldfastError(
@@ -250,8 +244,7 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
         }
       }),
     get: (name, options = {}) =>
-      guard.get(name, options, async (signal) => {
-        checkNameHere(name);
+      operations.get(name, options, async ({ signal }) => {
         if (!options.range) {
           const result = await rclone.read(name, undefined, signal);
           await rclone.refuseToFind(name, signal).catch(async (error: unknown) => {
@@ -273,28 +266,26 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
         return result;
       }),
     stat: (name, options = {}) =>
-      guard.run("stat", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("stat", name, options, async ({ signal }) => {
         return infoOf(name, await stat(name, signal));
       }),
     list: (prefix, options = {}) =>
-      guard.iterate("list", options, async function* (signal) {
+      operations.iterate(options, async function* ({ signal }) {
         const folder = folderOfPrefix(prefix);
         if (folder === undefined || (folder !== "" && (await rclone.isOther(folder, signal)))) return;
         yield* rclone.walk(folder, prefix, signal);
       }),
     delete: (name, options = {}) =>
-      guard.run("delete", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("delete", name, options, async ({ signal }) => {
         if (await rclone.isOther(name, signal)) return { existed: false };
         const existed = await rclone.deleteFile(name, signal);
         rclone.names.noteGone();
         if (existed) await rclone.removeEmptyFolders(name, signal);
         return { existed };
       }),
-    sweep: (options = {}) => guard.run("delete", undefined, options, removeStrays),
+    sweep: (options = {}) => operations.run("delete", undefined, options, ({ signal }) => removeStrays(signal)),
     close: async () => {
-      await guard.close();
+      await operations.close();
       await rclone.stop();
     },
   };

@@ -26,12 +26,12 @@ import type { StoreUrl } from "../contract/store-url.ts";
 import { childEnv, runChild, startChild } from "./base/child.ts";
 import type { Child } from "./base/child.ts";
 import { openFetched } from "./base/fetched-file.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
+import { STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, isTempName } from "./base/path-names.ts";
 import { FoldingNames } from "./base/folding-names.ts";
-import { Guard, STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, refuseUnsupported } from "./base/guard.ts";
 import { ownVariables, serverPath } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
-import { isTempName } from "./base/tree-store.ts";
 
 export const rsyncKind: StoreKind = {
   open: async (url, context) => openRsyncStore(url, context),
@@ -69,11 +69,14 @@ interface Place extends Pick<StorePlace, "server" | "path"> {
 export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
   const place = readPlace(url, context.env);
   const rsync = new Rsync(place, context);
-  const guard = new Guard({ label: context.label, secrets: place.secrets });
-  const checkNameHere = (name: string): void => {
-    checkPathName(name);
-    checkParts(name, MAX_PART_BYTES);
-  };
+  const operations = new Operations({
+    context,
+    secrets: place.secrets,
+    checkName: (name) => {
+      checkPathName(name);
+      checkParts(name, MAX_PART_BYTES);
+    },
+  });
   return {
     label: context.label,
     get capabilities() {
@@ -88,9 +91,8 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
       };
     },
     put: (name, body, options = {}) =>
-      guard.run("put", name, options, async (signal) => {
-        refuseUnsupported(options);
-        checkNameHere(name);
+      operations.run("put", name, options, async ({ signal }) => {
+        refuseUnsupported(options, NOT_ATOMIC);
         return rsync.withFolder(async (folder) => {
           const file = path.join(folder, name);
           await makeFolder(path.dirname(file));
@@ -108,8 +110,7 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
         });
       }),
     get: (name, options = {}) =>
-      guard.get(name, options, async (signal) => {
-        checkNameHere(name);
+      operations.get(name, options, async ({ signal }) => {
         const result = await rsync.fetch(name, options.range, signal, options.onAlive);
         await rsync.names.refuseToFind(name.split("/"), signal).catch(async (error: unknown) => {
           await result.close();
@@ -118,30 +119,28 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
         return result;
       }),
     stat: (name, options = {}) =>
-      guard.run("stat", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("stat", name, options, async ({ signal }) => {
         const info = await rsync.stat(name, signal);
-        if (!info) throw new HoldfastError("not-found", "there is no such object");
+        if (!info) throw notFound();
         await rsync.names.refuseToFind(name.split("/"), signal);
         return info;
       }),
     list: (prefix, options = {}) =>
-      guard.iterate("list", options, async function* (signal) {
+      operations.iterate(options, async function* ({ signal }) {
         const folder = folderOfPrefix(prefix);
         if (folder === undefined) return;
         if (folder !== "" && (await rsync.names.isOther(folder.split("/"), signal))) return;
         for await (const info of rsync.list(folder, signal)) if (info.name.startsWith(prefix)) yield info;
       }),
     delete: (name, options = {}) =>
-      guard.run("delete", name, options, async (signal) => {
-        checkNameHere(name);
+      operations.run("delete", name, options, async ({ signal }) => {
         if (await rsync.names.isOther(name.split("/"), signal)) return { existed: false };
         const existed = await rsync.remove(name, signal);
         rsync.names.noteGone();
         return { existed };
       }),
-    sweep: (options = {}) => guard.run("delete", undefined, options, (signal) => rsync.removeStrays(signal)),
-    close: () => guard.close(),
+    sweep: (options = {}) => operations.run("delete", undefined, options, ({ signal }) => rsync.removeStrays(signal)),
+    close: () => operations.close(),
   };
 }
 
@@ -406,7 +405,7 @@ class Rsync {
           () => this.#run(args, listed(this.#place.inside + name), signal),
         );
       } catch (error) {
-        if (isHoldfastError(error, "conflict")) throw new HoldfastError("not-found", "there is no such object");
+        if (isHoldfastError(error, "conflict")) throw notFound();
         throw error;
       }
       // A folder, a link and a device come as something else than a file, or not at all. The folder goes at once; the

@@ -28,6 +28,8 @@ import { NameTurns } from "../support/kept-names.ts";
 import { ownVariables } from "./base/place.ts";
 import { decodePath } from "./base/query.ts";
 import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
+import { ConnectionPool } from "./base/connection-pool.ts";
+import { notFound } from "./base/operations.ts";
 import { TreeStore } from "./base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "./base/tree-store.ts";
 
@@ -125,10 +127,8 @@ export function openSmbStore(url: StoreUrl, context: StoreContext): Store {
     secrets: [...secretsOf(url, env), ...(password === undefined ? [] : [password])],
   });
   return new TreeStore({
-    label: context.label,
+    context,
     tree,
-    runtime: context.runtime,
-    logger: context.logger,
     refusePart,
     foldsAlways: true,
   });
@@ -147,15 +147,20 @@ interface SmbOptions {
 
 class SmbTree implements Tree {
   readonly #options: SmbOptions;
-  readonly #free: Session[] = [];
-  readonly #all = new Set<Session>();
-  readonly #waiting: (() => void)[] = [];
+  readonly #pool: ConnectionPool<Session>;
   /** Renames onto names that are the same without case follow each other: `a` and `A` must not both find nothing. */
   readonly #renaming = new NameTurns();
-  #closed = false;
 
   constructor(options: SmbOptions) {
     this.#options = options;
+    this.#pool = new ConnectionPool({
+      limit: MAX_SESSIONS,
+      connect: async () => new Session(options),
+      // One that failed in the middle of an answer is not used again.
+      isUsable: (session) => session.usable,
+      isLost: (error) => isHoldfastError(error) && LOST.test(error.message),
+      end: (session) => session.stop(),
+    });
   }
 
   async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
@@ -190,10 +195,6 @@ class SmbTree implements Tree {
       }
     }
     return true;
-  }
-
-  forgetFolder(): void {
-    // Nothing is remembered.
   }
 
   async write(
@@ -349,9 +350,8 @@ class SmbTree implements Tree {
     });
   }
 
-  async close(): Promise<void> {
-    this.#closed = true;
-    await Promise.all([...this.#all].map((session) => session.stop()));
+  close(): Promise<void> {
+    return this.#pool.close();
   }
 
   /** What stands at a path under exactly this name, or `not-found`. */
@@ -376,71 +376,22 @@ class SmbTree implements Tree {
     }
   }
 
-  /** Does work with a session; once more with a new one when a session that was kept turns out to have lost its server. */
-  async #with<T>(signal: AbortSignal | undefined, work: (session: Session) => Promise<T>): Promise<T> {
-    let kept = false;
-    try {
-      return await this.#lend(signal, (session) => {
-        kept = session.asked > 0;
-        return work(session);
-      });
-    } catch (error) {
-      if (!kept || !isHoldfastError(error) || !LOST.test(error.message)) throw error;
-      for (const session of this.#free.splice(0)) {
-        this.#all.delete(session);
-        await session.stop();
+  #with<T>(signal: AbortSignal | undefined, work: (session: Session) => Promise<T>): Promise<T> {
+    return this.#pool.run(signal, async (session) => {
+      try {
+        return await work(session);
+      } catch (error) {
+        if (!isHoldfastError(error)) throw error;
+        if (LOST.test(error.message)) await session.stop();
+        throw redactError(error, this.#options.secrets);
       }
-      return await this.#lend(signal, work);
-    }
-  }
-
-  /** Lends a session. One that failed in the middle of an answer, or has lost its server, is not used again. */
-  async #lend<T>(signal: AbortSignal | undefined, work: (session: Session) => Promise<T>): Promise<T> {
-    let session: Session | undefined;
-    while (!session) {
-      throwIfAborted(signal);
-      if (this.#closed) throw new HoldfastError("invalid", "the store is closed");
-      const free = this.#free.pop();
-      if (free && !free.usable) {
-        this.#all.delete(free);
-        await free.stop();
-      } else if (free) session = free;
-      else if (this.#all.size < MAX_SESSIONS) {
-        session = new Session(this.#options);
-        this.#all.add(session);
-      } else {
-        await new Promise<void>((resolve) => {
-          this.#waiting.push(resolve);
-          signal?.addEventListener("abort", () => resolve(), { once: true });
-        });
-      }
-    }
-    const lent = session;
-    try {
-      return await work(lent);
-    } catch (error) {
-      if (!isHoldfastError(error)) throw error;
-      if (LOST.test(error.message)) await lent.stop();
-      throw redactError(error, this.#options.secrets);
-    } finally {
-      if (lent.usable) this.#free.push(lent);
-      else {
-        this.#all.delete(lent);
-        void lent.stop();
-      }
-      // The first of them may have been cancelled: all look again.
-      for (const wake of this.#waiting.splice(0)) wake();
-    }
+    });
   }
 }
 
 /** What says that a connection is gone, not that an operation failed. */
 const LOST =
   /NT_STATUS_(?:CONNECTION_|NETWORK_NAME_DELETED|USER_SESSION_DELETED|NETWORK_SESSION_EXPIRED|INVALID_NETWORK_RESPONSE|LOCAL_DISCONNECT|REMOTE_DISCONNECT|VIRTUAL_CIRCUIT_CLOSED)|ended before it answered/u;
-
-function notFound(): HoldfastError {
-  return new HoldfastError("not-found", "there is no such object");
-}
 
 function otherCase(found: string): HoldfastError {
   return new HoldfastError("conflict", `the server takes the name for ${JSON.stringify(found)}, which stands there`);
@@ -513,11 +464,6 @@ class Session {
         this.#wake?.();
       })
       .catch(() => undefined);
-  }
-
-  /** How many commands it was told. */
-  get asked(): number {
-    return this.#marks;
   }
 
   get pid(): number | undefined {

@@ -9,7 +9,7 @@ import { resolve } from "node:path";
 import { HoldfastError } from "../contract/errors.ts";
 import { nestedLabel } from "../contract/nested-label.ts";
 import { placeOf } from "./open-store.ts";
-import type { StorePlace } from "./base/store-kind.ts";
+import type { StoreKinds, StorePlace } from "./base/store-kind.ts";
 import type { PoolDescription, StoreDescription } from "../config/pool-config.ts";
 
 /** Where each store of a pool is that is no pool itself, at every depth. */
@@ -24,10 +24,10 @@ export interface StoreFolder {
 }
 
 /** Finds out where the stores of a pool are: follows links, and reads what says it on this machine, but asks no store. */
-export async function placesOf(pool: PoolDescription): Promise<Places> {
+export async function placesOf(pool: PoolDescription, kinds?: StoreKinds): Promise<Places> {
   const stores = leavesOf(pool).map(({ store }) => store);
   const found = await Promise.all(
-    stores.map(async (store) => [store, (await placeOf(store.parsed, store.env)) ?? placeByUrl(store)] as const),
+    stores.map(async (store) => [store, (await placeOf(store.parsed, store.env, kinds)) ?? placeByUrl(store)] as const),
   );
   return new Map(found);
 }

@@ -16,36 +16,29 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
-import { checkedBytes } from "../contract/body.ts";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
-import { MAX_NAME_BYTES, checkName } from "../contract/names.ts";
+import { HoldfastError, abortError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import { httpError, networkError } from "../support/network-errors.ts";
 import type { StoreContext, StoreKind } from "./base/store-kind.ts";
-import { MIB, cutParts, forEachParallel, releasePart } from "../support/parts.ts";
-import type { Part } from "../support/parts.ts";
-import { checkRange, resolveRange } from "../contract/ranges.ts";
+import { MIB, forEachParallel } from "../support/parts.ts";
+import type { Part, PartPlan } from "../support/parts.ts";
 import { secretsOf } from "../support/redact.ts";
-import { linkSignals } from "../support/signals.ts";
-import type { LinkedSignal } from "../support/signals.ts";
-import type {
-  Body,
-  Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../contract/store.ts";
+import { linkSignals, raceSignal } from "../support/signals.ts";
+import type { Body, ByteRange, ObjectInfo } from "../contract/store.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
-import { pathParts, urlParameters } from "./base/url-parameters.ts";
-import { HttpService, drain, encodePath, jsonOf, textOf } from "./base/http-service.ts";
+import { containerOf, urlParameters } from "./base/url-parameters.ts";
+import { HttpService, drain, encodePath, jsonAs, jsonOf, textOf } from "./base/http-service.ts";
 import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
-import { inNameOrder } from "./base/name-order.ts";
-import { StoreOperations, refuseMetadata } from "./base/operations.ts";
+import { rangeHeader } from "./base/http-client.ts";
+import { ObjectStore, checkFits, lengthOf, md5Of, objectInfo, rangeSize, wrongRange } from "./base/object-store.ts";
+import type {
+  ObjectPage,
+  ObjectPut,
+  ObjectRead,
+  ObjectService,
+  ObjectStoreOptions,
+  PagePosition,
+} from "./base/object-store.ts";
+import { Operations } from "./base/operations.ts";
 import { prefixParts } from "./base/place.ts";
 
 /** What segments in flight may hold together, in bytes. One segment is always allowed. */
@@ -95,13 +88,13 @@ export function parseSwiftUrl(url: StoreUrl, env: StoreContext["env"]): SwiftSet
       "a swift URL names a container only: the server and user stand in SWIFT_… in env",
     );
   }
-  const [container, ...prefix] = [...(url.host === "" ? [] : [url.host]), ...pathParts(url.path)];
+  const { container, prefix } = containerOf(url);
   if (container === undefined) {
     throw new HoldfastError("config", `the URL ${url.redacted} names no container: write swift://CONTAINER[/PREFIX]`);
   }
   return {
     container,
-    prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`,
+    prefix,
     caFile: ca,
     access: readAccess(env),
   };
@@ -196,186 +189,153 @@ interface Segment {
   readonly size: number;
 }
 
-export interface SwiftStoreOptions {
-  /** Size of the first segments, in bytes. Default 8 MiB. */
-  readonly partBytes?: number | undefined;
-  /** Names in one page of a listing. Default: as many as the service gives. */
-  readonly pageNames?: number | undefined;
+interface Upload {
+  readonly name: string;
+  /** Path below the account under which all of its segments are. */
+  readonly folder: string;
+  readonly segments: Segment[];
+  /** Paths of segments that were begun. */
+  readonly attempted: Set<string>;
 }
 
-export class SwiftStore implements Store {
-  readonly label: string;
-  readonly capabilities: Capabilities;
+export type SwiftStoreOptions = ObjectStoreOptions;
+
+export class SwiftStore extends ObjectStore<Upload> {
+  constructor(url: StoreUrl, context: StoreContext, options: SwiftStoreOptions = {}) {
+    super(new Swift(url, context, options), context);
+  }
+}
+
+class Swift implements ObjectService<Upload> {
+  readonly kind = "swift";
+  readonly operations: Operations;
+  readonly capabilities = { orderedList: true, storeDigests: ["md5"] } as const;
+  readonly prefix: string;
+  /** Swift knows If-None-Match, but two writers at once can both be told that they were the first. */
+  readonly noCondition = "Swift does not decide conditional puts atomically";
+  readonly attempts = SEGMENT_ATTEMPTS;
+  readonly parallel = { parts: PARALLEL_SEGMENTS, bytes: IN_FLIGHT_BYTES };
   readonly #settings: SwiftSettings;
   readonly #context: StoreContext;
   readonly #http: HttpService;
-  readonly #operations: StoreOperations;
   readonly #partBytes: number;
   readonly #pageNames: number;
   #session: Promise<Session> | undefined;
   #containerSeenMs = Number.NEGATIVE_INFINITY;
   #maxSegments: Promise<number> | undefined;
 
-  constructor(url: StoreUrl, context: StoreContext, options: SwiftStoreOptions = {}) {
-    this.label = context.label;
+  constructor(url: StoreUrl, context: StoreContext, options: SwiftStoreOptions) {
     this.#context = context;
     this.#settings = parseSwiftUrl(url, context.env);
+    this.prefix = this.#settings.prefix;
     this.#http = new HttpService({ env: context.env, caFile: this.#settings.caFile });
     this.#partBytes = options.partBytes ?? 8 * MIB;
     this.#pageNames = options.pageNames ?? PAGE_NAMES;
-    this.#operations = new StoreOperations({
+    this.operations = new Operations({
       context,
       secrets: secretsOf(url, context.env),
       mapError: (error) => networkError(error) ?? toHoldfastError(error),
-      checkName: (name) => this.#checkName(name),
+      checkName: (name) => checkFits(this.prefix, name),
     });
-    this.capabilities = {
-      orderedList: true,
-      // Swift knows If-None-Match, but two writers at once can both be told that they were the first.
-      conditionalPut: false,
-      prefixNames: true,
-      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.#settings.prefix),
-      caseSensitive: true,
-      storeDigests: ["md5"],
+  }
+
+  async plan(body: Body, signal: AbortSignal): Promise<PartPlan> {
+    const small = body.size !== undefined && body.size <= this.#partBytes;
+    const maxParts = small ? 1 : await this.#manifestLimit(signal);
+    return { partBytes: this.#partBytes, maxParts, maxBytes: maxParts * MAX_SEGMENT_BYTES };
+  }
+
+  async putOnce({ name }: ObjectPut, part: Part, signal: AbortSignal): Promise<void> {
+    await this.#putBytes(this.#pathOf(name), part, signal);
+    this.#containerSeen();
+  }
+
+  async read(name: string, range: ByteRange | undefined, signal: AbortSignal): Promise<ObjectRead> {
+    const answer = await this.#send({
+      method: "GET",
+      path: this.#pathOf(name),
+      held: true,
+      signal,
+      headers: rangeHeader(range),
+    });
+    // Also for a range that begins at the very end, where there is nothing to send.
+    if (range && answer.status === 416) {
+      await drain(answer);
+      const info = await this.head(name, signal);
+      return { info: () => info };
+    }
+    if (answer.status !== 200 && answer.status !== 206) throw await this.#failure(answer, signal);
+    this.#containerSeen();
+    const { body: stream, headers } = answer;
+    const sizeOf = (): number => {
+      if (!range) return lengthOf(headers);
+      if (answer.status !== 206) throw wrongRange();
+      return rangeSize(headers["content-range"], range.offset);
+    };
+    return { stream, info: () => infoOf(name, sizeOf(), headers) };
+  }
+
+  async head(name: string, signal: AbortSignal): Promise<ObjectInfo> {
+    const answer = await this.#send({ method: "HEAD", path: this.#pathOf(name), signal });
+    await drain(answer);
+    if (answer.status !== 200) throw await this.#failure(answer, signal);
+    this.#containerSeen();
+    return infoOf(name, lengthOf(answer.headers), answer.headers);
+  }
+
+  async remove(name: string, signal: AbortSignal): Promise<boolean> {
+    const answer = await this.#send({ method: "DELETE", path: this.#pathOf(name), signal });
+    if (answer.status === 404) {
+      await drain(answer);
+      await this.#checkContainer(signal);
+      return false;
+    }
+    await this.#expect(answer, signal, 204, 200);
+    return true;
+  }
+
+  /** Segments that nothing needs any more are in no listing: a failure to delete them is logged and no error. */
+  async leftovers(name: string, signal: AbortSignal): Promise<() => Promise<void>> {
+    const paths = await this.#segmentsOf(name, signal);
+    return async () => {
+      if (paths.length === 0) return;
+      await this.operations.cleanUp("swift.segments-left-behind", name, (late) => this.#deleteEach(paths, late));
     };
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    return this.#operations.run("put", name, options, async (link) => {
-      refuseMetadata(options);
-      if (options.ifAbsent) throw new HoldfastError("unsupported", "Swift does not decide conditional puts atomically");
-      const small = body.size !== undefined && body.size <= this.#partBytes;
-      const maxParts = small ? 1 : await this.#manifestLimit(link.signal);
-      const plan = { partBytes: this.#partBytes, maxParts, maxBytes: maxParts * MAX_SEGMENT_BYTES };
-      const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
-      try {
-        const first = await parts.next();
-        if (first.done) throw new HoldfastError("internal", "a body was cut into no parts");
-        const replaced = await this.#segmentsOf(name, link.signal);
-        const size = first.value.last
-          ? await this.#putAtOnce(name, first.value, body, link.signal)
-          : await this.#putInSegments(name, first.value, parts, link);
-        await this.#deletePaths(name, replaced);
-        return { size };
-      } finally {
-        await parts.return(undefined);
-      }
-    });
+  close(): void {
+    this.#http.close();
   }
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    const { range } = options;
-    return this.#operations.run("get", name, options, async (link, keep) => {
-      if (range) checkRange(range);
-      if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
-      const last = range?.length === undefined ? "" : range.offset + range.length - 1;
-      const answer = await this.#send({
-        method: "GET",
-        path: this.#pathOf(name),
-        held: true,
-        signal: link.signal,
-        ...(range ? { headers: { range: `bytes=${range.offset}-${last}` } } : {}),
-      });
-      // Also for a range that begins at the very end, where there is nothing to send.
-      if (range && answer.status === 416) {
-        await drain(answer);
-        return this.#emptyRange(name, options, link.signal);
-      }
-      if (answer.status !== 200 && answer.status !== 206) throw await this.#failure(answer, link.signal);
-      this.#containerSeen();
-      try {
-        const size = range ? rangeSize(answer, range.offset) : lengthOf(answer);
-        const { start, end } = resolveRange(range, size);
-        const info = infoOf(name, size, answer);
-        const expected = { size: end - start, md5: range ? undefined : info.digests?.md5 };
-        const body = this.#operations.bytes(answer.body, name, expected, link);
-        keep();
-        return { info, body, close: async () => this.#operations.letGo(answer.body, link) };
-      } catch (error) {
-        this.#operations.letGo(answer.body, link);
-        throw error;
-      }
-    });
-  }
-
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    return this.#operations.run("stat", name, options, async (link) => this.#head(name, link.signal));
-  }
-
-  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
-    return this.#operations.within("list", options, inNameOrder(this.#pages(prefix, options)));
-  }
-
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    return this.#operations.run("delete", name, options, async (link) => {
-      const segments = await this.#segmentsOf(name, link.signal);
-      // The manifest first: an object that lacks segments must never be seen.
-      const answer = await this.#send({ method: "DELETE", path: this.#pathOf(name), signal: link.signal });
-      if (answer.status === 404) {
-        await drain(answer);
-        await this.#checkContainer(link.signal);
-        return { existed: false };
-      }
-      await this.#expect(answer, link.signal, 204, 200);
-      await this.#deletePaths(name, segments);
-      return { existed: true };
-    });
-  }
-
-  async close(): Promise<void> {
-    if (this.#operations.close()) this.#http.close();
-  }
-
-  async *#pages(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
-    const root = this.#settings.prefix;
+  async page(prefix: string, { token, after }: PagePosition, signal: AbortSignal): Promise<ObjectPage> {
     // The server looks for names before the prefix with its last character plus one, and breaks where there is none.
-    const asked = (root + prefix).replace(/[\u{d7ff}\u{10ffff}]+$/u, "");
-    let marker = options.after === undefined ? "" : root + options.after;
-    for (;;) {
-      const page = await this.#operations.run("list", undefined, options, async (link) => {
-        const query = new URLSearchParams({
-          format: "json",
-          limit: String(this.#pageNames),
-          prefix: asked,
-          ...(marker === "" ? {} : { marker }),
-        });
-        const path = `/${encodePath(this.#settings.container)}?${query.toString()}`;
-        const answer = await this.#send({ method: "GET", path, signal: link.signal });
-        if (answer.status === 204) {
-          await drain(answer);
-          return [];
-        }
-        if (answer.status === 404) throw await this.#noContainer(answer);
-        if (answer.status !== 200) throw await this.#failure(answer, link.signal);
-        return parsed(listingSchema, await jsonOf(answer));
-      });
-      for (const entry of page) {
-        const name = this.#listedName(entry.name, asked);
-        if (name === undefined || !name.startsWith(prefix)) continue;
-        // The service gives UTC without saying so.
-        const modifiedMs = Date.parse(`${entry.last_modified ?? ""}Z`);
-        yield { name, size: entry.bytes, ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }) };
-      }
-      const last = page.at(-1);
-      if (!last) return;
-      if (last.name === marker) throw new HoldfastError("corrupt", "the server's listing does not come to an end");
-      marker = last.name;
+    const asked = prefix.replace(/[\u{d7ff}\u{10ffff}]+$/u, "");
+    const marker = token ?? after;
+    const query = new URLSearchParams({
+      format: "json",
+      limit: String(this.#pageNames),
+      prefix: asked,
+      ...(marker === undefined ? {} : { marker }),
+    });
+    const path = `/${encodePath(this.#settings.container)}?${query.toString()}`;
+    const answer = await this.#send({ method: "GET", path, signal });
+    if (answer.status === 204) {
+      await drain(answer);
+      return { objects: [], next: undefined };
     }
-  }
-
-  async #putAtOnce(name: string, part: Part, body: Body, signal: AbortSignal): Promise<number> {
-    // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
-    const attempts = body.reopenable ? 1 : SEGMENT_ATTEMPTS;
-    await this.#operations.attempts(attempts, signal, () => this.#putBytes(this.#pathOf(name), part, signal));
-    this.#containerSeen();
-    return part.size;
+    if (answer.status === 404) throw await this.#noContainer(answer);
+    if (answer.status !== 200) throw await this.#failure(answer, signal);
+    const entries = await jsonAs(listingSchema, answer);
+    // The service gives UTC without saying so.
+    const objects = entries.map(({ name, bytes, last_modified: modified = "" }) =>
+      objectInfo(name, bytes, Date.parse(`${modified}Z`), undefined),
+    );
+    return { objects, next: entries.at(-1)?.name, asked };
   }
 
   /** Puts the bytes of a part; the server checks them by their MD5, which is given back. */
   async #putBytes(path: string, part: Part, signal: AbortSignal): Promise<string> {
-    const hash = createHash("md5");
-    for (const chunk of part.chunks) hash.update(chunk);
-    const etag = hash.digest("hex");
+    const etag = md5Of(part).toString("hex");
     const answer = await this.#send({
       method: "PUT",
       path,
@@ -387,76 +347,59 @@ export class SwiftStore implements Store {
     return etag;
   }
 
-  async #putInSegments(name: string, first: Part, rest: AsyncGenerator<Part>, link: LinkedSignal): Promise<number> {
+  async begin({ name }: ObjectPut, signal: AbortSignal): Promise<Upload> {
     const container = `/${encodePath(`${this.#settings.container}_segments`)}`;
-    await this.#expect(
-      await this.#send({ method: "PUT", path: container, signal: link.signal }),
-      link.signal,
-      201,
-      202,
-    );
+    const answer = await this.#send({ method: "PUT", path: container, signal });
+    await this.#expect(answer, signal, 201, 202);
     // Names of objects may be as long as the service allows, so segments bear a digest of them.
     const digest = createHash("sha256")
-      .update(this.#settings.prefix + name)
+      .update(this.prefix + name)
       .digest("hex")
       .slice(0, 32);
-    const folder = `${digest}/${randomBytes(12).toString("hex")}`;
-    const segments: Segment[] = [];
-    const attempted: string[] = [];
+    const folder = `${container}/${digest}/${randomBytes(12).toString("hex")}/`;
+    return { name, folder, segments: [], attempted: new Set() };
+  }
+
+  async part({ folder, segments, attempted }: Upload, part: Part, signal: AbortSignal): Promise<void> {
+    const { number, size } = part;
+    const path = folder + String(number).padStart(8, "0");
+    throwIfAborted(signal);
+    attempted.add(path);
     // A segment whose bytes have all been sent is stored, whether its answer is awaited or not, and perhaps only after it was
     // deleted: so no request is cut off until it had time to be answered.
     const sending = linkSignals();
     let stopTimer: (() => void) | undefined;
     const onAbort = (): void => {
-      stopTimer = this.#context.runtime.timer(SEGMENT_ANSWER_MS, () => sending.abort(abortError(link.signal)));
+      stopTimer = this.#context.runtime.timer(SEGMENT_ANSWER_MS, () => sending.abort(abortError(signal)));
     };
-    link.signal.addEventListener("abort", onAbort, { once: true });
-    if (link.signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
     try {
-      const parts = async function* (): AsyncGenerator<Part> {
-        yield first;
-        yield* rest;
-      };
-      await forEachParallel(
-        parts(),
-        (part) => Math.max(1, Math.min(PARALLEL_SEGMENTS, Math.floor(IN_FLIGHT_BYTES / part.size))),
-        async (part) => {
-          const path = `${container}/${folder}/${String(part.number).padStart(8, "0")}`;
-          throwIfAborted(link.signal);
-          attempted.push(path);
-          const etag = await this.#operations.attempts(SEGMENT_ATTEMPTS, link.signal, () =>
-            this.#putBytes(path, part, sending.signal),
-          );
-          segments.push({ number: part.number, path, etag, size: part.size });
-          releasePart(part);
-        },
-        (error) => link.abort(this.#operations.mapped(error)),
-      );
-      segments.sort((a, b) => a.number - b.number);
-      const manifest = segments.map(({ path, etag, size }) => ({
-        path: decodeURIComponent(path),
-        etag,
-        size_bytes: size,
-      }));
-      await this.#operations.attempts(SEGMENT_ATTEMPTS, link.signal, async () => {
-        const answer = await this.#send({
-          method: "PUT",
-          path: `${this.#pathOf(name)}?multipart-manifest=put`,
-          signal: link.signal,
-          headers: { "content-type": "application/octet-stream" },
-          body: [Buffer.from(JSON.stringify(manifest))],
-        });
-        await this.#expect(answer, link.signal, 201, 202);
-      });
-      this.#containerSeen();
-      return segments.reduce((sum, { size }) => sum + size, 0);
-    } catch (error) {
-      await this.#discard(name, `${container}/${folder}/`, attempted);
-      throw error;
+      const etag = await this.#putBytes(path, part, sending.signal);
+      segments.push({ number, path, etag, size });
     } finally {
-      link.signal.removeEventListener("abort", onAbort);
+      signal.removeEventListener("abort", onAbort);
       stopTimer?.();
     }
+  }
+
+  async complete({ name, segments }: Upload, signal: AbortSignal): Promise<void> {
+    segments.sort((a, b) => a.number - b.number);
+    const manifest = segments.map(({ path, etag, size }) => ({
+      path: decodeURIComponent(path),
+      etag,
+      size_bytes: size,
+    }));
+    await this.operations.attempts(SEGMENT_ATTEMPTS, signal, async () => {
+      const answer = await this.#send({
+        method: "PUT",
+        path: `${this.#pathOf(name)}?multipart-manifest=put`,
+        signal,
+        headers: { "content-type": "application/octet-stream" },
+        body: [Buffer.from(JSON.stringify(manifest))],
+      });
+      await this.#expect(answer, signal, 201, 202);
+    });
+    this.#containerSeen();
   }
 
   /**
@@ -464,12 +407,10 @@ export class SwiftStore implements Store {
    * that was begun is deleted by name, whether it is there or not: a delete is younger than a put that is still on its way,
    * so the server drops what comes in behind it.
    */
-  async #discard(name: string, folder: string, attempted: readonly string[]): Promise<void> {
-    await this.#operations.cleanUp("swift.segments-left-behind", name, async (signal) => {
-      const used = await this.#segmentsOf(name, signal);
-      if (used.some((path) => path.startsWith(folder))) return;
-      await this.#deleteEach(attempted, signal);
-    });
+  async abort({ name, folder, attempted }: Upload, signal: AbortSignal): Promise<void> {
+    const used = await this.#segmentsOf(name, signal);
+    if (used.some((path) => path.startsWith(folder))) return;
+    await this.#deleteEach([...attempted], signal);
   }
 
   /** Paths of the segments of an object, where it is a static large object; none when it is not, or does not exist. */
@@ -487,15 +428,9 @@ export class SwiftStore implements Store {
     if (answer.status !== 200) throw await this.#failure(answer, signal);
     const own = `/${this.#settings.container}_segments/`;
     // Only segments that a store of this container made: another's manifest may name anything.
-    return parsed(manifestSchema, await jsonOf(answer)).flatMap((segment) =>
+    return (await jsonAs(manifestSchema, answer)).flatMap((segment) =>
       segment.name.startsWith(own) && !segment.sub_slo ? [encodePath(segment.name)] : [],
     );
-  }
-
-  /** Deletes segments that nothing needs any more. They are in no listing: a failure is logged and no error. */
-  async #deletePaths(name: string, paths: readonly string[]): Promise<void> {
-    if (paths.length === 0) return;
-    await this.#operations.cleanUp("swift.segments-left-behind", name, (signal) => this.#deleteEach(paths, signal));
   }
 
   async #deleteEach(paths: readonly string[], signal: AbortSignal): Promise<void> {
@@ -511,21 +446,6 @@ export class SwiftStore implements Store {
       },
       () => undefined,
     );
-  }
-
-  async #head(name: string, signal: AbortSignal): Promise<ObjectInfo> {
-    const answer = await this.#send({ method: "HEAD", path: this.#pathOf(name), signal });
-    await drain(answer);
-    if (answer.status !== 200) throw await this.#failure(answer, signal);
-    this.#containerSeen();
-    return infoOf(name, lengthOf(answer), answer);
-  }
-
-  async #emptyRange(name: string, options: GetOptions, signal: AbortSignal): Promise<GetResult> {
-    const info = await this.#head(name, signal);
-    const { start, end } = resolveRange(options.range, info.size);
-    if (end > start) throw new HoldfastError("unavailable", "the object changed while it was read");
-    return { info, body: (async function* () {})(), close: async () => undefined };
   }
 
   /** How many segments a manifest may name. */
@@ -562,11 +482,11 @@ export class SwiftStore implements Store {
   /** The account's place and a token. Asked for once, for all operations that wait for it. */
   async #open(signal: AbortSignal): Promise<Session> {
     // Not ended by the signal of whoever comes first, since others wait for it, too.
-    const session = (this.#session ??= this.#authenticate(this.#operations.closing).catch((error: unknown) => {
+    const session = (this.#session ??= this.#authenticate(this.operations.closing).catch((error: unknown) => {
       this.#session = undefined;
       throw error;
     }));
-    return this.#operations.unlessAborted(session, signal, async () => undefined);
+    return raceSignal(session, signal);
   }
 
   async #authenticate(signal: AbortSignal): Promise<Session> {
@@ -592,12 +512,11 @@ export class SwiftStore implements Store {
       signal,
     });
     if (answer.status !== 200 && answer.status !== 201) throw await this.#failure(answer, undefined);
-    const json = await jsonOf(answer);
     if (version3) {
-      const { token } = parsed(version3Schema, json);
+      const { token } = await jsonAs(version3Schema, answer);
       return sessionAt(storageUrlIn(token.catalog, access.region), answer.headers["x-subject-token"]);
     }
-    const { token, serviceCatalog } = parsed(version2Schema, json).access;
+    const { token, serviceCatalog } = (await jsonAs(version2Schema, answer)).access;
     return sessionAt(storageUrlIn(serviceCatalog, access.region), token.id);
   }
 
@@ -647,32 +566,7 @@ export class SwiftStore implements Store {
   }
 
   #pathOf(name: string): string {
-    return `/${encodePath(this.#settings.container)}/${encodePath(this.#settings.prefix + name)}`;
-  }
-
-  #checkName(name: string): void {
-    const { maxNameBytes } = this.capabilities;
-    if (Buffer.byteLength(name) > maxNameBytes) {
-      throw new HoldfastError("invalid", `the name is too long: at most ${maxNameBytes} bytes fit behind the prefix`);
-    }
-  }
-
-  /** A name from a listing; undefined for what no caller can have put. */
-  #listedName(object: string, asked: string): string | undefined {
-    const root = this.#settings.prefix;
-    if (!object.startsWith(asked)) {
-      throw new HoldfastError("corrupt", "the server's listing holds names that were not asked for");
-    }
-    const name = object.slice(root.length);
-    if (name === "" || !object.startsWith(root)) return undefined;
-    try {
-      checkName(name);
-      return name;
-    } catch (error) {
-      if (!isHoldfastError(error)) throw error;
-      this.#context.logger.warn("swift.unusable-name", { store: this.label, object: JSON.stringify(object) });
-      return undefined;
-    }
+    return `/${encodePath(this.#settings.container)}/${encodePath(this.prefix + name)}`;
   }
 }
 
@@ -728,41 +622,11 @@ function sessionAt(storageUrl: string | undefined, token: string | undefined): S
   return { origin, path: pathname.replace(/\/+$/u, ""), token };
 }
 
-function parsed<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  throw new HoldfastError("unavailable", "the server's answer does not have the form that was expected");
-}
-
-function lengthOf(answer: ServiceAnswer): number {
-  const text = answer.headers["content-length"] ?? "";
-  if (!/^\d+$/u.test(text)) throw new HoldfastError("unavailable", "the server did not say how long the object is");
-  return Number(text);
-}
-
-/** The object's size from `Content-Range: bytes 0-9/100`. Throws where the server sent something else than was asked. */
-function rangeSize(answer: ServiceAnswer, offset: number): number {
-  const match = /^bytes (\d+)-\d+\/(\d+)$/u.exec(answer.headers["content-range"] ?? "");
-  if (answer.status !== 206 || !match || Number(match[1]) !== offset) {
-    throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
-      retryable: false,
-    });
-  }
-  return Number(match[2]);
-}
-
-function infoOf(name: string, size: number, answer: ServiceAnswer): ObjectInfo {
-  const { headers } = answer;
-  const modifiedMs = Date.parse(headers["last-modified"] ?? "");
+function infoOf(name: string, size: number, headers: ServiceAnswer["headers"]): ObjectInfo {
   const etag = (headers["etag"] ?? "").replaceAll('"', "");
   const isLarge = headers["x-static-large-object"] !== undefined || headers["x-object-manifest"] !== undefined;
-  return {
-    name,
-    size,
-    ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
-    // The ETag of a large object is made of its segments' ETags.
-    ...(!isLarge && /^[0-9a-f]{32}$/u.test(etag) ? { digests: { md5: etag } } : {}),
-  };
+  // The ETag of a large object is made of its segments' ETags.
+  return objectInfo(name, size, Date.parse(headers["last-modified"] ?? ""), isLarge ? undefined : etag);
 }
 
 export const swiftKind: StoreKind = {

@@ -1,5 +1,6 @@
 /** AbortSignals that end together. */
 import { setMaxListeners } from "node:events";
+import { abortError } from "../contract/errors.ts";
 
 export interface LinkedSignal {
   /** Fires when one of the sources does, with its reason. */
@@ -41,4 +42,24 @@ export function linkSignals(...sources: readonly (AbortSignal | undefined)[]): L
       for (const remove of listeners.splice(0)) remove();
     },
   };
+}
+
+/** Waits for work that others wait for too, until the signal fires. */
+export async function raceSignal<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  // Its failure is for those who still wait.
+  work.catch(() => undefined);
+  if (signal.aborted) throw abortError(signal);
+  let onAbort = (): void => undefined;
+  try {
+    return await Promise.race([
+      work,
+      new Promise<never>((_, reject) => {
+        onAbort = () => reject(abortError(signal));
+        signal.addEventListener("abort", onAbort, { once: true });
+      }),
+    ]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }

@@ -6,24 +6,12 @@
  * Put a deadline below: an operation that never ends is never counted.
  */
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
-import type { Operation } from "../contract/errors.ts";
 import type { Logger } from "../contract/log.ts";
 import { silentLogger } from "../contract/log.ts";
 import type { Runtime } from "../contract/runtime.ts";
-import type {
-  Body,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  HashOperation,
-  NamesOperation,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../contract/store.ts";
-import { ForwardingStore, pulling } from "./forward.ts";
+import type { Store } from "../contract/store.ts";
+import { SteppedStore } from "./forward.ts";
+import type { Call } from "./forward.ts";
 
 export interface BreakerOptions {
   readonly runtime: Runtime;
@@ -40,7 +28,7 @@ export function breaker(store: Store, options: BreakerOptions): Store {
   return new BreakerStore(store, options);
 }
 
-class BreakerStore extends ForwardingStore {
+class BreakerStore extends SteppedStore {
   readonly #runtime: Runtime;
   readonly #logger: Logger;
   readonly #failures: number;
@@ -63,50 +51,7 @@ class BreakerStore extends ForwardingStore {
     this.#pauseMs = this.#firstPauseMs;
   }
 
-  override put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    return this.#watched("put", name, options, () => this.inner.put(name, body, options));
-  }
-
-  override async get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    const result = await this.#watched("get", name, options, () => this.inner.get(name, options));
-    return { ...result, body: pulling(result.body, (next) => this.#counted(false, next)) };
-  }
-
-  override stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    return this.#watched("stat", name, options, () => this.inner.stat(name, options));
-  }
-
-  override list(prefix: string, options: OperationOptions = {}): AsyncIterable<ObjectInfo> {
-    return this.#listing(this.inner.list(prefix, options), options);
-  }
-
-  protected override naming(inner: NamesOperation): NamesOperation {
-    return (prefix, options = {}) => this.#listing(inner(prefix, options), options);
-  }
-
-  #listing<T>(source: AsyncIterable<T>, options: OperationOptions): AsyncIterable<T> {
-    let first = true;
-    return pulling(source, (next) => {
-      if (!first) return this.#counted(false, next);
-      first = false;
-      return this.#watched("list", undefined, options, next);
-    });
-  }
-
-  protected override hashing(inner: HashOperation): HashOperation {
-    return (name, options = {}) => this.#watched("get", name, options, () => inner(name, options));
-  }
-
-  override delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    return this.#watched("delete", name, options, () => this.inner.delete(name, options));
-  }
-
-  async #watched<T>(
-    operation: Operation,
-    object: string | undefined,
-    options: OperationOptions,
-    work: () => Promise<T>,
-  ): Promise<T> {
+  protected override async begin<T>({ operation, name, options }: Call, work: () => Promise<T>): Promise<T> {
     throwIfAborted(options.signal);
     const until = this.#openUntilMs;
     if (until === undefined) return this.#counted(false, work);
@@ -118,7 +63,7 @@ class BreakerStore extends ForwardingStore {
         {
           store: this.label,
           operation,
-          object,
+          object: name,
           cause: this.#last,
           retryAfterMs: leftMs > 0 ? Math.ceil(leftMs) : undefined,
         },
@@ -126,6 +71,10 @@ class BreakerStore extends ForwardingStore {
     }
     this.#probing = true;
     return this.#counted(true, work);
+  }
+
+  protected override step<T>(_call: Call, work: () => Promise<T>): Promise<T> {
+    return this.#counted(false, work);
   }
 
   async #counted<T>(probe: boolean, work: () => Promise<T>): Promise<T> {

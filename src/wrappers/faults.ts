@@ -21,6 +21,7 @@ import type {
   DeleteResult,
   GetOptions,
   GetResult,
+  ListOptions,
   NamesOperation,
   ObjectInfo,
   OperationOptions,
@@ -253,7 +254,7 @@ class FaultyStore extends ForwardingStore {
     return info;
   }
 
-  override async *list(prefix: string, options: OperationOptions = {}): AsyncGenerator<ObjectInfo> {
+  override async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
     const faults = await this.#before("list", prefix, options);
     const stale = faults.find((fault) => fault.kind === "stale-list");
     const source = stale ? this.#staleList(prefix, options, stale.changes ?? 1) : this.inner.list(prefix, options);

@@ -1,4 +1,5 @@
-/** A store that passes everything on to another: what wrappers begin with. */
+/** Stores that pass everything on to another: what wrappers begin with. */
+import type { Operation } from "../contract/errors.ts";
 import type {
   Body,
   Capabilities,
@@ -6,6 +7,7 @@ import type {
   GetOptions,
   GetResult,
   HashOperation,
+  ListOptions,
   NamesOperation,
   ObjectInfo,
   OperationOptions,
@@ -59,7 +61,7 @@ export class ForwardingStore implements Store {
     return this.inner.stat(name, options);
   }
 
-  list(prefix: string, options?: OperationOptions): AsyncIterable<ObjectInfo> {
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
     return this.inner.list(prefix, options);
   }
 
@@ -77,6 +79,62 @@ export class ForwardingStore implements Store {
 
   close(): Promise<void> {
     return this.inner.close();
+  }
+}
+
+/** One call of a store, as a wrapper sees it. */
+export interface Call {
+  readonly operation: Operation;
+  /** Undefined for a listing. */
+  readonly name: string | undefined;
+  readonly options: OperationOptions;
+}
+
+/** Does the same around every operation: around its beginning, and around each step of a body or listing. */
+export abstract class SteppedStore extends ForwardingStore {
+  /** A whole put, stat, delete or hash; a get until its body begins; a listing until its first entry. */
+  protected abstract begin<T>(call: Call, work: () => Promise<T>): Promise<T>;
+  /** One chunk of a body, or one further entry of a listing. */
+  protected abstract step<T>(call: Call, work: () => Promise<T>): Promise<T>;
+
+  override put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    return this.begin({ operation: "put", name, options }, () => this.inner.put(name, body, options));
+  }
+
+  override async get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    const call: Call = { operation: "get", name, options };
+    const result = await this.begin(call, () => this.inner.get(name, options));
+    return { ...result, body: pulling(result.body, (next) => this.step(call, next)) };
+  }
+
+  override stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    return this.begin({ operation: "stat", name, options }, () => this.inner.stat(name, options));
+  }
+
+  override list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+    return this.#listing(this.inner.list(prefix, options), options);
+  }
+
+  protected override naming(inner: NamesOperation): NamesOperation {
+    return (prefix, options = {}) => this.#listing(inner(prefix, options), options);
+  }
+
+  #listing<T>(source: AsyncIterable<T>, options: ListOptions): AsyncIterable<T> {
+    const call: Call = { operation: "list", name: undefined, options };
+    let begun = false;
+    return pulling(source, (next) => {
+      if (begun) return this.step(call, next);
+      begun = true;
+      return this.begin(call, next);
+    });
+  }
+
+  protected override hashing(inner: HashOperation): HashOperation {
+    return (name, options = {}) => this.begin({ operation: "get", name, options }, () => inner(name, options));
+  }
+
+  override delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    return this.begin({ operation: "delete", name, options }, () => this.inner.delete(name, options));
   }
 }
 

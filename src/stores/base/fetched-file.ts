@@ -6,7 +6,7 @@ import { HoldfastError } from "../../contract/errors.ts";
 import { systemCode } from "../../support/network-errors.ts";
 import { resolveRange } from "../../contract/ranges.ts";
 import type { ByteRange } from "../../contract/store.ts";
-import { notFound } from "./tree-store.ts";
+import { notFound } from "./operations.ts";
 
 export interface FetchedFile {
   /** Of the whole file, in bytes. */

@@ -9,6 +9,7 @@ import tls from "node:tls";
 import type { Duplex } from "node:stream";
 import { HoldfastError, abortError, throwIfAborted } from "../../contract/errors.ts";
 import { conversationError, systemCode } from "../../support/network-errors.ts";
+import type { ByteRange } from "../../contract/store.ts";
 import type { TlsOptions } from "./tls.ts";
 
 /** How long a connection may take to come about, TLS included. */
@@ -242,6 +243,12 @@ export class HttpClient {
       path: request.path,
     });
   }
+}
+
+/** The header that asks for a range. */
+export function rangeHeader(range: ByteRange | undefined): { range?: string } {
+  if (!range) return {};
+  return { range: `bytes=${range.offset}-${range.length === undefined ? "" : range.offset + range.length - 1}` };
 }
 
 function isList(body: readonly Uint8Array[] | AsyncIterable<Uint8Array>): body is readonly Uint8Array[] {

@@ -6,6 +6,7 @@
 import { readFileSync } from "node:fs";
 import type { Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
+import type { z } from "zod";
 import { HoldfastError } from "../../contract/errors.ts";
 import type { StoreContext } from "./store-kind.ts";
 import { HttpClient } from "./http-client.ts";
@@ -112,6 +113,13 @@ export async function jsonOf(answer: ServiceAnswer): Promise<unknown> {
   } catch (error) {
     throw new HoldfastError("unavailable", "the server's answer is not the JSON that was expected", { cause: error });
   }
+}
+
+/** The whole answer as JSON of one form. Throws `unavailable` when it is something else. */
+export async function jsonAs<T>(schema: z.ZodType<T>, answer: ServiceAnswer): Promise<T> {
+  const result = schema.safeParse(await jsonOf(answer));
+  if (result.success) return result.data;
+  throw new HoldfastError("unavailable", "the server's answer does not have the form that was expected");
 }
 
 /** Reads what is left of an answer that has nothing to say, so that its connection can be used again. */

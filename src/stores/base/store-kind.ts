@@ -40,6 +40,9 @@ export interface StorePlace {
   readonly login?: string | undefined;
 }
 
+/** Kinds of store by the schemes of their URLs. */
+export type StoreKinds = Readonly<Record<string, StoreKind>>;
+
 /** A kind of store: how its URLs are opened, and where they lead. */
 export interface StoreKind {
   open(url: StoreUrl, context: StoreContext): Promise<Store>;

@@ -10,12 +10,10 @@
  * - Listings walk the folders in the order of names: a folder sorts as its name with a `/` behind it.
  * - A name that is not a plain path (an empty part, `.`, `..`), or that the service cannot hold, is `invalid`.
  */
-import { setMaxListeners } from "node:events";
 import { abortable, checkedBytes } from "../../contract/body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../../contract/errors.ts";
-import type { Operation } from "../../contract/errors.ts";
 import type { Logger } from "../../contract/log.ts";
-import { MAX_NAME_BYTES, checkName, compareNames } from "../../contract/names.ts";
+import { MAX_NAME_BYTES, compareNames } from "../../contract/names.ts";
 import { checkRange } from "../../contract/ranges.ts";
 import type { Runtime } from "../../contract/runtime.ts";
 import type {
@@ -32,6 +30,11 @@ import type {
   PutResult,
   Store,
 } from "../../contract/store.ts";
+import { linkSignals } from "../../support/signals.ts";
+import type { KnownFolders } from "./known-folders.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./operations.ts";
+import { STALE_TEMP_MS, isTempName, tempName } from "./path-names.ts";
+import type { StoreContext } from "./store-kind.ts";
 import { FoldingNames } from "./folding-names.ts";
 import type { NamedPlaces } from "../../support/kept-names.ts";
 
@@ -68,8 +71,8 @@ export interface Tree {
    * the way.
    */
   makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void>;
-  /** Forgets that it has seen this folder and those above it. */
-  forgetFolder(folder: TreePath): void;
+  /** The folders it has seen, where it remembers any. */
+  readonly known?: KnownFolders;
   /**
    * Writes a new file and checks that it has every byte. `not-found`, before the first chunk is asked for, when the
    * folder is not there. Gives the number of bytes. `onAlive`: see `OperationOptions`.
@@ -113,10 +116,8 @@ export interface Tree {
 }
 
 export interface TreeStoreOptions {
-  readonly label: string;
+  readonly context: Pick<StoreContext, "label" | "runtime" | "logger">;
   readonly tree: Tree;
-  readonly runtime: Runtime;
-  readonly logger: Logger;
   /**
    * Why the service cannot hold a part of a name (`depth` 0 is the first), or undefined. Empty parts, `.` and `..` are
    * refused already.
@@ -129,24 +130,6 @@ export interface TreeStoreOptions {
   /** Remove a folder when the last object in it is deleted. Off where removing an empty folder is costly. Default true. */
   readonly pruneFolders?: boolean | undefined;
 }
-
-const TEMP_NAME = /^\.holdfast-[0-9a-f]{16}(?:-[Aa][a\u00e9])?\.tmp$/u;
-
-/**
- * A new name for a file that is not an object yet. Hidden from listings, and refused as a part of a name. `mark`: see
- * `FoldingNames.markFor`.
- */
-export function tempName(runtime: Runtime, mark = ""): string {
-  return `.holdfast-${runtime.randomHex(8)}${mark}.tmp`;
-}
-
-export function isTempName(name: string): boolean {
-  // A file system may keep it in lower case, or decomposed.
-  return TEMP_NAME.test(name.normalize("NFC"));
-}
-
-/** Temporary files of others are left alone until they are this old, by our clock and by the service's own. */
-const STRAY_AGE_MS = 24 * 60 * 60 * 1000;
 
 /** How long a failed or cancelled put may take to remove its temporary file. */
 const CLEANUP_MS = 3000;
@@ -163,6 +146,7 @@ export class TreeStore implements Store {
   /** Undefined where the tree sees to names itself. */
   readonly #names: FoldingNames | undefined;
   readonly #tree: Tree;
+  readonly #operations: Operations;
   readonly #runtime: Runtime;
   readonly #logger: Logger;
   readonly #refusePart: (part: string, depth: number) => string | undefined;
@@ -177,16 +161,18 @@ export class TreeStore implements Store {
   #closing: Promise<void> | undefined;
 
   constructor(options: TreeStoreOptions) {
-    this.label = options.label;
-    this.#tree = options.tree;
-    this.#runtime = options.runtime;
-    this.#logger = options.logger;
+    const { context, tree } = options;
+    this.label = context.label;
+    this.#tree = tree;
+    this.#operations = new Operations({ context });
+    this.#runtime = context.runtime;
+    this.#logger = context.logger;
     this.#refusePart = options.refusePart ?? (() => undefined);
     this.#maxPartBytes = options.maxNamePartBytes ?? 255;
     this.#pruneFolders = options.pruneFolders ?? true;
     this.#names = options.foldsAlways
       ? undefined
-      : new FoldingNames(namesOf(options.tree), () => options.runtime.monotonicMs());
+      : new FoldingNames(namesOf(options.tree), () => context.runtime.monotonicMs());
     this.#capabilities = {
       orderedList: true,
       conditionalPut: false,
@@ -203,24 +189,17 @@ export class TreeStore implements Store {
     return this.#names?.folds === true ? { ...this.#capabilities, caseSensitive: false } : this.#capabilities;
   }
 
-  async put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    const signal = options.signal;
-    try {
+  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+    return this.#operations.run("put", name, options, async ({ signal }) => {
+      const within = { ...options, signal };
       const path = await this.#path(name, signal);
-      if (options.metadata) {
-        throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
-      }
-      if (options.ifAbsent) {
-        throw new HoldfastError("unsupported", "this kind of store cannot put an object only if there is none");
-      }
+      refuseUnsupported(options, NOT_ATOMIC);
       const size = (await this.#tree.writesWhole?.(signal))
-        ? await this.#putWhole(path, body, options)
-        : await this.#putBeside(path, body, options);
+        ? await this.#putWhole(path, body, within)
+        : await this.#putBeside(path, body, within);
       await this.#removeStrays(signal);
       return { size };
-    } catch (error) {
-      throw this.#error(error, "put", name);
-    }
+    });
   }
 
   /** A put where a file is not seen before it is whole. */
@@ -255,52 +234,68 @@ export class TreeStore implements Store {
     return this.#names.give(path, signal, work, (kept) => this.#tree.removeFile(kept, signal));
   }
 
-  async get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    try {
-      const path = await this.#path(name, options.signal);
+  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    return this.#operations.get(name, options, async ({ signal }) => {
+      const path = await this.#path(name, signal);
       if (options.range) checkRange(options.range);
-      const read = await this.#tree.read(path, options.range, options.signal, options.onAlive);
+      const read = await this.#tree.read(path, options.range, signal, options.onAlive);
       try {
-        await this.#names?.refuseToFind(path, options.signal);
+        await this.#names?.refuseToFind(path, signal);
       } catch (error) {
         await read.close();
         throw error;
       }
-      return {
-        info: objectInfo(name, read),
-        body: this.#chunks(name, read, options.signal),
-        close: () => read.close(),
-      };
-    } catch (error) {
-      throw this.#error(error, "get", name);
-    }
+      return { info: objectInfo(name, read), body: announcedBytes(read), close: () => read.close() };
+    });
   }
 
-  async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    try {
-      const path = await this.#path(name, options.signal);
-      const entry = await this.#tree.stat(path, options.signal);
+  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    return this.#operations.run("stat", name, options, async ({ signal }) => {
+      const path = await this.#path(name, signal);
+      const entry = await this.#tree.stat(path, signal);
       if (entry.kind !== "file") throw notFound();
-      await this.#names?.refuseToFind(path, options.signal);
+      await this.#names?.refuseToFind(path, signal);
       return objectInfo(name, entry);
-    } catch (error) {
-      throw this.#error(error, "stat", name);
-    }
+    });
   }
 
-  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+    return this.#operations.iterate(options, ({ signal }) => this.#walk(prefix, options.after ?? "", signal));
+  }
+
+  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+    return this.#operations.run("delete", name, options, async ({ signal }) => {
+      const path = await this.#path(name, signal);
+      if (await this.#names?.isOther(path, signal)) return { existed: false };
+      const existed = await this.#tree.removeFile(path, signal);
+      this.#names?.noteGone();
+      if (existed && this.#pruneFolders) await this.#prune(path.slice(0, -1), signal);
+      await this.#removeStrays(signal);
+      return { existed };
+    });
+  }
+
+  sweep(options: OperationOptions = {}): Promise<void> {
+    return this.#operations.run("delete", undefined, options, ({ signal }) => this.#removeStrays(signal));
+  }
+
+  close(): Promise<void> {
+    this.#operations.end();
+    this.#closing ??= this.#tree.close();
+    return this.#closing;
+  }
+
+  async *#walk(prefix: string, after: string, outer: AbortSignal): AsyncGenerator<ObjectInfo> {
     // Ends the folders that are listed ahead when the caller stops early.
-    const ahead = new AbortController();
-    const signal = options.signal ? AbortSignal.any([options.signal, ahead.signal]) : ahead.signal;
+    const ahead = linkSignals(outer);
+    const { signal } = ahead;
     try {
-      this.#checkOpen(signal);
       await this.#tree.ready?.(signal);
       const cut = prefix.lastIndexOf("/");
       const folder = cut === -1 ? [] : prefix.slice(0, cut).split("/");
       // No object can have a name that begins like this.
       if (folder.some((part, depth) => this.#refused(part, depth) !== undefined)) return;
       if (folder.length > 0 && (await this.#names?.isOther(folder, signal))) return;
-      const after = options.after ?? "";
       const walk: Level[] = [new Level(folder, await this.#entries(folder, prefix.slice(cut + 1), after, signal))];
       for (let level = walk.at(-1); level; level = walk.at(-1)) {
         const entry = level.entries[level.next];
@@ -318,53 +313,15 @@ export class TreeStore implements Store {
         } else {
           yield objectInfo(path.join("/"), entry);
         }
-        this.#checkOpen(options.signal);
+        throwIfAborted(signal);
       }
-    } catch (error) {
-      throw this.#error(error, "list");
     } finally {
-      ahead.abort();
+      ahead.abort(undefined);
+      ahead.release();
     }
   }
 
-  async delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    try {
-      const path = await this.#path(name, options.signal);
-      if (await this.#names?.isOther(path, options.signal)) return { existed: false };
-      const existed = await this.#tree.removeFile(path, options.signal);
-      this.#names?.noteGone();
-      if (existed && this.#pruneFolders) await this.#prune(path.slice(0, -1), options.signal);
-      await this.#removeStrays(options.signal);
-      return { existed };
-    } catch (error) {
-      throw this.#error(error, "delete", name);
-    }
-  }
-
-  async sweep(options: OperationOptions = {}): Promise<void> {
-    try {
-      this.#checkOpen(options.signal);
-      await this.#removeStrays(options.signal);
-    } catch (error) {
-      throw this.#error(error, "delete");
-    }
-  }
-
-  close(): Promise<void> {
-    this.#closing ??= this.#tree.close();
-    return this.#closing;
-  }
-
-  #checkOpen(signal: AbortSignal | undefined): void {
-    if (this.#closing) throw new HoldfastError("invalid", "the store is closed");
-    throwIfAborted(signal);
-    // Many requests at once listen to one signal; that is no leak, and Node need not warn of it.
-    if (signal) setMaxListeners(0, signal);
-  }
-
-  async #path(name: string, signal: AbortSignal | undefined): Promise<TreePath> {
-    this.#checkOpen(signal);
-    checkName(name);
+  async #path(name: string, signal: AbortSignal): Promise<TreePath> {
     await this.#tree.ready?.(signal);
     const path = name.split("/");
     for (const [depth, part] of path.entries()) {
@@ -405,7 +362,7 @@ export class TreeStore implements Store {
           if (await this.#removeEmptyTree(path, signal)) continue;
         }
         if (!isHoldfastError(error, "not-found")) throw error;
-        this.#tree.forgetFolder(folder);
+        this.#tree.known?.forget(folder);
         if (begun || attempt === 5) {
           throw new HoldfastError("unavailable", "the folder of the object was removed while it was put", {
             cause: error,
@@ -444,7 +401,7 @@ export class TreeStore implements Store {
 
   async #removeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<boolean> {
     const removed = await this.#tree.removeEmptyFolder(folder, signal);
-    if (removed) this.#tree.forgetFolder(folder);
+    if (removed) this.#tree.known?.forget(folder);
     return removed;
   }
 
@@ -504,7 +461,7 @@ export class TreeStore implements Store {
       const now = stale.length > 0 ? await this.#serviceNow(signal) : 0;
       for (let one = stale.at(-1); one; stale.pop(), one = stale.at(-1)) {
         const [file, path] = one;
-        if (!(await this.#removeIfOlder(path, now - STRAY_AGE_MS, signal))) continue;
+        if (!(await this.#removeIfOlder(path, now - STALE_TEMP_MS, signal))) continue;
         this.#logger.info("stale temporary file removed", { store: this.label, file });
         if (this.#pruneFolders) await this.#prune(path.slice(0, -1), signal);
       }
@@ -552,27 +509,6 @@ export class TreeStore implements Store {
     } finally {
       await this.#discard([temp]);
       this.#writing.delete(temp);
-    }
-  }
-
-  async *#chunks(name: string, read: TreeRead, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-    let total = 0;
-    try {
-      for await (const chunk of abortable(read.chunks, signal)) {
-        total += chunk.length;
-        if (total > read.length) break;
-        if (chunk.length > 0) yield chunk;
-      }
-      if (total !== read.length) {
-        throw new HoldfastError(
-          "corrupt",
-          `the store gave ${total > read.length ? "more" : "fewer"} than the ${read.length} bytes it had announced`,
-        );
-      }
-    } catch (error) {
-      throw this.#error(error, "get", name);
-    } finally {
-      await read.close();
     }
   }
 
@@ -646,7 +582,7 @@ export class TreeStore implements Store {
     const key = path.join("/");
     if (this.#writing.has(key) || entry.kind !== "file") return;
     // Without a time in the listing, it is asked for before the file is removed.
-    if ((entry.modifiedMs ?? 0) > this.#runtime.now() - STRAY_AGE_MS) return;
+    if ((entry.modifiedMs ?? 0) > this.#runtime.now() - STALE_TEMP_MS) return;
     this.#stale.set(key, path);
   }
 
@@ -658,15 +594,6 @@ export class TreeStore implements Store {
       if (isHoldfastError(error, "not-found")) return false;
       throw error;
     }
-  }
-
-  #error(error: unknown, operation: Operation, object?: string): HoldfastError {
-    const failure = toHoldfastError(error);
-    const known =
-      this.#closing && failure.code !== "invalid"
-        ? new HoldfastError("invalid", "the store was closed meanwhile", { cause: failure })
-        : failure;
-    return known.within({ store: this.label, operation, object });
   }
 }
 
@@ -708,11 +635,33 @@ function isPlain(name: string): boolean {
   return name !== "" && name !== "." && name !== ".." && !name.includes("/") && !name.includes("\0");
 }
 
+/** The bytes of a read: as many as were announced, or an error. */
+async function* announcedBytes({ chunks, length }: TreeRead): AsyncGenerator<Uint8Array> {
+  let total = 0;
+  for await (const chunk of chunks) {
+    total += chunk.length;
+    if (total > length) break;
+    if (chunk.length > 0) yield chunk;
+  }
+  if (total === length) return;
+  const many = total > length ? "more" : "fewer";
+  throw new HoldfastError("corrupt", `the store gave ${many} than the ${length} bytes it had announced`);
+}
+
 function objectInfo(name: string, facts: { size: number; modifiedMs?: number | undefined }): ObjectInfo {
   return { name, size: facts.size, ...(facts.modifiedMs === undefined ? {} : { modifiedMs: facts.modifiedMs }) };
 }
 
-/** The error for what is not there. */
-export function notFound(): HoldfastError {
-  return new HoldfastError("not-found", "there is no such object");
+/** What a read of no bytes gives. */
+export function emptyRead({ size, modifiedMs }: Pick<TreeEntry, "size" | "modifiedMs">): TreeRead {
+  return { size, modifiedMs, length: 0, chunks: (async function* () {})(), close: async () => undefined };
+}
+
+/** The error for a file where a folder is needed, or the other way round. */
+export function inTheWay(path: TreePath | string): HoldfastError {
+  const name = typeof path === "string" ? path : path.join("/");
+  return new HoldfastError(
+    "conflict",
+    `${JSON.stringify(name)} is taken on the server, by a folder where a file is to be or the other way round`,
+  );
 }

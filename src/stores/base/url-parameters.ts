@@ -62,3 +62,9 @@ export function pathParts(path: string): string[] {
       }
     });
 }
+
+/** What `scheme://CONTAINER[/PREFIX]` names. A prefix that is not empty ends with `/`. */
+export function containerOf(url: StoreUrl): { readonly container: string | undefined; readonly prefix: string } {
+  const [container, ...prefix] = [...(url.host === "" ? [] : [url.host]), ...pathParts(url.path)];
+  return { container, prefix: prefix.map((part) => `${part}/`).join("") };
+}

@@ -20,12 +20,14 @@ import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { CHUNK_BYTES, checkedBytes, toBody } from "../../contract/body.ts";
 import { HoldfastError, abortError, throwIfAborted } from "../../contract/errors.ts";
-import type { ErrorCode, Operation } from "../../contract/errors.ts";
+import type { ErrorCode } from "../../contract/errors.ts";
 import type { Logger } from "../../contract/log.ts";
 import { silentLogger } from "../../contract/log.ts";
 import { makeFolder } from "../../support/make-folder.ts";
 import { systemCode } from "../../support/network-errors.ts";
-import { MAX_NAME_BYTES, RESERVED_PREFIX, checkName, compareNames } from "../../contract/names.ts";
+import { MAX_NAME_BYTES, RESERVED_PREFIX, compareNames } from "../../contract/names.ts";
+import { Operations, notFound, refuseUnsupported } from "../base/operations.ts";
+import type { Running } from "../base/operations.ts";
 import type { StoreKind } from "../base/store-kind.ts";
 import { resolveRange } from "../../contract/ranges.ts";
 import { systemRuntime } from "../../contract/runtime.ts";
@@ -39,6 +41,7 @@ import { placeOfFolder } from "../base/place.ts";
 import { foldsNameIn, localNames, traitsOf } from "../../support/file-system-traits.ts";
 import { foldedName, KeptNames, NameTurns } from "../../support/kept-names.ts";
 import type { FileSystemTraits } from "../../support/file-system-traits.ts";
+import { SharedRun } from "../../support/shared-run.ts";
 import { removeEmpty } from "../../support/empty-folders.ts";
 import type {
   Body,
@@ -122,8 +125,6 @@ class Directory {
   refs = 1;
   /** No longer given to others. */
   stale = false;
-  #running: Promise<void> | undefined;
-  #next: Promise<void> | undefined;
 
   constructor(fd: number, where: string, openedMs: number) {
     this.fd = fd;
@@ -136,31 +137,14 @@ class Directory {
     return HAS_PROC ? `/proc/self/fd/${this.fd}/${name}` : `${this.where}/${name}`;
   }
 
-  /** Flushes the directory. Calls during a flush share the next one, since the running one may have begun too early. */
-  sync(): Promise<void> {
-    if (!this.#running) return this.#start();
-    this.#next ??= this.#running
-      .catch(() => undefined)
-      .then(() => {
-        this.#next = undefined;
-        return this.#start();
-      });
-    return this.#next;
-  }
-
-  #start(): Promise<void> {
-    const running = fsync(this.fd)
-      .catch((error: unknown) => {
-        // Some file systems know no flush of a directory; there is nothing more to be had from them.
-        const code = codeOf(error);
-        if (code !== "EINVAL" && code !== "ENOTSUP") throw error;
-      })
-      .finally(() => {
-        if (this.#running === running) this.#running = undefined;
-      });
-    this.#running = running;
-    return running;
-  }
+  /** Flushes the directory. */
+  readonly flush = new SharedRun(() =>
+    fsync(this.fd).catch((error: unknown) => {
+      // Some file systems know no flush of a directory; there is nothing more to be had from them.
+      const code = codeOf(error);
+      if (code !== "EINVAL" && code !== "ENOTSUP") throw error;
+    }),
+  );
 }
 
 export class FileStore implements Store {
@@ -171,7 +155,7 @@ export class FileStore implements Store {
   #real: string | undefined;
   readonly #logger: Logger;
   readonly #runtime: Runtime;
-  #closed = false;
+  readonly #operations: Operations;
   readonly #directories = new Map<string, Directory>();
   readonly #opening = new Map<string, Promise<Directory>>();
   /** Directories that are being made and flushed. */
@@ -202,6 +186,8 @@ export class FileStore implements Store {
     this.label = options.label ?? this.root;
     this.#logger = options.logger ?? silentLogger;
     this.#runtime = options.runtime ?? systemRuntime;
+    const context = { label: this.label, logger: this.#logger, runtime: this.#runtime };
+    this.#operations = new Operations({ context, mapError: fsError });
     this.#kept = new KeptNames(localNames, () => this.#runtime.monotonicMs());
   }
 
@@ -220,16 +206,17 @@ export class FileStore implements Store {
   }
 
   put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    return this.#tracked(this.#put(name, body, options).catch((error: unknown) => this.#fail(error, "put", name)));
+    const put = this.#operations.run("put", name, options, () => {
+      const parts = partsOf(name);
+      refuseUnsupported(options);
+      const grouped = body.size !== undefined && body.size <= GROUPED_BYTES && this.#groups();
+      return grouped ? this.#putGrouped(parts, body, options) : this.#put(parts, body, options);
+    });
+    return this.#tracked(put);
   }
 
-  async #put(name: string, body: Body, options: PutOptions): Promise<PutResult> {
-    const parts = this.#parts(name, options);
-    if (options.metadata) throw new HoldfastError("unsupported", "a plain store keeps no metadata; only a pool does");
+  async #put(parts: readonly string[], body: Body, options: PutOptions): Promise<PutResult> {
     const signal = options.signal;
-    if (body.size !== undefined && body.size <= GROUPED_BYTES && this.#groups()) {
-      return this.#putGrouped(name, parts, body, options);
-    }
     let temporary: { fd: number; path: string } | undefined;
     let directory: Directory | undefined;
     try {
@@ -344,7 +331,7 @@ export class FileStore implements Store {
   /** Flushes a directory, or what is above it where it was removed meanwhile. */
   async #flush(directory: Directory, parts: readonly string[]): Promise<void> {
     try {
-      await directory.sync();
+      await directory.flush.run();
       return;
     } catch (error) {
       if (!isGone(error)) throw error;
@@ -354,7 +341,7 @@ export class FileStore implements Store {
       try {
         const again = await this.#directory(above);
         try {
-          await again.sync();
+          await again.flush.run();
           return;
         } catch (error) {
           again.stale = true;
@@ -374,7 +361,7 @@ export class FileStore implements Store {
   }
 
   /** A small object, written together with others. What does not work this way is done, or refused, by itself. */
-  async #putGrouped(name: string, parts: readonly string[], body: Body, options: PutOptions): Promise<PutResult> {
+  async #putGrouped(parts: readonly string[], body: Body, options: PutOptions): Promise<PutResult> {
     const chunks: Uint8Array[] = [];
     for await (const chunk of checkedBytes(body, options.signal)) chunks.push(chunk);
     const bytes = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
@@ -397,16 +384,19 @@ export class FileStore implements Store {
       if (directory) await this.#release(directory);
       await this.#release(place);
     }
-    // Without its size it is not grouped again.
-    return this.#put(name, { size: undefined, reopenable: true, open: () => toBody(chunks).open() }, options);
+    return this.#put(parts, { size: undefined, reopenable: true, open: () => toBody(chunks).open() }, options);
   }
 
-  async get(name: string, options: GetOptions = {}): Promise<GetResult> {
+  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+    return this.#operations.run("get", name, options, (running) => this.#get(name, options, running));
+  }
+
+  async #get(name: string, options: GetOptions, running: Running): Promise<GetResult> {
     this.#opens++;
     try {
-      const parts = this.#parts(name, options);
+      const parts = partsOf(name);
       if (this.#readsInGroups() && this.#opens >= GROUP_FROM) {
-        const whole = await this.#getGrouped(name, parts, options);
+        const whole = await this.#getGrouped(name, parts, options, running);
         if (whole !== undefined) return whole;
       }
       const fd = await this.#openObject(parts);
@@ -420,8 +410,6 @@ export class FileStore implements Store {
         await close(fd);
         throw error;
       }
-    } catch (error) {
-      return this.#fail(error, "get", name);
     } finally {
       this.#opens--;
     }
@@ -443,21 +431,19 @@ export class FileStore implements Store {
       }
       await found.close();
     }
-    try {
-      const parts = this.#parts(name, options);
+    return this.#operations.run("get", name, options, async (running) => {
+      const parts = partsOf(name);
       const root = await this.#rootToRead();
       if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
       const path = join(root, ...parts);
       const file = await this.#reader.hash(path, () => {
-        this.#check(options);
+        running.check();
         options.onAlive?.();
       });
       const found = await this.#isFound(file, path, root, parts);
       throwIfAborted(options.signal);
       return { size: found.size, sha256: found.sha256 };
-    } catch (error) {
-      return this.#fail(error, "get", name);
-    }
+    });
   }
 
   /** What the thread found at a path, where that is an object. */
@@ -475,7 +461,12 @@ export class FileStore implements Store {
   }
 
   /** A small object, read whole together with others; undefined for a large one, which nobody has read of yet. */
-  async #getGrouped(name: string, parts: readonly string[], options: GetOptions): Promise<GetResult | undefined> {
+  async #getGrouped(
+    name: string,
+    parts: readonly string[],
+    options: GetOptions,
+    running: Running,
+  ): Promise<GetResult | undefined> {
     const root = await this.#rootToRead();
     if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
     const path = join(root, ...parts);
@@ -487,12 +478,12 @@ export class FileStore implements Store {
     let closed = false;
     const chunks = async function* (this: FileStore): AsyncGenerator<Uint8Array> {
       try {
-        this.#check(options);
+        running.check();
         if (closed) throw new HoldfastError("invalid", "the read was closed");
         if (end > start) yield Buffer.from(bytes.buffer, start, end - start);
         throwIfAborted(options.signal);
       } catch (error) {
-        this.#fail(error, "get", name);
+        throw this.#operations.failure(error, "get", name);
       }
     };
     const shut = async (): Promise<void> => {
@@ -552,7 +543,7 @@ export class FileStore implements Store {
         }
         if (signal?.aborted) throw abortError(signal);
       } catch (error) {
-        this.#fail(error, "get", name);
+        throw this.#operations.failure(error, "get", name);
       } finally {
         await shut();
       }
@@ -560,9 +551,9 @@ export class FileStore implements Store {
     return { info: infoOf(name, factsOf(stats)), body: chunks.call(this), close: shut };
   }
 
-  async stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    try {
-      const parts = this.#parts(name, options);
+  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+    return this.#operations.run("stat", name, options, async () => {
+      const parts = partsOf(name);
       const root = await this.#rootToRead();
       if (root === undefined || (await this.#isOther(root, parts))) throw notFound();
       let stats;
@@ -576,9 +567,7 @@ export class FileStore implements Store {
       if (!stats.isFile()) throw notFound();
       throwIfAborted(options.signal);
       return infoOf(name, factsOf(stats));
-    } catch (error) {
-      return this.#fail(error, "stat", name);
-    }
+    });
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
@@ -595,35 +584,38 @@ export class FileStore implements Store {
   }
 
   /** `look` is given the names of each batch, and what it makes of them is handed on. */
-  async *#listing<T>(
+  #listing<T>(
     prefix: string,
     options: ListOptions,
     size: number,
     look: (root: string, names: readonly string[]) => Promise<readonly T[]>,
   ): AsyncGenerator<readonly T[]> {
-    const skipped: Skipped = { invalidNames: 0, notFiles: 0 };
+    return this.#operations.iterate(options, (running) => {
+      return this.#batches({ prefix, after: options.after, running, invalidNames: 0, notFiles: 0 }, size, look);
+    });
+  }
+
+  async *#batches<T>(
+    listing: Listing,
+    size: number,
+    look: (root: string, names: readonly string[]) => Promise<readonly T[]>,
+  ): AsyncGenerator<readonly T[]> {
     try {
-      this.#check(options);
       const root = await this.#rootToRead();
       if (root === undefined) return;
-      for await (const names of this.#walk(root, prefix, options, size, skipped)) {
-        yield await look(root, names);
-        this.#check(options);
-      }
-    } catch (error) {
-      this.#fail(error, "list");
+      for await (const names of this.#walk(root, listing, size)) yield await look(root, names);
     } finally {
-      if (skipped.invalidNames > 0) {
+      if (listing.invalidNames > 0) {
         this.#logger.warn("list.names-skipped", {
           store: this.label,
-          count: skipped.invalidNames,
+          count: listing.invalidNames,
           reason: "file names that are not UTF-8, or too long, cannot be names of objects",
         });
       }
-      if (skipped.notFiles > 0) {
+      if (listing.notFiles > 0) {
         this.#logger.warn("list.not-files-skipped", {
           store: this.label,
-          count: skipped.notFiles,
+          count: listing.notFiles,
           reason: "symbolic links, sockets, pipes and devices are no objects",
         });
       }
@@ -631,13 +623,8 @@ export class FileStore implements Store {
   }
 
   /** Names of objects, up to `size` at a time. */
-  async *#walk(
-    root: string,
-    prefix: string,
-    options: ListOptions,
-    size: number,
-    skipped: Skipped,
-  ): AsyncGenerator<readonly string[]> {
+  async *#walk(root: string, listing: Listing, size: number): AsyncGenerator<readonly string[]> {
+    const { prefix } = listing;
     const above = prefix.split("/").slice(0, -1);
     // No object has such a part, so nothing begins with this.
     if (prefix.includes("\0") || above.some((part) => !isPart(part))) return;
@@ -656,7 +643,7 @@ export class FileStore implements Store {
       readonly entries: string;
       at: number;
     }
-    const stack: Frame[] = [{ path: top, entries: await this.#entries(root, top, prefix, options, skipped), at: 0 }];
+    const stack: Frame[] = [{ path: top, entries: await this.#entries(root, top, listing), at: 0 }];
     for (let frame = stack.at(-1); frame; frame = stack.at(-1)) {
       const { path, entries } = frame;
       let end = entries.indexOf("\0", frame.at);
@@ -664,12 +651,12 @@ export class FileStore implements Store {
         stack.pop();
         continue;
       }
-      this.#check(options);
+      listing.running.check();
       if (entries[end - 1] === "/") {
         const below = path + entries.slice(frame.at, end);
         frame.at = end + 1;
         if (below === `${TMP}/`) continue;
-        stack.push({ path: below, entries: await this.#entries(root, below, prefix, options, skipped), at: 0 });
+        stack.push({ path: below, entries: await this.#entries(root, below, listing), at: 0 });
         continue;
       }
       const names: string[] = [];
@@ -685,13 +672,8 @@ export class FileStore implements Store {
    * Entries of a directory that are meant by the listing, in the order of the full names, each with a NUL at its end; a
    * directory's has a slash before that. (Very many strings would take ten times the memory of one.) Empty when it is gone.
    */
-  async #entries(
-    root: string,
-    path: string,
-    prefix: string,
-    { after }: ListOptions,
-    skipped: Skipped,
-  ): Promise<string> {
+  async #entries(root: string, path: string, listing: Listing): Promise<string> {
+    const { prefix, after } = listing;
     const where = join(root, path);
     let found: readonly fs.Dirent<string | Buffer>[];
     for (let tries = 1; ; tries++) {
@@ -722,20 +704,19 @@ export class FileStore implements Store {
         if (!full.startsWith(prefix) && !(directory && prefix.startsWith(full))) continue;
       }
       if (after !== undefined && isBefore(path + entry, after)) continue;
-      if ((typeof one.name !== "string" && !isUtf8(one.name)) || isTooLong(path, name)) skipped.invalidNames++;
+      if ((typeof one.name !== "string" && !isUtf8(one.name)) || isTooLong(path, name)) listing.invalidNames++;
       else if (directory || one.isFile()) entries.push(entry);
-      else skipped.notFiles++;
+      else listing.notFiles++;
     }
     entries.sort(compareNames).push("");
     return entries.join("\0");
   }
 
   delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    return this.#tracked(this.#delete(name, options).catch((error: unknown) => this.#fail(error, "delete", name)));
+    return this.#tracked(this.#operations.run("delete", name, options, () => this.#delete(partsOf(name), options)));
   }
 
-  async #delete(name: string, options: OperationOptions): Promise<DeleteResult> {
-    const parts = this.#parts(name, options);
+  async #delete(parts: readonly string[], options: OperationOptions): Promise<DeleteResult> {
     const above = parts.slice(0, -1);
     let directory: Directory | undefined;
     const root = await this.#realRoot();
@@ -789,8 +770,7 @@ export class FileStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (!this.#operations.end()) return;
     await Promise.allSettled(this.#writing);
     await this.#group.close();
     await this.#reader.close();
@@ -807,29 +787,6 @@ export class FileStore implements Store {
     const settled = work.finally(() => this.#writing.delete(settled));
     this.#writing.add(settled);
     return settled;
-  }
-
-  #check(options: OperationOptions): void {
-    throwIfAborted(options.signal);
-    if (this.#closed) throw new HoldfastError("invalid", "the store is closed");
-  }
-
-  #parts(name: string, options: OperationOptions): string[] {
-    this.#check(options);
-    checkName(name);
-    if (name === TMP || name.startsWith(`${TMP}/`)) {
-      throw new HoldfastError("invalid", `names under ${TMP}/ are kept for temporary files`);
-    }
-    const parts = name.split("/");
-    for (const part of parts) {
-      if (!isPart(part)) {
-        throw new HoldfastError("invalid", `a folder cannot hold the name ${JSON.stringify(name)}: ${badPart(part)}`);
-      }
-      if (Buffer.byteLength(part) > MAX_PART_BYTES) {
-        throw new HoldfastError("invalid", `a part of the name is longer than ${MAX_PART_BYTES} bytes`);
-      }
-    }
-    return parts;
   }
 
   /** The folder without links; undefined when it does not exist. */
@@ -1026,7 +983,7 @@ export class FileStore implements Store {
         if (codeOf(error) === "EEXIST") return;
         throw error;
       }
-      await parent.sync();
+      await parent.flush.run();
     })();
     this.#making.set(where, making);
     try {
@@ -1111,14 +1068,30 @@ export class FileStore implements Store {
       this.#logger.debug("sweep.failed", { store: this.label, reason: String(error) });
     }
   }
-
-  #fail(error: unknown, operation: Operation, object?: string): never {
-    throw fsError(error).within({ store: this.label, operation, object });
-  }
 }
 
-/** What a listing came upon and did not give. */
-interface Skipped {
+/** The parts of a name. Throws `invalid` where a folder cannot hold it. */
+function partsOf(name: string): string[] {
+  if (name === TMP || name.startsWith(`${TMP}/`)) {
+    throw new HoldfastError("invalid", `names under ${TMP}/ are kept for temporary files`);
+  }
+  const parts = name.split("/");
+  for (const part of parts) {
+    if (!isPart(part)) {
+      throw new HoldfastError("invalid", `a folder cannot hold the name ${JSON.stringify(name)}: ${badPart(part)}`);
+    }
+    if (Buffer.byteLength(part) > MAX_PART_BYTES) {
+      throw new HoldfastError("invalid", `a part of the name is longer than ${MAX_PART_BYTES} bytes`);
+    }
+  }
+  return parts;
+}
+
+/** A listing under way, with what it came upon and did not give. */
+interface Listing {
+  readonly prefix: string;
+  readonly after: string | undefined;
+  readonly running: Running;
   invalidNames: number;
   notFiles: number;
 }
@@ -1287,10 +1260,6 @@ function cutError(at: number): HoldfastError {
 /** An error that the system gave to another thread. */
 function systemError({ code, message }: ReadFailure): Error {
   return Object.assign(new Error(message), { code });
-}
-
-function notFound(cause?: unknown): HoldfastError {
-  return new HoldfastError("not-found", "there is no such object", { cause });
 }
 
 function linkError(cause?: unknown): HoldfastError {

@@ -25,10 +25,12 @@ import { resolveRange } from "../../contract/ranges.ts";
 import { secretsOf } from "../../support/redact.ts";
 import type { Body, GetResult, ObjectInfo, Store } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
+import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "../base/operations.ts";
+import { SharedRun } from "../../support/shared-run.ts";
+import { raceSignal } from "../../support/signals.ts";
 import { HttpClient } from "../base/http-client.ts";
 import type { HttpAnswer } from "../base/http-client.ts";
 import { drain } from "../base/http-service.ts";
-import { Guard, raceSignal, refuseUnsupported } from "../base/guard.ts";
 import { serviceUrl } from "../base/place.ts";
 
 export const restKind: StoreKind = {
@@ -138,7 +140,7 @@ class RestStore implements Store {
   readonly #client: Client;
   readonly #index: Index;
   readonly #context: StoreContext;
-  readonly #guard: Guard;
+  readonly #operations: Operations;
   #checked = false;
   #created = false;
 
@@ -147,15 +149,15 @@ class RestStore implements Store {
     this.#client = client;
     this.#context = context;
     this.#index = new Index(client, context);
-    this.#guard = new Guard({
-      label: context.label,
+    this.#operations = new Operations({
+      context,
       secrets: [...secretsOf(url, context.env), client.password].filter((one) => one !== ""),
     });
   }
 
   put(name: string, body: Body, options: Parameters<Store["put"]>[2] = {}): ReturnType<Store["put"]> {
-    return this.#guard.run("put", name, options, async (signal) => {
-      refuseUnsupported(options);
+    return this.#operations.run("put", name, options, async ({ signal }) => {
+      refuseUnsupported(options, NOT_ATOMIC);
       await this.#prepare(signal);
       if (!this.#created) {
         await this.#client.create(signal);
@@ -174,7 +176,7 @@ class RestStore implements Store {
   }
 
   get(name: string, options: Parameters<Store["get"]>[1] = {}): Promise<GetResult> {
-    return this.#guard.get(name, options, async (signal) => {
+    return this.#operations.get(name, options, async ({ signal }) => {
       await this.#prepare(signal);
       for (let attempt = 1; ; attempt++) {
         const record = await this.#find(name, signal);
@@ -192,7 +194,7 @@ class RestStore implements Store {
   }
 
   stat(name: string, options: Parameters<Store["stat"]>[1] = {}): Promise<ObjectInfo> {
-    return this.#guard.run("stat", name, options, async (signal) => {
+    return this.#operations.run("stat", name, options, async ({ signal }) => {
       await this.#prepare(signal);
       return infoOf(await this.#find(name, signal));
     });
@@ -209,13 +211,13 @@ class RestStore implements Store {
         )
         .sort((a, b) => compareNames(a.name, b.name));
     };
-    return this.#guard.iterate("list", options, async function* (signal) {
+    return this.#operations.iterate(options, async function* ({ signal }) {
       for (const record of await begin(signal)) yield infoOf(record);
     });
   }
 
   delete(name: string, options: Parameters<Store["delete"]>[1] = {}): ReturnType<Store["delete"]> {
-    return this.#guard.run("delete", name, options, async (signal) => {
+    return this.#operations.run("delete", name, options, async ({ signal }) => {
       await this.#prepare(signal);
       const found = (await this.#index.read(signal)).get(name);
       if (!found || found.deleted) return { existed: false };
@@ -226,7 +228,7 @@ class RestStore implements Store {
   }
 
   async close(): Promise<void> {
-    await this.#guard.close();
+    await this.#operations.close();
     await this.#index.close();
     await this.#client.close();
   }
@@ -242,7 +244,7 @@ class RestStore implements Store {
 
   async #find(name: string, signal: AbortSignal): Promise<ObjectRecord> {
     const record = (await this.#index.read(signal)).get(name);
-    if (!record || record.deleted) throw new HoldfastError("not-found", "there is no such object");
+    if (!record || record.deleted) throw notFound();
     return record;
   }
 
@@ -389,8 +391,6 @@ class Index {
   readonly #segments = new Map<string, Segment>();
   #records: Map<string, ObjectRecord> = new Map();
   #version = 0;
-  #refreshing: Promise<void> | undefined;
-  #nextRefresh: Promise<void> | undefined;
   #waiting: Commit[] = [];
   #committing: Promise<void> | undefined;
   #merging: Promise<void> | undefined;
@@ -402,7 +402,7 @@ class Index {
 
   /** The newest record of every name, as the server has them after this call began. */
   async read(signal: AbortSignal): Promise<ReadonlyMap<string, ObjectRecord>> {
-    await raceSignal(this.#refresh(), signal);
+    await raceSignal(this.#refresh.run(), signal);
     return this.#records;
   }
 
@@ -435,26 +435,12 @@ class Index {
     await this.#merging?.catch(() => undefined);
     cancel();
     abort();
-    const running = [this.#committing, this.#merging, this.#refreshing, this.#nextRefresh];
+    const running = [this.#committing, this.#merging, this.#refresh.idle()];
     for (const work of running) await work?.catch(() => undefined);
   }
 
   /** A look at the server that begins after the call: one that is under way already may have missed something. */
-  #refresh(): Promise<void> {
-    if (!this.#refreshing) {
-      this.#refreshing = this.#look().finally(() => {
-        this.#refreshing = undefined;
-      });
-      return this.#refreshing;
-    }
-    this.#nextRefresh ??= this.#refreshing
-      .catch(() => undefined)
-      .then(() => {
-        this.#nextRefresh = undefined;
-        return this.#refresh();
-      });
-    return this.#nextRefresh;
-  }
+  readonly #refresh = new SharedRun(() => this.#look());
 
   async #look(): Promise<void> {
     const signal = this.#closing.signal;
@@ -516,7 +502,7 @@ class Index {
       const batch = this.#waiting;
       this.#waiting = [];
       try {
-        await this.#refresh();
+        await this.#refresh.run();
         const old = batch.map(({ record }) => this.#records.get(record.name));
         const records = batch.map(({ record }): ObjectRecord => {
           this.#version = Math.max(this.#version + 1, this.#context.runtime.now() * 1024);

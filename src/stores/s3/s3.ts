@@ -36,35 +36,28 @@
  * Content-MD5, compared again with the ETag of the answer. A put that fails aborts its upload and waits for that.
  */
 import { createHash } from "node:crypto";
-import { checkedBytes } from "../../contract/body.ts";
-import { HoldfastError, isHoldfastError } from "../../contract/errors.ts";
+import { HoldfastError } from "../../contract/errors.ts";
 import type { ErrorCode } from "../../contract/errors.ts";
-import { MAX_NAME_BYTES, checkName, compareNames } from "../../contract/names.ts";
 import { httpError, networkError } from "../../support/network-errors.ts";
 import type { StoreContext, StoreKind } from "../base/store-kind.ts";
-import { MIB, cutParts, forEachParallel, releasePart } from "../../support/parts.ts";
-import type { Part } from "../../support/parts.ts";
-import { checkRange, resolveRange } from "../../contract/ranges.ts";
+import { MIB } from "../../support/parts.ts";
+import type { Part, PartPlan } from "../../support/parts.ts";
 import { secretsOf } from "../../support/redact.ts";
-import type { LinkedSignal } from "../../support/signals.ts";
-import type {
-  Body,
-  Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../../contract/store.ts";
+import type { ByteRange, ObjectInfo, OperationOptions } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
-import { StoreOperations, refuseMetadata } from "../base/operations.ts";
+import { rangeHeader } from "../base/http-client.ts";
+import { ObjectStore, checkFits, endless, lengthOf, md5Of, objectInfo, rangeSize } from "../base/object-store.ts";
+import type {
+  ObjectPage,
+  ObjectPut,
+  ObjectRead,
+  ObjectService,
+  ObjectStoreOptions,
+  PagePosition,
+} from "../base/object-store.ts";
+import { Operations } from "../base/operations.ts";
 import { prefixParts } from "../base/place.ts";
 import { S3Failure, S3Service, namespaceOf } from "./s3-service.ts";
-import type { S3Request } from "./s3-service.ts";
 import { oneOf, pathParts, urlParameters } from "../base/url-parameters.ts";
 import { escapeXml } from "../../support/xml.ts";
 
@@ -203,196 +196,27 @@ function endpointHost(endpoint: string): string {
   }
 }
 
-export interface S3StoreOptions {
-  /** Size of the first parts of a multipart upload, in bytes; at least 5 MiB. Default 8 MiB. */
-  readonly partBytes?: number | undefined;
-  /** Names in one page of a listing. Default: as many as the service gives. */
-  readonly pageNames?: number | undefined;
+/** `partBytes` is at least 5 MiB. */
+export type S3StoreOptions = ObjectStoreOptions;
+
+interface Upload {
+  readonly name: string;
+  readonly ifAbsent: boolean;
+  readonly id: string;
+  readonly parts: { readonly number: number; readonly etag: string; readonly md5: Buffer }[];
 }
 
-export class S3Store implements Store {
-  readonly label: string;
-  readonly capabilities: Capabilities;
-  readonly #settings: S3Settings;
-  readonly #context: StoreContext;
-  readonly #operations: StoreOperations;
-  readonly #service: S3Service;
-  readonly #partBytes: number;
-  readonly #pageNames: number | undefined;
-  #bucketSeenMs = Number.NEGATIVE_INFINITY;
+export class S3Store extends ObjectStore<Upload> {
+  readonly #s3: S3;
 
   constructor(url: StoreUrl, context: StoreContext, options: S3StoreOptions = {}) {
-    this.label = context.label;
-    this.#context = context;
-    this.#settings = parseS3Url(url, context.env);
-    this.#operations = new StoreOperations({
-      context,
-      secrets: secretsOf(url, context.env),
-      mapError: (error) => mapS3Error(error, this.#settings.bucket, context.runtime.now()),
-      checkName: (name) => this.#checkName(name),
-    });
-    this.#partBytes = options.partBytes ?? 8 * MIB;
-    this.#pageNames = options.pageNames;
-    this.#service = new S3Service(this.#settings, context);
-    this.capabilities = {
-      orderedList: !this.#settings.bucket.endsWith("--x-s3"),
-      conditionalPut: this.#settings.conditionalPut !== "off",
-      prefixNames: true,
-      maxObjectBytes: MAX_OBJECT_BYTES,
-      maxNameBytes: MAX_NAME_BYTES - Buffer.byteLength(this.#settings.prefix),
-      caseSensitive: true,
-      storeDigests: this.#settings.etagIsMd5 ? ["md5"] : [],
-    };
-  }
-
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
-    return this.#operations.run("put", name, options, async (link) => {
-      refuseMetadata(options);
-      if (options.ifAbsent && !this.capabilities.conditionalPut) {
-        throw new HoldfastError(
-          "unsupported",
-          "this service is not known to honour If-None-Match; if it does, say so with conditional-put=on",
-        );
-      }
-      const plan = { partBytes: this.#partBytes, maxParts: this.#settings.maxParts, maxBytes: MAX_OBJECT_BYTES };
-      const parts = cutParts(checkedBytes(body, link.signal), body.size, plan);
-      try {
-        const first = await parts.next();
-        if (first.done) throw new HoldfastError("internal", "a body was cut into no parts");
-        if (first.value.last) return await this.#putAtOnce(name, first.value, body, options, link);
-        return await this.#putInParts(name, first.value, parts, options, link);
-      } finally {
-        await parts.return(undefined);
-      }
-    });
-  }
-
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
-    const { range } = options;
-    return this.#operations.run("get", name, options, async (link, keep) => {
-      if (range) checkRange(range);
-      if (range?.length === 0) return this.#emptyRange(name, options, link.signal);
-      const last = range?.length === undefined ? "" : range.offset + range.length - 1;
-      let answer;
-      try {
-        answer = await this.#service.send({
-          method: "GET",
-          key: this.#key(name),
-          ...(range ? { headers: { range: `bytes=${range.offset}-${last}` } } : {}),
-          held: true,
-          signal: link.signal,
-        });
-      } catch (error) {
-        // Also for a range that begins at the very end, where there is nothing to send.
-        if (range && statusOf(error) === 416) return this.#emptyRange(name, options, link.signal);
-        throw error;
-      }
-      this.#bucketSeen();
-      const { body: stream, headers } = answer;
-      try {
-        const size = range ? rangeSize(headers["content-range"], range.offset) : lengthOf(headers);
-        const { start, end } = resolveRange(range, size);
-        const info = this.#info(name, size, headers);
-        const body = this.#operations.bytes(
-          stream,
-          name,
-          { size: end - start, md5: range ? undefined : info.digests?.md5 },
-          link,
-        );
-        keep();
-        return { info, body, close: async () => this.#operations.letGo(stream, link) };
-      } catch (error) {
-        this.#operations.letGo(stream, link);
-        throw error;
-      }
-    });
-  }
-
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
-    return this.#operations.run("stat", name, options, async (link) => this.#head(name, link.signal));
-  }
-
-  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
-    const { prefix: root } = this.#settings;
-    const { after } = options;
-    let token: string | undefined;
-    let lastName: string | undefined;
-    let emptyPages = 0;
-    for (;;) {
-      const found = await this.#operations.run("list", undefined, options, async (link) => {
-        const position: readonly (readonly [string, string])[] =
-          token !== undefined
-            ? [["continuation-token", token]]
-            : after === undefined || !this.capabilities.orderedList
-              ? []
-              : [["start-after", root + after]];
-        const page = await this.#service.documentOf(
-          {
-            method: "GET",
-            query: [
-              ["list-type", "2"],
-              ["prefix", root + prefix],
-              // XML cannot hold every character that a name can.
-              ["encoding-type", "url"],
-              ...(this.#pageNames === undefined ? [] : [["max-keys", String(this.#pageNames)] as const]),
-              ...position,
-            ],
-            signal: link.signal,
-          },
-          "ListBucketResult",
-        );
-        this.#bucketSeen();
-        const isEncoded = page.text("EncodingType") === "url";
-        const names = page.all("Contents").flatMap((entry): ObjectInfo[] => {
-          const name = this.#listedName(entry.text("Key") ?? "", isEncoded, prefix);
-          if (name === undefined) return [];
-          const modifiedMs = Date.parse(entry.text("LastModified") ?? "");
-          const size = Number(entry.text("Size") ?? Number.NaN);
-          if (!Number.isSafeInteger(size)) {
-            throw new HoldfastError("unavailable", "the server did not say how long an object of its listing is");
-          }
-          return [{ name, size, ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }) }];
-        });
-        for (const { name } of names) {
-          // A server that repeats itself would be listed for ever.
-          if (this.capabilities.orderedList && lastName !== undefined && compareNames(lastName, name) >= 0) {
-            throw new HoldfastError("corrupt", "the server's listing repeats names or is out of order");
-          }
-          lastName = name;
-        }
-        emptyPages = names.length === 0 ? emptyPages + 1 : 0;
-        const isTruncated = page.text("IsTruncated") === "true";
-        const next = isTruncated ? page.text("NextContinuationToken") : undefined;
-        if (isTruncated && (next === undefined || next === token || emptyPages > 100)) {
-          throw new HoldfastError("corrupt", "the server's listing does not come to an end");
-        }
-        token = next;
-        return names;
-      });
-      yield* found;
-      if (token === undefined) return;
-    }
-  }
-
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
-    return this.#operations.run("delete", name, options, async (link) => {
-      try {
-        await this.#service.headersOf({ method: "DELETE", key: this.#key(name), signal: link.signal });
-      } catch (error) {
-        if (this.#operations.mapped(error).code !== "not-found") throw error;
-        return { existed: false };
-      }
-      this.#bucketSeen();
-      return {};
-    });
+    const s3 = new S3(url, context, options);
+    super(s3, context);
+    this.#s3 = s3;
   }
 
   async sweep(options: OperationOptions = {}): Promise<void> {
     await this.abortStrayUploads({ ...options, olderThanMs: SWEEP_AFTER_MS });
-  }
-
-  async close(): Promise<void> {
-    if (this.#operations.close()) this.#service.close();
   }
 
   /**
@@ -400,205 +224,183 @@ export class S3Store implements Store {
    * writers left that were killed. Their parts are in no listing but are paid for. Gives how many there were.
    */
   abortStrayUploads(options: OperationOptions & { olderThanMs?: number | undefined } = {}): Promise<number> {
-    return this.#operations.run("delete", undefined, options, async (link) => {
-      const { prefix } = this.#settings;
-      const before = this.#context.runtime.now() - (options.olderThanMs ?? 86_400_000);
-      let count = 0;
-      let marker: readonly (readonly [string, string])[] | undefined = [];
-      while (marker) {
-        const page = await this.#service.documentOf(
-          { method: "GET", query: [["uploads", ""], ["prefix", prefix], ...marker], signal: link.signal },
-          "ListMultipartUploadsResult",
-        );
-        for (const upload of page.all("Upload")) {
-          const [key, uploadId] = [upload.text("Key"), upload.text("UploadId")];
-          if (key === undefined || uploadId === undefined || !key.startsWith(prefix)) continue;
-          // Also false where the service did not say when.
-          if (!(Date.parse(upload.text("Initiated") ?? "") <= before)) continue;
-          await this.#service.headersOf({
-            method: "DELETE",
-            key,
-            query: [["uploadId", uploadId]],
-            signal: link.signal,
-          });
-          count++;
-        }
-        const nextKey = page.text("NextKeyMarker");
-        marker =
-          page.text("IsTruncated") === "true" && nextKey !== undefined
-            ? [
-                ["key-marker", nextKey],
-                ["upload-id-marker", page.text("NextUploadIdMarker") ?? ""],
-              ]
-            : undefined;
-      }
-      return count;
+    return this.#s3.operations.run("delete", undefined, options, ({ signal }) =>
+      this.#s3.abortUploads(options.olderThanMs ?? 86_400_000, signal),
+    );
+  }
+}
+
+class S3 implements ObjectService<Upload> {
+  readonly kind = "s3";
+  readonly operations: Operations;
+  readonly capabilities: ObjectService<Upload>["capabilities"];
+  readonly prefix: string;
+  readonly noCondition: string | undefined;
+  readonly attempts = PART_ATTEMPTS;
+  readonly parallel = { parts: PARALLEL_PARTS, bytes: IN_FLIGHT_BYTES };
+  readonly #settings: S3Settings;
+  readonly #context: StoreContext;
+  readonly #service: S3Service;
+  readonly #partBytes: number;
+  readonly #pageNames: number | undefined;
+  #bucketSeenMs = Number.NEGATIVE_INFINITY;
+
+  constructor(url: StoreUrl, context: StoreContext, options: S3StoreOptions) {
+    this.#context = context;
+    this.#settings = parseS3Url(url, context.env);
+    const { bucket, conditionalPut, etagIsMd5 } = this.#settings;
+    this.prefix = this.#settings.prefix;
+    this.operations = new Operations({
+      context,
+      secrets: secretsOf(url, context.env),
+      mapError: (error) => mapS3Error(error, bucket, context.runtime.now()),
+      checkName: (name) => checkFits(this.prefix, name),
     });
+    this.#partBytes = options.partBytes ?? 8 * MIB;
+    this.#pageNames = options.pageNames;
+    this.#service = new S3Service(this.#settings, context);
+    if (conditionalPut === "off") {
+      this.noCondition =
+        "this service is not known to honour If-None-Match; if it does, say so with conditional-put=on";
+    }
+    this.capabilities = {
+      orderedList: !bucket.endsWith("--x-s3"),
+      maxObjectBytes: MAX_OBJECT_BYTES,
+      storeDigests: etagIsMd5 ? ["md5"] : [],
+    };
   }
 
-  async #putAtOnce(name: string, part: Part, body: Body, options: PutOptions, link: LinkedSignal): Promise<PutResult> {
+  plan(): PartPlan {
+    return { partBytes: this.#partBytes, maxParts: this.#settings.maxParts, maxBytes: MAX_OBJECT_BYTES };
+  }
+
+  async putOnce({ name, ifAbsent }: ObjectPut, part: Part, signal: AbortSignal): Promise<void> {
     const md5 = md5Of(part);
-    // A body that can be opened again is tried again by the caller; the bytes of one that cannot are still here.
-    const attempts = body.reopenable || options.ifAbsent ? 1 : PART_ATTEMPTS;
-    const headers = await this.#operations.attempts(attempts, link.signal, () =>
-      this.#service.headersOf({
-        method: "PUT",
-        key: this.#key(name),
-        headers: {
-          ...this.#storage(),
-          "content-type": CONTENT_TYPE,
-          "content-md5": md5.toString("base64"),
-          ...(options.ifAbsent ? { "if-none-match": "*" } : {}),
-        },
-        body: part.chunks,
-        md5Comes: this.#settings.etagIsMd5,
-        signal: link.signal,
-      }),
-    );
+    const headers = await this.#service.headersOf({
+      method: "PUT",
+      key: this.#key(name),
+      headers: {
+        ...this.#storage(),
+        "content-type": CONTENT_TYPE,
+        "content-md5": md5.toString("base64"),
+        ...(ifAbsent ? { "if-none-match": "*" } : {}),
+      },
+      body: part.chunks,
+      md5Comes: this.#settings.etagIsMd5,
+      signal,
+    });
     this.#bucketSeen();
     this.#compareETag(headers, md5.toString("hex"));
-    return { size: part.size };
   }
 
-  async #putInParts(
-    name: string,
-    first: Part,
-    rest: AsyncGenerator<Part>,
-    options: PutOptions,
-    link: LinkedSignal,
-  ): Promise<PutResult> {
-    if (options.ifAbsent && this.#settings.conditionalPut !== "on") {
+  async begin({ name, ifAbsent }: ObjectPut): Promise<Upload> {
+    if (ifAbsent && this.#settings.conditionalPut !== "on") {
       throw new HoldfastError(
         "unsupported",
         `this service decides If-None-Match only for objects of at most ${this.#partBytes} bytes`,
       );
     }
-    // Not given the signal: an upload that was begun but whose id was never heard could not be aborted.
-    const begun = this.#beginUpload(name, this.#operations.closing);
-    const uploadId = await this.#operations.unlessAborted(begun, link.signal, (late) => this.#abortUpload(name, late));
-    try {
-      const done: { number: number; etag: string; md5: Buffer }[] = [];
-      let size = 0;
-      const parts = async function* (): AsyncGenerator<Part> {
-        yield first;
-        yield* rest;
-      };
-      await forEachParallel(
-        parts(),
-        (part) => Math.max(1, Math.min(PARALLEL_PARTS, Math.floor(IN_FLIGHT_BYTES / part.size))),
-        async (part) => {
-          size += part.size;
-          done.push(await this.#uploadPart(name, uploadId, part, link.signal));
-          releasePart(part);
-        },
-        (error) => link.abort(this.#operations.mapped(error)),
-      );
-      done.sort((a, b) => a.number - b.number);
-      const md5 = createHash("md5");
-      for (const part of done) md5.update(part.md5);
-      await this.#complete(name, uploadId, done, `${md5.digest("hex")}-${done.length}`, options, link.signal);
-      this.#bucketSeen();
-      return { size };
-    } catch (error) {
-      await this.#abortUpload(name, uploadId);
-      throw error;
-    }
-  }
-
-  async #beginUpload(name: string, signal: AbortSignal): Promise<string> {
     const begun = await this.#service.documentOf(
       {
         method: "POST",
         key: this.#key(name),
         query: [["uploads", ""]],
         headers: { ...this.#storage(), "content-type": CONTENT_TYPE },
-        signal,
+        signal: this.operations.closing,
       },
       "InitiateMultipartUploadResult",
     );
-    const uploadId = begun.text("UploadId");
-    if (!uploadId) throw new HoldfastError("unavailable", "the server began an upload without an id");
-    return uploadId;
+    const id = begun.text("UploadId");
+    if (!id) throw new HoldfastError("unavailable", "the server began an upload without an id");
+    return { name, ifAbsent, id, parts: [] };
   }
 
-  async #uploadPart(
-    name: string,
-    uploadId: string,
-    part: Part,
-    signal: AbortSignal,
-  ): Promise<{ number: number; etag: string; md5: Buffer }> {
+  async part(upload: Upload, part: Part, signal: AbortSignal): Promise<void> {
+    const { number } = part;
     const md5 = md5Of(part);
-    const headers = await this.#operations.attempts(PART_ATTEMPTS, signal, () =>
-      this.#service.headersOf({
-        method: "PUT",
-        key: this.#key(name),
-        query: [
-          ["partNumber", String(part.number)],
-          ["uploadId", uploadId],
-        ],
-        headers: { "content-type": CONTENT_TYPE, "content-md5": md5.toString("base64") },
-        body: part.chunks,
-        md5Comes: this.#settings.etagIsMd5,
-        signal,
-      }),
-    );
+    const headers = await this.#service.headersOf({
+      method: "PUT",
+      key: this.#key(upload.name),
+      query: [
+        ["partNumber", String(number)],
+        ["uploadId", upload.id],
+      ],
+      headers: { "content-type": CONTENT_TYPE, "content-md5": md5.toString("base64") },
+      body: part.chunks,
+      md5Comes: this.#settings.etagIsMd5,
+      signal,
+    });
     this.#compareETag(headers, md5.toString("hex"));
-    return { number: part.number, etag: headers["etag"] ?? "", md5 };
+    upload.parts.push({ number, etag: headers["etag"] ?? "", md5 });
   }
 
-  async #complete(
-    name: string,
-    uploadId: string,
-    parts: readonly { number: number; etag: string }[],
-    wantedETag: string,
-    options: PutOptions,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async complete({ name, ifAbsent, id, parts }: Upload, signal: AbortSignal): Promise<void> {
+    parts.sort((a, b) => a.number - b.number);
+    const md5 = createHash("md5");
+    for (const part of parts) md5.update(part.md5);
+    const wantedETag = `${md5.digest("hex")}-${parts.length}`;
     const list = parts
       .map(({ number, etag }) => `<Part><PartNumber>${number}</PartNumber><ETag>${escapeXml(etag)}</ETag></Part>`)
       .join("");
     const text = `<CompleteMultipartUpload xmlns="${XML_NAMESPACE}">${list}</CompleteMultipartUpload>`;
-    const request: S3Request = {
-      method: "POST",
-      key: this.#key(name),
-      query: [["uploadId", uploadId]],
-      headers: { "content-type": "application/xml", ...(options.ifAbsent ? { "if-none-match": "*" } : {}) },
-      body: [Buffer.from(text)],
-      signal,
-    };
-    let asked = 0;
-    await this.#operations.attempts(PART_ATTEMPTS, signal, async () => {
-      asked++;
+    const key = this.#key(name);
+    await this.operations.attempts(PART_ATTEMPTS, signal, async (attempt) => {
       try {
-        await this.#service.documentOf(request, "CompleteMultipartUploadResult");
+        await this.#service.documentOf(
+          {
+            method: "POST",
+            key,
+            query: [["uploadId", id]],
+            headers: { "content-type": "application/xml", ...(ifAbsent ? { "if-none-match": "*" } : {}) },
+            body: [Buffer.from(text)],
+            signal,
+          },
+          "CompleteMultipartUploadResult",
+        );
       } catch (error) {
         // The answer to an earlier attempt was lost: the upload is gone because it is the object now.
-        if (asked === 1 || nameOf(error) !== "NoSuchUpload") throw error;
-        const head = await this.#service.headersOf({ method: "HEAD", key: this.#key(name), signal });
+        if (attempt === 1 || nameOf(error) !== "NoSuchUpload") throw error;
+        const head = await this.#service.headersOf({ method: "HEAD", key, signal });
         if (unquoted(head["etag"]) !== wantedETag) throw error;
       }
     });
+    this.#bucketSeen();
   }
 
-  /**
-   * Aborts an upload, again when that fails or when a part that was still on its way came in behind it. What cannot be
-   * aborted is left to `abortStrayUploads`.
-   */
-  async #abortUpload(name: string, uploadId: string): Promise<void> {
-    await this.#operations.cleanUp("s3.upload-left-behind", name, async (signal) => {
-      const upload = { key: this.#key(name), query: [["uploadId", uploadId] as const], signal };
-      try {
-        await this.#service.headersOf({ ...upload, method: "DELETE" });
-        await this.#service.headersOf({ ...upload, method: "GET" });
-      } catch (error) {
-        if (nameOf(error) === "NoSuchUpload" || statusOf(error) === 404) return;
-        throw error;
-      }
-      throw new HoldfastError("unavailable", "the upload is still there after it was aborted");
-    });
+  /** Aborts an upload, again when a part that was still on its way came in behind it. */
+  async abort({ name, id }: Upload, signal: AbortSignal): Promise<void> {
+    const upload = { key: this.#key(name), query: [["uploadId", id] as const], signal };
+    try {
+      await this.#service.headersOf({ ...upload, method: "DELETE" });
+      await this.#service.headersOf({ ...upload, method: "GET" });
+    } catch (error) {
+      if (nameOf(error) === "NoSuchUpload" || statusOf(error) === 404) return;
+      throw error;
+    }
+    throw new HoldfastError("unavailable", "the upload is still there after it was aborted");
   }
 
-  async #head(name: string, signal: AbortSignal): Promise<ObjectInfo> {
+  async read(name: string, range: ByteRange | undefined, signal: AbortSignal): Promise<ObjectRead> {
+    try {
+      const { body: stream, headers } = await this.#service.send({
+        method: "GET",
+        key: this.#key(name),
+        headers: rangeHeader(range),
+        held: true,
+        signal,
+      });
+      this.#bucketSeen();
+      const sizeOf = (): number => (range ? rangeSize(headers["content-range"], range.offset) : lengthOf(headers));
+      return { stream, info: () => this.#info(name, sizeOf(), headers) };
+    } catch (error) {
+      // Also for a range that begins at the very end, where there is nothing to send.
+      if (!range || statusOf(error) !== 416) throw error;
+      const info = await this.head(name, signal);
+      return { info: () => info };
+    }
+  }
+
+  async head(name: string, signal: AbortSignal): Promise<ObjectInfo> {
     try {
       const headers = await this.#service.headersOf({ method: "HEAD", key: this.#key(name), signal });
       this.#bucketSeen();
@@ -610,11 +412,93 @@ export class S3Store implements Store {
     }
   }
 
-  async #emptyRange(name: string, options: GetOptions, signal: AbortSignal): Promise<GetResult> {
-    const info = await this.#head(name, signal);
-    const { start, end } = resolveRange(options.range, info.size);
-    if (end > start) throw new HoldfastError("unavailable", "the object changed while it was read");
-    return { info, body: (async function* () {})(), close: async () => undefined };
+  async page(prefix: string, { token, after }: PagePosition, signal: AbortSignal): Promise<ObjectPage> {
+    const position: readonly (readonly [string, string])[] =
+      token !== undefined
+        ? [["continuation-token", token]]
+        : after === undefined || !this.capabilities.orderedList
+          ? []
+          : [["start-after", after]];
+    const page = await this.#service.documentOf(
+      {
+        method: "GET",
+        query: [
+          ["list-type", "2"],
+          ["prefix", prefix],
+          // XML cannot hold every character that a name can.
+          ["encoding-type", "url"],
+          ...(this.#pageNames === undefined ? [] : [["max-keys", String(this.#pageNames)] as const]),
+          ...position,
+        ],
+        signal,
+      },
+      "ListBucketResult",
+    );
+    this.#bucketSeen();
+    const isEncoded = page.text("EncodingType") === "url";
+    const objects = page.all("Contents").flatMap((entry): ObjectInfo[] => {
+      const name = this.#decoded(entry.text("Key") ?? "", isEncoded);
+      if (name === undefined) return [];
+      const size = Number(entry.text("Size") ?? Number.NaN);
+      if (!Number.isSafeInteger(size)) {
+        throw new HoldfastError("unavailable", "the server did not say how long an object of its listing is");
+      }
+      return [objectInfo(name, size, Date.parse(entry.text("LastModified") ?? ""), undefined)];
+    });
+    if (page.text("IsTruncated") !== "true") return { objects, next: undefined };
+    const next = page.text("NextContinuationToken");
+    if (next === undefined) throw endless();
+    return { objects, next };
+  }
+
+  async remove(name: string, signal: AbortSignal): Promise<false | undefined> {
+    try {
+      await this.#service.headersOf({ method: "DELETE", key: this.#key(name), signal });
+    } catch (error) {
+      if (this.operations.mapped(error).code !== "not-found") throw error;
+      return false;
+    }
+    this.#bucketSeen();
+    return undefined;
+  }
+
+  close(): void {
+    this.#service.close();
+  }
+
+  /** Aborts the uploads under the prefix that began more than `olderThanMs` ago, and gives their number. */
+  async abortUploads(olderThanMs: number, signal: AbortSignal): Promise<number> {
+    const before = this.#context.runtime.now() - olderThanMs;
+    let count = 0;
+    let marker: readonly (readonly [string, string])[] | undefined = [];
+    while (marker) {
+      const page = await this.#service.documentOf(
+        { method: "GET", query: [["uploads", ""], ["prefix", this.prefix], ...marker], signal },
+        "ListMultipartUploadsResult",
+      );
+      for (const upload of page.all("Upload")) {
+        const [key, uploadId] = [upload.text("Key"), upload.text("UploadId")];
+        if (key === undefined || uploadId === undefined || !key.startsWith(this.prefix)) continue;
+        // Also false where the service did not say when.
+        if (!(Date.parse(upload.text("Initiated") ?? "") <= before)) continue;
+        await this.#service.headersOf({
+          method: "DELETE",
+          key,
+          query: [["uploadId", uploadId]],
+          signal,
+        });
+        count++;
+      }
+      const nextKey = page.text("NextKeyMarker");
+      marker =
+        page.text("IsTruncated") === "true" && nextKey !== undefined
+          ? [
+              ["key-marker", nextKey],
+              ["upload-id-marker", page.text("NextUploadIdMarker") ?? ""],
+            ]
+          : undefined;
+    }
+    return count;
   }
 
   async #checkBucket(signal: AbortSignal): Promise<void> {
@@ -625,7 +509,7 @@ export class S3Store implements Store {
     } catch (error) {
       if (statusOf(error) === 404) throw noBucket(this.#settings.bucket, error);
       // A key that may not ask about the bucket says nothing about the object: its own answer stands.
-      if (this.#operations.mapped(error).code !== "denied") throw error;
+      if (this.operations.mapped(error).code !== "denied") throw error;
     }
     this.#bucketSeen();
   }
@@ -635,7 +519,7 @@ export class S3Store implements Store {
   }
 
   #key(name: string): string {
-    return this.#settings.prefix + name;
+    return this.prefix + name;
   }
 
   #storage(): Record<string, string> {
@@ -648,14 +532,7 @@ export class S3Store implements Store {
   }
 
   #info(name: string, size: number, headers: Headers): ObjectInfo {
-    const modifiedMs = Date.parse(headers["last-modified"] ?? "");
-    const md5 = this.#md5Of(headers);
-    return {
-      name,
-      size,
-      ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
-      ...(md5 === undefined ? {} : { digests: { md5 } }),
-    };
+    return objectInfo(name, size, Date.parse(headers["last-modified"] ?? ""), this.#md5Of(headers));
   }
 
   /** The MD5 that an ETag is; undefined for an upload in parts, for encryption that hides it, and for other services. */
@@ -675,30 +552,13 @@ export class S3Store implements Store {
     );
   }
 
-  /** A name from a listing; undefined for what no caller can have put. */
-  #listedName(key: string, encoded: boolean, prefix: string): string | undefined {
-    const { prefix: root } = this.#settings;
+  /** A key as it stands in a listing, or undefined for one that is no text. */
+  #decoded(key: string, isEncoded: boolean): string | undefined {
     try {
-      const decoded = encoded ? decodeURIComponent(key.replaceAll("+", "%20")) : key;
-      if (!decoded.startsWith(root + prefix)) {
-        throw new HoldfastError("corrupt", "the server's listing holds names that were not asked for");
-      }
-      const name = decoded.slice(root.length);
-      // The folder mark that consoles put: the prefix itself, as an object.
-      if (name === "") return undefined;
-      checkName(name);
-      return name;
-    } catch (error) {
-      if (isHoldfastError(error, "corrupt")) throw error;
-      this.#context.logger.warn("s3.unusable-name", { store: this.label, key: JSON.stringify(key) });
+      return isEncoded ? decodeURIComponent(key.replaceAll("+", "%20")) : key;
+    } catch {
+      this.#context.logger.warn("s3.unusable-name", { store: this.#context.label, object: JSON.stringify(key) });
       return undefined;
-    }
-  }
-
-  #checkName(name: string): void {
-    const { maxNameBytes } = this.capabilities;
-    if (Buffer.byteLength(name) > maxNameBytes) {
-      throw new HoldfastError("invalid", `the name is too long: at most ${maxNameBytes} bytes fit behind the prefix`);
     }
   }
 }
@@ -796,32 +656,8 @@ function statusOf(error: unknown): number | undefined {
   return error instanceof S3Failure ? error.status : undefined;
 }
 
-/** Throws where the service did not say how long an object is. */
-function lengthOf(headers: Headers): number {
-  const length = headers["content-length"];
-  if (length !== undefined && /^\d+$/u.test(length)) return Number(length);
-  throw new HoldfastError("unavailable", "the server did not say how long the object is");
-}
-
-function md5Of(part: Part): Buffer {
-  const hash = createHash("md5");
-  for (const chunk of part.chunks) hash.update(chunk);
-  return hash.digest();
-}
-
 function unquoted(etag: string | undefined): string {
   return (etag ?? "").replaceAll('"', "").toLowerCase();
-}
-
-/** The object's size from `Content-Range: bytes 0-9/100`. Throws where the server sent something else than was asked. */
-function rangeSize(header: string | undefined, offset: number): number {
-  const match = /^bytes (\d+)-\d+\/(\d+)$/u.exec(header ?? "");
-  if (!match || Number(match[1]) !== offset) {
-    throw new HoldfastError("unavailable", "the server did not send the range that was asked for", {
-      retryable: false,
-    });
-  }
-  return Number(match[2]);
 }
 
 export const s3Kind: StoreKind = {

@@ -18,7 +18,10 @@ import { connectSsh } from "./ssh-connect.ts";
 import type { SshConnection } from "./ssh-connect.ts";
 import { resolveSsh } from "./ssh-settings.ts";
 import type { SshSettings } from "./ssh-settings.ts";
-import { TreeStore, notFound } from "../base/tree-store.ts";
+import { KnownFolders } from "../base/known-folders.ts";
+import { raceSignal } from "../../support/signals.ts";
+import { notFound } from "../base/operations.ts";
+import { TreeStore, inTheWay } from "../base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "../base/tree-store.ts";
 
 /** Bytes of one read or write request: what a packet of 34,000 bytes, which every server takes, has room for. */
@@ -34,8 +37,6 @@ const BUSY = 4;
 const PROBE_MS = 2000;
 /** How long a new call waits for such a connection before it takes, or opens, another one. */
 const DOUBT_MS = 200;
-/** Folders remembered as being there. */
-const MAX_KNOWN_FOLDERS = 20_000;
 
 /** SFTP's status codes (draft-ietf-secsh-filexfer-02, section 7). */
 const EOF = 1;
@@ -53,10 +54,8 @@ export const sftpKind: StoreKind = {
     const settings = await settingsOf(url, context.env);
     const connections = readNumber("connections", readQuery(url, parameters).connections, DEFAULT_CONNECTIONS, 1, 64);
     return new TreeStore({
-      label: context.label,
+      context,
       tree: new SftpTree(settings, rootOf(url), connections),
-      runtime: context.runtime,
-      logger: context.logger,
     });
   },
   place: async (url, env) => ({
@@ -267,7 +266,7 @@ class SftpTree implements Tree {
   #connecting: Promise<Session> | undefined;
   #pending = 0;
   /** Folders below the root, by joined path, that were seen to be folders and no links. The root is "". */
-  readonly #known = new Set<string>();
+  readonly known = new KnownFolders();
   readonly #closing = new AbortController();
 
   constructor(settings: SshSettings, root: string, maxSessions: number) {
@@ -277,13 +276,13 @@ class SftpTree implements Tree {
   }
 
   async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#known.has(folder.join("/"))) return;
+    if (this.known.has(folder)) return;
     await this.#run(signal, async (session) => {
-      if (!this.#known.has("")) {
+      if (!this.known.has([])) {
         await this.#makeRoot(session, this.#root, signal);
-        this.#know("");
+        this.known.add([]);
       }
-      const unknown = this.#unknown(folder);
+      const unknown = this.known.unknown(folder);
       const kinds = await Promise.all(unknown.map((path) => this.#kind(session, path, signal)));
       for (const [i, path] of unknown.entries()) {
         let kind = kinds[i];
@@ -291,7 +290,7 @@ class SftpTree implements Tree {
           kind = await this.#makeOne(session, this.#at(path), () => this.#kind(session, path, signal), signal);
         }
         if (kind !== "folder") throw inTheWay(path);
-        this.#know(path.join("/"));
+        this.known.add(path);
       }
     });
   }
@@ -335,10 +334,6 @@ class SftpTree implements Tree {
       if (kind === undefined) throw await this.#whyFailed(session, error, signal);
       return kind;
     }
-  }
-
-  forgetFolder(folder: TreePath): void {
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.delete(folder.slice(0, depth).join("/"));
   }
 
   async write(
@@ -590,7 +585,7 @@ class SftpTree implements Tree {
     let next = start;
     const chunksAhead = Math.max(1, Math.floor((REQUESTS * REQUEST_BYTES) / CHUNK_BYTES));
     const stopped = new AbortController();
-    // One listener for each request; see TreeStore.
+    // There is one listener for each request, which is no leak.
     const stop = signal ? AbortSignal.any([signal, stopped.signal]) : stopped.signal;
     setMaxListeners(0, stop);
     try {
@@ -731,28 +726,13 @@ class SftpTree implements Tree {
     return this.#root === "/" ? `/${below}` : `${this.#root}/${below}`;
   }
 
-  #know(folder: string): void {
-    if (this.#known.size >= MAX_KNOWN_FOLDERS) this.#known.clear();
-    this.#known.add(folder);
-  }
-
-  /** The folders on the way to this one, itself included, that were not seen yet. */
-  #unknown(folder: TreePath): TreePath[] {
-    const paths: TreePath[] = [];
-    for (let depth = 1; depth <= folder.length; depth++) {
-      const path = folder.slice(0, depth);
-      if (!this.#known.has(path.join("/"))) paths.push(path);
-    }
-    return paths;
-  }
-
   /** Rejects with `not-found` unless every part of the way is a folder: a link could lead out of the root. */
   async #checkFolder(session: Session, folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
-    const unknown = this.#unknown(folder);
+    const unknown = this.known.unknown(folder);
     if (unknown.length === 0) return;
     const kinds = await Promise.all(unknown.map((path) => this.#kind(session, path, signal)));
     if (kinds.some((kind) => kind !== "folder")) throw notFound();
-    for (const path of unknown) this.#know(path.join("/"));
+    for (const path of unknown) this.known.add(path);
   }
 
   async #kind(
@@ -831,13 +811,13 @@ class SftpTree implements Tree {
         return best;
       }
       if (doubt && full) {
-        await abortableWait(doubt, signal);
+        await raceSignal(doubt, signal);
         continue;
       }
       // Mostly the answer comes long before a new connection would be there.
-      if (doubt) await abortableWait(Promise.race([doubt, this.#pause()]), signal);
+      if (doubt) await raceSignal(Promise.race([doubt, this.#pause()]), signal);
       if (doubt && [...this.#sessions].some((session) => !session.doubt)) continue;
-      const session = await abortableWait(this.#connect(), signal);
+      const session = await raceSignal(this.#connect(), signal);
       if (!session.dead) return session;
       throw session.dead;
     }
@@ -864,7 +844,7 @@ class SftpTree implements Tree {
       const { signal } = this.#closing;
       const ssh = await connectSsh(this.#settings, signal);
       try {
-        const sftp = await abortableWait(openChannel(ssh, this.#settings.connectTimeoutMs), signal);
+        const sftp = await raceSignal(openChannel(ssh, this.#settings.connectTimeoutMs), signal);
         const session: Session = new Session(ssh, sftp, () => this.#sessions.delete(session));
         this.#sessions.add(session);
         return session;
@@ -933,25 +913,8 @@ function closedError(): HoldfastError {
   return new HoldfastError("invalid", "the store is closed");
 }
 
-function abortableWait<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(abortError(signal));
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
-}
-
 function isMissingExtension(error: unknown): boolean {
   return error instanceof Error && error.message === "Server does not support this extended request";
-}
-
-function inTheWay(path: TreePath): HoldfastError {
-  return new HoldfastError(
-    "conflict",
-    `${JSON.stringify(path.join("/"))} is taken on the server, by a folder where a file is to be or the other way round`,
-  );
 }
 
 function treeEntry(name: string, stats: Stats): TreeEntry {

@@ -18,12 +18,14 @@ import { parseXmlDocument } from "../../support/xml.ts";
 import type { XmlDocument } from "../../support/xml.ts";
 import { answerChallenge } from "./http-auth.ts";
 import type { HttpAuth, HttpLogin } from "./http-auth.ts";
-import { HttpClient } from "../base/http-client.ts";
+import { HttpClient, rangeHeader } from "../base/http-client.ts";
 import type { HttpAnswer } from "../base/http-client.ts";
 import { netrcLogin } from "../base/netrc.ts";
 import { decodePath, readNumber, readQuery } from "../base/query.ts";
 import { tlsOptions } from "../base/tls.ts";
-import { TreeStore, notFound } from "../base/tree-store.ts";
+import { KnownFolders } from "../base/known-folders.ts";
+import { notFound } from "../base/operations.ts";
+import { TreeStore, emptyRead, inTheWay } from "../base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "../base/tree-store.ts";
 
 const DEFAULT_CONNECTIONS = 16;
@@ -37,7 +39,6 @@ const FRESH_LOGIN_MS = 30_000;
 const SMALL_BYTES = 256 * 1024;
 /** How often a read begins anew when its object is replaced at that moment. */
 const READ_ATTEMPTS = 5;
-const MAX_KNOWN_FOLDERS = 20_000;
 
 const PROPERTIES =
   '<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/>' +
@@ -56,11 +57,9 @@ export const webdavKind: StoreKind = {
     });
     const tree = new WebdavTree(new WebdavClient(http, await loginOf(url, context.env)), root);
     return new TreeStore({
-      label: context.label,
+      context,
       tree,
       refusePart: (part, depth) => tree.refusePart(part, depth),
-      runtime: context.runtime,
-      logger: context.logger,
       pruneFolders: false,
     });
   },
@@ -249,7 +248,7 @@ class WebdavTree implements Tree {
   readonly #client: WebdavClient;
   readonly #root: TreePath;
   /** Folders below the root, by joined path, that were seen. The root is "". */
-  readonly #known = new Set<string>();
+  readonly known = new KnownFolders();
   #writesWhole: boolean | undefined;
   #hidesDots: boolean | undefined;
 
@@ -276,10 +275,9 @@ class WebdavTree implements Tree {
   }
 
   async makeFolder(folder: TreePath, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#known.has(folder.join("/"))) return;
+    if (this.known.has(folder)) return;
     await this.#make([...this.#root, ...folder], signal);
-    if (this.#known.size >= MAX_KNOWN_FOLDERS) this.#known.clear();
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.add(folder.slice(0, depth).join("/"));
+    this.known.add(folder);
   }
 
   /** Makes a folder, given from the server's root, with those above it. */
@@ -297,10 +295,6 @@ class WebdavTree implements Tree {
     const now = await this.#kind(encodePath(folder), signal);
     const isRefused = answer.status === 400 || answer.status === 403;
     if (now !== "folder") throw now === undefined && isRefused ? error : inTheWay(folder);
-  }
-
-  forgetFolder(folder: TreePath): void {
-    for (let depth = 0; depth <= folder.length; depth++) this.#known.delete(folder.slice(0, depth).join("/"));
   }
 
   async write(
@@ -372,7 +366,7 @@ class WebdavTree implements Tree {
     const kind = await this.#kind(this.#at(folder), signal).catch(() => "unknown" as const);
     if (kind === "file") return inTheWay(folder);
     if (!isClear && kind !== undefined) return error;
-    this.forgetFolder(folder);
+    this.known.forget(folder);
     return new HoldfastError("unavailable", "the folder of the object was removed while it was put", { cause: error });
   }
 
@@ -450,20 +444,14 @@ class WebdavTree implements Tree {
     if (range?.length === 0) {
       const entry = await find();
       resolveRange(range, entry.size);
-      return {
-        size: entry.size,
-        modifiedMs: entry.modifiedMs,
-        length: 0,
-        chunks: empty(),
-        close: async () => undefined,
-      };
+      return emptyRead(entry);
     }
     let answer: Answer;
     try {
       answer = await this.#client.send({
         method: "GET",
         path: target,
-        headers: { "accept-encoding": "identity", ...(range ? { range: rangeHeader(range) } : {}) },
+        headers: { "accept-encoding": "identity", ...rangeHeader(range) },
         expect: range ? [200, 206, 416] : [200],
         signal,
         held: true,
@@ -497,7 +485,7 @@ class WebdavTree implements Tree {
       } else if (answer.status === 416) {
         stop();
         if (start !== end) throw new HoldfastError("corrupt", "the server refuses a range that is in the object");
-        chunks = empty();
+        chunks = emptyRead(entry).chunks;
       } else {
         if (Number(given?.[1]) !== start || Number(given?.[2]) !== end - 1) {
           throw new HoldfastError("corrupt", "the server gave another range than it was asked for");
@@ -833,27 +821,12 @@ function encodePath(parts: TreePath, folder = false): string {
   return folder || path === "" ? `${path}/` : path;
 }
 
-function rangeHeader(range: ByteRange): string {
-  return `bytes=${range.offset}-${range.length === undefined ? "" : range.offset + range.length - 1}`;
-}
-
 function lengthOf(answer: Answer): number | undefined {
   const length = answer.headers["content-length"];
   return length !== undefined && /^\d+$/u.test(length) ? Number(length) : undefined;
 }
 
-async function* empty(): AsyncGenerator<Uint8Array> {
-  // Nothing is to be read.
-}
-
 /** Holdfast's own folder is never looked for in a listing, so it may be hidden. */
 function isHidden(part: string, depth: number): boolean {
   return part.startsWith(".") && !(depth === 0 && `${part}/` === RESERVED_PREFIX);
-}
-
-function inTheWay(path: TreePath): HoldfastError {
-  return new HoldfastError(
-    "conflict",
-    `${JSON.stringify(path.join("/"))} is taken on the server, by a folder where a file is to be or the other way round`,
-  );
 }
