@@ -12,19 +12,11 @@ export type { OpenPoolOptions } from "./open-pool.ts";
 export { knownSchemes, openStore } from "./stores/open-store.ts";
 export type { OpenStoreOptions } from "./stores/open-store.ts";
 export type { StoreContext, StoreKind, StoreKinds, StorePlace } from "./stores/base/store-kind.ts";
-export { parsePool, POOL_PARAMETERS } from "./config/pool-config.ts";
-export type {
-  ParsePoolOptions,
-  Placement,
-  PoolDescription,
-  PoolFile,
-  PoolParameter,
-  PoolParameters,
-  ReadOrder,
-  SingleDescription,
-  StoreDescription,
-  WaitFor,
-} from "./config/pool-config.ts";
+export { POOL_PARAMETERS } from "./config/parameters.ts";
+export type { Placement, PoolParameter, PoolParameters, ReadOrder, WaitFor } from "./config/parameters.ts";
+export { parsePool } from "./config/pool-config.ts";
+export type { ParsePoolOptions, PoolDescription, SingleDescription, StoreDescription } from "./config/pool-config.ts";
+export type { PoolFile } from "./config/pool-file.ts";
 export type {
   DrainOptions,
   DrainReport,

@@ -93,7 +93,34 @@ async function openDescribed(
       );
     }),
   );
-  const cache = cacheFolder(options.cache);
+  const ledger = await openLedger(members, options.cache, runtime, logger);
+  return maintainedPool(
+    {
+      label: nestedAs ?? description.sourcePath ?? members.map((member) => member.label).join(" + "),
+      ledger,
+      mode: description.mode,
+      onfail: description.onfail,
+      min: description.min,
+      place: description.place,
+      read: description.read,
+      wait: description.wait,
+      runtime,
+      logger,
+      replayable,
+      nested: nestedAs !== undefined,
+    },
+    below,
+  ).pool;
+}
+
+/** The ledger of these stores, with what this machine remembers of them. */
+async function openLedger(
+  members: readonly Member[],
+  folder: string | false | undefined,
+  runtime: Runtime,
+  logger: Logger,
+): Promise<Ledger> {
+  const cache = cacheFolder(folder);
   const machine = machineId(cache);
   const writer = machine + runtime.randomHex(4);
   const openIndex = await indexOpener(cache, logger);
@@ -115,24 +142,7 @@ async function openDescribed(
     onPool: (pool, named) => rememberPool(cache, named, pool, logger),
     onForget: (pool) => forgetPool(cache, members, pool),
   });
-  const { pool } = maintainedPool(
-    {
-      label: nestedAs ?? description.sourcePath ?? members.map((member) => member.label).join(" + "),
-      ledger,
-      mode: description.mode,
-      onfail: description.onfail,
-      min: description.min,
-      place: description.place,
-      read: description.read,
-      wait: description.wait,
-      runtime,
-      logger,
-      replayable,
-      nested: nestedAs !== undefined,
-    },
-    below,
-  );
-  return pool;
+  return ledger;
 }
 
 async function openMember(store: StoreDescription, options: OpenPoolOptions): Promise<Store> {

@@ -1,7 +1,7 @@
 /** The man page and docs/cli.md, made from the commands' definitions. */
 import type { Argument, Command, Option } from "commander";
 import { REFUSED_ENVIRONMENT } from "../config/environment-names.ts";
-import { POOL_PARAMETERS } from "../config/pool-config.ts";
+import { POOL_PARAMETERS } from "../config/parameters.ts";
 import { VERSION } from "../version.ts";
 import { commandsOf, optionsOf } from "./commands/completion.ts";
 

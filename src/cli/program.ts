@@ -1,6 +1,9 @@
 /**
  * The commands, their arguments and options: the one definition behind parsing, --help, the man page, docs/cli.md and
  * shell completion. Each command's work is in its own file, loaded when it is called.
+ *
+ * `buildProgram` is long because it is one declaration, to be read from top to bottom: the commands stand in the order in
+ * which the help and the manual show them.
  */
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import type { OutputConfiguration } from "commander";

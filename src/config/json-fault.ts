@@ -31,98 +31,101 @@ class Fault extends Error {
 
 /** The first fault of `text` as JSON, or undefined when it is well formed and no object repeats a key. */
 export function findJsonFault(text: string): JsonFault | undefined {
-  let at = 0;
-  const space = (): void => {
-    SPACE.lastIndex = at;
-    SPACE.test(text);
-    at = SPACE.lastIndex;
-  };
-  const take = (pattern: RegExp, what: string): string => {
-    pattern.lastIndex = at;
-    const match = pattern.exec(text);
-    if (!match) throw new Fault(at, what);
-    at = pattern.lastIndex;
-    return match[0];
-  };
-  const expected = (what: string): Fault =>
-    new Fault(at, at >= text.length ? `the text ends where ${what} is expected` : `${what} is expected here`);
-
-  const value = (depth: number): void => {
-    if (depth > MAX_DEPTH) throw new Fault(at, `nested deeper than ${MAX_DEPTH} levels`);
-    space();
-    const first = text[at];
-    if (first === "{") object(depth);
-    else if (first === "[") list(depth);
-    else if (first === '"') take(STRING, "a string that is not closed, or holds a bad escape or a control character");
-    else if (first !== undefined && /[-\d]/u.test(first)) take(NUMBER, "a number in a form that JSON does not have");
-    else {
-      for (const word of ["true", "false", "null"]) {
-        if (text.startsWith(word, at)) {
-          at += word.length;
-          return;
-        }
-      }
-      throw expected("a value");
-    }
-  };
-  const list = (depth: number): void => {
-    at++;
-    space();
-    if (text[at] === "]") {
-      at++;
-      return;
-    }
-    for (;;) {
-      value(depth + 1);
-      space();
-      const next = text[at];
-      if (next === "]") {
-        at++;
-        return;
-      }
-      if (next !== ",") throw expected("a comma or ]");
-      at++;
-    }
-  };
-  const object = (depth: number): void => {
-    at++;
-    space();
-    if (text[at] === "}") {
-      at++;
-      return;
-    }
-    const seen = new Set<string>();
-    for (;;) {
-      space();
-      if (text[at] !== '"') throw expected("a key in double quotes");
-      const start = at;
-      const key = JSON.parse(take(STRING, "a key that is not closed, or holds a bad escape")) as string;
-      if (seen.has(key)) throw new Fault(start, `the key ${JSON.stringify(key)} is there twice`);
-      seen.add(key);
-      space();
-      if (text[at] !== ":") throw expected("a colon");
-      at++;
-      value(depth + 1);
-      space();
-      const next = text[at];
-      if (next === "}") {
-        at++;
-        return;
-      }
-      if (next !== ",") throw expected("a comma or }");
-      at++;
-    }
-  };
-
   try {
-    value(0);
-    space();
-    if (at < text.length) throw new Fault(at, "something follows the end of the value");
+    new Reader(text).whole();
     return undefined;
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
     const before = text.slice(0, error.offset);
     const line = before.split("\n").length;
     return { line, column: error.offset - before.lastIndexOf("\n"), what: error.message };
+  }
+}
+
+/** Goes over text by JSON's grammar, and throws a {@link Fault} at the first place that is not of it. */
+class Reader {
+  readonly #text: string;
+  #at = 0;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  whole(): void {
+    this.#value(0);
+    this.#space();
+    if (this.#at < this.#text.length) throw new Fault(this.#at, "something follows the end of the value");
+  }
+
+  #value(depth: number): void {
+    if (depth > MAX_DEPTH) throw new Fault(this.#at, `nested deeper than ${MAX_DEPTH} levels`);
+    this.#space();
+    const first = this.#text[this.#at];
+    if (first === "{") this.#object(depth);
+    else if (first === "[") this.#items("]", () => this.#value(depth + 1));
+    else if (first === '"')
+      this.#take(STRING, "a string that is not closed, or holds a bad escape or a control character");
+    else if (first !== undefined && /[-\d]/u.test(first))
+      this.#take(NUMBER, "a number in a form that JSON does not have");
+    else this.#word();
+  }
+
+  #object(depth: number): void {
+    const seen = new Set<string>();
+    this.#items("}", () => {
+      this.#space();
+      if (this.#text[this.#at] !== '"') throw this.#expected("a key in double quotes");
+      const start = this.#at;
+      const key = JSON.parse(this.#take(STRING, "a key that is not closed, or holds a bad escape")) as string;
+      if (seen.has(key)) throw new Fault(start, `the key ${JSON.stringify(key)} is there twice`);
+      seen.add(key);
+      this.#space();
+      if (this.#text[this.#at] !== ":") throw this.#expected("a colon");
+      this.#at++;
+      this.#value(depth + 1);
+    });
+  }
+
+  /** From an opening bracket to the closing one that belongs to it, with commas between what `item` reads. */
+  #items(end: "]" | "}", item: () => void): void {
+    this.#at++;
+    this.#space();
+    if (this.#text[this.#at] === end) {
+      this.#at++;
+      return;
+    }
+    for (;;) {
+      item();
+      this.#space();
+      const next = this.#text[this.#at];
+      if (next !== end && next !== ",") throw this.#expected(`a comma or ${end}`);
+      this.#at++;
+      if (next === end) return;
+    }
+  }
+
+  #word(): void {
+    const word = ["true", "false", "null"].find((one) => this.#text.startsWith(one, this.#at));
+    if (word === undefined) throw this.#expected("a value");
+    this.#at += word.length;
+  }
+
+  #space(): void {
+    SPACE.lastIndex = this.#at;
+    SPACE.test(this.#text);
+    this.#at = SPACE.lastIndex;
+  }
+
+  #take(pattern: RegExp, what: string): string {
+    pattern.lastIndex = this.#at;
+    const match = pattern.exec(this.#text);
+    if (!match) throw new Fault(this.#at, what);
+    this.#at = pattern.lastIndex;
+    return match[0];
+  }
+
+  #expected(what: string): Fault {
+    const ends = this.#at >= this.#text.length;
+    return new Fault(this.#at, ends ? `the text ends where ${what} is expected` : `${what} is expected here`);
   }
 }

@@ -5,56 +5,18 @@
  * unchanged. Every mistake is a `config` error that names the place and the allowed values. No message holds a
  * credential: it shows only the redacted form of a URL, and only the name of an environment variable.
  */
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
 import { homedir } from "node:os";
 import { resolve } from "node:path";
 import { isRefusedEnvironmentName } from "./environment-names.ts";
-import { HoldfastError, isHoldfastError } from "../contract/errors.ts";
-import { findJsonFault } from "./json-fault.ts";
-import type { Mode, OnFail } from "../contract/pool.ts";
+import { fail, isRecord, kindOf, quoted } from "./faults.ts";
+import { PARAMETER_NAMES, POOL_PARAMETERS, completeParameters, readParameter } from "./parameters.ts";
+import type { PoolParameters } from "./parameters.ts";
+import { parseJson, readPoolFile } from "./pool-file.ts";
+import type { PoolFile } from "./pool-file.ts";
+import type { Mode } from "../contract/pool.ts";
 import { secretsOf } from "../support/redact.ts";
 import { looksLikeUrl, parseStoreUrl } from "../contract/store-url.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
-
-/**
- * The copy that a mirror reads first: that of the first store in the pool's order, or of the store that answers
- * fastest.
- */
-export type ReadOrder = "first" | "fastest";
-/** Whether a mirror's put waits for all its stores, or only for as many as must hold it. */
-export type WaitFor = "all" | "min";
-/**
- * The store that a stripe gives a new object to: in turn, in turn by the stores' weights, or the one with the most free
- * space.
- */
-export type Placement = "round-robin" | "weighted" | "free";
-
-/** The settings of a pool. Each is a URL parameter and a key of the object form, under its `name`. */
-export interface PoolParameters {
-  /** Default `stripe`. */
-  readonly mode: Mode;
-  /** Default `continue`. */
-  readonly onfail: OnFail;
-  /** The least number of copies for a successful put; mirror with `onfail=continue`. 1 to the number of stores. */
-  readonly min: number;
-  /** Appended to the path of every store's URL, as it is. */
-  readonly subpath?: string;
-  /** Mirror. Default `first`. */
-  readonly read: ReadOrder;
-  /** Stripe. Default `round-robin`. */
-  readonly place: Placement;
-  /** Mirror with `onfail=continue`: whether a put waits for all stores or for `min` of them. Default `all`. */
-  readonly wait: WaitFor;
-  /** Bytes a second to all stores together. Default none. */
-  readonly limitUp?: number;
-  /** Bytes a second from all stores together. Default none. */
-  readonly limitDown?: number;
-  /** A call to a store without progress for this long is given up; milliseconds. */
-  readonly deadlineMs?: number;
-  /** How many times a call to a store is tried in all. */
-  readonly attempts?: number;
-}
 
 /** One store of a pool. */
 export interface StoreDescription {
@@ -97,13 +59,6 @@ export interface SingleDescription {
   readonly warnings: readonly string[];
 }
 
-/** A pool's file as read. */
-export interface PoolFile {
-  readonly bytes: Uint8Array;
-  /** Permission bits, if the file system has them. A warning follows if others may read a file with credentials. */
-  readonly mode?: number;
-}
-
 export interface ParsePoolOptions {
   /** Reads a pool's file, given its absolute path; resolves to "folder" when it is one. Default from the disk. */
   readonly readFile?: ((path: string) => Promise<PoolFile | "folder">) | undefined;
@@ -111,155 +66,8 @@ export interface ParsePoolOptions {
   readonly cwd?: string | undefined;
 }
 
-/** A file larger than this is refused, because it cannot be a pool's file. */
-export const MAX_POOL_FILE_BYTES = 1024 * 1024;
-
 /** The limit of pools inside pools. */
 const MAX_NESTING = 8;
-
-/** One parameter: how it is read from text (URL) or JSON, and its description (schema, docs). */
-export interface PoolParameter {
-  readonly name: string;
-  /** The allowed values in words, for errors. */
-  readonly expected: string;
-  readonly description: string;
-  /** JSON Schema of its value in the object form. */
-  readonly schema: Readonly<Record<string, unknown>>;
-  /** The value, or undefined if it is not allowed. */
-  read(value: string | number): string | number | undefined;
-}
-
-function choice(...values: string[]): Pick<PoolParameter, "expected" | "schema" | "read"> {
-  return {
-    expected: values.slice(0, -1).join(", ") + " or " + values.at(-1),
-    schema: { enum: values },
-    read: (value) => (typeof value === "string" && values.includes(value) ? value : undefined),
-  };
-}
-
-function wholeNumber(least: number, most: number): Pick<PoolParameter, "schema" | "read"> {
-  return {
-    schema: { type: "integer", minimum: least, maximum: most },
-    read: (value) => {
-      const number = typeof value === "string" ? (/^\d{1,9}$/u.test(value) ? Number(value) : Number.NaN) : value;
-      return Number.isInteger(number) && number >= least && number <= most ? number : undefined;
-    },
-  };
-}
-
-const RATE = "^[0-9]{1,12}(\\.[0-9]{1,3})?[KMG]?$";
-const DURATION = "^[0-9]{1,9}(\\.[0-9]{1,3})?(ms|s|m|h)$";
-
-/** Bytes from `500K`, `1.5M`, `2G` (powers of 1,024) or a plain number; undefined for anything else and below 1. */
-export function parseByteCount(value: string | number): number | undefined {
-  const text = String(value);
-  if (!new RegExp(RATE, "u").test(text)) return undefined;
-  const factor = { K: 1024, M: 1024 ** 2, G: 1024 ** 3 }[text.at(-1) ?? ""] ?? 1;
-  const bytes = Math.floor(Number.parseFloat(text) * factor);
-  return bytes >= 1 ? bytes : undefined;
-}
-
-/** Milliseconds from `500ms`, `30s`, `2m`, `1h`; undefined for anything else, below 1 ms and above 24 hours. */
-export function parseDuration(value: string | number): number | undefined {
-  const match = new RegExp(DURATION, "u").exec(String(value));
-  if (!match) return undefined;
-  const factor = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[match[2] ?? ""] ?? Number.NaN;
-  const ms = Math.round(Number.parseFloat(String(value)) * factor);
-  return ms >= 1 && ms <= 86_400_000 ? ms : undefined;
-}
-
-/** All parameters, in the order of the documentation. */
-export const POOL_PARAMETERS: readonly PoolParameter[] = [
-  {
-    name: "mode",
-    ...choice("stripe", "mirror"),
-    description: "stripe (the default) spreads objects over the stores; mirror keeps each on every store.",
-  },
-  {
-    name: "onfail",
-    ...choice("continue", "abort"),
-    description: "After a store fails to write: continue with the others (the default), or fail.",
-  },
-  {
-    name: "min",
-    ...wholeNumber(1, 1_000_000),
-    expected: "a whole number from 1 to the number of stores",
-    description: "The least number of copies for a successful put; for mode=mirror with onfail=continue. Default 1.",
-  },
-  {
-    name: "subpath",
-    expected: "a path to append to each store's URL, without ? and control characters",
-    // oxlint-disable-next-line eslint/no-control-regex -- these characters are refused
-    read: (value) => (typeof value === "string" && /^[^?\u0000-\u001f\u007f]+$/u.test(value) ? value : undefined),
-    schema: { type: "string", pattern: "^[^?\\u0000-\\u001f\\u007f]+$" },
-    description: "Appended, as it is, to the path of each store's URL.",
-  },
-  {
-    name: "read",
-    ...choice("first", "fastest"),
-    description: "mode=mirror: read from the first store in the list (the default) or from the fastest.",
-  },
-  {
-    name: "wait",
-    ...choice("all", "min"),
-    description:
-      "mode=mirror: a put waits for all stores (the default), or for min of them; the others get their copies later.",
-  },
-  {
-    name: "place",
-    ...choice("round-robin", "weighted", "free"),
-    description: "mode=stripe: where a new object goes: in turn (the default), by weight, or where most space is free.",
-  },
-  {
-    name: "limit-up",
-    expected: "bytes a second, such as 500K, 1.5M or 2G",
-    schema: {
-      anyOf: [
-        { type: "integer", minimum: 1, maximum: 999_999_999_999 },
-        { type: "string", pattern: RATE },
-      ],
-    },
-    read: parseByteCount,
-    description: "The limit of bytes a second sent to all stores together; K, M and G are powers of 1,024.",
-  },
-  {
-    name: "limit-down",
-    expected: "bytes a second, such as 500K, 1.5M or 2G",
-    schema: {
-      anyOf: [
-        { type: "integer", minimum: 1, maximum: 999_999_999_999 },
-        { type: "string", pattern: RATE },
-      ],
-    },
-    read: parseByteCount,
-    description: "The limit of bytes a second read from all stores together; K, M and G are powers of 1,024.",
-  },
-  {
-    name: "deadline",
-    expected: "a duration from 1ms to 24h, such as 500ms, 30s or 2m",
-    schema: { type: "string", pattern: DURATION },
-    read: (value) => (typeof value === "string" ? parseDuration(value) : undefined),
-    description: "A call to a store is given up after this time without progress: 500ms, 30s, 2m, 1h.",
-  },
-  {
-    name: "attempts",
-    ...wholeNumber(1, 100),
-    expected: "a whole number from 1 to 100",
-    description: "How many times a call to a store is tried in all, if another attempt can help.",
-  },
-];
-
-const PARAMETER_NAMES = POOL_PARAMETERS.map((parameter) => parameter.name).join(", ");
-
-function fail(message: string, cause?: unknown): never {
-  throw new HoldfastError("config", message, { operation: "open", cause });
-}
-
-/** Text from a file or URL for a message: quoted, cut, without control characters. */
-function quoted(text: string): string {
-  const quote = JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
-  return quote.isWellFormed() ? quote : quote.toWellFormed();
-}
 
 /**
  * Reads POOL: a `multi://` URL, the path of a pool's file, the path of a folder (a single store), or a single store's
@@ -386,73 +194,6 @@ function decodeField(text: string, where: string): string {
   }
 }
 
-/** Reads the file from disk. Throws `config` if there is none, if it is not a file, or if it is too large. */
-async function readPoolFile(path: string): Promise<PoolFile | "folder"> {
-  let handle;
-  try {
-    handle = await open(path, constants.O_RDONLY);
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "";
-    if (code === "ENOENT" || code === "ENOTDIR") {
-      fail(`there is no pool file or folder ${quoted(path)} (a store that is not a folder is named by a URL)`, error);
-    }
-    if (code === "EACCES" || code === "EPERM") fail(`the pool file ${quoted(path)} may not be read`, error);
-    fail(`the pool file ${quoted(path)} cannot be opened (${code || "unknown error"})`, error);
-  }
-  try {
-    const stat = await handle.stat();
-    if (stat.isDirectory()) return "folder";
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    for (;;) {
-      const { bytesRead, buffer } = await handle.read(Buffer.alloc(64 * 1024), 0, 64 * 1024, null);
-      if (bytesRead === 0) break;
-      bytes += bytesRead;
-      if (bytes > MAX_POOL_FILE_BYTES) {
-        fail(`${quoted(path)} is larger than ${MAX_POOL_FILE_BYTES} bytes: that is not a pool file`);
-      }
-      chunks.push(buffer.subarray(0, bytesRead));
-    }
-    return { bytes: Buffer.concat(chunks), ...(stat.isFile() ? { mode: stat.mode & 0o777 } : {}) };
-  } catch (error) {
-    if (isHoldfastError(error)) throw error;
-    fail(`the pool file ${quoted(path)} cannot be read`, error);
-  } finally {
-    await handle.close();
-  }
-}
-
-function parseJson(bytes: Uint8Array, path: string): unknown {
-  if (bytes.length > MAX_POOL_FILE_BYTES) {
-    fail(`${quoted(path)} is larger than ${MAX_POOL_FILE_BYTES} bytes: that is not a pool file`);
-  }
-  if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) {
-    fail(`the pool file ${quoted(path)} begins with a byte order mark; save it as UTF-8 without one`);
-  }
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (error) {
-    fail(`the pool file ${quoted(path)} is not UTF-8`, error);
-  }
-  if (text.trim().length === 0) fail(`the pool file ${quoted(path)} is empty`);
-  const fault = findJsonFault(text);
-  if (fault) {
-    fail(`the pool file ${quoted(path)} is not JSON: line ${fault.line}, column ${fault.column}: ${fault.what}`);
-  }
-  return JSON.parse(text);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function kindOf(value: unknown): string {
-  if (value === null) return "null";
-  if (Array.isArray(value)) return "a list";
-  return typeof value === "object" ? "an object" : `a ${typeof value}`;
-}
-
 async function describe(
   file: PoolFile,
   path: string,
@@ -467,79 +208,21 @@ async function describe(
     fail(`pools are nested more than ${MAX_NESTING} deep at ${quoted(path)}`);
   const where = quoted(path);
   const root = parseJson(file.bytes, path);
-  const warnings: string[] = [];
-
   const objectForm = isRecord(root);
-  if (!objectForm && !Array.isArray(root)) {
-    fail(`${where}: a pool file is a list of stores, or an object with the key "stores"; this is ${kindOf(root)}`);
-  }
-  const values = new Map<string, string | number>();
-  for (const [name, given] of fromUrl) values.set(name, given.value);
-  let elements: unknown[];
-  if (objectForm) {
-    if (!("stores" in root)) fail(`${where}: the key "stores" is missing`);
-    if (!Array.isArray(root["stores"])) fail(`${where}: "stores" is a list, not ${kindOf(root["stores"])}`);
-    elements = root["stores"];
-    for (const [name, value] of Object.entries(root)) {
-      if (name === "stores") continue;
-      if (name === "$schema") {
-        if (typeof value !== "string") fail(`${where}: "$schema" is a string, not ${kindOf(value)}`);
-        continue;
-      }
-      if (!POOL_PARAMETERS.some((parameter) => parameter.name === name)) {
-        fail(`${where}: unknown key ${quoted(name)}; there are: stores, ${PARAMETER_NAMES}`);
-      }
-      const read = readParameter(name, value, `${where}: `);
-      const other = values.get(name);
-      if (other !== undefined && other !== read) {
-        fail(
-          `${where}: ${name} is ${quoted(String(value))} in the file, but ${quoted(fromUrl.get(name)?.text ?? "")} in the URL`,
-        );
-      }
-      values.set(name, read);
-    }
-  } else {
-    elements = root;
-  }
+  const elements = entriesOf(root, where);
+  const values = mergedParameters(objectForm ? root : {}, fromUrl, where);
   if (elements.length === 0) fail(`${where}: the list of stores is empty`);
-
-  const text = (name: string): string | undefined => values.get(name) as string | undefined;
-  const number = (name: string): number | undefined => values.get(name) as number | undefined;
-  const mode = (text("mode") as Mode | undefined) ?? "stripe";
-  const onfail = (text("onfail") as OnFail | undefined) ?? "continue";
-  const min = number("min");
-  const read = text("read") as ReadOrder | undefined;
-  const place = text("place") as Placement | undefined;
-  const wait = text("wait") as WaitFor | undefined;
-  if (min !== undefined && (mode !== "mirror" || onfail !== "continue")) {
-    fail(`${where}: min is for mode=mirror with onfail=continue; this pool is mode=${mode} with onfail=${onfail}`);
-  }
-  if (min !== undefined && min > elements.length) {
-    fail(`${where}: min is ${min}, but there are ${elements.length} stores; it may be 1 to ${elements.length}`);
-  }
-  if (read !== undefined && mode !== "mirror") fail(`${where}: read is for mode=mirror; this pool is mode=${mode}`);
-  if (wait !== undefined && mode !== "mirror") fail(`${where}: wait is for mode=mirror; this pool is mode=${mode}`);
-  if (place !== undefined && mode !== "stripe") fail(`${where}: place is for mode=stripe; this pool is mode=${mode}`);
-  const subpath = text("subpath");
-
+  const parameters = completeParameters(values, elements.length, where);
+  const { mode, subpath = "" } = parameters;
+  const warnings: string[] = [];
   const stores: StoreDescription[] = [];
   const inner: Context = { ...context, ancestors: [...context.ancestors, path] };
   for (const [index, element] of elements.entries()) {
-    stores.push(
-      await describeStore(element, {
-        index,
-        where,
-        objectForm,
-        mode,
-        subpath: subpath ?? "",
-        warnings,
-        context: inner,
-      }),
-    );
+    stores.push(await describeStore(element, { index, where, objectForm, mode, subpath, warnings, context: inner }));
   }
-  checkWeights(stores, mode, place ?? "round-robin", where);
+  checkWeights(stores, parameters, where);
   checkDuplicates(stores, context.cwd, where);
-  if (min !== undefined) checkPrefixes(stores, min, where);
+  checkPrefixes(stores, parameters.min, where);
   if (
     file.mode !== undefined &&
     (file.mode & 0o044) !== 0 &&
@@ -548,38 +231,45 @@ async function describe(
     const octal = file.mode.toString(8).padStart(3, "0");
     warnings.push(`${where} holds credentials and can be read by others (mode ${octal}); chmod 600 it`);
   }
-  return {
-    kind: "pool",
-    mode,
-    onfail,
-    min: min ?? 1,
-    ...(subpath === undefined ? {} : { subpath }),
-    read: read ?? "first",
-    place: place ?? "round-robin",
-    wait: wait ?? "all",
-    ...optional("limitUp", number("limit-up")),
-    ...optional("limitDown", number("limit-down")),
-    ...optional("deadlineMs", number("deadline")),
-    ...optional("attempts", number("attempts")),
-    stores: uniqueLabels(stores),
-    warnings,
-    sourcePath: path,
-  };
+  return { kind: "pool", ...parameters, stores: uniqueLabels(stores), warnings, sourcePath: path };
 }
 
-function optional<K extends string>(key: K, value: number | undefined): Partial<Record<K, number>> {
-  return value === undefined ? {} : ({ [key]: value } as Record<K, number>);
-}
-
-function readParameter(name: string, value: unknown, where: string): string | number {
-  const parameter = POOL_PARAMETERS.find((candidate) => candidate.name === name);
-  if (!parameter) fail(`${where}unknown parameter ${quoted(name)}; there are: ${PARAMETER_NAMES}`);
-  if (typeof value !== "string" && typeof value !== "number") {
-    fail(`${where}${name} is ${kindOf(value)}; it may be: ${parameter.expected}`);
+/** The entries of the stores, in either form of the file. */
+function entriesOf(root: unknown, where: string): readonly unknown[] {
+  if (Array.isArray(root)) return root;
+  if (!isRecord(root)) {
+    fail(`${where}: a pool file is a list of stores, or an object with the key "stores"; this is ${kindOf(root)}`);
   }
-  const read = parameter.read(value);
-  if (read === undefined) fail(`${where}${name} cannot be ${quoted(String(value))}; it may be: ${parameter.expected}`);
-  return read;
+  if (!("stores" in root)) fail(`${where}: the key "stores" is missing`);
+  if (!Array.isArray(root["stores"])) fail(`${where}: "stores" is a list, not ${kindOf(root["stores"])}`);
+  return root["stores"];
+}
+
+/** The parameters of the file's object form with those of the URL, which may not differ. */
+function mergedParameters(
+  root: Readonly<Record<string, unknown>>,
+  fromUrl: ReadonlyMap<string, GivenParameter>,
+  where: string,
+): Map<string, string | number> {
+  const values = new Map<string, string | number>();
+  for (const [name, given] of fromUrl) values.set(name, given.value);
+  for (const [name, value] of Object.entries(root)) {
+    if (name === "stores") continue;
+    if (name === "$schema") {
+      if (typeof value !== "string") fail(`${where}: "$schema" is a string, not ${kindOf(value)}`);
+      continue;
+    }
+    if (!POOL_PARAMETERS.some((parameter) => parameter.name === name)) {
+      fail(`${where}: unknown key ${quoted(name)}; there are: stores, ${PARAMETER_NAMES}`);
+    }
+    const read = readParameter(name, value, `${where}: `);
+    const other = fromUrl.get(name);
+    if (other !== undefined && other.value !== read) {
+      fail(`${where}: ${name} is ${quoted(String(value))} in the file, but ${quoted(other.text)} in the URL`);
+    }
+    values.set(name, read);
+  }
+  return values;
 }
 
 /** The position of an entry in the pool's file, and the settings that apply to it. */
@@ -733,7 +423,7 @@ function uniqueLabels(stores: readonly StoreDescription[]): StoreDescription[] {
   });
 }
 
-function checkWeights(stores: readonly StoreDescription[], mode: Mode, place: Placement, where: string): void {
+function checkWeights(stores: readonly StoreDescription[], { mode, place }: PoolParameters, where: string): void {
   if (place === "weighted") return;
   const index = stores.findIndex((store) => store.weight !== 1);
   if (index !== -1) {

@@ -1,5 +1,5 @@
 /** The JSON Schema of a pool's file, for editors: made from the same table that the parser reads parameters with. */
-import { POOL_PARAMETERS } from "./pool-config.ts";
+import { POOL_PARAMETERS } from "./parameters.ts";
 
 /** Name of the schema; not an address. It stands in the package, as `dist/pool.schema.json`. */
 export const POOL_SCHEMA_ID = "urn:holdfast:pool";

@@ -48,7 +48,7 @@ export interface ConformanceResult {
 
 /** All cases, or the quick subset, in the order in which they are best run. */
 export function conformanceCases(options: { readonly quick?: boolean | undefined } = {}): ConformanceCase[] {
-  const all = [...objectCases(), ...listCases(), ...failureCases(), ...concurrencyCases(), ...nameCases()];
+  const all = [...objectCases, ...listCases, ...failureCases, ...concurrencyCases, ...nameCases];
   return options.quick ? all.filter((one) => one.quick) : all;
 }
 

@@ -37,120 +37,118 @@ async function listed(store: Store, prefix: string, behind = ""): Promise<string
   });
 }
 
-export function listCases(): ConformanceCase[] {
-  return [
-    {
-      name: "a listing gives every name once, in order where that is promised",
-      quick: true,
-      async run({ store, prefix }) {
-        const list = mixedFor(store);
-        await put(store, prefix, list);
-        assert.deepEqual(await listed(store, prefix), list.toSorted(compareNames));
-      },
+export const listCases: readonly ConformanceCase[] = [
+  {
+    name: "a listing gives every name once, in order where that is promised",
+    quick: true,
+    async run({ store, prefix }) {
+      const list = mixedFor(store);
+      await put(store, prefix, list);
+      assert.deepEqual(await listed(store, prefix), list.toSorted(compareNames));
     },
-    {
-      name: "a listing gives the names that begin with the prefix, wherever it is cut",
-      quick: true,
-      async run({ store, prefix }) {
-        const list = mixedFor(store).filter((name) => name !== "z");
-        await put(store, prefix, list);
-        for (const behind of [
-          "a",
-          "a/",
-          "a/c",
-          "a/c/",
-          "a/c/d",
-          "a-",
-          "z/~",
-          "z",
-          "𝔘",
-          "nothing",
-          "a/c/d/",
-          "a//",
-          "b/",
-        ]) {
-          const wanted = list.filter((name) => name.startsWith(behind)).sort(compareNames);
-          assert.deepEqual(await listed(store, prefix, behind), wanted, `prefix ${behind}`);
+  },
+  {
+    name: "a listing gives the names that begin with the prefix, wherever it is cut",
+    quick: true,
+    async run({ store, prefix }) {
+      const list = mixedFor(store).filter((name) => name !== "z");
+      await put(store, prefix, list);
+      for (const behind of [
+        "a",
+        "a/",
+        "a/c",
+        "a/c/",
+        "a/c/d",
+        "a-",
+        "z/~",
+        "z",
+        "𝔘",
+        "nothing",
+        "a/c/d/",
+        "a//",
+        "b/",
+      ]) {
+        const wanted = list.filter((name) => name.startsWith(behind)).sort(compareNames);
+        assert.deepEqual(await listed(store, prefix, behind), wanted, `prefix ${behind}`);
+      }
+    },
+  },
+  {
+    name: "a listing of nothing is empty",
+    quick: true,
+    async run({ store, prefix }) {
+      assert.deepEqual(await names(store, prefix), []);
+      assert.deepEqual(await names(store, `${prefix}deep/er/`), []);
+    },
+  },
+  {
+    name: "a listing tells sizes",
+    quick: true,
+    async run({ store, prefix }) {
+      await store.put(`${prefix}none`, toBody(""));
+      await store.put(`${prefix}some`, toBody("x".repeat(70_001)));
+      const sizes = new Map<string, number>();
+      for await (const info of store.list(prefix)) sizes.set(info.name.slice(prefix.length), info.size);
+      assert.deepEqual(Object.fromEntries(sizes), { none: 0, some: 70_001 });
+    },
+  },
+  {
+    name: "a prefix with parts that mean something to a file system escapes nothing",
+    quick: true,
+    async run({ store, prefix }) {
+      await store.put(`${prefix}a/b`, toBody("x"));
+      for (const behind of ["..", "../", "a/..", "a/../", "./", ".", "/", "a/./"]) {
+        let found: string[] = [];
+        try {
+          found = await names(store, prefix + behind);
+        } catch (error) {
+          hasCode(error, ["invalid"], "the listing");
         }
-      },
+        assert.deepEqual(found, [], `prefix ${behind}`);
+      }
     },
-    {
-      name: "a listing of nothing is empty",
-      quick: true,
-      async run({ store, prefix }) {
-        assert.deepEqual(await names(store, prefix), []);
-        assert.deepEqual(await names(store, `${prefix}deep/er/`), []);
-      },
+  },
+  {
+    name: "a long listing is complete, in several directories and pages",
+    quick: false,
+    async run({ store, prefix, listCount }) {
+      const list = Array.from({ length: listCount }, (_, i) =>
+        i % 2 === 0 ? `flat-${String(i).padStart(6, "0")}` : `dir-${i % 7}/n${String(i).padStart(6, "0")}`,
+      );
+      await put(store, prefix, list);
+      assert.deepEqual(await listed(store, prefix), list.toSorted(compareNames));
+      const some = list.filter((name) => name.startsWith("dir-3/"));
+      assert.deepEqual(await listed(store, prefix, "dir-3/"), some.toSorted(compareNames));
+      await mapLimit(list, 16, (name) => store.delete(prefix + name));
+      assert.deepEqual(await names(store, prefix), []);
     },
-    {
-      name: "a listing tells sizes",
-      quick: true,
-      async run({ store, prefix }) {
-        await store.put(`${prefix}none`, toBody(""));
-        await store.put(`${prefix}some`, toBody("x".repeat(70_001)));
-        const sizes = new Map<string, number>();
-        for await (const info of store.list(prefix)) sizes.set(info.name.slice(prefix.length), info.size);
-        assert.deepEqual(Object.fromEntries(sizes), { none: 0, some: 70_001 });
-      },
-    },
-    {
-      name: "a prefix with parts that mean something to a file system escapes nothing",
-      quick: true,
-      async run({ store, prefix }) {
-        await store.put(`${prefix}a/b`, toBody("x"));
-        for (const behind of ["..", "../", "a/..", "a/../", "./", ".", "/", "a/./"]) {
-          let found: string[] = [];
-          try {
-            found = await names(store, prefix + behind);
-          } catch (error) {
-            hasCode(error, ["invalid"], "the listing");
-          }
-          assert.deepEqual(found, [], `prefix ${behind}`);
+  },
+  {
+    name: "a listing may be left early, any number of times",
+    quick: true,
+    async run({ store, prefix }) {
+      await put(store, prefix, ["a", "b/c", "d"]);
+      for (let round = 0; round < 12; round++) {
+        for await (const info of store.list(prefix)) {
+          assert.ok(info.name.startsWith(prefix));
+          break;
         }
-      },
+      }
+      assert.deepEqual(await listed(store, prefix), ["a", "b/c", "d"]);
     },
-    {
-      name: "a long listing is complete, in several directories and pages",
-      quick: false,
-      async run({ store, prefix, listCount }) {
-        const list = Array.from({ length: listCount }, (_, i) =>
-          i % 2 === 0 ? `flat-${String(i).padStart(6, "0")}` : `dir-${i % 7}/n${String(i).padStart(6, "0")}`,
-        );
-        await put(store, prefix, list);
-        assert.deepEqual(await listed(store, prefix), list.toSorted(compareNames));
-        const some = list.filter((name) => name.startsWith("dir-3/"));
-        assert.deepEqual(await listed(store, prefix, "dir-3/"), some.toSorted(compareNames));
-        await mapLimit(list, 16, (name) => store.delete(prefix + name));
-        assert.deepEqual(await names(store, prefix), []);
-      },
+  },
+  {
+    name: "a listing goes on while objects come and go, and gives those that stay",
+    quick: false,
+    async run({ store, prefix }) {
+      const stay = Array.from({ length: 40 }, (_, i) => `s${String(i).padStart(2, "0")}/x`);
+      const go = Array.from({ length: 40 }, (_, i) => `s${String(i).padStart(2, "0")}-gone`);
+      await put(store, prefix, [...stay, ...go]);
+      const changing = mapLimit(go, 4, (name) => store.delete(prefix + name));
+      const found = new Set(await names(store, prefix));
+      await changing;
+      for (const name of stay) assert.ok(found.has(prefix + name), `the listing lacks ${name}, which never went`);
+      assert.deepEqual(await listed(store, prefix), stay);
     },
-    {
-      name: "a listing may be left early, any number of times",
-      quick: true,
-      async run({ store, prefix }) {
-        await put(store, prefix, ["a", "b/c", "d"]);
-        for (let round = 0; round < 12; round++) {
-          for await (const info of store.list(prefix)) {
-            assert.ok(info.name.startsWith(prefix));
-            break;
-          }
-        }
-        assert.deepEqual(await listed(store, prefix), ["a", "b/c", "d"]);
-      },
-    },
-    {
-      name: "a listing goes on while objects come and go, and gives those that stay",
-      quick: false,
-      async run({ store, prefix }) {
-        const stay = Array.from({ length: 40 }, (_, i) => `s${String(i).padStart(2, "0")}/x`);
-        const go = Array.from({ length: 40 }, (_, i) => `s${String(i).padStart(2, "0")}-gone`);
-        await put(store, prefix, [...stay, ...go]);
-        const changing = mapLimit(go, 4, (name) => store.delete(prefix + name));
-        const found = new Set(await names(store, prefix));
-        await changing;
-        for (const name of stay) assert.ok(found.has(prefix + name), `the listing lacks ${name}, which never went`);
-        assert.deepEqual(await listed(store, prefix), stay);
-      },
-    },
-  ];
-}
+  },
+];

@@ -126,130 +126,128 @@ function partsOf(bytes: number, capabilities: Capabilities, prefix: string): str
   return name;
 }
 
-export function nameCases(): ConformanceCase[] {
-  return [
-    ...NASTY.map(([what, name, neighbour], i): ConformanceCase => ({
-      name: `a name with ${what} is held exactly or refused`,
-      quick: i % 5 === 0,
-      async run(context) {
+export const nameCases: readonly ConformanceCase[] = [
+  ...NASTY.map(([what, name, neighbour], i): ConformanceCase => ({
+    name: `a name with ${what} is held exactly or refused`,
+    quick: i % 5 === 0,
+    async run(context) {
+      const full = context.prefix + name;
+      const beside = context.prefix + neighbour;
+      if (await heldOrRefused(context, full, beside)) await apart(context, full, beside);
+    },
+  })),
+  {
+    name: "a name that climbs out of the store is held exactly or refused",
+    quick: true,
+    async run(context) {
+      const base = context.prefix.slice(0, -1);
+      for (const name of [`../${base}`, `/${base}`, `./${base}`, `//${base}`, `../../${base}`, `x/../../${base}`]) {
+        context.cleanUp(name);
+        context.cleanUp(base);
+        if (await heldOrRefused(context, name, base)) await context.store.delete(name);
+      }
+    },
+  },
+  {
+    name: "names that are nothing but dots and slashes are held exactly or refused",
+    quick: true,
+    async run(context) {
+      for (const name of [".", "..", "/", "//", "./", "../", "/.", "/.."]) {
         const full = context.prefix + name;
-        const beside = context.prefix + neighbour;
-        if (await heldOrRefused(context, full, beside)) await apart(context, full, beside);
-      },
-    })),
-    {
-      name: "a name that climbs out of the store is held exactly or refused",
-      quick: true,
-      async run(context) {
-        const base = context.prefix.slice(0, -1);
-        for (const name of [`../${base}`, `/${base}`, `./${base}`, `//${base}`, `../../${base}`, `x/../../${base}`]) {
-          context.cleanUp(name);
-          context.cleanUp(base);
-          if (await heldOrRefused(context, name, base)) await context.store.delete(name);
+        if (await heldOrRefused(context, full, context.prefix + "x")) await context.store.delete(full);
+      }
+    },
+  },
+  {
+    name: "a name as long as the manifest says is held; a longer part is refused",
+    quick: true,
+    async run({ store, prefix }) {
+      const { maxNameBytes, maxNamePartBytes } = store.capabilities;
+      assert.ok(maxNameBytes <= MAX_NAME_BYTES, "the manifest promises longer names than there are");
+      const long = partsOf(maxNameBytes, store.capabilities, prefix);
+      assert.equal(Buffer.byteLength(long), maxNameBytes);
+      await store.put(long, toBody("long"));
+      await holds(store, long, Buffer.from("long"));
+      await store.delete(long);
+      if (maxNameBytes < MAX_NAME_BYTES) {
+        await rejects(store.put(`${long}n`, toBody("x")), ["invalid"], "put of a longer name");
+      }
+      const part = Math.min(maxNamePartBytes ?? 255, maxNameBytes - prefix.length);
+      for (const letter of ["n", "\u00e4", "\u{1f680}"]) {
+        const size = Buffer.byteLength(letter);
+        const full = prefix + letter.repeat(Math.floor(part / size)) + "n".repeat(part % size);
+        await store.put(full, toBody("part"));
+        await holds(store, full, Buffer.from("part"));
+        await store.delete(full);
+        if (maxNamePartBytes !== undefined && part === maxNamePartBytes) {
+          await rejects(store.put(`${full}n`, toBody("x")), ["invalid"], "put of a longer part");
+          await rejects(store.stat(`${full}n/x`), ["invalid"], "stat with a longer part");
         }
-      },
+      }
+      assert.deepEqual(await names(store, prefix), []);
     },
-    {
-      name: "names that are nothing but dots and slashes are held exactly or refused",
-      quick: true,
-      async run(context) {
-        for (const name of [".", "..", "/", "//", "./", "../", "/.", "/.."]) {
-          const full = context.prefix + name;
-          if (await heldOrRefused(context, full, context.prefix + "x")) await context.store.delete(full);
+  },
+  {
+    name: "names that differ in case are two objects",
+    quick: true,
+    needs: (capabilities) => (capabilities.caseSensitive ? undefined : "the store does not tell case apart"),
+    async run({ store, prefix }) {
+      const all = ["readme", "README", "ReadMe", "Dir/x", "dir/x"];
+      for (const name of all) await store.put(prefix + name, toBody(name));
+      for (const name of all) await holds(store, prefix + name, Buffer.from(name));
+      await store.delete(`${prefix}README`);
+      await holds(store, `${prefix}readme`, Buffer.from("readme"));
+    },
+  },
+  {
+    name: "a name and a name below it both exist",
+    quick: true,
+    needs: (capabilities) => (capabilities.prefixNames ? undefined : "the store has directories (prefixNames)"),
+    async run({ store, prefix }) {
+      const all = ["a", "a/b", "a/b/c", "a/"];
+      const held: string[] = [];
+      for (const name of all) {
+        try {
+          await store.put(prefix + name, toBody(name));
+          held.push(name);
+        } catch (error) {
+          // A trailing slash may be refused; the others may not.
+          hasCode(error, ["invalid"], "put");
+          assert.equal(name, "a/");
         }
-      },
+      }
+      for (const name of held) await holds(store, prefix + name, Buffer.from(name));
+      await store.delete(`${prefix}a`);
+      await absent(store, `${prefix}a`);
+      await holds(store, `${prefix}a/b`, Buffer.from("a/b"));
+      await store.delete(`${prefix}a/b`);
+      await holds(store, `${prefix}a/b/c`, Buffer.from("a/b/c"));
     },
-    {
-      name: "a name as long as the manifest says is held; a longer part is refused",
-      quick: true,
-      async run({ store, prefix }) {
-        const { maxNameBytes, maxNamePartBytes } = store.capabilities;
-        assert.ok(maxNameBytes <= MAX_NAME_BYTES, "the manifest promises longer names than there are");
-        const long = partsOf(maxNameBytes, store.capabilities, prefix);
-        assert.equal(Buffer.byteLength(long), maxNameBytes);
-        await store.put(long, toBody("long"));
-        await holds(store, long, Buffer.from("long"));
-        await store.delete(long);
-        if (maxNameBytes < MAX_NAME_BYTES) {
-          await rejects(store.put(`${long}n`, toBody("x")), ["invalid"], "put of a longer name");
-        }
-        const part = Math.min(maxNamePartBytes ?? 255, maxNameBytes - prefix.length);
-        for (const letter of ["n", "\u00e4", "\u{1f680}"]) {
-          const size = Buffer.byteLength(letter);
-          const full = prefix + letter.repeat(Math.floor(part / size)) + "n".repeat(part % size);
-          await store.put(full, toBody("part"));
-          await holds(store, full, Buffer.from("part"));
-          await store.delete(full);
-          if (maxNamePartBytes !== undefined && part === maxNamePartBytes) {
-            await rejects(store.put(`${full}n`, toBody("x")), ["invalid"], "put of a longer part");
-            await rejects(store.stat(`${full}n/x`), ["invalid"], "stat with a longer part");
-          }
-        }
-        assert.deepEqual(await names(store, prefix), []);
-      },
+  },
+  {
+    name: "a name below an object, and a name above one, is a conflict",
+    quick: true,
+    needs: (capabilities) => (capabilities.prefixNames ? "both may exist (prefixNames)" : undefined),
+    async run({ store, prefix }) {
+      await store.put(`${prefix}a`, toBody("a"));
+      await store.put(`${prefix}d/e/f`, toBody("f"));
+      await rejects(store.put(`${prefix}a/b`, toBody("b")), ["conflict"], "put below an object");
+      await rejects(store.put(`${prefix}a/b/c`, toBody("c")), ["conflict"], "put two levels below an object");
+      await rejects(store.put(`${prefix}d`, toBody("d")), ["conflict"], "put above an object");
+      await rejects(store.put(`${prefix}d/e`, toBody("e")), ["conflict"], "put right above an object");
+      await absent(store, `${prefix}a/b`);
+      await absent(store, `${prefix}d`);
+      await store.delete(`${prefix}a/b`);
+      await store.delete(`${prefix}d`);
+      await holds(store, `${prefix}a`, Buffer.from("a"));
+      await holds(store, `${prefix}d/e/f`, Buffer.from("f"));
+      assert.deepEqual((await names(store, prefix)).sort(), [`${prefix}a`, `${prefix}d/e/f`]);
+      await store.delete(`${prefix}a`);
+      await store.delete(`${prefix}d/e/f`);
+      await store.put(`${prefix}a/b`, toBody("b"));
+      await store.put(`${prefix}d`, toBody("d"));
+      await holds(store, `${prefix}a/b`, Buffer.from("b"));
+      await holds(store, `${prefix}d`, Buffer.from("d"));
     },
-    {
-      name: "names that differ in case are two objects",
-      quick: true,
-      needs: (capabilities) => (capabilities.caseSensitive ? undefined : "the store does not tell case apart"),
-      async run({ store, prefix }) {
-        const all = ["readme", "README", "ReadMe", "Dir/x", "dir/x"];
-        for (const name of all) await store.put(prefix + name, toBody(name));
-        for (const name of all) await holds(store, prefix + name, Buffer.from(name));
-        await store.delete(`${prefix}README`);
-        await holds(store, `${prefix}readme`, Buffer.from("readme"));
-      },
-    },
-    {
-      name: "a name and a name below it both exist",
-      quick: true,
-      needs: (capabilities) => (capabilities.prefixNames ? undefined : "the store has directories (prefixNames)"),
-      async run({ store, prefix }) {
-        const all = ["a", "a/b", "a/b/c", "a/"];
-        const held: string[] = [];
-        for (const name of all) {
-          try {
-            await store.put(prefix + name, toBody(name));
-            held.push(name);
-          } catch (error) {
-            // A trailing slash may be refused; the others may not.
-            hasCode(error, ["invalid"], "put");
-            assert.equal(name, "a/");
-          }
-        }
-        for (const name of held) await holds(store, prefix + name, Buffer.from(name));
-        await store.delete(`${prefix}a`);
-        await absent(store, `${prefix}a`);
-        await holds(store, `${prefix}a/b`, Buffer.from("a/b"));
-        await store.delete(`${prefix}a/b`);
-        await holds(store, `${prefix}a/b/c`, Buffer.from("a/b/c"));
-      },
-    },
-    {
-      name: "a name below an object, and a name above one, is a conflict",
-      quick: true,
-      needs: (capabilities) => (capabilities.prefixNames ? "both may exist (prefixNames)" : undefined),
-      async run({ store, prefix }) {
-        await store.put(`${prefix}a`, toBody("a"));
-        await store.put(`${prefix}d/e/f`, toBody("f"));
-        await rejects(store.put(`${prefix}a/b`, toBody("b")), ["conflict"], "put below an object");
-        await rejects(store.put(`${prefix}a/b/c`, toBody("c")), ["conflict"], "put two levels below an object");
-        await rejects(store.put(`${prefix}d`, toBody("d")), ["conflict"], "put above an object");
-        await rejects(store.put(`${prefix}d/e`, toBody("e")), ["conflict"], "put right above an object");
-        await absent(store, `${prefix}a/b`);
-        await absent(store, `${prefix}d`);
-        await store.delete(`${prefix}a/b`);
-        await store.delete(`${prefix}d`);
-        await holds(store, `${prefix}a`, Buffer.from("a"));
-        await holds(store, `${prefix}d/e/f`, Buffer.from("f"));
-        assert.deepEqual((await names(store, prefix)).sort(), [`${prefix}a`, `${prefix}d/e/f`]);
-        await store.delete(`${prefix}a`);
-        await store.delete(`${prefix}d/e/f`);
-        await store.put(`${prefix}a/b`, toBody("b"));
-        await store.put(`${prefix}d`, toBody("d"));
-        await holds(store, `${prefix}a/b`, Buffer.from("b"));
-        await holds(store, `${prefix}d`, Buffer.from("d"));
-      },
-    },
-  ];
-}
+  },
+];

@@ -31,7 +31,7 @@ import { createMetrics, measured } from "./metrics.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { createMetricsGateway } from "./metrics-gateway.ts";
 import { Readiness } from "./readiness.ts";
-import type { ReadyWhen } from "./readiness.ts";
+import type { Ready, ReadyWhen } from "./readiness.ts";
 import { NameLocks } from "./name-locks.ts";
 import { createResticGateway } from "./restic-gateway.ts";
 import { createS3Gateway } from "./s3/s3-gateway.ts";
@@ -121,12 +121,62 @@ export async function startGateways(
       ? await source(openMeasured, logger)
       : await openPool(source, { ...options.pool, logger, runtime, openStore: openMeasured });
   metrics.watch(pool);
-
-  const servers: (HttpServer & { readonly protocol: Protocol })[] = [];
-  let uploads: Uploads | undefined;
+  const gateways = new RunningGateways(pool, metrics);
   try {
-    const listings = new Listings(pool, runtime);
-    const spool = options.spool ?? defaultSpool(pool);
+    await gateways.start(options, { runtime, logger, credentials });
+  } catch (error) {
+    await gateways.giveUp();
+    throw error;
+  }
+  return gateways.description(logger);
+}
+
+/** What all gateways of a process have in common with their caller's options. */
+type Given = Pick<GatewayContext, "runtime" | "logger" | "credentials">;
+
+/** The gateways of a pool, as far as they are started. */
+class RunningGateways {
+  readonly #pool: Pool;
+  readonly #metrics: GatewayMetrics;
+  readonly #servers: (HttpServer & { readonly protocol: Protocol })[] = [];
+  #uploads: Uploads | undefined;
+  #stopped: Promise<void> | undefined;
+
+  constructor(pool: Pool, metrics: GatewayMetrics) {
+    this.#pool = pool;
+    this.#metrics = metrics;
+  }
+
+  async start(options: GatewaysOptions, given: Given): Promise<void> {
+    const { runtime, logger, credentials } = given;
+    const makers = await this.#makers(options, given);
+    const readiness = new Readiness(this.#pool, runtime, options.readyWhen ?? "readable");
+    const ready = (): Promise<Ready> => readiness.ask();
+    for (const { protocol, host, port } of options.listen) {
+      const server = await startHttpServer(makers[protocol](ready), {
+        host,
+        port,
+        tls: options.tls,
+        logger,
+        metrics: this.#metrics,
+        runtime,
+        limits: options.limits,
+        open: credentials.length === 0,
+        ready,
+      });
+      this.#servers.push({ ...server, protocol });
+      logger.info("listening", { protocol, url: server.url });
+    }
+  }
+
+  /** What makes the gateway of each protocol, over all that they share. */
+  async #makers(
+    options: GatewaysOptions,
+    { runtime, logger, credentials }: Given,
+  ): Promise<Record<Protocol, (ready: () => Promise<Ready>) => Gateway>> {
+    const metrics = this.#metrics;
+    const listings = new Listings(this.#pool, runtime);
+    const spool = options.spool ?? defaultSpool(this.#pool);
     const intake = new Intake(spool, runtime);
     const context: GatewayContext = {
       store: intake.watched(listings.watched()),
@@ -138,60 +188,48 @@ export async function startGateways(
       logger,
       metrics,
     };
-    const received = new Uploads({ folder: spool, numbered: options.spool === undefined, runtime, logger });
-    uploads = received;
-    if (options.listen.some((one) => one.protocol === "s3")) await received.open();
-    const readiness = new Readiness(pool, runtime, options.readyWhen ?? "readable");
-    const gateways: Record<Protocol, () => Gateway> = {
-      s3: () => createS3Gateway(context, { bucket: options.bucket, uploads: received }),
+    const uploads = new Uploads({ folder: spool, numbered: options.spool === undefined, runtime, logger });
+    this.#uploads = uploads;
+    if (options.listen.some((one) => one.protocol === "s3")) await uploads.open();
+    const isLocal = options.listen.every((one) => isLoopback(one.host));
+    return {
+      s3: () => createS3Gateway(context, { bucket: options.bucket, uploads }),
       webdav: () => createWebdavGateway(context),
       restic: () => createResticGateway(context, { appendOnly: options.appendOnly }),
-      metrics: () =>
-        createMetricsGateway(metrics, options.listen.every((one) => isLoopback(one.host)) ? [] : credentials, () =>
-          readiness.ask(),
-        ),
+      metrics: (ready) => createMetricsGateway(metrics, isLocal ? [] : credentials, ready),
     };
-    for (const { protocol, host, port } of options.listen) {
-      const server = await startHttpServer(gateways[protocol](), {
-        host,
-        port,
-        tls: options.tls,
-        logger,
-        metrics,
-        runtime,
-        limits: options.limits,
-        open: credentials.length === 0,
-        ready: () => readiness.ask(),
-      });
-      servers.push({ ...server, protocol });
-      logger.info("listening", { protocol, url: server.url });
-    }
-  } catch (error) {
-    await Promise.allSettled(servers.map((server) => server.stop(0)));
-    await uploads?.close();
-    await pool.close();
-    throw error;
   }
-  let stopped: Promise<void> | undefined;
-  const stop = async (graceMs?: number): Promise<void> => {
+
+  /** Ends what was started, when not all could be. */
+  async giveUp(): Promise<void> {
+    await Promise.allSettled(this.#servers.map((server) => server.stop(0)));
+    await this.#uploads?.close();
+    await this.#pool.close();
+  }
+
+  async #stop(logger: Logger, graceMs: number | undefined): Promise<void> {
     logger.debug("gateways.stopping");
-    await Promise.all(servers.map((server) => server.stop(graceMs)));
-    await uploads?.close();
+    await Promise.all(this.#servers.map((server) => server.stop(graceMs)));
+    await this.#uploads?.close();
     logger.debug("pool.closing");
-    await pool.close();
+    await this.#pool.close();
     logger.debug("pool.closed");
-  };
-  return {
-    pool,
-    metrics,
-    servers,
-    url(protocol) {
-      const server = servers.find((one) => one.protocol === protocol);
-      if (!server) throw new HoldfastError("config", `no ${protocol} gateway was started`);
-      return server.url;
-    },
-    stop: (graceMs) => (stopped ??= stop(graceMs)),
-  };
+  }
+
+  /** What the caller is given, once all are started. */
+  description(logger: Logger): Gateways {
+    return {
+      pool: this.#pool,
+      metrics: this.#metrics,
+      servers: this.#servers,
+      url: (protocol) => {
+        const server = this.#servers.find((one) => one.protocol === protocol);
+        if (!server) throw new HoldfastError("config", `no ${protocol} gateway was started`);
+        return server.url;
+      },
+      stop: (graceMs) => (this.#stopped ??= this.#stop(logger, graceMs)),
+    };
+  }
 }
 
 function checkOptions(options: GatewaysOptions, credentials: readonly Credential[]): void {

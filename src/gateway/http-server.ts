@@ -68,13 +68,13 @@ export const READY_PATH = "/.holdfast/readyz";
 
 /** Starts a gateway's server. Rejects with `config` when the address cannot be had. */
 export async function startHttpServer(gateway: Gateway, options: HttpServerOptions): Promise<HttpServer> {
-  const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
-  const { logger, metrics, runtime } = options;
-  const running = new Map<Exchange, AbortController>();
-  const sockets = new Set<Socket>();
-  let stopping = false;
-  let idle: (() => void) | undefined;
+  const server = new GatewayServer(gateway, options);
+  await server.listen();
+  return server.description;
+}
 
+/** A node server for the limits, without a listener. */
+function createServer(limits: HttpLimits, tls: HttpServerOptions["tls"]): Server {
   const settings = {
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.headersMs,
@@ -85,111 +85,83 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
     noDelay: true,
     highWaterMark: 256 * 1024,
   };
-  const server: Server = options.tls
-    ? createTlsServer({ ...settings, ...options.tls, minVersion: "TLSv1.2" })
+  const server: Server = tls
+    ? createTlsServer({ ...settings, ...tls, minVersion: "TLSv1.2" })
     : createPlainServer(settings);
   server.maxConnections = limits.connections;
   // Node drops the headers beyond this number without a word; one more than the limit shows that there are too many.
   server.maxHeadersCount = limits.headers + 1;
+  return server;
+}
 
-  const serve = (request: IncomingMessage, response: ServerResponse): void => {
-    const controller = new AbortController();
-    const url = request.url ?? "/";
-    const question = url.indexOf("?");
-    const exchange: Exchange = {
-      request,
-      response,
-      id: randomBytes(8).toString("hex"),
-      method: request.method ?? "GET",
-      rawPath: question === -1 ? url : url.slice(0, question),
-      rawQuery: question === -1 ? "" : url.slice(question + 1),
-      signal: controller.signal,
-      limits,
-      fields: {},
-      failed: (error) => logFailure(gateway, exchange, error, logger),
-    };
-    const startedMs = runtime.monotonicMs();
-    running.set(exchange, controller);
-    let over = false;
-    response.on("close", () => {
-      if (over) return;
-      over = true;
-      if (!response.writableFinished) {
-        controller.abort(new HoldfastError("aborted", "the client went away before the answer was complete"));
-      }
+/** One listener: the requests at work, the open connections, and their end. */
+class GatewayServer {
+  readonly #gateway: Gateway;
+  readonly #options: HttpServerOptions;
+  readonly #limits: HttpLimits;
+  readonly #server: Server;
+  readonly #running = new Map<Exchange, AbortController>();
+  readonly #sockets = new Set<Socket>();
+  #stopped: Promise<void> | undefined;
+  /** Called when the last request has ended, while stopping. */
+  #idle: (() => void) | undefined;
+
+  constructor(gateway: Gateway, options: HttpServerOptions) {
+    this.#gateway = gateway;
+    this.#options = options;
+    this.#limits = { ...defaultHttpLimits, ...options.limits };
+    this.#server = createServer(this.#limits, options.tls);
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response);
+    this.#server.on("request", serve);
+    // With a listener of its own, `100 Continue` is sent only when the gateway begins to read the body.
+    this.#server.on("checkContinue", serve);
+    this.#server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
+      if (request.headers.expect === "") serve(request, response);
+      else response.writeHead(417).end();
     });
-    // Both report the client's going away, which `close` has noticed.
-    request.on("error", () => undefined);
-    response.on("error", () => undefined);
+    this.#server.on("connection", (socket: Socket) => this.#connected(socket));
+    this.#server.on("clientError", (error: Error, socket: Socket) => this.#clientError(error, socket));
+  }
 
-    const work = async (): Promise<void> => {
-      if (stopping || running.size > limits.requests) {
-        throw new ClientError("throttled", stopping ? "the gateway is stopping" : "too many requests at once", {
-          retryAfterMs: 1000,
-        });
-      }
-      if (exchange.rawPath === HEALTH_PATH && (exchange.method === "GET" || exchange.method === "HEAD")) {
-        response.writeHead(200, { "Content-Type": "text/plain" }).end("ok\n");
-        return;
-      }
-      if (exchange.rawPath === READY_PATH && (exchange.method === "GET" || exchange.method === "HEAD")) {
-        const { isReady, text } = await options.ready();
-        response.writeHead(isReady ? 200 : 503, { "Content-Type": "text/plain" }).end(`${text}\n`);
-        return;
-      }
-      if (request.rawHeaders.length > 2 * limits.headers) {
-        refuse(response, 431, `a request has at most ${limits.headers} headers`);
-        return;
-      }
-      const refusal = options.open ? refusalOf(request) : undefined;
-      if (refusal !== undefined) {
-        refuse(response, 403, refusal);
-        return;
-      }
-      await gateway.handle(exchange);
-    };
-    void work()
-      .catch((error: unknown) => {
-        answerError(gateway, exchange, error, logger);
-      })
-      .then(async () => {
-        await finish(exchange);
-        over = true;
-        running.delete(exchange);
-        const seconds = (runtime.monotonicMs() - startedMs) / 1000;
-        metrics.request(gateway.protocol, exchange.method, response.statusCode, seconds);
-        logger[response.statusCode >= 500 ? "warn" : "info"]("request", {
-          protocol: gateway.protocol,
-          id: exchange.id,
-          method: exchange.method,
-          path: exchange.rawPath,
-          status: response.statusCode,
-          complete: response.writableFinished,
-          ms: Math.round(seconds * 1000),
-          ...exchange.fields,
-        });
-        if (stopping && running.size === 0) idle?.();
-      })
-      .catch((error: unknown) => {
-        logger.error("request-end", { id: exchange.id, error: toHoldfastError(error).message });
+  async listen(): Promise<void> {
+    const { host, port, logger } = this.#options;
+    const server = this.#server;
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", (error) => {
+        const reason = wordsOfCode(systemCode(error)) ?? error.message;
+        reject(new HoldfastError("config", `cannot listen on ${host} port ${port}: ${reason}`, { cause: error }));
       });
-  };
-  server.on("request", serve);
-  // With a listener of its own, `100 Continue` is sent only when the gateway begins to read the body.
-  server.on("checkContinue", serve);
-  server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
-    if (request.headers.expect === "") serve(request, response);
-    else response.writeHead(417).end();
-  });
-  server.on("connection", (socket: Socket) => {
-    sockets.add(socket);
-    metrics.connections(gateway.protocol, sockets.size);
-    socket.on("close", () => {
-      sockets.delete(socket);
-      metrics.connections(gateway.protocol, sockets.size);
+      server.listen(port, host, resolve);
     });
-  });
-  server.on("clientError", (error: Error & { code?: string }, socket: Socket) => {
+    server.on("error", (error) => {
+      logger.error("listener", { protocol: this.#gateway.protocol, error: error.message });
+    });
+  }
+
+  /** What the caller is given, once it listens. */
+  get description(): HttpServer {
+    const { address, port, family } = this.#server.address() as AddressInfo;
+    const shown = family === "IPv6" ? `[${address}]` : address;
+    return {
+      host: address,
+      port,
+      url: `${this.#options.tls ? "https" : "http"}://${shown}:${port}`,
+      stop: (graceMs = 30_000) => (this.#stopped ??= this.#stop(graceMs)),
+    };
+  }
+
+  #connected(socket: Socket): void {
+    const note = (): void => this.#options.metrics.connections(this.#gateway.protocol, this.#sockets.size);
+    this.#sockets.add(socket);
+    note();
+    socket.on("close", () => {
+      this.#sockets.delete(socket);
+      note();
+    });
+  }
+
+  /** Answers bytes that are no request. */
+  #clientError(error: Error & { code?: string }, socket: Socket): void {
     if (!socket.writable || error.code === "ECONNRESET") {
       socket.destroy();
       return;
@@ -200,61 +172,131 @@ export async function startHttpServer(gateway: Gateway, options: HttpServerOptio
         : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
           ? "408 Request Timeout"
           : "400 Bad Request";
-    logger.info("bad-request", { protocol: gateway.protocol, status, reason: error.code ?? error.message });
+    const { protocol } = this.#gateway;
+    this.#options.logger.info("bad-request", { protocol, status, reason: error.code ?? error.message });
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-  });
+  }
 
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error) => {
-      reject(
-        new HoldfastError(
-          "config",
-          `cannot listen on ${options.host} port ${options.port}: ${wordsOfCode(systemCode(error)) ?? error.message}`,
-          {
-            cause: error,
-          },
-        ),
-      );
+  #serve(request: IncomingMessage, response: ServerResponse): void {
+    const { logger, runtime } = this.#options;
+    const controller = new AbortController();
+    const exchange = this.#exchange(request, response, controller.signal);
+    const startedMs = runtime.monotonicMs();
+    this.#running.set(exchange, controller);
+    const onClose = (): void => {
+      if (response.writableFinished) return;
+      controller.abort(new HoldfastError("aborted", "the client went away before the answer was complete"));
+    };
+    response.once("close", onClose);
+    // Both report the client's going away, which `close` has noticed.
+    request.on("error", () => undefined);
+    response.on("error", () => undefined);
+    void this.#answer(exchange)
+      .catch((error: unknown) => {
+        answerError(this.#gateway, exchange, error, logger);
+      })
+      .then(async () => {
+        await finish(exchange);
+        response.off("close", onClose);
+        this.#ended(exchange, (runtime.monotonicMs() - startedMs) / 1000);
+      })
+      .catch((error: unknown) => {
+        logger.error("request-end", { id: exchange.id, error: toHoldfastError(error).message });
+      });
+  }
+
+  #exchange(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Exchange {
+    const url = request.url ?? "/";
+    const question = url.indexOf("?");
+    const exchange: Exchange = {
+      request,
+      response,
+      id: randomBytes(8).toString("hex"),
+      method: request.method ?? "GET",
+      rawPath: question === -1 ? url : url.slice(0, question),
+      rawQuery: question === -1 ? "" : url.slice(question + 1),
+      signal,
+      limits: this.#limits,
+      fields: {},
+      failed: (error) => logFailure(this.#gateway, exchange, error, this.#options.logger),
+    };
+    return exchange;
+  }
+
+  /** Answers what every gateway answers alike, and hands on the rest. */
+  async #answer(exchange: Exchange): Promise<void> {
+    const { request, response, method, rawPath } = exchange;
+    const stopping = this.#stopped !== undefined;
+    if (stopping || this.#running.size > this.#limits.requests) {
+      throw new ClientError("throttled", stopping ? "the gateway is stopping" : "too many requests at once", {
+        retryAfterMs: 1000,
+      });
+    }
+    const reads = method === "GET" || method === "HEAD";
+    if (reads && rawPath === HEALTH_PATH) {
+      response.writeHead(200, { "Content-Type": "text/plain" }).end("ok\n");
+      return;
+    }
+    if (reads && rawPath === READY_PATH) {
+      const { isReady, text } = await this.#options.ready();
+      response.writeHead(isReady ? 200 : 503, { "Content-Type": "text/plain" }).end(`${text}\n`);
+      return;
+    }
+    if (request.rawHeaders.length > 2 * this.#limits.headers) {
+      refuse(response, 431, `a request has at most ${this.#limits.headers} headers`);
+      return;
+    }
+    const refusal = this.#options.open ? refusalOf(request) : undefined;
+    if (refusal !== undefined) {
+      refuse(response, 403, refusal);
+      return;
+    }
+    await this.#gateway.handle(exchange);
+  }
+
+  #ended(exchange: Exchange, seconds: number): void {
+    const { logger, metrics } = this.#options;
+    const { response, method } = exchange;
+    const { protocol } = this.#gateway;
+    this.#running.delete(exchange);
+    metrics.request(protocol, method, response.statusCode, seconds);
+    logger[response.statusCode >= 500 ? "warn" : "info"]("request", {
+      protocol,
+      id: exchange.id,
+      method,
+      path: exchange.rawPath,
+      status: response.statusCode,
+      complete: response.writableFinished,
+      ms: Math.round(seconds * 1000),
+      ...exchange.fields,
     });
-    server.listen(options.port, options.host, resolve);
-  });
-  server.on("error", (error) => {
-    logger.error("listener", { protocol: gateway.protocol, error: error.message });
-  });
-  const address = server.address() as AddressInfo;
-  const shown = address.family === "IPv6" ? `[${address.address}]` : address.address;
+    if (this.#running.size === 0) this.#idle?.();
+  }
 
-  let stopped: Promise<void> | undefined;
-  const stop = async (graceMs: number): Promise<void> => {
-    stopping = true;
+  async #stop(graceMs: number): Promise<void> {
+    const { runtime } = this.#options;
     const closed = new Promise<void>((resolve) => {
-      server.close(() => resolve());
+      this.#server.close(() => resolve());
     });
-    server.closeIdleConnections();
-    if (running.size > 0) {
+    this.#server.closeIdleConnections();
+    if (this.#running.size > 0) {
       const finished = new Promise<void>((resolve) => {
-        idle = resolve;
+        this.#idle = resolve;
       });
       const giveUp = runtime.timer(graceMs, () => {
-        for (const controller of running.values()) {
+        for (const controller of this.#running.values()) {
           controller.abort(new HoldfastError("unavailable", "the gateway is stopping"));
         }
       });
       // A store that does not heed the signal must not keep the process.
-      const cut = runtime.timer(graceMs + 10_000, () => idle?.());
+      const cut = runtime.timer(graceMs + 10_000, () => this.#idle?.());
       await finished;
       giveUp();
       cut();
     }
-    for (const socket of sockets) socket.destroy();
+    for (const socket of this.#sockets) socket.destroy();
     await closed;
-  };
-  return {
-    host: address.address,
-    port: address.port,
-    url: `${options.tls ? "https" : "http"}://${shown}:${address.port}`,
-    stop: (graceMs = 30_000) => (stopped ??= stop(graceMs)),
-  };
+  }
 }
 
 function logFailure(gateway: Gateway, exchange: Exchange, error: unknown, logger: Logger): void {

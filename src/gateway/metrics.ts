@@ -47,60 +47,47 @@ export interface MetricsOptions {
   readonly statusAgeMs?: number | undefined;
 }
 
+/** Makes the figures, each registered as it is made: they are shown in that order. */
+class Figures {
+  readonly registry = new Registry();
+
+  counter<Label extends string>(name: string, help: string, ...labelNames: Label[]): Counter<Label> {
+    return new Counter({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  gauge<Label extends string>(name: string, help: string, ...labelNames: Label[]): Gauge<Label> {
+    return new Gauge({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  seconds<Label extends string>(name: string, help: string, ...labelNames: Label[]): Histogram<Label> {
+    return new Histogram({ name, help, labelNames, buckets: secondsBuckets, registers: [this.registry] });
+  }
+}
+
 export function createMetrics(options: MetricsOptions): GatewayMetrics {
-  const registry = new Registry();
+  const figures = new Figures();
+  const { registry } = figures;
   // These are called process_… and nodejs_… themselves.
   collectDefaultMetrics({ register: registry, prefix: "holdfast_" });
-  const registers = [registry];
-  const requests = new Counter({
-    name: "holdfast_gateway_requests_total",
-    help: "Requests answered.",
-    labelNames: ["protocol", "method", "status"],
-    registers,
-  });
-  const requestSeconds = new Histogram({
-    name: "holdfast_gateway_request_seconds",
-    help: "Time from a request's headers to the end of its answer.",
-    labelNames: ["protocol", "method"],
-    buckets: secondsBuckets,
-    registers,
-  });
-  const connections = new Gauge({
-    name: "holdfast_gateway_connections",
-    help: "Open connections.",
-    labelNames: ["protocol"],
-    registers,
-  });
-  const degradedWrites = new Counter({
-    name: "holdfast_degraded_writes_total",
-    help: "Writes that were acknowledged while stores still owe them.",
-    registers,
-  });
-  const operations = new Counter({
-    name: "holdfast_store_operations_total",
-    help: "Operations of each store by result: ok, or the error's code.",
-    labelNames: ["store", "operation", "result"],
-    registers,
-  });
-  const operationSeconds = new Histogram({
-    name: "holdfast_store_operation_seconds",
-    help: "Time that operations of each store took, bodies included.",
-    labelNames: ["store", "operation"],
-    buckets: secondsBuckets,
-    registers,
-  });
-  const bytes = new Counter({
-    name: "holdfast_store_bytes_total",
-    help: "Bytes written to (in) and read from (out) each store.",
-    labelNames: ["store", "direction"],
-    registers,
-  });
-  const breakers = new Gauge({
-    name: "holdfast_store_breaker",
-    help: "Circuit breaker of each store: 0 closed, 1 open.",
-    labelNames: ["store"],
-    registers,
-  });
+  const requests = figures.counter(
+    "holdfast_gateway_requests_total",
+    "Requests answered.",
+    "protocol",
+    "method",
+    "status",
+  );
+  const requestSeconds = figures.seconds(
+    "holdfast_gateway_request_seconds",
+    "Time from a request's headers to the end of its answer.",
+    "protocol",
+    "method",
+  );
+  const connections = figures.gauge("holdfast_gateway_connections", "Open connections.", "protocol");
+  const degradedWrites = figures.counter(
+    "holdfast_degraded_writes_total",
+    "Writes that were acknowledged while stores still owe them.",
+  );
+  const store = storeFigures(figures);
   let refresh = (): Promise<void> => Promise.resolve();
   return {
     request(protocol, method, status, seconds) {
@@ -110,14 +97,9 @@ export function createMetrics(options: MetricsOptions): GatewayMetrics {
     },
     connections: (protocol, count) => connections.set({ protocol }, count),
     degradedWrite: () => degradedWrites.inc(),
-    operation(store, operation, result, seconds) {
-      operations.inc({ store, operation, result });
-      operationSeconds.observe({ store, operation }, seconds);
-    },
-    bytes: (store, direction, count) => bytes.inc({ store, direction }, count),
-    breaker: (store, state) => breakers.set({ store }, state === "open" ? 1 : 0),
+    ...store,
     watch(pool) {
-      refresh = poolGauges(registry, pool, options);
+      refresh = poolGauges(figures, pool, options);
     },
     async text() {
       await refresh();
@@ -127,47 +109,54 @@ export function createMetrics(options: MetricsOptions): GatewayMetrics {
   };
 }
 
+/** Makes the figures of each store. */
+function storeFigures(figures: Figures): Pick<GatewayMetrics, "operation" | "bytes" | "breaker"> {
+  const operations = figures.counter(
+    "holdfast_store_operations_total",
+    "Operations of each store by result: ok, or the error's code.",
+    "store",
+    "operation",
+    "result",
+  );
+  const operationSeconds = figures.seconds(
+    "holdfast_store_operation_seconds",
+    "Time that operations of each store took, bodies included.",
+    "store",
+    "operation",
+  );
+  const bytes = figures.counter(
+    "holdfast_store_bytes_total",
+    "Bytes written to (in) and read from (out) each store.",
+    "store",
+    "direction",
+  );
+  const breakers = figures.gauge("holdfast_store_breaker", "Circuit breaker of each store: 0 closed, 1 open.", "store");
+  return {
+    operation(store, operation, result, seconds) {
+      operations.inc({ store, operation, result });
+      operationSeconds.observe({ store, operation }, seconds);
+    },
+    bytes: (store, direction, count) => bytes.inc({ store, direction }, count),
+    breaker: (store, state) => breakers.set({ store }, state === "open" ? 1 : 0),
+  };
+}
+
 /** Makes the figures of a pool, and gives what brings them up to date. */
-function poolGauges(registry: Registry, pool: Pool, options: MetricsOptions): () => Promise<void> {
+function poolGauges(figures: Figures, pool: Pool, options: MetricsOptions): () => Promise<void> {
   const { runtime, statusAgeMs = 15_000 } = options;
-  const registers = [registry];
-  const up = new Gauge({ name: "holdfast_pool_status_known", help: "1 when the figures below are known.", registers });
-  const objects = new Gauge({ name: "holdfast_objects", help: "Objects that the ledger knows.", registers });
-  const unsettled = new Gauge({ name: "holdfast_unsettled", help: "Writes begun and not settled.", registers });
-  const owed = new Gauge({
-    name: "holdfast_debts",
-    help: "What each store owes.",
-    labelNames: ["store", "owes"],
-    registers,
-  });
-  const owedBytes = new Gauge({
-    name: "holdfast_debt_bytes",
-    help: "Bytes of the copies that each store owes.",
-    labelNames: ["store"],
-    registers,
-  });
-  const since = new Gauge({
-    name: "holdfast_oldest_debt_timestamp_seconds",
-    help: "Since when each store owes the oldest of its debts; 0 when it owes nothing.",
-    labelNames: ["store"],
-    registers,
-  });
-  const reachable = new Gauge({
-    name: "holdfast_store_reachable",
-    help: "1 when the store answered.",
-    labelNames: ["store"],
-    registers,
-  });
-  const degraded = new Gauge({
-    name: "holdfast_degraded_objects",
-    help: "Objects with at least one debt.",
-    registers,
-  });
-  const lost = new Gauge({
-    name: "holdfast_lost_objects",
-    help: "Objects that no store holds any more, as far as is known.",
-    registers,
-  });
+  const up = figures.gauge("holdfast_pool_status_known", "1 when the figures below are known.");
+  const objects = figures.gauge("holdfast_objects", "Objects that the ledger knows.");
+  const unsettled = figures.gauge("holdfast_unsettled", "Writes begun and not settled.");
+  const owed = figures.gauge("holdfast_debts", "What each store owes.", "store", "owes");
+  const owedBytes = figures.gauge("holdfast_debt_bytes", "Bytes of the copies that each store owes.", "store");
+  const since = figures.gauge(
+    "holdfast_oldest_debt_timestamp_seconds",
+    "Since when each store owes the oldest of its debts; 0 when it owes nothing.",
+    "store",
+  );
+  const reachable = figures.gauge("holdfast_store_reachable", "1 when the store answered.", "store");
+  const degraded = figures.gauge("holdfast_degraded_objects", "Objects with at least one debt.");
+  const lost = figures.gauge("holdfast_lost_objects", "Objects that no store holds any more, as far as is known.");
   let askedMs = Number.NEGATIVE_INFINITY;
   return async () => {
     if (runtime.monotonicMs() - askedMs < statusAgeMs) return;

@@ -14,6 +14,7 @@ import type { PoolObjectInfo } from "../contract/pool.ts";
 import type { ChangeCondition, ObjectInfo, PutResult } from "../contract/store.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { noteWrite } from "./gateway-context.ts";
+import { rangeHeaders, sendContent } from "./content.ts";
 import type { Exchange, Gateway } from "./exchange.ts";
 import {
   ClientError,
@@ -51,11 +52,22 @@ type Target =
   | { readonly kind: "file"; readonly type: string; readonly id: string; readonly name: string };
 
 export function createResticGateway(context: GatewayContext, options: ResticGatewayOptions = {}): Gateway {
-  const { store, listings, intake, credentials } = context;
-  const { appendOnly = false } = options;
+  return new ResticGateway(context, options.appendOnly ?? false);
+}
 
-  const handle = async (exchange: Exchange): Promise<void> => {
+class ResticGateway implements Gateway {
+  readonly protocol = "restic";
+  readonly #context: GatewayContext;
+  readonly #appendOnly: boolean;
+
+  constructor(context: GatewayContext, appendOnly: boolean) {
+    this.#context = context;
+    this.#appendOnly = appendOnly;
+  }
+
+  async handle(exchange: Exchange): Promise<void> {
     const { method, request } = exchange;
+    const { credentials } = this.#context;
     if (credentials.length > 0) {
       const user = basicUser(request.headers.authorization, credentials);
       if (!user) {
@@ -75,38 +87,39 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
     }
     switch (target.kind) {
       case "repository":
-        if (method === "POST") return createRepository(exchange, target.folder);
-        if (method === "DELETE") return deleteRepository(exchange, target.folder);
+        if (method === "POST") return this.#createRepository(exchange, target.folder);
+        if (method === "DELETE") return this.#deleteRepository(exchange, target.folder);
         break;
       case "type":
-        if (method === "GET" || method === "HEAD") return list(exchange, target.folder, target.type);
+        if (method === "GET" || method === "HEAD") return this.#list(exchange, target.folder, target.type);
         break;
       case "config":
       case "file":
-        if (method === "HEAD" || method === "GET") return read(exchange, target.name);
-        if (method === "POST") return write(exchange, target);
-        if (method === "DELETE") return remove(exchange, target);
+        if (method === "HEAD" || method === "GET") return this.#read(exchange, target.name);
+        if (method === "POST") return this.#write(exchange, target);
+        if (method === "DELETE") return this.#remove(exchange, target);
         break;
     }
     send(exchange, 405);
-  };
+  }
 
   /** A repository of a folder needs nothing to be there before its first file. */
-  const createRepository = async (exchange: Exchange, folder: string): Promise<void> => {
+  async #createRepository(exchange: Exchange, folder: string): Promise<void> {
     if (!parseQuery(exchange.rawQuery).some(([name, value]) => name === "create" && value === "true")) {
       send(exchange, 400, {}, "the query must be create=true\n");
       return;
     }
     checkClientName(`${folder}config`);
-    if (await find(exchange, `${folder}config`)) throw new ClientError("conflict", "there is a repository already");
+    const config = await this.#find(exchange, `${folder}config`);
+    if (config) throw new ClientError("conflict", "there is a repository already");
     send(exchange, 200);
-  };
+  }
 
-  const deleteRepository = async (exchange: Exchange, folder: string): Promise<void> => {
-    if (appendOnly) return forbidden(exchange);
+  async #deleteRepository(exchange: Exchange, folder: string): Promise<void> {
+    if (this.#appendOnly) return forbidden(exchange);
     // Only what is the repository's: other repositories and files may stand in folders below.
     const files: PoolObjectInfo[] = [];
-    for (const info of await listings.entries(folder, false, { signal: exchange.signal })) {
+    for (const info of await this.#context.listings.entries(folder, false, { signal: exchange.signal })) {
       const rest = info.name.slice(folder.length);
       if (rest === "config" || fileTypes.has(rest.split("/", 1)[0] ?? "")) files.push(info);
     }
@@ -117,7 +130,8 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
         if (current !== undefined && !isSameVersion(current, file)) throw changed;
       };
       try {
-        noteWrite(context, exchange, file.name, await store.delete(file.name, { signal: exchange.signal, onlyIf }));
+        const result = await this.#context.store.delete(file.name, { signal: exchange.signal, onlyIf });
+        noteWrite(this.#context, exchange, file.name, result);
       } catch (error) {
         if (error !== changed) throw error;
         kept++;
@@ -126,11 +140,11 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
     await forEachBounded(files, DELETES_AT_ONCE, remove, exchange.signal);
     if (kept > 0) throw changed;
     send(exchange, 200);
-  };
+  }
 
-  const list = async (exchange: Exchange, folder: string, type: string): Promise<void> => {
+  async #list(exchange: Exchange, folder: string, type: string): Promise<void> {
     // Known to be whole before a word of it is sent.
-    const infos = await listings.entries(`${folder}${type}/`, false, { signal: exchange.signal });
+    const infos = await this.#context.listings.entries(`${folder}${type}/`, false, { signal: exchange.signal });
     const second = (exchange.request.headers.accept ?? "").includes(V2);
     const headers = { "Content-Type": second ? V2 : V1 };
     if (exchange.method === "HEAD") {
@@ -145,35 +159,31 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
       }
     };
     await sendStream(exchange, 200, headers, jsonList(entries()));
-  };
+  }
 
-  const read = async (exchange: Exchange, name: string): Promise<void> => {
-    const info = await store.stat(name, { signal: exchange.signal });
+  async #read(exchange: Exchange, name: string): Promise<void> {
+    const info = await this.#context.store.stat(name, { signal: exchange.signal });
     const range = parseRange(exchange.request.headers.range, info.size);
-    const headers: OutgoingHttpHeaders = { "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes" };
     if (range === "unsatisfiable") {
       send(exchange, 416, { "Content-Range": `bytes */${info.size}` });
       return;
     }
     const whole = range === "whole";
-    headers["Content-Length"] = whole ? info.size : range.length;
-    if (!whole) headers["Content-Range"] = `bytes ${range.offset}-${range.offset + range.length - 1}/${info.size}`;
+    const headers: OutgoingHttpHeaders = {
+      "Content-Type": "application/octet-stream",
+      "Accept-Ranges": "bytes",
+      ...rangeHeaders(range, info.size),
+    };
     if (exchange.method === "HEAD") {
       exchange.response.writeHead(200, { ...headers, "Content-Length": info.size }).end();
       return;
     }
-    const result = await store.get(name, { signal: exchange.signal, ...(whole ? {} : { range }) });
-    try {
-      if (result.info.size !== info.size) {
-        throw new ClientError("unavailable", "the file was replaced while it was being read; try again");
-      }
-      await sendStream(exchange, whole ? 200 : 206, headers, result.body);
-    } finally {
-      await result.close();
-    }
-  };
+    const result = await this.#context.store.get(name, { signal: exchange.signal, ...(whole ? {} : { range }) });
+    await sendContent(exchange, { status: whole ? 200 : 206, headers }, result, result.info.size === info.size);
+  }
 
-  const write = async (exchange: Exchange, target: Target & { name: string }): Promise<void> => {
+  async #write(exchange: Exchange, target: Target & { name: string }): Promise<void> {
+    const { store, intake } = this.#context;
     checkClientName(target.name);
     // Names of files are the SHA-256 of their content, but for the configuration.
     const id = target.kind === "file" ? target.id : undefined;
@@ -191,7 +201,7 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
     };
     const { signal } = exchange;
     const body = toBody(checked(), { size: contentLength(exchange) });
-    const isNewOnly = appendOnly || target.kind === "config";
+    const isNewOnly = this.#appendOnly || target.kind === "config";
     let result: PutResult | undefined;
     try {
       result = await intake.put(body, signal, (body, signal) =>
@@ -201,38 +211,34 @@ export function createResticGateway(context: GatewayContext, options: ResticGate
       throw problem ?? error;
     }
     if (result === undefined) return forbidden(exchange);
-    noteWrite(context, exchange, target.name, result);
+    noteWrite(this.#context, exchange, target.name, result);
     exchange.fields["bytes"] = result.size;
     send(exchange, 200);
-  };
+  }
 
-  const remove = async (exchange: Exchange, target: Target & { name: string }): Promise<void> => {
-    if (appendOnly && !(target.kind === "file" && target.type === "locks")) return forbidden(exchange);
+  async #remove(exchange: Exchange, target: Target & { name: string }): Promise<void> {
+    if (this.#appendOnly && !(target.kind === "file" && target.type === "locks")) return forbidden(exchange);
     checkClientName(target.name);
-    const result = await store.delete(target.name, { signal: exchange.signal });
-    noteWrite(context, exchange, target.name, result);
+    const result = await this.#context.store.delete(target.name, { signal: exchange.signal });
+    noteWrite(this.#context, exchange, target.name, result);
     send(exchange, result.existed === false ? 404 : 200);
-  };
+  }
 
-  const find = async (exchange: Exchange, name: string): Promise<ObjectInfo | undefined> => {
+  async #find(exchange: Exchange, name: string): Promise<ObjectInfo | undefined> {
     try {
-      return await store.stat(name, { signal: exchange.signal });
+      return await this.#context.store.stat(name, { signal: exchange.signal });
     } catch (error) {
       if (isHoldfastError(error, "not-found")) return undefined;
       throw error;
     }
-  };
+  }
 
-  return {
-    protocol: "restic",
-    handle,
-    fail(exchange: Exchange, error: unknown): void {
-      const problem = toHoldfastError(error);
-      const headers: OutgoingHttpHeaders = { "Content-Type": "text/plain" };
-      if (problem.retryAfterMs !== undefined) headers["Retry-After"] = Math.ceil(problem.retryAfterMs / 1000);
-      send(exchange, statusOf(problem), headers, `${clientMessage(problem)}\n`);
-    },
-  };
+  fail(exchange: Exchange, error: unknown): void {
+    const problem = toHoldfastError(error);
+    const headers: OutgoingHttpHeaders = { "Content-Type": "text/plain" };
+    if (problem.retryAfterMs !== undefined) headers["Retry-After"] = Math.ceil(problem.retryAfterMs / 1000);
+    send(exchange, statusOf(problem), headers, `${clientMessage(problem)}\n`);
+  }
 }
 
 /** Texts of JSON as one list, some at a time, so that other requests have their turn. */

@@ -153,74 +153,87 @@ export function replayable(body: Body, options: ReplayableOptions = {}): Replaya
     const nothing = (): Promise<void> => Promise.resolve();
     return { body, ended: true, isInMemory: true, fill: nothing, dispose: nothing };
   }
-  const kept = new Kept(options);
-  let source: AsyncIterator<Uint8Array> | undefined;
-  let pulling: Promise<void> | undefined;
-  let failure: { readonly error: unknown } | undefined;
-  let ended = false;
-  let keeping: Promise<void> | undefined;
-  let disposed = false;
+  return new Replay(body, options);
+}
+
+/** A source that gives its bytes once, with what was taken from it so far. */
+class Replay implements Replayable {
+  readonly #source: Body;
+  readonly #kept: Kept;
+  readonly body: Body;
+  #iterator: AsyncIterator<Uint8Array> | undefined;
+  #pulling: Promise<void> | undefined;
+  #failure: { readonly error: unknown } | undefined;
+  #ended = false;
+  #keeping: Promise<void> | undefined;
+  #disposed = false;
+
+  constructor(source: Body, options: ReplayableOptions) {
+    this.#source = source;
+    this.#kept = new Kept(options);
+    this.body = { size: source.size, reopenable: true, open: () => this.#open() };
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  get isInMemory(): boolean {
+    return !this.#kept.hasFile;
+  }
+
+  async *#open(): AsyncGenerator<Uint8Array> {
+    let at = 0;
+    for (;;) {
+      if (this.#disposed) throw new HoldfastError("internal", "the source was let go of");
+      if (at < this.#kept.bytes) {
+        const chunk = await this.#kept.from(at);
+        at += chunk.byteLength;
+        yield chunk;
+        continue;
+      }
+      if (this.#failure !== undefined) throw this.#failure.error;
+      if (this.#ended) return;
+      await this.#pulled();
+    }
+  }
 
   /** Takes one chunk from the source. Openings share it: what one of them asked for, all of them see. */
-  const pull = async (): Promise<void> => {
-    try {
-      source ??= body.open()[Symbol.asyncIterator]();
-      const next = await source.next();
-      if (next.done === true) ended = true;
-      // Of a source that answers too late nothing is kept: nobody would remove it.
-      else if (!disposed) await (keeping = kept.add(next.value));
-    } catch (error) {
-      failure = { error };
-    }
-  };
-  const pulled = (): Promise<void> =>
-    (pulling ??= pull().finally(() => {
-      pulling = undefined;
+  #pulled(): Promise<void> {
+    return (this.#pulling ??= this.#pull().finally(() => {
+      this.#pulling = undefined;
     }));
+  }
 
-  return {
-    body: {
-      size: body.size,
-      reopenable: true,
-      async *open() {
-        let at = 0;
-        for (;;) {
-          if (disposed) throw new HoldfastError("internal", "the source was let go of");
-          if (at < kept.bytes) {
-            const chunk = await kept.from(at);
-            at += chunk.byteLength;
-            yield chunk;
-            continue;
-          }
-          if (failure !== undefined) throw failure.error;
-          if (ended) return;
-          await pulled();
-        }
-      },
-    },
-    get ended() {
-      return ended;
-    },
-    get isInMemory() {
-      return !kept.hasFile;
-    },
-    async fill(bytes, signal) {
-      const isDone = (): boolean => ended || failure !== undefined || kept.bytes >= bytes;
-      while (!isDone()) await unlessAborted(pulled(), signal);
-      if (failure !== undefined) throw failure.error;
-    },
-    async dispose() {
-      disposed = true;
-      if (!ended && failure === undefined) {
-        const returned = source?.return?.();
-        // A source that hangs cannot be waited for; it is let go of whenever it answers.
-        if (pulling === undefined) await returned;
-        else returned?.catch(() => undefined);
-      }
-      await keeping?.catch(() => undefined);
-      await kept.remove();
-    },
-  };
+  async #pull(): Promise<void> {
+    try {
+      this.#iterator ??= this.#source.open()[Symbol.asyncIterator]();
+      const next = await this.#iterator.next();
+      if (next.done === true) this.#ended = true;
+      // Of a source that answers too late nothing is kept: nobody would remove it.
+      else if (!this.#disposed) await (this.#keeping = this.#kept.add(next.value));
+    } catch (error) {
+      this.#failure = { error };
+    }
+  }
+
+  async fill(bytes: number, signal?: AbortSignal): Promise<void> {
+    const isDone = (): boolean => this.#ended || this.#failure !== undefined || this.#kept.bytes >= bytes;
+    while (!isDone()) await unlessAborted(this.#pulled(), signal);
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    if (!this.#ended && this.#failure === undefined) {
+      const returned = this.#iterator?.return?.();
+      // A source that hangs cannot be waited for; it is let go of whenever it answers.
+      if (this.#pulling === undefined) await returned;
+      else returned?.catch(() => undefined);
+    }
+    await this.#keeping?.catch(() => undefined);
+    await this.#kept.remove();
+  }
 }
 
 /** What `work` gives, or the signal's error as soon as it fires. */

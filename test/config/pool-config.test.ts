@@ -6,7 +6,8 @@ import { z } from "zod";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import { findJsonFault } from "../../src/config/json-fault.ts";
 import { parsePool } from "../../src/config/pool-config.ts";
-import type { ParsePoolOptions, PoolDescription, PoolFile } from "../../src/config/pool-config.ts";
+import type { ParsePoolOptions, PoolDescription } from "../../src/config/pool-config.ts";
+import type { PoolFile } from "../../src/config/pool-file.ts";
 import { poolSchema } from "../../src/config/pool-schema.ts";
 import { SECRET, wrongPools } from "../helpers/wrong-pools.ts";
 

@@ -330,10 +330,4 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: "return ready && !isNamed;",
     foundBy: 8037981,
   },
-  {
-    name: "a delete counts although another store stands there by now",
-    file: DELETES,
-    find: "if (member.ready && member.owingId === id) continue;",
-    replace: "if (member.ready || !member.ready) continue;",
-  },
 ];

@@ -1,32 +1,24 @@
 /** `holdfast pull`: the pool's objects into a folder. */
-import { lstat as lstatByCallback } from "node:fs";
-import type { Stats } from "node:fs";
-import { mkdir, opendir, rmdir, unlink } from "node:fs/promises";
-import { dirname, join as joinPath, sep } from "node:path";
-import { promisify } from "node:util";
-import { toBody } from "../../contract/body.ts";
-import { HoldfastError, isHoldfastError, toHoldfastError } from "../../contract/errors.ts";
-import { makeFolder } from "../../support/make-folder.ts";
+import { join as joinPath } from "node:path";
+import { HoldfastError, isHoldfastError } from "../../contract/errors.ts";
 import type { Pool, PoolObjectInfo } from "../../contract/pool.ts";
+import { systemWords } from "../../contract/system-words.ts";
 import { bySize, forEachBounded } from "../../support/bounded.ts";
-import type { GetResult } from "../../contract/store.ts";
-import { Collisions } from "../files/collisions.ts";
 import { isSame, join } from "../files/compare.ts";
 import type { CommandContext } from "../context.ts";
-import { attributesOf, restoreMetadata } from "../files/file-metadata.ts";
+import { Failures } from "../files/failures.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
-import { GroupedFiles } from "../files/grouped-files.ts";
-import { inTheWay } from "../files/in-the-way.ts";
 import { walk } from "../files/local-files.ts";
-import type { LocalEntry } from "../files/local-files.ts";
+import type { LocalEntry, WalkOptions } from "../files/local-files.ts";
 import { LocalThread } from "../files/local-thread.ts";
-import { folderPrefix, pathArgument, pathParts } from "../names.ts";
+import { folderPrefix, pathArgument } from "../names.ts";
+import { measure } from "../terminal/progress.ts";
 import type { Progress } from "../terminal/progress.ts";
-import { removeEmpty } from "../../support/empty-folders.ts";
+import { noMoreDeleted, nothingDeleted, replace } from "../files/replace.ts";
+import type { Replacement } from "../files/replace.ts";
 import { StoreFolders } from "../files/store-folders.ts";
+import { TargetFolder } from "../files/target-folder.ts";
 import { UnheardCounter } from "../unheard.ts";
-import { writeFile } from "../files/write-file.ts";
-import { systemWords } from "../../contract/system-words.ts";
 
 export interface PullFlags {
   readonly jobs: number;
@@ -35,9 +27,6 @@ export interface PullFlags {
   readonly force?: boolean;
 }
 
-// The one of fs/promises gathers a stack for each "nothing there".
-const lstat: (path: string) => Promise<Stats> = promisify(lstatByCallback);
-
 /** Something in the folder that the pool does not have. */
 interface Superfluous {
   readonly name: string;
@@ -45,234 +34,211 @@ interface Superfluous {
   readonly special: boolean;
 }
 
+interface BlockedObject {
+  /** Of its file in the folder. */
+  readonly name: string;
+  readonly object: PoolObjectInfo;
+  readonly error: HoldfastError;
+}
+
+/** Writes the objects under a prefix into a folder. `config` for a folder that cannot be pulled into. */
 export async function pull(
   context: CommandContext,
   directory: string,
   prefixArgument: string,
   options: PullFlags,
 ): Promise<void> {
-  const { printer, outcome, signal } = context;
   const root = pathArgument(context.cwd, directory, "DIR");
   const prefix = folderPrefix(prefixArgument);
   const { pool, description, labels } = await context.openTarget();
   const stores = await StoreFolders.of(description);
-  const realRoot = await stores.outside(root, "pulled into");
-  await prepareRoot(root, options.dryRun === true);
-  const isEmpty = await isEmptyFolder(root);
-  const collisions = options.dryRun ? undefined : await Collisions.in(root);
+  const folder = await TargetFolder.open(root, stores, options.dryRun === true);
+  context.closeLater(() => folder.close());
   const progress = await context.startProgress(options.dryRun ? "compare" : "pull", labels);
-  if (progress.visible) void measure(pool, prefix, signal, progress);
-  let folders = new FolderMaker(root);
+  void measure(progress, objectSizes(pool, prefix, context.signal));
   const thread = new LocalThread();
   context.closeLater(() => thread.close());
-  const sum = { got: 0, bytes: 0, same: 0, deleted: 0, failed: 0 };
-  const superfluous: Superfluous[] = [];
-  /** Objects whose files may have to wait until something superfluous is gone. */
-  const blocked: { readonly object: PoolObjectInfo; readonly error: HoldfastError }[] = [];
-  let objects = 0;
-  let complete = true;
+  const walked: WalkOptions = { links: "report", thread, storeAt: stores.holding };
+  const work = new Pull(context, options, { pool, prefix, folder, walked, progress });
+  await work.getObjects();
+  if (options.delete) await replace(work);
+  await work.done();
+}
 
-  const failed = async (name: string, error: unknown): Promise<void> => {
-    if (isHoldfastError(error, "aborted")) throw error;
-    const failure = toHoldfastError(error).within({ operation: "get", object: name });
-    sum.failed++;
-    outcome.failed();
-    await printer.error(failure);
-  };
-  async function* listed(): AsyncGenerator<PoolObjectInfo> {
+interface PullPlace {
+  readonly pool: Pool;
+  readonly prefix: string;
+  readonly folder: TargetFolder;
+  readonly walked: WalkOptions;
+  readonly progress: Progress;
+}
+
+/** One pull. What only the target, the folder, has are files. */
+class Pull implements Replacement<Superfluous, BlockedObject> {
+  readonly #context: CommandContext;
+  readonly #options: PullFlags;
+  readonly #place: PullPlace;
+  readonly #failures: Failures;
+  readonly #unheard: UnheardCounter;
+  readonly #sum = { got: 0, bytes: 0, same: 0, deleted: 0 };
+  readonly superfluous: Superfluous[] = [];
+  /** Objects whose files may have to wait until something superfluous is gone. */
+  readonly blocked: BlockedObject[] = [];
+  #objects = 0;
+  #complete = true;
+
+  constructor(context: CommandContext, options: PullFlags, place: PullPlace) {
+    this.#context = context;
+    this.#options = options;
+    this.#place = place;
+    this.#failures = new Failures(context, "get");
+    this.#unheard = new UnheardCounter(context);
+  }
+
+  /** Gets the objects that the folder does not have. */
+  async getObjects(): Promise<void> {
+    await forEachBounded(
+      this.#options.delete ? this.#listedAndLocal() : this.#listed(),
+      bySize(this.#options.jobs, ({ size }) => size),
+      async (object) => {
+        try {
+          await this.#getObject(object);
+          this.#place.progress.object(object.name);
+        } catch (error) {
+          if (this.#options.delete && isHoldfastError(error, "conflict")) {
+            this.blocked.push({ name: this.#fileName(object), object, error });
+          } else {
+            await this.#failures.add(object.name, error);
+          }
+        }
+      },
+      this.#context.signal,
+    );
+  }
+
+  #fileName({ name }: PoolObjectInfo): string {
+    return name.slice(this.#place.prefix.length);
+  }
+
+  async *#listed(): AsyncGenerator<PoolObjectInfo> {
+    const { pool, prefix } = this.#place;
     try {
-      for await (const object of pool.list(prefix, { signal })) {
-        objects++;
+      for await (const object of pool.list(prefix, { signal: this.#context.signal })) {
+        this.#objects++;
         yield object;
       }
     } catch (error) {
       if (!isHoldfastError(error, "incomplete")) throw error;
-      complete = false;
-      outcome.error(error);
-      await printer.error(error);
+      this.#complete = false;
+      await this.#failures.tell(error);
     }
   }
-  async function* localFiles(): AsyncGenerator<LocalEntry> {
-    if ((await lstatOrNothing(root)) === undefined) return;
-    for await (const entry of walk(root, { links: "report", thread, storeAt: stores.holding })) {
+
+  /** The same, with the folder's files beside them: those without an object are noted as superfluous. */
+  async *#listedAndLocal(): AsyncGenerator<PoolObjectInfo> {
+    const joined = join(
+      this.#localFiles(),
+      (file) => `${this.#place.prefix}${file.name}`,
+      this.#listed(),
+      (object) => object.name,
+      (error) => {
+        throw error;
+      },
+    );
+    for await (const { left, right } of joined) {
+      if (right) yield right;
+      else if (left) this.superfluous.push({ name: left.name, special: false });
+    }
+  }
+
+  async *#localFiles(): AsyncGenerator<LocalEntry> {
+    const { folder, walked } = this.#place;
+    if (!(await folder.exists())) return;
+    for await (const entry of walk(folder.root, walked)) {
       if (entry.kind === "error") {
-        await failed(entry.name, new HoldfastError("invalid", entry.message));
+        await this.#failures.add(entry.name, new HoldfastError("invalid", entry.message));
       } else if (entry.kind === "file") {
         yield entry;
       } else if (entry.kind === "skipped" && !entry.what.includes("was writing")) {
-        superfluous.push({ name: entry.name, special: true });
+        this.superfluous.push({ name: entry.name, special: true });
       }
     }
   }
-  const unheard = new UnheardCounter(context);
-  const grouped = new GroupedFiles();
-  context.closeLater(() => grouped.close());
-  const write = async (path: string, { info, body }: GetResult, isPlain: boolean): Promise<void> => {
-    let bytes = body;
-    if (isPlain && grouped.takes(info.size)) {
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of body) chunks.push(chunk);
-      const [only = new Uint8Array()] = chunks;
-      const whole = chunks.length <= 1 ? only : Buffer.concat(chunks);
-      if (await grouped.write(path, whole, attributesOf(info.metadata))) {
-        progress.bytes(whole.byteLength);
-        return;
-      }
-      bytes = toBody(whole).open();
-    }
-    await writeFile(path, bytes, {
-      isPlain,
-      onBytes: (more) => progress.bytes(more),
-      finish: (file) => restoreMetadata(file, info.metadata),
-    });
-  };
-  const getObject = async (object: PoolObjectInfo): Promise<void> => {
-    const parts = pathParts(object.name.slice(prefix.length));
-    if (typeof parts === "string") throw new HoldfastError("invalid", `it cannot be a file in the folder: ${parts}`);
-    const path = joinPath(root, ...parts);
-    const store = stores.holding(joinPath(realRoot, ...parts));
-    if (store !== undefined) {
-      throw new HoldfastError("invalid", `it would be written into the folder of the pool's own store ${store}`);
-    }
-    await collisions?.refuse(parts);
-    // Into an empty folder there is nothing to look at for each object.
-    const there = isEmpty ? undefined : await lstatOrNothing(path);
+
+  async #getObject(object: PoolObjectInfo): Promise<void> {
+    const { printer, signal } = this.#context;
+    const { pool, folder, walked, progress } = this.#place;
+    const place = await folder.place(this.#fileName(object));
+    const found = await folder.found(place);
     if (
-      there?.isFile() &&
-      (await folders.isReal(parts)) &&
-      (await isSame({ path, size: there.size }, object, signal, thread))
+      found?.isFile() &&
+      (await folder.isReal(place)) &&
+      (await isSame({ path: place.path, size: found.size }, object, signal, walked.thread))
     ) {
-      sum.same++;
+      this.#sum.same++;
       progress.bytes(object.size);
       return;
     }
-    const record = { type: "get", object: object.name, size: object.size, file: path };
-    if (options.dryRun) {
-      sum.got++;
-      sum.bytes += object.size;
+    const record = { type: "get", object: object.name, size: object.size, file: place.path };
+    if (this.#options.dryRun) {
+      this.#sum.got++;
+      this.#sum.bytes += object.size;
       await printer.data(
         { ...record, dryRun: true },
         `would get ${printable(object.name)} (${formatBytes(object.size)})`,
       );
       return;
     }
-    await folders.make(parts);
+    await folder.makeAbove(place);
     const result = await pool.get(object.name, { signal });
     try {
-      await write(path, result, there === undefined || there.isFile());
+      const isPlain = found === undefined || found.isFile();
+      await folder.write(place, result, isPlain, (more) => progress.bytes(more));
     } finally {
       await result.close();
     }
-    sum.got++;
-    sum.bytes += result.info.size;
-    unheard.add(object.name, result);
+    this.#sum.got++;
+    this.#sum.bytes += result.info.size;
+    this.#unheard.add(object.name, result);
     await printer.step(
       { ...record, size: result.info.size, unheard: result.unheard ?? [] },
       `got ${printable(object.name)} (${formatBytes(result.info.size)})`,
     );
-  };
-  async function* pairs(): AsyncGenerator<{ name: string; object: PoolObjectInfo | undefined }> {
-    if (!options.delete) {
-      for await (const object of listed()) yield { name: object.name, object };
-      return;
-    }
-    const joined = join(
-      localFiles(),
-      (file) => `${prefix}${file.name}`,
-      listed(),
-      (object) => object.name,
-      (error) => {
-        throw error;
-      },
-    );
-    for await (const { name, left, right } of joined) {
-      if (left && !right) superfluous.push({ name: left.name, special: false });
-      yield { name, object: right };
-    }
-  }
-  await forEachBounded(
-    pairs(),
-    bySize(options.jobs, ({ object }) => object?.size ?? 0),
-    async ({ name, object }) => {
-      if (!object) return;
-      try {
-        await getObject(object);
-        progress.object(name);
-      } catch (error) {
-        if (options.delete && isHoldfastError(error, "conflict")) blocked.push({ object, error });
-        else await failed(name, error);
-      }
-    },
-    signal,
-  );
-  if (options.delete) await deleteSuperfluous();
-
-  async function deleteSuperfluous(): Promise<void> {
-    const ways = inTheWay(
-      blocked.map(({ object }) => object.name.slice(prefix.length)),
-      superfluous.map(({ name }) => name),
-    );
-    const waiting: typeof blocked = [];
-    for (const one of blocked) {
-      const name = one.object.name.slice(prefix.length);
-      if (ways.has(name) || (await removeEmptyAt(name))) waiting.push(one);
-      else await failed(one.object.name, one.error);
-    }
-    const obstacle = !complete
-      ? "the pool's listing is incomplete"
-      : sum.failed > 0
-        ? `${count(sum.failed, "object")} could not be read or written`
-        : objects === 0 && superfluous.length > 0 && options.force !== true
-          ? "the pool has no object there, so that everything would go (--force does it)"
-          : undefined;
-    if (obstacle !== undefined) {
-      for (const { object, error } of waiting) await failed(object.name, error);
-      const error = new HoldfastError(complete ? "conflict" : "incomplete", `nothing was deleted: ${obstacle}`);
-      outcome.error(error);
-      await printer.error(error);
-      return;
-    }
-    const first = new Set([...ways.values()].flat());
-    await deleteFiles(superfluous.filter(({ name }) => first.has(name)));
-    await getBlocked(waiting);
-    if (sum.failed === 0) {
-      await deleteFiles(superfluous.filter(({ name }) => !first.has(name)));
-      return;
-    }
-    const failures = `${count(sum.failed, "file")} could not be written or deleted`;
-    const error = new HoldfastError("conflict", `nothing more was deleted: ${failures}`);
-    outcome.error(error);
-    await printer.error(error);
   }
 
-  /** Never through a link, which leads out of the folder. */
-  async function removeEmptyAt(name: string): Promise<boolean> {
-    return (await folders.isReal(name.split("/"))) && removeEmpty(joinPath(root, name));
+  async isFree({ name }: BlockedObject): Promise<boolean> {
+    return this.#place.folder.removeEmptyAt(name);
   }
 
-  async function getBlocked(waiting: typeof blocked): Promise<void> {
-    // A folder may have become something else.
-    folders = new FolderMaker(root);
-    for (const { object } of waiting) {
-      await removeEmptyAt(object.name.slice(prefix.length));
-      await getObject(object).catch((error: unknown) => failed(object.name, error));
-      progress.object(object.name);
+  async giveUp({ object, error }: BlockedObject): Promise<void> {
+    await this.#failures.add(object.name, error);
+  }
+
+  obstacle(): HoldfastError | undefined {
+    if (!this.#complete) return nothingDeleted("the pool's listing is incomplete", "incomplete");
+    const failed = this.#failures.count;
+    if (failed > 0) return nothingDeleted(`${count(failed, "object")} could not be read or written`);
+    if (this.#objects === 0 && this.superfluous.length > 0 && this.#options.force !== true) {
+      return nothingDeleted("the pool has no object there, so that everything would go (--force does it)");
     }
+    return undefined;
   }
 
-  async function deleteFiles(files: readonly Superfluous[]): Promise<void> {
+  async delete(files: readonly Superfluous[]): Promise<void> {
+    const { printer } = this.#context;
+    const { folder } = this.#place;
     for (const { name, special } of files) {
       // A link that the walk met may be an object's file by now.
-      if (special && (await lstatOrNothing(joinPath(root, name)))?.isFile() === true) continue;
-      const record = { type: "delete-file", file: joinPath(root, name) };
+      if (special && (await folder.isFile(name))) continue;
+      const record = { type: "delete-file", file: joinPath(folder.root, name) };
       try {
-        if (!options.dryRun) await removeFile(root, name);
-        sum.deleted++;
-        await (options.dryRun
+        if (!this.#options.dryRun) await folder.removeFile(name);
+        this.#sum.deleted++;
+        await (this.#options.dryRun
           ? printer.data({ ...record, dryRun: true }, `would delete the file ${printable(name)}`)
           : printer.step(record, `deleted the file ${printable(name)}`));
       } catch (error) {
-        await failed(
+        await this.#failures.add(
           name,
           new HoldfastError("invalid", `cannot delete the file: ${systemWords(error)}`, { cause: error }),
         );
@@ -280,121 +246,48 @@ export async function pull(
     }
   }
 
-  progress.stop();
-  await unheard.tell();
-  const parts = [
-    `${options.dryRun ? "would get" : "got"} ${count(sum.got, "object")} (${formatBytes(sum.bytes)})`,
-    `${sum.same} unchanged`,
-    ...(options.delete ? [`${options.dryRun ? "would delete" : "deleted"} ${sum.deleted}`] : []),
-    ...(sum.failed > 0 ? [`${sum.failed} FAILED`] : []),
-    ...(complete ? [] : ["the listing was INCOMPLETE"]),
-  ];
-  await printer.done(
-    { type: "summary", command: "pull", ...sum, complete, exitCode: outcome.exitCode },
-    parts.join(", "),
-  );
-}
-
-async function lstatOrNothing(path: string): Promise<Stats | undefined> {
-  try {
-    return await lstat(path);
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : "";
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new HoldfastError("invalid", `cannot look at ${path}: ${systemWords(error)}`, { cause: error });
-  }
-}
-
-async function prepareRoot(root: string, dryRun: boolean): Promise<void> {
-  try {
-    if (!dryRun) await makeFolder(root);
-  } catch (error) {
-    throw new HoldfastError("config", `cannot make the folder ${root}: ${systemWords(error)}`, { cause: error });
-  }
-}
-
-/** Whether a folder has nothing in it. False where that cannot be told. */
-async function isEmptyFolder(path: string): Promise<boolean> {
-  try {
-    const folder = await opendir(path);
-    const first = await folder.read();
-    await folder.close();
-    return first === null;
-  } catch {
-    return false;
-  }
-}
-
-/** Makes folders below a root, and sees to it that none of them is a link that leads out of it. */
-class FolderMaker {
-  readonly #root: string;
-  readonly #known = new Set<string>();
-
-  constructor(root: string) {
-    this.#root = root;
-  }
-
-  /** Makes the folders above the last of `parts`. Throws `invalid` when something else is in the way. */
-  async make(parts: readonly string[]): Promise<void> {
-    let path = this.#root;
-    for (const part of parts.slice(0, -1)) {
-      path = joinPath(path, part);
-      if (this.#known.has(path)) continue;
-      const there = await lstatOrNothing(path);
-      if (there === undefined) {
-        await mkdir(path).catch((error: unknown) => {
-          // Another object's, made at the same time.
-          if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-        });
-        if ((await lstatOrNothing(path))?.isDirectory() !== true) throw noFolder(path);
-      } else if (!there.isDirectory()) {
-        throw noFolder(path);
-      }
-      if (this.#known.size > 100_000) this.#known.clear();
-      this.#known.add(path);
+  async retry(waiting: readonly BlockedObject[]): Promise<void> {
+    const { folder, progress } = this.#place;
+    folder.forgetFolders();
+    for (const { name, object } of waiting) {
+      await folder.removeEmptyAt(name);
+      await this.#getObject(object).catch((error: unknown) => this.#failures.add(object.name, error));
+      progress.object(object.name);
     }
   }
 
-  /** Whether every folder above the last of `parts` is there and is no link. */
-  async isReal(parts: readonly string[]): Promise<boolean> {
-    let path = this.#root;
-    for (const part of parts.slice(0, -1)) {
-      path = joinPath(path, part);
-      if (!this.#known.has(path) && (await lstatOrNothing(path))?.isDirectory() !== true) return false;
-    }
-    return true;
+  failure(): HoldfastError | undefined {
+    const failed = this.#failures.count;
+    return failed === 0 ? undefined : noMoreDeleted(`${count(failed, "file")} could not be written or deleted`);
+  }
+
+  async tell(error: HoldfastError): Promise<void> {
+    await this.#failures.tell(error);
+  }
+
+  /** Ends the progress, and says what the pull came to. */
+  async done(): Promise<void> {
+    const { printer, outcome } = this.#context;
+    const { dryRun } = this.#options;
+    this.#place.progress.stop();
+    await this.#unheard.tell();
+    const sum = { ...this.#sum, failed: this.#failures.count };
+    const complete = this.#complete;
+    const parts = [
+      `${dryRun ? "would get" : "got"} ${count(sum.got, "object")} (${formatBytes(sum.bytes)})`,
+      `${sum.same} unchanged`,
+      ...(this.#options.delete ? [`${dryRun ? "would delete" : "deleted"} ${sum.deleted}`] : []),
+      ...(sum.failed > 0 ? [`${sum.failed} FAILED`] : []),
+      ...(complete ? [] : ["the listing was INCOMPLETE"]),
+    ];
+    await printer.done(
+      { type: "summary", command: "pull", ...sum, complete, exitCode: outcome.exitCode },
+      parts.join(", "),
+    );
   }
 }
 
-function noFolder(path: string): HoldfastError {
-  return new HoldfastError("conflict", `${path} is in the way: it is no folder, or a link to one`);
-}
-
-/** Deletes a file below `root`, and the folders that are empty without it. */
-async function removeFile(root: string, name: string): Promise<void> {
-  const path = joinPath(root, name);
-  await unlink(path);
-  for (let folder = dirname(path); folder.startsWith(root + sep); folder = dirname(folder)) {
-    try {
-      await rmdir(folder);
-    } catch {
-      // Not empty, as most are not.
-      return;
-    }
-  }
-}
-
-/** Counts the objects for the bar, beside the work itself. */
-async function measure(pool: Pool, prefix: string, signal: AbortSignal, progress: Progress): Promise<void> {
-  let bytes = 0;
-  let objects = 0;
-  try {
-    for await (const object of pool.list(prefix, { signal })) {
-      bytes += object.size;
-      objects++;
-    }
-    progress.total(bytes, objects);
-  } catch {
-    // The pull itself meets the same error and says it.
-  }
+/** The sizes of the objects under a prefix. */
+async function* objectSizes(pool: Pool, prefix: string, signal: AbortSignal): AsyncGenerator<number> {
+  for await (const { size } of pool.list(prefix, { signal })) yield size;
 }

@@ -1,25 +1,28 @@
 /** `holdfast push`: a folder's files into the pool. */
-import { stat } from "node:fs/promises";
-import { toBody } from "../../contract/body.ts";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../../contract/errors.ts";
-import { bodyFromFile } from "../../contract/file-body.ts";
 import { hint } from "../../support/hint.ts";
-import { systemWords } from "../../contract/system-words.ts";
 import { aheadOf, bySize, farAhead, forEachBounded } from "../../support/bounded.ts";
+import type { Pool, PoolObjectInfo, PoolPutResult } from "../../contract/pool.ts";
 import { isSame, join } from "../files/compare.ts";
+import type { Pair } from "../files/compare.ts";
 import type { CommandContext } from "../context.ts";
 import { countingBody } from "../files/counting-body.ts";
 import { metadataOf } from "../files/file-metadata.ts";
+import { Failures } from "../files/failures.ts";
 import { count, formatBytes, printable } from "../terminal/format.ts";
-import { inTheWay } from "../files/in-the-way.ts";
-import { walk } from "../files/local-files.ts";
-import type { LocalEntry, WalkOptions } from "../files/local-files.ts";
-import { LocalThread, SMALL_FILE_BYTES, readSmallFile } from "../files/local-thread.ts";
+import type { WalkOptions } from "../files/local-files.ts";
+import { LocalThread } from "../files/local-thread.ts";
 import { folderPrefix, pathArgument } from "../names.ts";
 import { OwedCounter } from "../owed.ts";
 import { debtRecord } from "../terminal/printer.ts";
+import { measure } from "../terminal/progress.ts";
+import type { Progress } from "../terminal/progress.ts";
 import { KEEPS_CHANGING, putStanding } from "../files/put-file.ts";
-import type { Source } from "../files/put-file.ts";
+import { SourceFolder, checkFolder, fileSizes, sourceOf } from "../files/source-folder.ts";
+import type { LocalFile } from "../files/source-folder.ts";
+
+import { noMoreDeleted, nothingDeleted, replace } from "../files/replace.ts";
+import type { Replacement } from "../files/replace.ts";
 import { StoreFolders } from "../files/store-folders.ts";
 
 export interface PushFlags {
@@ -30,15 +33,14 @@ export interface PushFlags {
   readonly force?: boolean;
 }
 
-type LocalFile = Extract<LocalEntry, { kind: "file" }>;
-
+/** Stores a folder's files under a prefix of the pool. `config` for a folder that cannot be pushed. */
 export async function push(
   context: CommandContext,
   directory: string,
   prefixArgument: string,
   options: PushFlags,
 ): Promise<void> {
-  const { printer, outcome, signal } = context;
+  const { signal } = context;
   const root = pathArgument(context.cwd, directory, "DIR");
   await checkFolder(root);
   const prefix = folderPrefix(prefixArgument);
@@ -50,275 +52,265 @@ export async function push(
   const thread = new LocalThread();
   context.closeLater(() => thread.close());
   const walked = { links: options.links, thread, storeAt: stores.holding };
-  if (progress.visible) void measure(root, walked, signal, (bytes, files) => progress.total(bytes, files));
-  const owed = new OwedCounter(context, progress);
-  const sum = { put: 0, bytes: 0, same: 0, deleted: 0, skipped: 0, failed: 0 };
-  const superfluous: string[] = [];
-  /** Files whose names may have to wait until something superfluous is gone: a folder cannot hold both `a` and `a/b`. */
-  const blocked: { readonly file: LocalFile; readonly name: string; readonly error: HoldfastError }[] = [];
-  /** What was removed while the folder was read. Where it was moved to may not have been seen, so its object stays this time. */
-  const gone = new Set<string>();
-  /** Stores in the folder. Objects that are called like something in one are not judged by what is, or is not, in it. */
-  const leftOut: string[] = [];
-  let files = 0;
-  let incomplete: HoldfastError | undefined;
+  void measure(progress, fileSizes(root, walked, signal));
+  const work = new Push(context, options, { pool, prefix, root, walked, progress });
+  await work.putFiles();
+  if (options.delete) await replace(work);
+  // What is unchanged may have been degraded all along.
+  if (degradedBefore > 0) await work.warnOfDegraded();
+  await work.done();
+}
 
-  const failed = async (name: string, error: unknown): Promise<void> => {
-    if (isHoldfastError(error, "aborted")) throw error;
-    const failure = toHoldfastError(error).within({ operation: "put", object: name });
-    sum.failed++;
-    outcome.failed();
-    await printer.error(failure);
-  };
-  async function* localFiles(): AsyncGenerator<LocalFile> {
-    for await (const entry of walk(root, walked)) {
-      if (entry.kind === "file") {
-        files++;
-        yield entry;
-      } else if (entry.kind === "gone") {
-        gone.add(`${prefix}${entry.name}`);
-      } else if (entry.kind === "store") {
-        const { name, store } = entry;
-        leftOut.push(`${prefix}${name}`);
-        sum.skipped++;
-        outcome.degraded();
-        await printer.warning(`left out: ${name} belongs to the pool's own store ${store}`, {
-          code: "skipped",
-          file: name,
-          store,
-        });
-      } else if (entry.kind === "skipped") {
-        sum.skipped++;
-        outcome.degraded();
-        await printer.warning(`not stored: ${entry.name} is ${entry.what}`, { code: "skipped", file: entry.name });
-      } else {
-        await failed(`${prefix}${entry.name}`, new HoldfastError("invalid", entry.message));
-      }
+interface PushPlace {
+  readonly pool: Pool;
+  readonly prefix: string;
+  readonly root: string;
+  readonly walked: WalkOptions;
+  readonly progress: Progress;
+}
+
+interface BlockedFile {
+  readonly file: LocalFile;
+  readonly name: string;
+  readonly error: HoldfastError;
+}
+
+/** One push. What only the target, the pool, has are objects. */
+class Push implements Replacement<{ readonly name: string }, BlockedFile> {
+  readonly #context: CommandContext;
+  readonly #options: PushFlags;
+  readonly #place: PushPlace;
+  readonly #folder: SourceFolder;
+  readonly #failures: Failures;
+  readonly #owed: OwedCounter;
+  readonly #sum = { put: 0, bytes: 0, same: 0, deleted: 0 };
+  /** Files that were written to as often as they were read. */
+  #changing = 0;
+  readonly #onlyInPool: { readonly name: string }[] = [];
+  /** Files whose names may have to wait until something superfluous is gone: a folder cannot hold both `a` and `a/b`. */
+  readonly blocked: BlockedFile[] = [];
+  #incomplete: HoldfastError | undefined;
+
+  constructor(context: CommandContext, options: PushFlags, place: PushPlace) {
+    this.#context = context;
+    this.#options = options;
+    this.#place = place;
+    this.#failures = new Failures(context, "put");
+    this.#folder = new SourceFolder(context, place.root, place.prefix, place.walked, this.#failures);
+    this.#owed = new OwedCounter(context, place.progress);
+  }
+
+  /** Puts the files that the pool does not have. */
+  async putFiles(): Promise<void> {
+    const { jobs } = this.#options;
+    const { thread } = this.#place.walked;
+    const { signal } = this.#context;
+    const bytesOf = ({ left }: { readonly left: LocalFile | undefined }): number => left?.stats.size ?? 0;
+    const compared = aheadOf(this.#pairs(), farAhead(jobs, bytesOf), async ({ name, left, right }) => {
+      const same =
+        left === undefined || right === undefined
+          ? false
+          : await isSame({ path: left.path, size: left.stats.size }, right, signal, thread).catch(toHoldfastError);
+      return { name, left, same };
+    });
+    await forEachBounded(
+      compared,
+      bySize(jobs, bytesOf),
+      async ({ name, left, same }) => {
+        if (left) await this.#putUnlessSame(left, name, same);
+        else if (this.#options.delete && !this.#folder.gone.has(name)) this.#onlyInPool.push({ name });
+      },
+      signal,
+    );
+    if (this.#incomplete !== undefined) {
+      await this.#context.printer.warning(this.#incomplete.message, { code: "incomplete" });
     }
   }
-  const putFile = async (file: LocalFile, name: string): Promise<void> => {
+
+  /** Names of files and of objects, with what there is of each. */
+  #pairs(): AsyncIterable<Pair<LocalFile, PoolObjectInfo>> {
+    const { pool, prefix } = this.#place;
+    return join(
+      this.#folder.files(),
+      (file) => `${prefix}${file.name}`,
+      pool.list(prefix, { signal: this.#context.signal }),
+      (object) => object.name,
+      (error) => {
+        // What the listing lacks is put again, which is right if not quick; but nothing may be deleted by it.
+        if (!isHoldfastError(error, "incomplete")) throw error;
+        this.#incomplete = error;
+        this.#context.outcome.degraded();
+      },
+    );
+  }
+
+  /** `same`: whether the pool has it, or the error of finding out. */
+  async #putUnlessSame(file: LocalFile, name: string, same: boolean | HoldfastError): Promise<void> {
+    const { progress } = this.#place;
+    try {
+      if (typeof same === "object") throw same;
+      if (same) {
+        this.#sum.same++;
+        progress.bytes(file.stats.size);
+      } else {
+        await this.#putFile(file, name);
+      }
+      progress.object(name);
+    } catch (error) {
+      if (this.#options.delete && isHoldfastError(error, "conflict")) this.blocked.push({ file, name, error });
+      else await this.#failures.add(name, error);
+    }
+  }
+
+  async #putFile(file: LocalFile, name: string): Promise<void> {
+    const { printer } = this.#context;
+    const { progress } = this.#place;
     const record = { type: "put", object: name, size: file.stats.size };
-    if (options.dryRun) {
-      sum.put++;
-      sum.bytes += file.stats.size;
+    if (this.#options.dryRun) {
+      this.#sum.put++;
+      this.#sum.bytes += file.stats.size;
       await printer.data({ ...record, dryRun: true }, `would put ${printable(name)} (${formatBytes(file.stats.size)})`);
       return;
     }
     let counted = 0;
-    const count = (more: number): void => {
+    const result = await this.#putBytes(file, name, (more) => {
       counted += more;
       progress.bytes(more);
-    };
-    const result = await putStanding(
-      () => sourceOf(file),
-      ({ body, file: read }) =>
-        pool.put(name, progress.visible ? countingBody(body, count) : body, {
-          signal,
-          metadata: metadataOf(read?.stats ?? file.stats),
-        }),
-    );
+    });
+    progress.bytes((result?.size ?? file.stats.size) - counted);
     if (result === undefined) {
-      progress.bytes(file.stats.size - counted);
-      sum.skipped++;
-      outcome.degraded();
+      this.#changing++;
+      this.#context.outcome.degraded();
       await printer.warning(`not stored: ${file.name}: ${KEEPS_CHANGING}`, { code: "changed", file: file.name });
       return;
     }
-    progress.bytes(result.size - counted);
-    sum.put++;
-    sum.bytes += result.size;
-    owed.add(result.owed);
+    this.#sum.put++;
+    this.#sum.bytes += result.size;
+    this.#owed.add(result.owed);
     await printer.step(
       { ...record, size: result.size, sha256: result.sha256, owed: result.owed.map(debtRecord) },
       `put ${printable(name)} (${formatBytes(result.size)})`,
     );
-  };
-  const pairs = join(
-    localFiles(),
-    (file) => `${prefix}${file.name}`,
-    pool.list(prefix, { signal }),
-    (object) => object.name,
-    (error) => {
-      // What the listing lacks is put again, which is right if not quick; but nothing may be deleted by it.
-      if (!isHoldfastError(error, "incomplete")) throw error;
-      incomplete = error;
-      outcome.degraded();
-    },
-  );
-  const bytesOf = ({ left }: { readonly left: LocalFile | undefined }): number => left?.stats.size ?? 0;
-  const compared = aheadOf(pairs, farAhead(options.jobs, bytesOf), async ({ name, left, right }) => {
-    const same =
-      left === undefined || right === undefined
-        ? false
-        : await isSame({ path: left.path, size: left.stats.size }, right, signal, thread).catch(toHoldfastError);
-    return { name, left, same };
-  });
-  await forEachBounded(
-    compared,
-    bySize(options.jobs, bytesOf),
-    async ({ name, left, same }) => {
-      if (!left) {
-        if (options.delete && !gone.has(name)) superfluous.push(name);
+  }
+
+  /** Undefined where the file does not stand still. */
+  async #putBytes(file: LocalFile, name: string, onBytes: (more: number) => void): Promise<PoolPutResult | undefined> {
+    const { pool, progress } = this.#place;
+    return putStanding(
+      () => sourceOf(file),
+      ({ body, file: read }) =>
+        pool.put(name, progress.visible ? countingBody(body, onBytes) : body, {
+          signal: this.#context.signal,
+          metadata: metadataOf(read?.stats ?? file.stats),
+        }),
+    );
+  }
+
+  get superfluous(): { readonly name: string }[] {
+    return this.#onlyInPool.filter(({ name }) => !this.#folder.isLeftOut(name));
+  }
+
+  isFree(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
+
+  async giveUp({ name, error }: BlockedFile): Promise<void> {
+    await this.#failures.add(name, error);
+  }
+
+  obstacle(): HoldfastError | undefined {
+    if (this.#incomplete) return nothingDeleted("the pool's listing is incomplete", "incomplete");
+    const failed = this.#failures.count;
+    if (failed > 0) return nothingDeleted(`${count(failed, "file")} could not be stored`);
+    // A store in the folder is no reason: its objects stay by their names.
+    const unstored = this.#skipped - this.#folder.leftOut.length;
+    if (unstored > 0) {
+      return nothingDeleted(`${count(unstored, "entry", "entries")} of the folder could not be stored`);
+    }
+    if (this.#folder.count === 0 && this.#onlyInPool.length > 0 && this.#options.force !== true) {
+      return nothingDeleted("the folder has no file at all, so that everything would go (--force does it)");
+    }
+    return undefined;
+  }
+
+  async delete(objects: readonly { readonly name: string }[]): Promise<void> {
+    const { printer, signal } = this.#context;
+    const deleteObject = async ({ name }: { readonly name: string }): Promise<void> => {
+      if (this.#options.dryRun) {
+        this.#sum.deleted++;
+        await printer.data({ type: "rm", object: name, dryRun: true }, `would delete ${printable(name)}`);
         return;
       }
       try {
-        if (typeof same === "object") throw same;
-        if (same) {
-          sum.same++;
-          progress.bytes(left.stats.size);
-        } else {
-          await putFile(left, name);
-        }
-        progress.object(name);
+        const result = await this.#place.pool.delete(name, { signal });
+        this.#sum.deleted++;
+        this.#owed.add(result.owed);
+        await printer.step(
+          { type: "rm", object: name, existed: result.existed, owed: result.owed.map(debtRecord) },
+          `deleted ${printable(name)}`,
+        );
       } catch (error) {
-        if (options.delete && isHoldfastError(error, "conflict")) blocked.push({ file: left, name, error });
-        else await failed(name, error);
+        await this.#failures.add(name, error);
       }
-    },
-    signal,
-  );
-  const complete = incomplete === undefined;
-  if (incomplete !== undefined) {
-    await printer.warning(incomplete.message, { code: "incomplete" });
-  }
-  if (options.delete) await deleteSuperfluous();
-
-  async function deleteSuperfluous(): Promise<void> {
-    const isLeftOut = (name: string): boolean => leftOut.some((one) => name === one || name.startsWith(`${one}/`));
-    const deletable = superfluous.filter((name) => !isLeftOut(name));
-    const ways = inTheWay(
-      blocked.map(({ name }) => name),
-      deletable,
-    );
-    for (const { name, error } of blocked) if (!ways.has(name)) await failed(name, error);
-    const obstacle = !complete
-      ? "the pool's listing is incomplete"
-      : sum.failed > 0
-        ? `${count(sum.failed, "file")} could not be stored`
-        : sum.skipped > leftOut.length
-          ? `${count(sum.skipped - leftOut.length, "entry", "entries")} of the folder could not be stored`
-          : files === 0 && superfluous.length > 0 && options.force !== true
-            ? "the folder has no file at all, so that everything would go (--force does it)"
-            : undefined;
-    if (obstacle !== undefined) {
-      for (const { name, error } of blocked) if (ways.has(name)) await failed(name, error);
-      const error = new HoldfastError(complete ? "conflict" : "incomplete", `nothing was deleted: ${obstacle}`);
-      outcome.error(error);
-      await printer.error(error);
-      return;
-    }
-    const first = new Set([...ways.values()].flat());
-    await deleteObjects(first);
-    await putBlocked(ways);
-    if (sum.failed === 0) {
-      await deleteObjects(deletable.filter((name) => !first.has(name)));
-      return;
-    }
-    const error = new HoldfastError(
-      "conflict",
-      `nothing more was deleted: ${count(sum.failed, "object")} could not be put or deleted`,
-    );
-    outcome.error(error);
-    await printer.error(error);
+    };
+    await forEachBounded(objects, this.#options.jobs, deleteObject, signal);
   }
 
-  async function putBlocked(ways: ReadonlyMap<string, unknown>): Promise<void> {
+  async retry(blocked: readonly BlockedFile[]): Promise<void> {
     await forEachBounded(
-      blocked.filter(({ name }) => ways.has(name)),
-      bySize(options.jobs, ({ file }) => file.stats.size),
+      blocked,
+      bySize(this.#options.jobs, ({ file }) => file.stats.size),
       async ({ file, name }) => {
-        await putFile(file, name).catch((error: unknown) => failed(name, error));
-        progress.object(name);
+        await this.#putFile(file, name).catch((error: unknown) => this.#failures.add(name, error));
+        this.#place.progress.object(name);
       },
-      signal,
+      this.#context.signal,
     );
   }
 
-  async function deleteObjects(names: Iterable<string>): Promise<void> {
-    await forEachBounded(
-      names,
-      options.jobs,
-      async (name) => {
-        if (options.dryRun) {
-          sum.deleted++;
-          await printer.data({ type: "rm", object: name, dryRun: true }, `would delete ${printable(name)}`);
-          return;
-        }
-        try {
-          const result = await pool.delete(name, { signal });
-          sum.deleted++;
-          owed.add(result.owed);
-          await printer.step(
-            { type: "rm", object: name, existed: result.existed, owed: result.owed.map(debtRecord) },
-            `deleted ${printable(name)}`,
-          );
-        } catch (error) {
-          await failed(name, error);
-        }
-      },
-      signal,
-    );
+  failure(): HoldfastError | undefined {
+    const failed = this.#failures.count;
+    if (failed === 0) return undefined;
+    return noMoreDeleted(`${count(failed, "object")} could not be put or deleted`);
   }
 
-  // What is unchanged may have been degraded all along.
-  const degraded = degradedBefore === 0 ? 0 : (await pool.maintenance.status({ signal })).degraded;
-  if (degraded > owed.objects) {
+  async tell(error: HoldfastError): Promise<void> {
+    await this.#failures.tell(error);
+  }
+
+  /** Warns of degraded objects, where there are more than were written now. */
+  async warnOfDegraded(): Promise<void> {
+    const { printer, outcome, signal } = this.#context;
+    const { degraded } = await this.#place.pool.maintenance.status({ signal });
+    if (degraded <= this.#owed.objects) return;
     outcome.degraded();
     await printer.warning(`${count(degraded, "object")} degraded in the pool; for more, run: ${hint("status")}`, {
       code: "degraded",
     });
   }
-  progress.stop();
-  await owed.tell();
-  const parts = [
-    `${options.dryRun ? "would put" : "put"} ${count(sum.put, "file")} (${formatBytes(sum.bytes)})`,
-    `${sum.same} unchanged`,
-    ...(options.delete ? [`${options.dryRun ? "would delete" : "deleted"} ${sum.deleted}`] : []),
-    ...(sum.skipped > 0 ? [`${sum.skipped} skipped`] : []),
-    ...(sum.failed > 0 ? [`${sum.failed} FAILED`] : []),
-  ];
-  await printer.done(
-    { type: "summary", command: "push", ...sum, degraded: owed.objects, complete, exitCode: outcome.exitCode },
-    `${parts.join(", ")}${owed.summary}`,
-  );
-}
 
-/** A small file is read once, here: opening it again for its bytes would take longer than reading it. */
-async function sourceOf({ path, stats }: LocalFile): Promise<Source> {
-  const content = stats.size <= SMALL_FILE_BYTES ? await readSmallFile(path, stats) : undefined;
-  if (content !== undefined) return { body: toBody(content) };
-  const body = await bodyFromFile(path);
-  return { body, file: body };
-}
-
-async function checkFolder(root: string): Promise<void> {
-  let isDirectory: boolean;
-  try {
-    isDirectory = (await stat(root)).isDirectory();
-  } catch (error) {
-    throw new HoldfastError("config", `cannot read the folder ${root}: ${systemWords(error)}`, { cause: error });
+  /** Ends the progress, and says what the push came to. */
+  async done(): Promise<void> {
+    const { printer, outcome } = this.#context;
+    const { dryRun } = this.#options;
+    this.#place.progress.stop();
+    await this.#owed.tell();
+    const sum = { ...this.#sum, skipped: this.#skipped, failed: this.#failures.count };
+    const parts = [
+      `${dryRun ? "would put" : "put"} ${count(sum.put, "file")} (${formatBytes(sum.bytes)})`,
+      `${sum.same} unchanged`,
+      ...(this.#options.delete ? [`${dryRun ? "would delete" : "deleted"} ${sum.deleted}`] : []),
+      ...(sum.skipped > 0 ? [`${sum.skipped} skipped`] : []),
+      ...(sum.failed > 0 ? [`${sum.failed} FAILED`] : []),
+    ];
+    const complete = this.#incomplete === undefined;
+    await printer.done(
+      { type: "summary", command: "push", ...sum, degraded: this.#owed.objects, complete, exitCode: outcome.exitCode },
+      `${parts.join(", ")}${this.#owed.summary}`,
+    );
   }
-  if (!isDirectory) throw new HoldfastError("config", `${root} is not a folder`);
-}
 
-/** Counts a folder's files for the bar, beside the work itself. */
-async function measure(
-  root: string,
-  options: WalkOptions,
-  signal: AbortSignal,
-  tell: (bytes: number, files: number) => void,
-): Promise<void> {
-  let bytes = 0;
-  let files = 0;
-  try {
-    for await (const entry of walk(root, options)) {
-      if (signal.aborted) return;
-      if (entry.kind !== "file") continue;
-      bytes += entry.stats.size;
-      files++;
-    }
-    tell(bytes, files);
-  } catch {
-    // The push itself meets the same error and says it.
+  get #skipped(): number {
+    return this.#folder.skipped + this.#changing;
   }
 }

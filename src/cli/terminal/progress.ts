@@ -48,95 +48,160 @@ const RATE_WINDOW_MS = 8000;
 export async function startProgress({ stream, verb, stores }: ProgressOptions): Promise<Progress> {
   if (!stream) return nothing;
   // Not by `import()`: code that was kept compiled has none (see compiled-code.ts).
-  const library = createRequire(import.meta.url)("cli-progress") as typeof import("cli-progress");
-  let totalBytes: number | undefined;
-  let totalObjects: number | undefined;
+  const { MultiBar } = createRequire(import.meta.url)("cli-progress") as typeof import("cli-progress");
+  return new Bars(MultiBar, stream, verb, stores);
+}
+
+/** Counts everything there is to do for the bar, by its sizes, beside the work itself: that meets the same errors, and says them. */
+export async function measure(progress: Progress, sizes: AsyncIterable<number>): Promise<void> {
+  if (!progress.visible) return;
   let bytes = 0;
   let objects = 0;
-  let current = "";
-  const samples: { at: number; bytes: number }[] = [];
+  try {
+    for await (const size of sizes) {
+      bytes += size;
+      objects++;
+    }
+    progress.total(bytes, objects);
+  } catch {
+    // See above.
+  }
+}
 
-  const rate = (): number => {
+/** Bytes a second, of late. */
+class Rate {
+  readonly #samples: { readonly at: number; readonly bytes: number }[] = [];
+
+  /** `bytes`: how many there are by now. */
+  at(bytes: number): number {
+    const samples = this.#samples;
     const at = performance.now();
     samples.push({ at, bytes });
     while (samples.length > 2 && at - (samples[0]?.at ?? at) > RATE_WINDOW_MS) samples.shift();
     const first = samples[0];
     return first && at > first.at ? Math.max(0, ((bytes - first.bytes) * 1000) / (at - first.at)) : 0;
-  };
-  const line = (): string => {
-    const perSecond = rate();
-    const known = totalBytes !== undefined && totalBytes > 0;
-    const share = known ? Math.min(1, bytes / (totalBytes ?? 1)) : 0;
-    const width = 24;
-    const filled = Math.round(share * width);
-    const left = known && perSecond > 0 ? formatSpan((((totalBytes ?? 0) - bytes) * 1000) / perSecond) : "?";
-    return [
-      verb,
-      ...(known ? [`[${"=".repeat(filled)}${" ".repeat(width - filled)}]`, `${Math.floor(share * 100)}%`] : []),
-      known ? `${formatBytes(bytes)}/${formatBytes(totalBytes ?? 0)}` : formatBytes(bytes),
-      `${formatBytes(perSecond)}/s`,
-      ...(known ? [`${left} left`] : []),
-      ...(totalObjects === undefined ? (objects > 0 ? [`${objects} done`] : []) : [`${objects}/${totalObjects}`]),
-      current,
-    ].join("  ");
-  };
-  /** A line that wraps would put the bar's next drawing in the wrong place. */
-  const columns = (): number => ("columns" in stream && typeof stream.columns === "number" ? stream.columns : 80) - 1;
-  const bars: MultiBar = new library.MultiBar({
-    stream,
-    fps: 8,
-    hideCursor: true,
-    clearOnComplete: true,
-    stopOnComplete: false,
-    autopadding: false,
-    linewrap: false,
-    gracefulExit: false,
-    emptyOnZero: true,
-    format: (_options, _params, payload: { line?: () => string }) => (payload.line?.() ?? "").slice(0, columns()),
-  });
-  const main: SingleBar = bars.create(1, 0, { line });
-  const states = new Map<string, string>();
-  const width = Math.max(0, ...stores.map((label) => printable(label).length));
-  for (const label of stores) {
-    bars.create(1, 0, { line: () => `  ${printable(label).padEnd(width)}  ${states.get(label) ?? "ok"}` });
   }
-  let running = true;
-  return {
-    get visible() {
-      return running;
-    },
-    total(most, count) {
-      totalBytes = most;
-      totalObjects = count;
-    },
-    bytes(more) {
-      bytes += more;
-    },
-    object(name) {
-      objects++;
-      if (name !== undefined) current = printable(name).slice(0, 40);
-    },
-    reach(reachedBytes, reachedObjects) {
-      bytes = reachedBytes;
-      objects = reachedObjects;
-    },
-    store(label, state) {
-      states.set(label, printable(state));
-    },
-    say(text) {
-      if (!running) return false;
-      const width = Math.max(20, columns());
-      for (const paragraph of text.split("\n")) {
-        for (let at = 0; at === 0 || at < paragraph.length; at += width)
-          bars.log(`${paragraph.slice(at, at + width)}\n`);
-      }
-      main.update(0);
-      return true;
-    },
-    stop() {
-      if (!running) return;
-      running = false;
-      bars.stop();
-    },
-  };
+}
+
+/** A bar for the whole, and a line for each store. */
+class Bars implements Progress {
+  readonly #stream: Writable;
+  readonly #verb: string;
+  readonly #bars: MultiBar;
+  readonly #main: SingleBar;
+  readonly #states = new Map<string, string>();
+  readonly #rate = new Rate();
+  #running = true;
+  #totalBytes: number | undefined;
+  #totalObjects: number | undefined;
+  #bytes = 0;
+  #objects = 0;
+  /** Name of the object that was finished last. */
+  #last = "";
+
+  constructor(Bar: typeof MultiBar, stream: Writable, verb: string, stores: readonly string[]) {
+    this.#stream = stream;
+    this.#verb = verb;
+    this.#bars = new Bar({
+      stream,
+      fps: 8,
+      hideCursor: true,
+      clearOnComplete: true,
+      stopOnComplete: false,
+      autopadding: false,
+      linewrap: false,
+      gracefulExit: false,
+      emptyOnZero: true,
+      format: (_options, _params, payload: { line?: () => string }) =>
+        (payload.line?.() ?? "").slice(0, this.#columns()),
+    });
+    this.#main = this.#bars.create(1, 0, { line: () => this.#line() });
+    const width = Math.max(0, ...stores.map((label) => printable(label).length));
+    for (const label of stores) {
+      const line = (): string => `  ${printable(label).padEnd(width)}  ${this.#states.get(label) ?? "ok"}`;
+      this.#bars.create(1, 0, { line });
+    }
+  }
+
+  #line(): string {
+    const perSecond = this.#rate.at(this.#bytes);
+    const objects = this.#totalObjects === undefined ? "" : `${this.#objects}/${this.#totalObjects}`;
+    const done = this.#objects > 0 ? `${this.#objects} done` : "";
+    return [
+      this.#verb,
+      ...(this.#totalBytes ? shareOf(this.#bytes, this.#totalBytes, perSecond) : sizeOf(this.#bytes, perSecond)),
+      ...[objects || done].filter((one) => one !== ""),
+      this.#last,
+    ].join("  ");
+  }
+
+  /** A line that wraps would put the bar's next drawing in the wrong place. */
+  #columns(): number {
+    const stream = this.#stream;
+    return ("columns" in stream && typeof stream.columns === "number" ? stream.columns : 80) - 1;
+  }
+
+  get visible(): boolean {
+    return this.#running;
+  }
+
+  total(bytes: number | undefined, objects?: number): void {
+    this.#totalBytes = bytes;
+    this.#totalObjects = objects;
+  }
+
+  bytes(more: number): void {
+    this.#bytes += more;
+  }
+
+  object(name?: string): void {
+    this.#objects++;
+    if (name !== undefined) this.#last = printable(name).slice(0, 40);
+  }
+
+  reach(bytes: number, objects: number): void {
+    this.#bytes = bytes;
+    this.#objects = objects;
+  }
+
+  store(label: string, state: string): void {
+    this.#states.set(label, printable(state));
+  }
+
+  say(text: string): boolean {
+    if (!this.#running) return false;
+    const width = Math.max(20, this.#columns());
+    for (const paragraph of text.split("\n")) {
+      for (let at = 0; at === 0 || at < paragraph.length; at += width)
+        this.#bars.log(`${paragraph.slice(at, at + width)}\n`);
+    }
+    this.#main.update(0);
+    return true;
+  }
+
+  stop(): void {
+    if (!this.#running) return;
+    this.#running = false;
+    this.#bars.stop();
+  }
+}
+
+/** The parts of the bar's line where nobody knows how much there is in all. */
+function sizeOf(bytes: number, perSecond: number): string[] {
+  return [formatBytes(bytes), `${formatBytes(perSecond)}/s`];
+}
+
+/** The same where the total is known. */
+function shareOf(bytes: number, total: number, perSecond: number): string[] {
+  const share = Math.min(1, bytes / total);
+  const width = 24;
+  const filled = Math.round(share * width);
+  const left = perSecond > 0 ? formatSpan(((total - bytes) * 1000) / perSecond) : "?";
+  return [
+    `[${"=".repeat(filled)}${" ".repeat(width - filled)}]`,
+    `${Math.floor(share * 100)}%`,
+    `${formatBytes(bytes)}/${formatBytes(total)}`,
+    `${formatBytes(perSecond)}/s`,
+    `${left} left`,
+  ];
 }

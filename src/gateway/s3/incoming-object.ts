@@ -1,10 +1,12 @@
 /** The body of an upload: decoded, digested and checked against everything that the client says about it. */
 import { createHash } from "node:crypto";
+import type { Hash } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
 import { toBody } from "../../contract/body.ts";
 import type { Body } from "../../contract/store.ts";
 import { contentLength, incomingBytes } from "../http-tools.ts";
 import type { Exchange } from "../exchange.ts";
-import type { ChecksumAlgorithm } from "./checksums.ts";
+import type { Checksum, ChecksumAlgorithm } from "./checksums.ts";
 import { checksumAlgorithm, checksumAlgorithms, createChecksum } from "./checksums.ts";
 import { decodeChunks } from "./chunked-body.ts";
 import { S3Error } from "./s3-error.ts";
@@ -35,53 +37,17 @@ export async function takeObject(
   maxBytes: number,
   { algorithm, ofObject = false }: TakeOptions = {},
 ): Promise<IncomingObject> {
-  const { request } = exchange;
-  const chunked = payload.kind === "chunks";
-  const decodedLength = request.headers["x-amz-decoded-content-length"];
-  const size = chunked
-    ? typeof decodedLength === "string" && /^\d{1,15}$/u.test(decodedLength)
-      ? Number(decodedLength)
-      : undefined
-    : contentLength(exchange);
+  const size = sizeOf(exchange, payload);
   if (size === undefined) throw new S3Error("MissingContentLength", "the length of the body must be given");
   if (size > maxBytes) throw new S3Error("EntityTooLarge", `the body is longer than ${maxBytes} bytes`);
   const trailers = new Map<string, string>();
   let source: AsyncIterable<Uint8Array> = incomingBytes(exchange);
-  if (chunked) source = decodeChunks(source, { signing: payload.signing, trailer: payload.trailer, trailers });
+  if (payload.kind === "chunks") {
+    source = decodeChunks(source, { signing: payload.signing, trailer: payload.trailer, trailers });
+  }
+  const checks = new BodyChecks(exchange.request.headers, payload, trailers, ofObject);
+  if (algorithm) checks.compute(algorithm);
 
-  const expectedMd5 = digestHeader(request.headers["content-md5"], 16, "Content-MD5");
-  const expected = new Map<ChecksumAlgorithm, Buffer>();
-  for (const algorithm of ofObject ? [] : checksumAlgorithms) {
-    const value = digestHeader(
-      request.headers[`x-amz-checksum-${algorithm}`],
-      undefined,
-      `x-amz-checksum-${algorithm}`,
-    );
-    if (value) expected.set(algorithm, value);
-  }
-  if (expected.size > 1) throw new S3Error("InvalidRequest", "one checksum can be given, not several");
-  const wanted = new Set<ChecksumAlgorithm>(expected.keys());
-  const asked = request.headers["x-amz-sdk-checksum-algorithm"] ?? request.headers["x-amz-checksum-algorithm"];
-  if (typeof asked === "string") {
-    const known = checksumAlgorithm(asked);
-    if (!known) throw new S3Error("InvalidRequest", "this checksum algorithm is not known");
-    wanted.add(known);
-  }
-  const announced = request.headers["x-amz-trailer"];
-  if (typeof announced === "string") {
-    for (const name of announced.split(",")) {
-      const known = checksumAlgorithm(name.trim());
-      if (!known) throw new S3Error("InvalidRequest", "x-amz-trailer names a header that is no checksum");
-      wanted.add(known);
-    }
-  }
-  if (algorithm) wanted.add(algorithm);
-
-  const md5 = createHash("md5");
-  const sha256 = payload.kind === "sha256" ? createHash("sha256") : undefined;
-  const sums = new Map([...wanted].map((one) => [one, createChecksum(one)] as const));
-  const results: Partial<Record<ChecksumAlgorithm, string>> = {};
-  let md5Hex: string | undefined;
   let problem: unknown;
   const checked = async function* (): AsyncGenerator<Uint8Array> {
     try {
@@ -89,52 +55,135 @@ export async function takeObject(
       for await (const chunk of source) {
         total += chunk.length;
         if (total > size) throw new S3Error("InvalidRequest", "the body is longer than its declared length");
-        md5.update(chunk);
-        sha256?.update(chunk);
-        for (const sum of sums.values()) sum.update(chunk);
+        checks.update(chunk);
         yield chunk;
       }
       if (total < size) throw new S3Error("IncompleteBody", "the body is shorter than its declared length");
-      const digest = md5.digest();
-      md5Hex = digest.toString("hex");
-      if (expectedMd5 && !digest.equals(expectedMd5)) {
-        throw new S3Error("BadDigest", "the body's MD5 is not the one that Content-MD5 gives");
-      }
-      if (sha256 && payload.kind === "sha256" && sha256.digest("hex") !== payload.sha256) {
-        throw new S3Error("XAmzContentSHA256Mismatch", "the body's SHA-256 is not the signed one");
-      }
-      const promised = typeof announced === "string" ? announced.split(",").map((one) => one.trim().toLowerCase()) : [];
-      const surprise = [...trailers.keys()].find((name) => !promised.includes(name));
-      if (surprise !== undefined)
-        throw new S3Error("InvalidRequest", `the trailer ${surprise} was not announced with x-amz-trailer`);
-      for (const [name, sum] of sums) {
-        const result = sum.digest();
-        results[name] = result.toString("base64");
-        const trailer = digestHeader(trailers.get(`x-amz-checksum-${name}`), undefined, `x-amz-checksum-${name}`);
-        for (const right of [expected.get(name), trailer]) {
-          if (right && !right.equals(result)) {
-            throw new S3Error("BadDigest", `the body's ${name} is not the one that the client gives`);
-          }
-        }
-      }
-      const missing = promised.find((name) => !trailers.has(name));
-      if (missing !== undefined) throw new S3Error("InvalidRequest", `the announced trailer ${missing} is missing`);
+      checks.finish();
     } catch (error) {
       problem = error;
       throw error;
     }
   };
-  const body = toBody(checked(), { size });
   return {
     size,
-    body,
-    md5: () => {
-      if (md5Hex === undefined) throw new S3Error("InternalError", "the body has not been read to its end");
-      return md5Hex;
-    },
-    checksums: () => results,
+    body: toBody(checked(), { size }),
+    md5: () => checks.md5,
+    checksums: () => checks.checksums,
     problem: () => problem,
   };
+}
+
+/** Bytes of the object in the body, as the client declares them. */
+function sizeOf(exchange: Exchange, payload: Payload): number | undefined {
+  if (payload.kind !== "chunks") return contentLength(exchange);
+  const length = exchange.request.headers["x-amz-decoded-content-length"];
+  return typeof length === "string" && /^\d{1,15}$/u.test(length) ? Number(length) : undefined;
+}
+
+/** Everything that the client says about a body, in headers, in the signature and in trailers, against its bytes. */
+class BodyChecks {
+  readonly #trailers: ReadonlyMap<string, string>;
+  /** Names of trailers that are to come, in lower case. */
+  readonly #announced: readonly string[];
+  readonly #expectedMd5: Buffer | undefined;
+  readonly #md5 = createHash("md5");
+  #md5Hex: string | undefined;
+  readonly #expectedSha256: string | undefined;
+  readonly #sha256: Hash | undefined;
+  /** What headers give. */
+  readonly #expected: ReadonlyMap<ChecksumAlgorithm, Buffer>;
+  readonly #sums = new Map<ChecksumAlgorithm, Checksum>();
+  readonly checksums: Partial<Record<ChecksumAlgorithm, string>> = {};
+
+  /** `trailers` are filled as the body is read. Throws for headers that are malformed, or ask for what there is not. */
+  constructor(
+    headers: IncomingHttpHeaders,
+    payload: Payload,
+    trailers: ReadonlyMap<string, string>,
+    ofObject: boolean,
+  ) {
+    this.#trailers = trailers;
+    this.#expectedMd5 = digestHeader(headers["content-md5"], 16, "Content-MD5");
+    this.#expected = ofObject ? new Map() : checksumHeaders(headers);
+    if (this.#expected.size > 1) throw new S3Error("InvalidRequest", "one checksum can be given, not several");
+    for (const algorithm of this.#expected.keys()) this.compute(algorithm);
+    const asked = headers["x-amz-sdk-checksum-algorithm"] ?? headers["x-amz-checksum-algorithm"];
+    if (typeof asked === "string") this.#computeNamed(asked, "this checksum algorithm is not known");
+    const announced = headers["x-amz-trailer"];
+    this.#announced =
+      typeof announced === "string" ? announced.split(",").map((name) => name.trim().toLowerCase()) : [];
+    for (const name of this.#announced) {
+      this.#computeNamed(name, "x-amz-trailer names a header that is no checksum");
+    }
+    this.#expectedSha256 = payload.kind === "sha256" ? payload.sha256 : undefined;
+    this.#sha256 = payload.kind === "sha256" ? createHash("sha256") : undefined;
+  }
+
+  #computeNamed(name: string, otherwise: string): void {
+    const algorithm = checksumAlgorithm(name);
+    if (!algorithm) throw new S3Error("InvalidRequest", otherwise);
+    this.compute(algorithm);
+  }
+
+  /** Computes one checksum more. To be called before the first byte. */
+  compute(algorithm: ChecksumAlgorithm): void {
+    if (!this.#sums.has(algorithm)) this.#sums.set(algorithm, createChecksum(algorithm));
+  }
+
+  update(chunk: Uint8Array): void {
+    this.#md5.update(chunk);
+    this.#sha256?.update(chunk);
+    for (const sum of this.#sums.values()) sum.update(chunk);
+  }
+
+  /** Compares, when all bytes have come. */
+  finish(): void {
+    const digest = this.#md5.digest();
+    this.#md5Hex = digest.toString("hex");
+    if (this.#expectedMd5 && !digest.equals(this.#expectedMd5)) {
+      throw new S3Error("BadDigest", "the body's MD5 is not the one that Content-MD5 gives");
+    }
+    if (this.#sha256 && this.#sha256.digest("hex") !== this.#expectedSha256) {
+      throw new S3Error("XAmzContentSHA256Mismatch", "the body's SHA-256 is not the signed one");
+    }
+    const surprise = [...this.#trailers.keys()].find((name) => !this.#announced.includes(name));
+    if (surprise !== undefined)
+      throw new S3Error("InvalidRequest", `the trailer ${surprise} was not announced with x-amz-trailer`);
+    for (const [algorithm, sum] of this.#sums) this.#compare(algorithm, sum.digest());
+    const missing = this.#announced.find((name) => !this.#trailers.has(name));
+    if (missing !== undefined) throw new S3Error("InvalidRequest", `the announced trailer ${missing} is missing`);
+  }
+
+  #compare(algorithm: ChecksumAlgorithm, result: Buffer): void {
+    this.checksums[algorithm] = result.toString("base64");
+    const header = checksumHeader(algorithm);
+    const trailer = digestHeader(this.#trailers.get(header), undefined, header);
+    for (const right of [this.#expected.get(algorithm), trailer]) {
+      if (right && !right.equals(result)) {
+        throw new S3Error("BadDigest", `the body's ${algorithm} is not the one that the client gives`);
+      }
+    }
+  }
+
+  get md5(): string {
+    if (this.#md5Hex === undefined) throw new S3Error("InternalError", "the body has not been read to its end");
+    return this.#md5Hex;
+  }
+}
+
+function checksumHeader(algorithm: ChecksumAlgorithm): string {
+  return `x-amz-checksum-${algorithm}`;
+}
+
+function checksumHeaders(headers: IncomingHttpHeaders): Map<ChecksumAlgorithm, Buffer> {
+  const found = new Map<ChecksumAlgorithm, Buffer>();
+  for (const algorithm of checksumAlgorithms) {
+    const header = checksumHeader(algorithm);
+    const value = digestHeader(headers[header], undefined, header);
+    if (value) found.set(algorithm, value);
+  }
+  return found;
 }
 
 function digestHeader(

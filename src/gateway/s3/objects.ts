@@ -5,8 +5,9 @@ import type { PoolObjectInfo } from "../../contract/pool.ts";
 import type { ChangeCondition, PutOptions, PutResult } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
+import { sendContent } from "../content.ts";
 import type { Exchange } from "../exchange.ts";
-import { ClientError, checkConditions, conditionsOf, parseRange, send, sendStream, toHeader } from "../http-tools.ts";
+import { checkConditions, conditionsOf, parseRange, send, toHeader } from "../http-tools.ts";
 import type { ConditionHeaders, ServedRange } from "../http-tools.ts";
 import { etagOf, isUnknown } from "../object-facts.ts";
 import { sendAttributes } from "./attributes.ts";
@@ -72,28 +73,12 @@ export class Objects {
       exchange.response.writeHead(status, headers).end();
       return;
     }
-    await this.#sendContent(call, info, status, headers, isRange ? range : undefined);
-  }
-
-  async #sendContent(
-    { bucket, key, exchange }: Call,
-    info: PoolObjectInfo,
-    status: number,
-    headers: OutgoingHttpHeaders,
-    range: ServedRange | undefined,
-  ): Promise<void> {
-    const result = await this.#named(bucket, key, exchange.signal, (name) =>
-      this.#context.store.get(name, { signal: exchange.signal, ...(range === undefined ? {} : { range }) }),
+    const { signal } = exchange;
+    const result = await this.#named(call.bucket, call.key, signal, (name) =>
+      this.#context.store.get(name, { signal, ...(isRange ? { range } : {}) }),
     );
-    try {
-      // Headers of one version must not stand before the bytes of another.
-      if (result.info.size !== info.size || etagOf(result.info) !== etagOf(info)) {
-        throw new ClientError("unavailable", "the object was replaced while it was being read; try again");
-      }
-      await sendStream(exchange, status, headers, result.body);
-    } finally {
-      await result.close();
-    }
+    const isKnown = result.info.size === info.size && etagOf(result.info) === etagOf(info);
+    await sendContent(exchange, { status, headers }, result, isKnown, "object");
   }
 
   async attributes(call: Call): Promise<void> {

@@ -4,9 +4,9 @@ import { toBody } from "../../contract/body.ts";
 import type { Body, ChangeCondition, ObjectInfo } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
+import { rangeHeaders, sendContent } from "../content.ts";
 import type { Exchange } from "../exchange.ts";
 import {
-  ClientError,
   checkConditions,
   conditionsOf,
   contentLength,
@@ -15,7 +15,6 @@ import {
   fromHeader,
   parseRange,
   send,
-  sendStream,
   toHeader,
 } from "../http-tools.ts";
 import { escapeXml } from "../../support/xml.ts";
@@ -72,22 +71,15 @@ export class Files {
       return;
     }
     const whole = range === "whole";
-    headers["Content-Length"] = whole ? info.size : range.length;
-    if (!whole) headers["Content-Range"] = `bytes ${range.offset}-${range.offset + range.length - 1}/${info.size}`;
+    Object.assign(headers, rangeHeaders(range, info.size));
     if (exchange.method === "HEAD") {
       exchange.response.writeHead(200, headers).end();
       return;
     }
     const { signal } = exchange;
     const result = await this.#context.store.get(path, { signal, ...(whole ? {} : { range }) });
-    try {
-      if (etagOf(result.info) !== etagOf(info)) {
-        throw new ClientError("unavailable", "the file was replaced while it was being read; try again");
-      }
-      await sendStream(exchange, whole ? 200 : 206, headers, result.body);
-    } finally {
-      await result.close();
-    }
+    const isKnown = etagOf(result.info) === etagOf(info);
+    await sendContent(exchange, { status: whole ? 200 : 206, headers }, result, isKnown);
   }
 
   async put(call: Call): Promise<void> {
