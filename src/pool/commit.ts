@@ -87,7 +87,9 @@ export class Commit {
 
   async run(): Promise<Committed> {
     const { ledger } = this.#pool;
+    const took = this.#holders;
     let record = await this.#write();
+    if (this.#holders.length === 0) await this.#findThoseThatMoved(took);
     for (let round = 0; this.#holders.length > 0; round++) {
       await ledger.hear();
       ledger.checkEpoch();
@@ -215,6 +217,14 @@ export class Commit {
       // A silent store may well be the intended one.
       if (member.state !== "unreachable") this.#noteMoved(member);
       this.#drop(member, member.ready ? isAnother(member) : member.trouble());
+    }
+  }
+
+  /** The record of a put that failed stands on other stores. It names stores that may not be the ones with the bytes. */
+  async #findThoseThatMoved(took: readonly Member[]): Promise<void> {
+    await this.#pool.ledger.hear();
+    for (const member of took) {
+      if (member.state !== "unreachable" && !this.#isStillThere(member)) this.#noteMoved(member);
     }
   }
 

@@ -4,9 +4,9 @@ import type { Logger } from "../contract/log.ts";
 import { silentLogger } from "../contract/log.ts";
 import { systemRuntime } from "../contract/runtime.ts";
 import type { Runtime } from "../contract/runtime.ts";
-import type { Body, DeleteOptions, PutOptions, Store } from "../contract/store.ts";
 import { parseStoreUrl } from "../contract/store-url.ts";
 import type { StoreUrl } from "../contract/store-url.ts";
+import { OpenedStore } from "../wrappers/opened-store.ts";
 import type { StoreKind, StoreKinds, StorePlace } from "./base/store-kind.ts";
 
 /** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
@@ -87,7 +87,7 @@ export async function placeOf(
  * Opens a store by URL or path. Does not reach out to it: a store that is down opens, and its operations reject.
  * Throws `config` for a URL that no kind of store accepts.
  */
-export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<Store> {
+export async function openStore(url: string, options: OpenStoreOptions = {}): Promise<OpenedStore> {
   const parsed = parseStoreUrl(url);
   const kind = await kindOf(parsed.scheme, options.kinds);
   if (kind === undefined) {
@@ -100,7 +100,7 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
   }
   const label = options.label ?? parsed.redacted;
   try {
-    return refusingOnlyIf(
+    return new OpenedStore(
       await kind.open(parsed, {
         label,
         env: { ...process.env, ...options.env },
@@ -113,28 +113,4 @@ export async function openStore(url: string, options: OpenStoreOptions = {}): Pr
     // Which of a pool's stores is wrong, the kind need not say.
     throw toHoldfastError(error).within({ store: label, operation: "open" });
   }
-}
-
-/** The store itself, which now refuses `onlyIf` for every kind alike: only a pool keeps others from a name meanwhile. */
-function refusingOnlyIf(store: Store): Store {
-  const put = store.put.bind(store);
-  const remove = store.delete.bind(store);
-  const refuse = (operation: "put" | "delete", object: string, options: DeleteOptions | undefined): void => {
-    if (options?.onlyIf === undefined) return;
-    throw new HoldfastError("unsupported", "only a pool can change an object under a condition (onlyIf)", {
-      store: store.label,
-      operation,
-      object,
-    });
-  };
-  return Object.assign(store, {
-    put: async (name: string, body: Body, options?: PutOptions) => {
-      refuse("put", name, options);
-      return put(name, body, options);
-    },
-    delete: async (name: string, options?: DeleteOptions) => {
-      refuse("delete", name, options);
-      return remove(name, options);
-    },
-  });
 }

@@ -4,7 +4,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { toBody } from "../../src/contract/body.ts";
-import { openStore } from "../../src/stores/open-store.ts";
+import { silentLogger } from "../../src/contract/log.ts";
+import { systemRuntime } from "../../src/contract/runtime.ts";
+import { parseStoreUrl } from "../../src/contract/store-url.ts";
+import { openRcloneStore } from "../../src/stores/rclone.ts";
 import type { RcloneStore } from "../../src/stores/rclone.ts";
 import { client } from "../helpers/clients.ts";
 import { describeConformance } from "../helpers/run-conformance.ts";
@@ -40,7 +43,12 @@ describe.runIf(version !== undefined)("rclone", () => {
   }
   const env = { RCLONE_CONFIG: config };
   const open = async (url: string, more: Record<string, string> = {}): Promise<RcloneStore> =>
-    (await openStore(url, { env: { ...env, ...more } })) as RcloneStore;
+    openRcloneStore(parseStoreUrl(url), {
+      label: url,
+      env: { ...process.env, ...env, ...more },
+      runtime: systemRuntime,
+      logger: silentLogger,
+    });
 
   afterAll(() => {
     rmSync(folder, { recursive: true, force: true });
@@ -104,8 +112,13 @@ describe.runIf(version !== undefined)("rclone", () => {
     symlinkSync(path.resolve("node_modules"), path.join(folder, "node_modules"));
     writeFileSync(path.join(folder, "package.json"), '{"type":"module"}');
     const script = `
-      import { openStore } from ${JSON.stringify(path.join(built, "stores/open-store.js"))};
-      const store = await openStore(${JSON.stringify(`rclone://here:${data("orphan")}`)});
+      import { silentLogger } from ${JSON.stringify(path.join(built, "contract/log.js"))};
+      import { systemRuntime } from ${JSON.stringify(path.join(built, "contract/runtime.js"))};
+      import { parseStoreUrl } from ${JSON.stringify(path.join(built, "contract/store-url.js"))};
+      import { openRcloneStore } from ${JSON.stringify(path.join(built, "stores/rclone.js"))};
+      const url = parseStoreUrl(${JSON.stringify(`rclone://here:${data("orphan")}`)});
+      const own = { label: "here", env: process.env, runtime: systemRuntime, logger: silentLogger };
+      const store = await openRcloneStore(url, own);
       console.log(store.pid);
       setInterval(() => undefined, 1000);
     `;

@@ -18,9 +18,11 @@ import { spawnSync } from "node:child_process";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { collect, toBody } from "../../../src/contract/body.ts";
 import { openStore } from "../../../src/stores/open-store.ts";
-import { FileStore } from "../../../src/stores/file/file-store.ts";
+import { fileKind, FileStore } from "../../../src/stores/file/file-store.ts";
 import type { LogFields } from "../../../src/contract/log.ts";
 import { silentLogger } from "../../../src/contract/log.ts";
+import { systemRuntime } from "../../../src/contract/runtime.ts";
+import { parseStoreUrl } from "../../../src/contract/store-url.ts";
 import { describeConformance } from "../../helpers/run-conformance.ts";
 
 let base: string;
@@ -50,6 +52,14 @@ const names = async (prefix = ""): Promise<string[]> => {
 const text = async (name: string): Promise<string> =>
   Buffer.from(await collect((await store.get(name)).body)).toString();
 
+/** The folder of the store that a URL opens. */
+async function folderAt(url: string): Promise<string> {
+  const context = { label: url, env: {}, runtime: systemRuntime, logger: silentLogger };
+  const store = await fileKind.open(parseStoreUrl(url), context);
+  if (!(store instanceof FileStore)) throw new Error("it is no folder");
+  return store.root;
+}
+
 describe("where the folder is", () => {
   it.each([
     ["file://", (path: string) => `file://${path}`],
@@ -66,9 +76,9 @@ describe("where the folder is", () => {
     const before = process.cwd();
     await mkdir(root);
     // Workers of vitest may not change the directory, so the paths are looked at instead.
-    expect(((await openStore("file://some/place")) as FileStore).root).toBe(join(before, "some/place"));
-    expect(((await openStore("some/place?x")) as FileStore).root).toBe(join(before, "some/place?x"));
-    expect(((await openStore("file://~/100%")) as FileStore).root).toBe(join(before, "~/100%"));
+    expect(await folderAt("file://some/place")).toBe(join(before, "some/place"));
+    expect(await folderAt("some/place?x")).toBe(join(before, "some/place?x"));
+    expect(await folderAt("file://~/100%")).toBe(join(before, "~/100%"));
     await expect(openStore("file://")).rejects.toMatchObject({ code: "config" });
   });
 
