@@ -255,7 +255,8 @@ export class Execution {
     const steps = this.#heads(process).flatMap((call) => this.#stepsOfCall(actor, call));
     if (process.calls.length === 0 || this.scenario.timers) {
       const timer = process.nextTimer();
-      if (timer !== undefined && (timer.soon || (running !== undefined && process.calls.length === 0))) {
+      const isIdle = running !== undefined && process.calls.length === 0 && !this.#mayAnythingLand(process);
+      if (timer !== undefined && (timer.soon || isIdle)) {
         const fire = (): void => process.fireTimer();
         steps.push({ ...this.#step(actor, "~", [], fire), isSilent: true });
         if (timer.soon && process.calls.length === 0 && this.#faults.crash > 0) steps.push(this.#crash(actor, []));
@@ -267,6 +268,15 @@ export class Execution {
     }
     if (running === undefined && next < deeds.length) steps.push(this.#beginning(actor));
     return steps;
+  }
+
+  /**
+   * Whether a change that another process asked for, or nobody waits for any more, has yet to take effect: that ends before
+   * a long wait does.
+   */
+  #mayAnythingLand(waiting: Process): boolean {
+    const others = this.#actors.filter(({ process }) => process !== waiting && !process.dead);
+    return this.#stragglers.length > 0 || others.some(({ process }) => process.calls.some(({ touch }) => touch.writes));
   }
 
   /** The calls of a process that may be answered next. */
