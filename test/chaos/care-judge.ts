@@ -134,6 +134,8 @@ export class CareJudge {
       const write = history?.known(sha256Of(bytes));
       if (write?.outcome !== "acknowledged" || write.owed.includes(store)) continue;
       if (site.sha256(name) === write.value) continue;
+      // One that another write overtook says nothing of the store: the other one does.
+      if (history?.beside(write).some(({ owed }) => owed.includes(store)) === true) continue;
       // A stripe may have moved it there, and noticed: then it stands where it stood before.
       if (this.#options.isStripe && (history?.only !== write || this.survey.isSomewhere(name, sha256Of(bytes))))
         continue;

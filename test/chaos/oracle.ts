@@ -97,6 +97,17 @@ export class History {
     );
   }
 
+  /** Acknowledged writes of the same time: each of them may have come last. */
+  beside(write: Write): Write[] {
+    return this.#writes.filter(
+      (other) =>
+        other !== write &&
+        other.outcome === "acknowledged" &&
+        other.startMs < write.endMs &&
+        other.endMs > write.startMs,
+    );
+  }
+
   #isPast(write: Write, startMs: number): boolean {
     if (this.after(write, startMs).length > 0) return true;
     const endMs = write.endMs + (write.outcome === "acknowledged" ? 0 : this.#lateMs);
