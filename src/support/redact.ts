@@ -112,7 +112,6 @@ function redactOne(error: unknown, secrets: readonly string[], depth: number): E
       object: error.object,
       cause,
       retryable: error.retryable,
-      mayLand: error.mayLand,
       retryAfterMs: error.retryAfterMs,
       errors:
         depth >= MAX_CAUSES

@@ -60,8 +60,3 @@ it("redactError goes through message, stack, causes and collected errors", () =>
   cycle.cause = cycle;
   expect(redactError(cycle).message).toBe("a");
 });
-
-it.each([true, false])("redactError keeps whether a request may still take effect (%s)", (mayLand) => {
-  for (const code of ["timeout", "full"] as const)
-    expect(redactError(new HoldfastError(code, "no answer", { mayLand }), [])).toMatchObject({ mayLand });
-});
