@@ -11,7 +11,7 @@
  *   was overwritten.
  * - A store that another process may be changing at this moment does not count as holding the put. It owes the copy.
  */
-import { HoldfastError } from "../contract/errors.ts";
+import { HoldfastError, isHoldfastError } from "../contract/errors.ts";
 import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Member } from "../ledger/member.ts";
@@ -28,13 +28,15 @@ import type { PutInProgress } from "./put-in-progress.ts";
 
 /** The record is written anew at most this often because others write the same name. */
 const MAX_ROUNDS = 8;
+/** Stands for the digest of a copy that could not be read. */
+const UNREADABLE = "unreadable";
 
 export interface Committed {
   readonly answer: PoolPutResult;
   readonly record: PutRecord;
   readonly holders: readonly Member[];
-  /** Whether bytes went to a store that is another one now, or is missing, so that no record can name it. */
-  readonly hasMoved: boolean;
+  /** Whether its bytes went to a store that is another one now, or is missing, or were taken away: no record can name it. */
+  readonly isUnheld: boolean;
 }
 
 export class Commit {
@@ -62,6 +64,8 @@ export class Commit {
    * Intended stores that may not be the ones that took the bytes. Earlier records' `holds` marks of them are withdrawn.
    */
   readonly #unproven = new Set<StoreId>();
+  /** Another write has taken its bytes away from every store. */
+  #isTakenAway = false;
 
   /** `took`: the stores that have the bytes. `failed`: those that missed them, with the errors; more are added. */
   constructor(
@@ -228,6 +232,10 @@ export class Commit {
     }
   }
 
+  get #isUnheld(): boolean {
+    return this.#moved.size > 0 || this.#isTakenAway;
+  }
+
   #isStillThere(member: Member): boolean {
     return member.ready && member.id === this.#put.ids.get(member);
   }
@@ -280,10 +288,14 @@ export class Commit {
     const rivals = mine.length < min ? others : above !== undefined && round > 0 ? [above] : [];
     const winner = rivals.find((other) => this.#stands(other, standing));
     if (winner !== undefined) return winner;
-    if (mine.length < min) throw this.#outrun();
+    if (mine.length < min && !this.#isGone(standing)) throw this.#outrun();
     for (const member of this.#holders) {
       if (!mine.includes(member))
         this.#drop(member, new HoldfastError("conflict", "another process wrote it at the same moment"));
+    }
+    if (this.#holders.length === 0) {
+      this.#isTakenAway = true;
+      return undefined;
     }
     if (others.length === 0) return undefined;
     this.#settles.add(this.#version);
@@ -297,6 +309,14 @@ export class Commit {
       this.#version = ledger.stamp(...records);
     }
     return undefined;
+  }
+
+  /** Whether no store has this put's bytes any more, for certain: a move of the version before may take them away. */
+  #isGone(standing: ReadonlyMap<Member, string | undefined>): boolean {
+    return this.#holders.every((member) => {
+      const digest = standing.get(member);
+      return standing.has(member) && digest !== this.#content.sha256 && digest !== UNREADABLE;
+    });
   }
 
   /**
@@ -335,7 +355,9 @@ export class Commit {
         this.#pool.ledger.members
           .filter((member) => member.ready)
           .map(async (member) => {
-            const digest = await readDigest(member, name, this.#content.size, undefined).catch(() => undefined);
+            const digest = await readDigest(member, name, this.#content.size, undefined).catch((error: unknown) =>
+              isHoldfastError(error, "not-found") ? undefined : UNREADABLE,
+            );
             return [member, digest] as const;
           }),
       ),
@@ -372,7 +394,7 @@ export class Commit {
     const { size, sha256 } = this.#content;
     const owed = this.#pool.debtsOf(record);
     if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
-    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, hasMoved: this.#moved.size > 0 };
+    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, isUnheld: this.#isUnheld };
   }
 
   /** The record of another write, with marks for this put's late requests, which may still overwrite it. */
@@ -442,7 +464,7 @@ export class Commit {
       answer: { size: this.#content.size, sha256: this.#content.sha256, owed },
       record,
       holders,
-      hasMoved: this.#moved.size > 0,
+      isUnheld: this.#isUnheld,
     };
   }
 }

@@ -110,7 +110,7 @@ export class PoolPuts {
     if (slow !== undefined && slow.size > 0) {
       this.#pool.keepUntil(name, this.#finishSlow(begun, result, slow, failed));
     }
-    if (result.holders.length === 0 && result.hasMoved) await this.#takeBack(begun, result.record);
+    if (result.holders.length === 0 && result.isUnheld) await this.#takeBack(begun, result.record);
     // Only after the commit, so that the copies of the failed put are recorded.
     this.#refuseOnAbort(failed);
     if (result.holders.length < this.#pool.min) throw tooFew(this.#pool, targets, failed);
@@ -386,8 +386,8 @@ export class PoolPuts {
         }
         const stored = await this.#spread(begun, replay?.body ?? body, [member], missed, options.signal);
         if (stored !== undefined && !missed.has(member)) {
-          const { answer, record, holders, hasMoved } = await this.#commit(begun, stored, [member], missed, options);
-          if (hasMoved) unheld = record;
+          const { answer, record, holders, isUnheld } = await this.#commit(begun, stored, [member], missed, options);
+          if (isUnheld) unheld = record;
           if (holders.length > 0) {
             unheld = undefined;
             for (const [store, error] of failed)
