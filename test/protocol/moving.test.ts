@@ -1,10 +1,12 @@
 /** Drain, rebalance and repair change what stands on stores while others write: nothing acknowledged is lost by that. */
 import { describe, expect, it } from "vitest";
 import { toBody } from "../../src/contract/body.ts";
+import { currentRecord } from "../../src/ledger/record.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";
 import { textOf, textOrCode } from "../helpers/pool-answers.ts";
+import { codeOf } from "../helpers/store-answers.ts";
 
 const FRESH_MS = 20_000;
 /** Longer than a request that ended without an answer may take effect. */
@@ -335,5 +337,45 @@ describe("two machines that drain two of three stores at one moment", () => {
     const drains = await Promise.allSettled([first.pool.maintenance.drain("A"), second.pool.maintenance.drain("B")]);
     expect(drains.filter(({ status }) => status === "rejected")).not.toEqual([]);
     expect(onAll(stores, "x").filter((text) => text === "precious").length).toBeGreaterThanOrEqual(2);
+  });
+});
+
+describe("a put of a stripe whose bytes a move of the version before takes away", () => {
+  it("goes to another store, or leaves the version before as it was", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const first = memoryPool(stores, { mode: "stripe", machine: "00000001" });
+    const second = memoryPool(views, { mode: "stripe", machine: "00000002" });
+    first.index.setFact("turn", "0");
+    await first.pool.put("x", toBody("v1"));
+    expect(textOn(stores[0], "x")).toBe("v1");
+    await second.pool.put("of the second", toBody("2"));
+    await first.ledger.hear();
+    const current = currentRecord(first.index.get("x"));
+    if (current === undefined) throw new Error("no record of x");
+    let isSent = false;
+    let isMoved = false;
+    views[0].onCall = async (operation, name) => {
+      if (operation !== "put") return;
+      if (name === "x") isSent = true;
+      if (!name.startsWith(".holdfast/ledger/") || !isSent || isMoved) return;
+      isMoved = true;
+      // The copy is on B already; now it goes from A, and takes the put's bytes with it.
+      plant(stores[1], "x", "v1");
+      stores[0].objects.delete("x");
+      const version = first.ledger.stamp(current);
+      const [a, b] = first.ledger.members.map(({ id }) => id ?? "");
+      const copies = {
+        [a ?? ""]: { state: "delete", rev: version },
+        [b ?? ""]: { state: "copy", rev: version },
+      } as const;
+      const claim = { name: "x", version, base: current.version, kind: "intent", repair: true, copies } as const;
+      await Promise.all(first.ledger.append({ objects: [claim] }).values());
+    };
+    const outcome = await codeOf(second.pool.put("x", toBody("v2")));
+    expect(isMoved).toBe(true);
+    const text = outcome === "no error" ? "v2" : "v1";
+    expect(await textOf(memoryPool(stores, { mode: "stripe", machine: "00000003" }).pool, "x")).toBe(text);
+    expect(await first.pool.maintenance.status()).toMatchObject({ lost: 0 });
   });
 });
