@@ -13,6 +13,8 @@ import type { Member } from "../ledger/member.ts";
 import { currentRecord, isContested, isPut } from "../ledger/record.ts";
 import { checkName, compareNames, isReserved, RESERVED_PREFIX } from "../contract/names.ts";
 import type {
+  DrainOptions,
+  DrillOptions,
   Maintenance,
   Mode,
   OnFail,
@@ -21,6 +23,9 @@ import type {
   PoolGetResult,
   PoolObjectInfo,
   PoolPutResult,
+  RebalanceOptions,
+  RepairOptions,
+  VerifyOptions,
 } from "../contract/pool.ts";
 import type {
   Capabilities,
@@ -249,6 +254,56 @@ export class PoolStore implements Pool {
         throw toHoldfastError(error).within({ store: this.label, operation: "delete", object: name });
       }
     });
+  }
+
+  // Programs of before `maintenance` ask the pool itself. The type `Pool` offers it no more.
+
+  stores(options?: OperationOptions): ReturnType<Maintenance["stores"]> {
+    return this.maintenance.stores(options);
+  }
+
+  status(options?: OperationOptions): ReturnType<Maintenance["status"]> {
+    return this.maintenance.status(options);
+  }
+
+  debts(options?: OperationOptions): ReturnType<Maintenance["debts"]> {
+    return this.maintenance.debts(options);
+  }
+
+  verify(options?: VerifyOptions): ReturnType<Maintenance["verify"]> {
+    return this.maintenance.verify(options);
+  }
+
+  repair(options?: RepairOptions): ReturnType<Maintenance["repair"]> {
+    return this.maintenance.repair(options);
+  }
+
+  create(): ReturnType<Maintenance["create"]> {
+    return this.maintenance.create();
+  }
+
+  drain(store: string, options?: DrainOptions): ReturnType<Maintenance["drain"]> {
+    return this.maintenance.drain(store, options);
+  }
+
+  cancelDrain(store: string): ReturnType<Maintenance["cancelDrain"]> {
+    return this.maintenance.cancelDrain(store);
+  }
+
+  forget(store: string): ReturnType<Maintenance["forget"]> {
+    return this.maintenance.forget(store);
+  }
+
+  forgetPool(): ReturnType<Maintenance["forgetPool"]> {
+    return this.maintenance.forgetPool();
+  }
+
+  rebalance(options?: RebalanceOptions): ReturnType<Maintenance["rebalance"]> {
+    return this.maintenance.rebalance(options);
+  }
+
+  drill(options?: DrillOptions): ReturnType<Maintenance["drill"]> {
+    return this.maintenance.drill(options);
   }
 
   close(): Promise<void> {
