@@ -90,14 +90,19 @@ export async function inspect(
 ): Promise<Inspected> {
   let { state, listed } = item;
   let { quick } = scope;
-  let isHeard = false;
+  let hearings = 0;
+  let facts: ReadonlyMap<Member, CopyFact> = new Map();
+  const lookAnew = (now: NameState | undefined): void => {
+    state = now;
+    // The facts and the listing are from an earlier moment.
+    facts = new Map();
+    listed = undefined;
+  };
   for (let round = 0; ; round++) {
-    const facts = await gather(pool, item.name, state, listed, { ...scope, quick }, unheard);
+    facts = await gather(pool, item.name, state, listed, { ...scope, quick }, unheard, facts);
     const now = pool.ledger.index.get(item.name);
     if (round < ROUNDS && state !== now && !sameVersions(state, now)) {
-      state = now;
-      // The listing is from an earlier moment too.
-      listed = undefined;
+      lookAnew(now);
       continue;
     }
     const assessment = assess({
@@ -108,14 +113,27 @@ export async function inspect(
     // Sizes do not prove that the copies elsewhere are good, so all copies are read before one is deleted.
     if (quick && (assessment.plan?.deleteFrom.length ?? 0) > 0) {
       quick = false;
+      facts = new Map();
       continue;
     }
-    // Another machine may have written since the last hearing, so the stores are heard before anything is called wrong.
-    if (assessment.findings.length > 0 && !isHeard) {
-      isHeard = true;
+    // Another machine may have written since the last hearing, and a store may have been unmounted for a moment while it
+    // was asked. So the stores are heard and asked again before anything is called wrong, and once more before an object
+    // is called lost.
+    const isLost = assessment.findings.some(({ kind }) => kind === "lost");
+    if (hearings === 0 ? assessment.findings.length > 0 : hearings === 1 && isLost) {
+      hearings++;
       await pool.ledger.hear();
-      if (!sameVersions(pool.ledger.index.get(item.name), state)) {
-        state = pool.ledger.index.get(item.name);
+      const heard = pool.ledger.index.get(item.name);
+      if (!sameVersions(heard, state)) {
+        lookAnew(heard);
+        continue;
+      }
+      const doubted = assessment.findings.flatMap(({ member }) => member ?? []);
+      const sure = [...facts].filter(([member]) =>
+        hearings === 1 ? !isLost && !doubted.includes(member) : member.readable,
+      );
+      if (sure.length < facts.size) {
+        facts = new Map(sure);
         listed = undefined;
         continue;
       }
@@ -124,8 +142,7 @@ export async function inspect(
     const lock = assessment.plan === undefined && isOpen(pool, state) ? pool.lockOf(item.name) : undefined;
     if (lock !== undefined && !pool.isHeld(item.name) && round < ROUNDS) {
       await lock;
-      state = pool.ledger.index.get(item.name);
-      listed = undefined;
+      lookAnew(pool.ledger.index.get(item.name));
       continue;
     }
     let copies = 0;
@@ -182,12 +199,16 @@ async function gather(
   listed: ScanItem["listed"] | undefined,
   scope: Pick<ScanScope, "quick" | "signal" | "keep" | "outdated">,
   unheard: ReadonlyMap<Member, HoldfastError>,
+  /** Facts that need not be gathered. */
+  known: ReadonlyMap<Member, CopyFact>,
 ): Promise<ReadonlyMap<Member, CopyFact>> {
   const present = pool.ledger.members.filter((member) => listed === undefined || listed.get(member) !== undefined);
   // It is enough to keep the bytes of one copy.
   const kept = scope.keep === true && present.length < pool.ledger.members.length ? present[0] : undefined;
   const facts = await Promise.all(
     pool.ledger.members.map(async (member): Promise<readonly [Member, CopyFact]> => {
+      const fact = known.get(member);
+      if (fact !== undefined) return [member, fact];
       if (!member.readable || unheard.has(member)) return [member, { kind: "unheard" }];
       const info = listed?.get(member);
       // A listing may be older than the record, so a recorded holder is asked even if the listing lacks the name.

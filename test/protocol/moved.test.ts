@@ -73,6 +73,35 @@ describe("a store that is unmounted while an object is deleted", () => {
   }
 });
 
+describe("a store that is unmounted while a verify looks at it", () => {
+  for (const until of ["for a moment", "until it is over", "twice"]) {
+    it(`makes no object lost or missing (${until})`, async () => {
+      const stores = [switched("A"), switched("B")];
+      const { pool } = memoryPool(stores, { mode: "stripe", machine: "00000001" });
+      await pool.put("x", toBody("v1"));
+      expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
+      const holder = stores.find((store) => textOn(store, "x") !== undefined);
+      if (holder === undefined) throw new Error("nobody has x");
+      let mounted: Content | undefined;
+      let looks = 0;
+      holder.onCall = (operation, name) => {
+        if (operation === "get" && name === "x") {
+          looks++;
+          if (looks > 1 && until !== "twice") return;
+          mounted = contentOf(holder);
+          replace(holder, new Map());
+        } else if (operation === "list" && mounted !== undefined && until !== "until it is over" && looks < 2) {
+          replace(holder, mounted);
+          mounted = undefined;
+        }
+      };
+      const report = await pool.maintenance.verify();
+      expect(looks).toBeGreaterThan(0);
+      expect([report.byKind, report.unheard]).toEqual([{}, until === "for a moment" ? [] : [holder.store.label]]);
+    });
+  }
+});
+
 describe("two stores that change places while an object is put", () => {
   it("count as no holders of it, under neither name", async () => {
     const stores = [switched("A"), switched("B")];
