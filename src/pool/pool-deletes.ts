@@ -19,6 +19,7 @@ import { checkHeld } from "./capabilities.ts";
 import { ownFile, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import { debtsBelow, formerStores, isAnother, tooFew } from "./pool-answers.ts";
+import { keepAnnounced } from "./renewal.ts";
 
 /** The tombstone is written anew at most this often because others write the same name. */
 const MAX_ROUNDS = 8;
@@ -201,6 +202,7 @@ export class PoolDeletes {
     if (members.length === 0) return owed;
     const { ledger } = this.#pool;
     const contested = this.#contested(record);
+    const deleting = new Set<StoreId>();
     const owe = (member: Member, id: StoreId | undefined, error: HoldfastError, mayLand = false): void => {
       owed.push(this.#debt(record, member, error));
       if (id === undefined) return;
@@ -209,11 +211,13 @@ export class PoolDeletes {
       // The reason tells a delete that has ended from one that is under way.
       ended[id] = { state: "delete", rev, reason: error.code, ...(late === undefined ? {} : { late }) };
     };
+    const stopRenewing = keepAnnounced(this.#pool, record, ledger.lateMs, (id) => !deleting.has(id));
     await Promise.all(
       members.map(async (member) => {
         const id = member.owingId;
         const refused = failed.get(member) ?? contested ?? (member.ready ? undefined : member.trouble());
         if (refused !== undefined) return owe(member, id, refused);
+        if (id !== undefined) deleting.add(id);
         try {
           const result = await member.store.delete(record.name);
           owed.push(...debtsBelow(member, result.owed));
@@ -226,9 +230,12 @@ export class PoolDeletes {
             object: record.name,
           });
           owe(member, id, error, error.mayLand);
+        } finally {
+          if (id !== undefined) deleting.delete(id);
         }
       }),
     );
+    stopRenewing();
     if (done.size > 0) await ledger.hear();
     for (const [member, id] of done) {
       // A delete counts only if the store is still the intended one.

@@ -24,6 +24,7 @@ import { ownFile, pendingKey } from "./pool-context.ts";
 import type { PoolContext } from "./pool-context.ts";
 import type { PoolDeletes } from "./pool-deletes.ts";
 import type { PutInProgress } from "./put-in-progress.ts";
+import { keepAnnounced } from "./renewal.ts";
 
 const MAX_METADATA_BYTES = 8192;
 /** The least time that stores may take beyond the first `min`, in milliseconds. */
@@ -58,7 +59,8 @@ export class PoolPuts {
         : await this.#putStripe(name, body, options, following);
     } finally {
       following.end();
-      this.#stopRenewing(name);
+      this.#renewals.get(name)?.();
+      this.#renewals.delete(name);
       this.#pool.ledger.maintainSoon();
     }
   }
@@ -504,7 +506,9 @@ export class PoolPuts {
     }
     const intent: ObjectRecord = { name, version, base, kind: "intent", copies };
     const appended = ledger.append({ objects: [intent] });
-    this.#renew(intent);
+    // An intent's age shows whether its writer is alive.
+    const leaseMs = this.#pool.options.leaseMs ?? DEFAULT_LEASE_MS;
+    this.#renewals.set(name, keepAnnounced(this.#pool, intent, leaseMs));
     await Promise.all(
       targets.map(async (member) => {
         if (failed.has(member)) return;
@@ -584,26 +588,6 @@ export class PoolPuts {
       ledger.index.getFact(pendingKey(name)) === undefined &&
       ledger.members.every((member) => ledger.isCensused(member))
     );
-  }
-
-  /** Renews the intent while a long put runs, because an intent's age shows whether its writer is alive. */
-  #renew(intent: ObjectRecord): void {
-    const { name } = intent;
-    const every = (this.#pool.options.leaseMs ?? DEFAULT_LEASE_MS) / 4;
-    this.#renewals.set(
-      name,
-      this.#pool.runtime.timer(every, () => {
-        const rev = this.#pool.ledger.stamp(intent);
-        const copies = Object.fromEntries(Object.entries(intent.copies).map(([id, mark]) => [id, { ...mark, rev }]));
-        this.#pool.ledger.append({ objects: [{ ...intent, copies }] });
-        this.#renew(intent);
-      }),
-    );
-  }
-
-  #stopRenewing(name: string): void {
-    this.#renewals.get(name)?.();
-    this.#renewals.delete(name);
   }
 
   /** Makes the record of a put durable, and finds out whether the put stands: see `commit.ts`. */

@@ -7,10 +7,11 @@
  */
 import type { HoldfastError } from "../contract/errors.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
-import type { Ledger } from "../ledger/ledger.ts";
 import type { Member } from "../ledger/member.ts";
 import { currentRecord, highestVersion } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
+import type { PoolContext } from "../pool/pool-context.ts";
+import { keepAnnounced } from "../pool/renewal.ts";
 
 export interface Claim {
   readonly version: Version;
@@ -18,6 +19,8 @@ export interface Claim {
   readonly members: ReadonlySet<Member>;
   /** The errors of the stores that do not have it. */
   readonly refused: ReadonlyMap<Member, HoldfastError>;
+  /** Call it when the changes have ended. */
+  readonly stopRenewing: () => void;
 }
 
 /**
@@ -25,11 +28,12 @@ export interface Claim {
  * `changes`: the stores to be changed, and how.
  */
 export async function claimName(
-  ledger: Ledger,
+  pool: PoolContext,
   name: string,
   seen: NameState | undefined,
   changes: ReadonlyMap<Member, "copy" | "delete">,
 ): Promise<Claim | undefined> {
+  const { ledger } = pool;
   const version = ledger.stamp(...(seen?.records ?? []));
   const copies: Record<StoreId, CopyMark> = {};
   for (const [{ owingId }, state] of changes) if (owingId !== undefined) copies[owingId] = { state, rev: version };
@@ -42,16 +46,11 @@ export async function claimName(
   );
   if (told.size === 0) return undefined;
   await ledger.hear();
-  const claim = { version, members: told, refused };
-  if (sameVersions(ledger.index.get(name), seen, version)) return claim;
-  releaseClaim(ledger, name, claim);
-  return undefined;
-}
-
-/** Records that a claim has ended. */
-export function releaseClaim(ledger: Ledger, name: string, { version }: Claim): void {
+  if (sameVersions(ledger.index.get(name), seen, version))
+    return { version, members: told, refused, stopRenewing: keepAnnounced(pool, record, ledger.lateMs) };
   const current = currentRecord(ledger.index.get(name));
   if (current !== undefined) ledger.appendLater([{ ...current, copies: {}, settles: [version] }]);
+  return undefined;
 }
 
 /** Whether a name has only the versions that were `seen`, and the claim. */

@@ -95,13 +95,20 @@ class Mending {
   }
 
   async run(): Promise<Mended> {
-    const { ledger } = this.#pool;
     throwIfAborted(this.#signal);
     const touched = this.#touched();
     if (touched.size > 0 || "renew" in this.#plan.decision) {
-      this.#claim = await claimName(ledger, this.#name, this.#seen, touched);
+      this.#claim = await claimName(this.#pool, this.#name, this.#seen, touched);
       if (this.#claim === undefined) return NOTHING;
     } else if (!(await this.#isUnchanged())) return NOTHING;
+    try {
+      return await this.#carryOut([...touched.keys()]);
+    } finally {
+      this.#claim?.stopRenewing();
+    }
+  }
+
+  async #carryOut(touched: readonly Member[]): Promise<Mended> {
     const record = await this.#record();
     if (record === undefined) return { ...NOTHING, failed: 1, errors: this.#errors };
     for (const member of this.#plan.confirm) {
@@ -113,7 +120,7 @@ class Mending {
       if (isPut(record)) await this.#copy(record);
       await this.#delete(record);
     } finally {
-      await this.#note(record, [...touched.keys()]);
+      await this.#note(record, touched);
     }
     return { done: this.#done, failed: this.#errors.length, bytes: this.#bytes, errors: this.#errors };
   }

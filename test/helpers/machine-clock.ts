@@ -11,9 +11,15 @@ export class MachineClock {
   /** Called once, as soon as time has passed. */
   onPass: (() => void) | undefined;
 
-  /** Lets time pass. */
+  readonly #timers = new Set<{ readonly atMs: number; readonly fire: () => void }>();
+
+  /** Lets time pass, and lets the timers fire whose time has come. */
   pass(ms: number): void {
     this.#passedMs += ms;
+    for (const timer of this.#timers) {
+      if (timer.atMs > this.#passedMs || !this.#timers.delete(timer)) continue;
+      timer.fire();
+    }
     const { onPass } = this;
     this.onPass = undefined;
     onPass?.();
@@ -29,6 +35,14 @@ export class MachineClock {
         if (ms < LONG_MS) return systemRuntime.sleep(ms, signal);
         if (signal?.aborted === true) throw abortError(signal);
         this.pass(ms);
+        // What the timers began goes on before the sleeper does.
+        await new Promise((resolve) => void setImmediate(resolve));
+      },
+      timer: (ms, fire) => {
+        if (ms < LONG_MS) return systemRuntime.timer(ms, fire);
+        const timer = { atMs: this.#passedMs + ms, fire };
+        this.#timers.add(timer);
+        return () => void this.#timers.delete(timer);
       },
     };
   }

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { toBody } from "../../src/contract/body.ts";
 import { currentRecord } from "../../src/ledger/record.ts";
+import { gate } from "../helpers/gate.ts";
 import { MachineClock } from "../helpers/machine-clock.ts";
 import { memoryPool, plant, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import type { MemoryPool, Switched } from "../helpers/memory-pool.ts";
@@ -68,6 +69,72 @@ describe("p13: a machine that moves an object of a stripe while another one over
       expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true, left: [] });
       for (const [name, text] of acknowledged)
         expect(onAll(stores, name).filter((one) => one !== undefined)).toEqual([text]);
+    });
+  }
+});
+
+describe("a change that lasts longer than a late request may", () => {
+  for (const how of ["drain", "rebalance"] as const) {
+    it(`is waited for by a put (${how} of a stripe)`, async () => {
+      const stores = [switched("A"), switched("B")] as const;
+      const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+      const clock = new MachineClock();
+      const options = { mode: "stripe", freshMs: FRESH_MS, runtime: clock.runtime() } as const;
+      const first = memoryPool(views, { ...options, machine: "00000001" });
+      const second = memoryPool(stores, { ...options, machine: "00000002" });
+      await first.pool.put("of the first", toBody("1"));
+      await second.pool.put("of the second", toBody("2"));
+      await second.ledger.flushed();
+      for (const name of ["x", "y"]) {
+        first.index.setFact("turn", "0");
+        await first.pool.put(name, toBody(`v1 of ${name}, which is long enough to be worth a move`));
+      }
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
+      const answers = new Map<string, string>();
+      views[0].onCall = async (operation, name) => {
+        if (operation !== "delete" || (name !== "x" && name !== "y") || answers.has(name)) return;
+        answers.set(name, "");
+        answers.set(name, await codeOf(second.pool.put(name, toBody(`v2 of ${name}`))));
+      };
+      if (how === "drain") await first.pool.maintenance.drain("A");
+      else await first.pool.maintenance.rebalance();
+      expect([...answers.values()]).toEqual([...answers.values()].map(() => "conflict"));
+      expect(answers.size).toBeGreaterThan(0);
+      for (const name of answers.keys()) expect(await textOrCode(second.pool, name)).toContain(`v1 of ${name}`);
+    });
+  }
+
+  for (const operation of ["put", "delete"] as const) {
+    it(`keeps a store from counting as a holder (${operation === "put" ? "repair of a mirror" : "delete"})`, async () => {
+      const stores = [switched("A"), switched("B"), switched("C")] as const;
+      const views = [viewOf(stores[0]), viewOf(stores[1]), viewOf(stores[2])] as const;
+      const clock = new MachineClock();
+      const options = { freshMs: FRESH_MS, runtime: clock.runtime() } as const;
+      const first = memoryPool(views, { ...options, machine: "00000001" });
+      const second = memoryPool(stores, { ...options, machine: "00000002" });
+      await first.pool.put("x", toBody("v1"));
+      await second.pool.put("of the second", toBody("2"));
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
+      if (operation === "put") stores[2].objects.delete("x");
+      const begun = gate();
+      const held = gate();
+      views[2].onCall = async (called, name) => {
+        if (called !== operation || name !== "x") return;
+        begun.open();
+        await held.opened;
+      };
+      const changing = operation === "put" ? first.pool.maintenance.repair() : first.pool.delete("x");
+      await begun.opened;
+      for (let passed = 0; passed < 2 * LATE_MS; passed += LATE_MS / 4) {
+        clock.pass(LATE_MS / 4);
+        await first.ledger.flushed();
+      }
+      const { owed } = await second.pool.put("x", toBody("v2"));
+      held.open();
+      await changing;
+      const wrong = stores.filter((store) => textOn(store, "x") !== "v2").map((store) => store.store.label);
+      expect(wrong).toEqual(["C"]);
+      expect(owed.map(({ store }) => store)).toEqual(wrong);
     });
   }
 });
