@@ -429,6 +429,13 @@ describe("the judge", () => {
     expect(rules()).toEqual(["called good", "called good", "called good"]);
   });
 
+  it("lets a verify pass that ended while a server that was out began to answer again", () => {
+    weather.begins("outage", "b", startMs);
+    weather.clears("b", startMs + 5005);
+    tell(verify(5000, 5010, {}));
+    expect(rules()).toEqual([]);
+  });
+
   it("lets verify call lost what is, and nothing that stands", () => {
     tell(put("one", 0, 10), verify(20, 30, { findings: [{ kind: "lost", object: "x" }] }));
     expect(rules()).toEqual([]);

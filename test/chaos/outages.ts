@@ -102,6 +102,7 @@ export class Outages {
     if (isOut) weather.begins("outage", site.label, fromMs);
     const ending = await begin(site, how);
     await delay(forMs);
+    weather.clears(site.label, nowMs());
     await ending.before();
     await this.#frozen(() => {
       const made = ending.bring();

@@ -5,24 +5,40 @@ export interface Trouble extends Span {
   readonly store: string;
 }
 
+interface Spell {
+  readonly store: string;
+  readonly fromMs: number;
+  /** Until then it certainly lasted: a server that goes on may answer before its outage counts as over. */
+  surelyToMs: number;
+  toMs: number;
+}
+
 export class Weather {
   /** Stores that were out of reach, also for reading. */
-  readonly #outages: { store: string; fromMs: number; toMs: number }[] = [];
+  readonly #outages: Spell[] = [];
   /** From the start of a drain until it was called off. */
-  readonly #drains: { store: string; fromMs: number; toMs: number }[] = [];
+  readonly #drains: Spell[] = [];
   readonly #rollbacks: { store: string; atMs: number }[] = [];
 
   begins(what: "outage" | "drain", store: string, nowMs: number): void {
-    this.#listOf(what).push({ store, fromMs: nowMs, toMs: Number.POSITIVE_INFINITY });
+    const never = Number.POSITIVE_INFINITY;
+    this.#listOf(what).push({ store, fromMs: nowMs, surelyToMs: never, toMs: never });
+  }
+
+  /** An outage is being ended. */
+  clears(store: string, nowMs: number): void {
+    for (const one of this.#outages) if (one.store === store) one.surelyToMs = Math.min(one.surelyToMs, nowMs);
   }
 
   ends(what: "outage" | "drain", store: string, nowMs: number): void {
     for (const one of this.#listOf(what)) {
-      if (one.store === store && one.toMs === Number.POSITIVE_INFINITY) one.toMs = nowMs;
+      if (one.store !== store || one.toMs !== Number.POSITIVE_INFINITY) continue;
+      one.toMs = nowMs;
+      one.surelyToMs = Math.min(one.surelyToMs, nowMs);
     }
   }
 
-  #listOf(what: "outage" | "drain"): { store: string; fromMs: number; toMs: number }[] {
+  #listOf(what: "outage" | "drain"): Spell[] {
     return what === "outage" ? this.#outages : this.#drains;
   }
 
@@ -43,6 +59,6 @@ export class Weather {
 
   /** Stores that were out from before the span to after it. */
   throughout(fromMs: number, toMs: number): string[] {
-    return this.#outages.filter((one) => one.fromMs < fromMs && one.toMs > toMs).map(({ store }) => store);
+    return this.#outages.filter((one) => one.fromMs < fromMs && one.surelyToMs > toMs).map(({ store }) => store);
   }
 }
