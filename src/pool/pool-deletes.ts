@@ -10,7 +10,7 @@ import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
+import { currentRecord, isPut } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
 import { compareNames } from "../contract/names.ts";
 import type { PoolDeleteResult } from "../contract/pool.ts";
@@ -77,8 +77,10 @@ export class PoolDeletes {
     following: Following,
   ): Promise<{ readonly record: ObjectRecord; readonly failed: Map<Member, HoldfastError> }> {
     const { ledger } = this.#pool;
-    const settles = new Set<Version>();
-    let base = highestVersion(state);
+    // A put that another process has begun may still overwrite whatever comes after this delete, so it stays known.
+    const ground = this.#pool.groundOf(state);
+    const settles = new Set(ground.settles);
+    let { base } = ground;
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const known = ledger.index.get(name);
       const record = this.#tombstone(name, [state, known], base, settles);

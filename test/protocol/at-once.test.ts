@@ -44,3 +44,39 @@ describe("an acknowledged put", () => {
     expect(stores.map((store) => textOn(store, "x"))).toEqual(["acknowledged", "acknowledged", "acknowledged"]);
   });
 });
+
+describe("a put that was begun before another machine deleted the object and put it anew", () => {
+  for (const mode of ["mirror", "stripe"] as const) {
+    it(`does not take the new object's bytes away unnoticed (${mode})`, async () => {
+      const stores = [switched("A"), switched("B"), switched("C")] as const;
+      const views = [viewOf(stores[0]), viewOf(stores[1]), viewOf(stores[2])] as const;
+      const first = memoryPool(views, { machine: "00000001", mode });
+      const second = memoryPool(stores, { machine: "00000002", mode });
+      await first.pool.put("x", toBody("v1"));
+      await second.pool.put("of the second", toBody("2"));
+      await second.ledger.flushed();
+      expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
+      const [begun, held] = [gate(), gate()];
+      for (const view of views) {
+        view.onCall = async (operation, name) => {
+          if (operation !== "put" || name !== "x") return;
+          begun.open();
+          await held.opened;
+        };
+      }
+      const slow = first.pool.put("x", toBody("slow"));
+      await begun.opened;
+      await second.pool.delete("x");
+      const { owed } = await second.pool.put("x", toBody("anew"));
+      expect(owed.filter(({ owes }) => owes === "copy")).toEqual([]);
+      held.open();
+      await slow.catch(() => undefined);
+      const text = await textOrCode(second.pool, "x");
+      expect(["slow", "anew"]).toContain(text);
+      expect(await textOrCode(first.pool, "x")).toBe(text);
+      expect(await second.pool.maintenance.verify()).not.toMatchObject({ byKind: { lost: 1 } });
+      expect(await second.pool.maintenance.repair()).toMatchObject({ whole: true });
+      expect(await textOrCode(memoryPool(stores, { machine: "00000003", mode }).pool, "x")).toBe(text);
+    });
+  }
+});
