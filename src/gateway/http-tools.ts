@@ -94,41 +94,53 @@ export function send(
   response.end(exchange.method === "HEAD" || bare ? undefined : bytes);
 }
 
-/** Streams an answer at the client's pace. Rejects when the source fails or the client stops taking it. */
+/**
+ * Streams an answer at the client's pace. Rejects when the source fails or the client stops taking it. `isReused`: the
+ * source fills the memory of a chunk anew when it is asked for the next one. It is not asked before the system has taken
+ * every byte of the last one, so nothing is sent of a chunk that has changed. Default false.
+ */
 export async function sendStream(
   exchange: Exchange,
   status: number,
   headers: OutgoingHttpHeaders,
   source: AsyncIterable<Uint8Array>,
+  { isReused = false }: { readonly isReused?: boolean } = {},
 ): Promise<void> {
   const { response } = exchange;
   response.writeHead(status, headers);
   for await (const chunk of source) {
-    if (response.destroyed) throw new HoldfastError("aborted", "the client went away before the answer was complete");
-    if (!response.write(chunk)) await drained(exchange);
+    if (response.destroyed) throw gone();
+    if (isReused) await taken(exchange, (done) => response.write(chunk, done));
+    else if (!response.write(chunk)) await taken(exchange, (done) => response.once("drain", done));
   }
   response.end();
 }
 
-async function drained(exchange: Exchange): Promise<void> {
-  const { response } = exchange;
-  if (response.destroyed) throw new HoldfastError("aborted", "the client went away before the answer was complete");
+function gone(): HoldfastError {
+  return new HoldfastError("aborted", "the client went away before the answer was complete");
+}
+
+/** Waits for the client to take what was written, until `begin` is told so. */
+async function taken(
+  { response, limits }: Exchange,
+  begin: (done: (failure?: Error | null) => void) => void,
+): Promise<void> {
+  if (response.destroyed) throw gone();
   await new Promise<void>((resolve, reject) => {
-    const settle = (end: () => void): void => {
+    const settle = (error?: HoldfastError): void => {
       clearTimeout(timeout);
-      response.off("drain", onDrain);
       response.off("close", onClose);
-      end();
+      if (error) reject(error);
+      else resolve();
     };
-    const onDrain = (): void => settle(resolve);
-    const onClose = (): void =>
-      settle(() => reject(new HoldfastError("aborted", "the client went away before the answer was complete")));
+    const onClose = (): void => settle(gone());
     const timeout = setTimeout(
-      () => settle(() => reject(new HoldfastError("timeout", "the client stopped taking the answer"))),
-      exchange.limits.answerIdleMs,
+      () => settle(new HoldfastError("timeout", "the client stopped taking the answer")),
+      limits.answerIdleMs,
     );
-    response.on("drain", onDrain);
     response.on("close", onClose);
+    // A write that fails has no other reason.
+    begin((failure) => settle(failure ? gone() : undefined));
   });
 }
 

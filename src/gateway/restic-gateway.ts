@@ -178,7 +178,8 @@ class ResticGateway implements Gateway {
       exchange.response.writeHead(200, { ...headers, "Content-Length": info.size }).end();
       return;
     }
-    const result = await this.#context.store.get(name, { signal: exchange.signal, ...(whole ? {} : { range }) });
+    const { signal } = exchange;
+    const result = await this.#context.store.get(name, { signal, reuse: true, ...(whole ? {} : { range }) });
     await sendContent(exchange, { status: whole ? 200 : 206, headers }, result, result.info.size === info.size);
   }
 

@@ -77,7 +77,7 @@ export class Files {
       return;
     }
     const { signal } = exchange;
-    const result = await this.#context.store.get(path, { signal, ...(whole ? {} : { range }) });
+    const result = await this.#context.store.get(path, { signal, reuse: true, ...(whole ? {} : { range }) });
     const isKnown = etagOf(result.info) === etagOf(info);
     await sendContent(exchange, { status: whole ? 200 : 206, headers }, result, isKnown);
   }

@@ -527,7 +527,13 @@ class SftpTree implements Tree {
     }
   }
 
-  async read(path: TreePath, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<TreeRead> {
+  async read(
+    path: TreePath,
+    range: ByteRange | undefined,
+    signal: AbortSignal | undefined,
+    _onAlive: (() => void) | undefined,
+    reuse: boolean,
+  ): Promise<TreeRead> {
     const { session, value } = await this.#hold(signal, async (session) => {
       await this.#checkFolder(session, path.slice(0, -1), signal);
       const opening = session.request<Buffer>(
@@ -567,7 +573,14 @@ class SftpTree implements Tree {
       size: stats.size,
       modifiedMs: stats.mtime * 1000,
       length: end - start,
-      chunks: this.#receive(session, handle, start, end, session.keepsHandles ? undefined : { path, stats }, signal),
+      chunks: this.#receive(session, {
+        handle,
+        start,
+        end,
+        watched: session.keepsHandles ? undefined : { path, stats },
+        signal,
+        reuse,
+      }),
       close,
     };
   }
@@ -575,12 +588,23 @@ class SftpTree implements Tree {
   /** Reads from `start` to `end` with many requests at once; gives chunks in order. */
   async *#receive(
     session: Session,
-    handle: Buffer,
-    start: number,
-    end: number,
-    watched: { path: TreePath; stats: Stats } | undefined,
-    signal: AbortSignal | undefined,
+    {
+      handle,
+      start,
+      end,
+      watched,
+      signal,
+      reuse,
+    }: {
+      readonly handle: Buffer;
+      readonly start: number;
+      readonly end: number;
+      readonly watched: { path: TreePath; stats: Stats } | undefined;
+      readonly signal: AbortSignal | undefined;
+      readonly reuse: boolean;
+    },
   ): AsyncGenerator<Uint8Array> {
+    const idle: Buffer[] = [];
     const ahead: Promise<Buffer>[] = [];
     let next = start;
     const chunksAhead = Math.max(1, Math.floor((REQUESTS * REQUEST_BYTES) / CHUNK_BYTES));
@@ -592,7 +616,8 @@ class SftpTree implements Tree {
       for (;;) {
         while (next < end && ahead.length < chunksAhead) {
           const length = Math.min(CHUNK_BYTES, end - next);
-          const chunk = this.#readChunk(session, handle, next, length, stop);
+          const buffer = idle.pop()?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
+          const chunk = this.#readChunk(session, handle, next, buffer, stop);
           chunk.catch(() => undefined);
           ahead.push(chunk);
           next += length;
@@ -602,6 +627,7 @@ class SftpTree implements Tree {
         const bytes = await chunk;
         if (watched) await this.#checkSame(session, watched, stop);
         yield bytes;
+        if (reuse) idle.push(bytes);
       }
     } finally {
       stopped.abort();
@@ -625,10 +651,10 @@ class SftpTree implements Tree {
     session: Session,
     handle: Buffer,
     position: number,
-    length: number,
+    buffer: Buffer,
     signal: AbortSignal,
   ): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafeSlow(length);
+    const { length } = buffer;
     const requests: Promise<void>[] = [];
     for (let at = 0; at < length; at += REQUEST_BYTES) {
       requests.push(fill(session, handle, buffer, at, Math.min(length, at + REQUEST_BYTES), position, signal));
