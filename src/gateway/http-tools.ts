@@ -1,7 +1,8 @@
 /** What the gateways share of HTTP: bodies in and out, ranges, conditions, percent-encoding and basic authentication. */
 import { isUtf8 } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { OutgoingHttpHeaders } from "node:http";
+import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
+import { finished } from "node:stream";
 import { HoldfastError, throwIfAborted } from "../contract/errors.ts";
 import { collect } from "../contract/body.ts";
 import type { ByteRange } from "../contract/store.ts";
@@ -18,31 +19,84 @@ export async function* incomingBytes(exchange: Exchange): AsyncGenerator<Uint8Ar
   if (request.headers.expect?.toLowerCase() === "100-continue" && !response.headersSent) response.writeContinue();
   let waitedMs = 0;
   let bytes = 0;
-  // `destroyOnReturn` stays off: the answer to a refused body goes over the same connection.
-  const iterator = request.iterator({ destroyOnReturn: false });
-  for (;;) {
-    const startedMs = performance.now();
-    let timeout: NodeJS.Timeout | undefined;
-    const result = await new Promise<IteratorResult<unknown>>((resolve, reject) => {
-      timeout = setTimeout(
-        () => {
-          reject(new HoldfastError("timeout", "the client stopped sending the body of its request"));
-        },
-        Math.max(0, limits.bodyIdleMs - waitedMs),
-      );
-      iterator.next().then(resolve, (error: unknown) => {
-        reject(new HoldfastError("invalid", "the client went away before its body was complete", { cause: error }));
-      });
-    }).finally(() => clearTimeout(timeout));
-    if (result.done) return;
-    const chunk = result.value as Uint8Array;
-    waitedMs += performance.now() - startedMs;
-    bytes += chunk.length;
-    if (bytes >= limits.bodyMinBytes) {
-      waitedMs = 0;
-      bytes = 0;
+  const arrivals = new Arrivals(request);
+  try {
+    for (;;) {
+      const startedMs = performance.now();
+      const chunk = await arrivals.next(Math.max(0, limits.bodyIdleMs - waitedMs));
+      if (chunk === undefined) return;
+      waitedMs += performance.now() - startedMs;
+      bytes += chunk.length;
+      if (bytes >= limits.bodyMinBytes) {
+        waitedMs = 0;
+        bytes = 0;
+      }
+      yield chunk;
     }
-    yield chunk;
+  } finally {
+    arrivals.release();
+  }
+}
+
+/**
+ * Most bytes that are taken of a request at once. Where the client is faster than what takes its bytes, some hundred KiB
+ * lie ready, and each step on their way to the disk may hold a chunk of its own: as many times more of a larger one.
+ */
+const TAKEN_BYTES = 64 * 1024;
+
+/** The body of a request, chunk by chunk. It leaves the request as it is: an answer goes over the same connection. */
+class Arrivals {
+  readonly #request: IncomingMessage;
+  readonly #release: () => void;
+  /** Undefined while the body comes, null at its end. */
+  #ended: Error | null | undefined;
+  #wake: () => void = () => undefined;
+
+  constructor(request: IncomingMessage) {
+    this.#request = request;
+    const onReadable = (): void => this.#wake();
+    request.on("readable", onReadable);
+    const ignore = finished(request, { writable: false }, (error) => {
+      this.#ended = error ?? null;
+      this.#wake();
+    });
+    this.#release = () => {
+      request.off("readable", onReadable);
+      ignore();
+    };
+  }
+
+  /** Undefined at the end of the body. */
+  async next(idleMs: number): Promise<Buffer | undefined> {
+    const request = this.#request;
+    let isLate = false;
+    const timeout = setTimeout(() => {
+      isLate = true;
+      this.#wake();
+    }, idleMs);
+    try {
+      for (;;) {
+        const ready = request.readableLength;
+        const size = ready === 0 ? undefined : Math.min(TAKEN_BYTES, ready);
+        const chunk = request.destroyed ? null : (request.read(size) as Buffer | null);
+        if (chunk !== null) return chunk;
+        if (this.#ended === null) return undefined;
+        if (this.#ended !== undefined) {
+          const cause = this.#ended;
+          throw new HoldfastError("invalid", "the client went away before its body was complete", { cause });
+        }
+        if (isLate) throw new HoldfastError("timeout", "the client stopped sending the body of its request");
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(timeout);
+    }
+  }
+
+  release(): void {
+    this.#release();
   }
 }
 
