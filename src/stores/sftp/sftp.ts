@@ -29,7 +29,10 @@ const REQUEST_BYTES = 31 * 1024;
 /** Requests of one transfer that are under way at once. */
 const REQUESTS = 64;
 /** Bytes of a chunk that a read gives. */
-const CHUNK_BYTES = 32 * REQUEST_BYTES;
+const CHUNK_BYTES = 8 * REQUEST_BYTES;
+/** Chunks that one read may be ahead of its consumer, and all reads of a store together; each has one in any case. */
+const AHEAD = (REQUESTS * REQUEST_BYTES) / CHUNK_BYTES;
+const AHEAD_OF_ALL = 8 * AHEAD;
 const DEFAULT_CONNECTIONS = 4;
 /** With this many operations on each connection, another one is opened. */
 const BUSY = 4;
@@ -260,6 +263,8 @@ interface Write {
 
 class SftpTree implements Tree {
   readonly #settings: SshSettings;
+  /** Reads whose chunks are being taken. */
+  #receiving = 0;
   readonly #root: string;
   readonly #maxSessions: number;
   readonly #sessions = new Set<Session>();
@@ -607,14 +612,15 @@ class SftpTree implements Tree {
     const idle: Buffer[] = [];
     const ahead: Promise<Buffer>[] = [];
     let next = start;
-    const chunksAhead = Math.max(1, Math.floor((REQUESTS * REQUEST_BYTES) / CHUNK_BYTES));
+    const chunksAhead = (): number => Math.max(1, Math.min(AHEAD, Math.floor(AHEAD_OF_ALL / this.#receiving)));
     const stopped = new AbortController();
     // There is one listener for each request, which is no leak.
     const stop = signal ? AbortSignal.any([signal, stopped.signal]) : stopped.signal;
     setMaxListeners(0, stop);
+    this.#receiving++;
     try {
       for (;;) {
-        while (next < end && ahead.length < chunksAhead) {
+        while (next < end && ahead.length < chunksAhead()) {
           const length = Math.min(CHUNK_BYTES, end - next);
           const buffer = idle.pop()?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
           const chunk = this.#readChunk(session, handle, next, buffer, stop);
@@ -627,9 +633,10 @@ class SftpTree implements Tree {
         const bytes = await chunk;
         if (watched) await this.#checkSame(session, watched, stop);
         yield bytes;
-        if (reuse) idle.push(bytes);
+        if (reuse && ahead.length + idle.length < chunksAhead()) idle.push(bytes);
       }
     } finally {
+      this.#receiving--;
       stopped.abort();
     }
   }
