@@ -70,8 +70,15 @@ function bufferBody(chunks: readonly Uint8Array[], declared: number | undefined)
   };
 }
 
-/** A body of what gives its bytes once. */
-export function onceBody(input: () => AsyncIterable<unknown> | Iterable<unknown>, size: number | undefined): Body {
+/**
+ * A body of what gives its bytes once. `isOwned`: the source never changes a chunk that it has given, so that none is
+ * copied. Default false: only Node's streams are known not to.
+ */
+export function onceBody(
+  input: () => AsyncIterable<unknown> | Iterable<unknown>,
+  size: number | undefined,
+  isOwned = false,
+): Body {
   let opened = false;
   return {
     size,
@@ -79,17 +86,20 @@ export function onceBody(input: () => AsyncIterable<unknown> | Iterable<unknown>
     open() {
       if (opened) throw new HoldfastError("invalid", "this body gives its bytes once and was opened before");
       opened = true;
-      return chunksOf(input());
+      return chunksOf(input(), isOwned);
     },
   };
 }
 
-async function* chunksOf(input: AsyncIterable<unknown> | Iterable<unknown>): AsyncGenerator<Uint8Array> {
+async function* chunksOf(
+  input: AsyncIterable<unknown> | Iterable<unknown>,
+  isOwned: boolean,
+): AsyncGenerator<Uint8Array> {
   // A generator may fill one buffer again and again, while stores still wait for what it gave before. Node's streams do not.
-  const isOwned = input instanceof Readable || input instanceof ReadableStream;
+  const isKept = isOwned || input instanceof Readable || input instanceof ReadableStream;
   for await (const chunk of input) {
     const bytes = toChunk(chunk);
-    if (bytes.length > 0) yield isOwned ? bytes : Buffer.from(bytes);
+    if (bytes.length > 0) yield isKept ? bytes : Buffer.from(bytes);
   }
 }
 

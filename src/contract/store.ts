@@ -138,6 +138,11 @@ export interface ByteRange {
 
 export interface GetOptions extends OperationOptions {
   readonly range?: ByteRange | undefined;
+  /**
+   * The caller is done with each chunk when it asks for the next: a store may then read into the same memory again, so that
+   * a read has the same few buffers from its beginning to its end. Default false: chunks belong to the caller.
+   */
+  readonly reuse?: boolean | undefined;
 }
 
 /** What a store owes: a copy or a delete that it missed. */

@@ -13,7 +13,7 @@ export function rangeHeaders(range: ServedRange | "whole", size: number): Outgoi
 }
 
 /**
- * Sends what `get` of a store gave, and closes it. `isKnown`: whether it is the version that the headers tell of. If not,
+ * Sends what `get` of a store gave, with `reuse`, and closes it. `isKnown`: whether it is the version that the headers tell of. If not,
  * rejects with `unavailable`: headers of one version must not stand before the bytes of another.
  */
 export async function sendContent(
@@ -27,7 +27,7 @@ export async function sendContent(
     if (!isKnown) {
       throw new ClientError("unavailable", `the ${what} was replaced while it was being read; try again`);
     }
-    await sendStream(exchange, status, headers, result.body);
+    await sendStream(exchange, status, headers, result.body, { isReused: true });
   } finally {
     await result.close();
   }

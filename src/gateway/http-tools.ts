@@ -1,7 +1,8 @@
 /** What the gateways share of HTTP: bodies in and out, ranges, conditions, percent-encoding and basic authentication. */
 import { isUtf8 } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { OutgoingHttpHeaders } from "node:http";
+import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
+import { finished } from "node:stream";
 import { HoldfastError, throwIfAborted } from "../contract/errors.ts";
 import { collect } from "../contract/body.ts";
 import type { ByteRange } from "../contract/store.ts";
@@ -18,31 +19,84 @@ export async function* incomingBytes(exchange: Exchange): AsyncGenerator<Uint8Ar
   if (request.headers.expect?.toLowerCase() === "100-continue" && !response.headersSent) response.writeContinue();
   let waitedMs = 0;
   let bytes = 0;
-  // `destroyOnReturn` stays off: the answer to a refused body goes over the same connection.
-  const iterator = request.iterator({ destroyOnReturn: false });
-  for (;;) {
-    const startedMs = performance.now();
-    let timeout: NodeJS.Timeout | undefined;
-    const result = await new Promise<IteratorResult<unknown>>((resolve, reject) => {
-      timeout = setTimeout(
-        () => {
-          reject(new HoldfastError("timeout", "the client stopped sending the body of its request"));
-        },
-        Math.max(0, limits.bodyIdleMs - waitedMs),
-      );
-      iterator.next().then(resolve, (error: unknown) => {
-        reject(new HoldfastError("invalid", "the client went away before its body was complete", { cause: error }));
-      });
-    }).finally(() => clearTimeout(timeout));
-    if (result.done) return;
-    const chunk = result.value as Uint8Array;
-    waitedMs += performance.now() - startedMs;
-    bytes += chunk.length;
-    if (bytes >= limits.bodyMinBytes) {
-      waitedMs = 0;
-      bytes = 0;
+  const arrivals = new Arrivals(request);
+  try {
+    for (;;) {
+      const startedMs = performance.now();
+      const chunk = await arrivals.next(Math.max(0, limits.bodyIdleMs - waitedMs));
+      if (chunk === undefined) return;
+      waitedMs += performance.now() - startedMs;
+      bytes += chunk.length;
+      if (bytes >= limits.bodyMinBytes) {
+        waitedMs = 0;
+        bytes = 0;
+      }
+      yield chunk;
     }
-    yield chunk;
+  } finally {
+    arrivals.release();
+  }
+}
+
+/**
+ * Most bytes that are taken of a request at once. Where the client is faster than what takes its bytes, some hundred KiB
+ * lie ready, and each step on their way to the disk may hold a chunk of its own: as many times more of a larger one.
+ */
+const TAKEN_BYTES = 64 * 1024;
+
+/** The body of a request, chunk by chunk. It leaves the request as it is: an answer goes over the same connection. */
+class Arrivals {
+  readonly #request: IncomingMessage;
+  readonly #release: () => void;
+  /** Undefined while the body comes, null at its end. */
+  #ended: Error | null | undefined;
+  #wake: () => void = () => undefined;
+
+  constructor(request: IncomingMessage) {
+    this.#request = request;
+    const onReadable = (): void => this.#wake();
+    request.on("readable", onReadable);
+    const ignore = finished(request, { writable: false }, (error) => {
+      this.#ended = error ?? null;
+      this.#wake();
+    });
+    this.#release = () => {
+      request.off("readable", onReadable);
+      ignore();
+    };
+  }
+
+  /** Undefined at the end of the body. */
+  async next(idleMs: number): Promise<Buffer | undefined> {
+    const request = this.#request;
+    let isLate = false;
+    const timeout = setTimeout(() => {
+      isLate = true;
+      this.#wake();
+    }, idleMs);
+    try {
+      for (;;) {
+        const ready = request.readableLength;
+        const size = ready === 0 ? undefined : Math.min(TAKEN_BYTES, ready);
+        const chunk = request.destroyed ? null : (request.read(size) as Buffer | null);
+        if (chunk !== null) return chunk;
+        if (this.#ended === null) return undefined;
+        if (this.#ended !== undefined) {
+          const cause = this.#ended;
+          throw new HoldfastError("invalid", "the client went away before its body was complete", { cause });
+        }
+        if (isLate) throw new HoldfastError("timeout", "the client stopped sending the body of its request");
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(timeout);
+    }
+  }
+
+  release(): void {
+    this.#release();
   }
 }
 
@@ -94,41 +148,53 @@ export function send(
   response.end(exchange.method === "HEAD" || bare ? undefined : bytes);
 }
 
-/** Streams an answer at the client's pace. Rejects when the source fails or the client stops taking it. */
+/**
+ * Streams an answer at the client's pace. Rejects when the source fails or the client stops taking it. `isReused`: the
+ * source fills the memory of a chunk anew when it is asked for the next one. It is not asked before the system has taken
+ * every byte of the last one, so nothing is sent of a chunk that has changed. Default false.
+ */
 export async function sendStream(
   exchange: Exchange,
   status: number,
   headers: OutgoingHttpHeaders,
   source: AsyncIterable<Uint8Array>,
+  { isReused = false }: { readonly isReused?: boolean } = {},
 ): Promise<void> {
   const { response } = exchange;
   response.writeHead(status, headers);
   for await (const chunk of source) {
-    if (response.destroyed) throw new HoldfastError("aborted", "the client went away before the answer was complete");
-    if (!response.write(chunk)) await drained(exchange);
+    if (response.destroyed) throw gone();
+    if (isReused) await taken(exchange, (done) => response.write(chunk, done));
+    else if (!response.write(chunk)) await taken(exchange, (done) => response.once("drain", done));
   }
   response.end();
 }
 
-async function drained(exchange: Exchange): Promise<void> {
-  const { response } = exchange;
-  if (response.destroyed) throw new HoldfastError("aborted", "the client went away before the answer was complete");
+function gone(): HoldfastError {
+  return new HoldfastError("aborted", "the client went away before the answer was complete");
+}
+
+/** Waits for the client to take what was written, until `begin` is told so. */
+async function taken(
+  { response, limits }: Exchange,
+  begin: (done: (failure?: Error | null) => void) => void,
+): Promise<void> {
+  if (response.destroyed) throw gone();
   await new Promise<void>((resolve, reject) => {
-    const settle = (end: () => void): void => {
+    const settle = (error?: HoldfastError): void => {
       clearTimeout(timeout);
-      response.off("drain", onDrain);
       response.off("close", onClose);
-      end();
+      if (error) reject(error);
+      else resolve();
     };
-    const onDrain = (): void => settle(resolve);
-    const onClose = (): void =>
-      settle(() => reject(new HoldfastError("aborted", "the client went away before the answer was complete")));
+    const onClose = (): void => settle(gone());
     const timeout = setTimeout(
-      () => settle(() => reject(new HoldfastError("timeout", "the client stopped taking the answer"))),
-      exchange.limits.answerIdleMs,
+      () => settle(new HoldfastError("timeout", "the client stopped taking the answer")),
+      limits.answerIdleMs,
     );
-    response.on("drain", onDrain);
     response.on("close", onClose);
+    // A write that fails has no other reason.
+    begin((failure) => settle(failure ? gone() : undefined));
   });
 }
 

@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import type { OutgoingHttpHeaders } from "node:http";
 import { setImmediate } from "node:timers/promises";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../contract/errors.ts";
-import { toBody } from "../contract/body.ts";
+import { onceBody } from "../contract/body.ts";
 import { forEachBounded } from "../support/bounded.ts";
 import type { PoolObjectInfo } from "../contract/pool.ts";
 import type { ChangeCondition, ObjectInfo, PutResult } from "../contract/store.ts";
@@ -178,7 +178,8 @@ class ResticGateway implements Gateway {
       exchange.response.writeHead(200, { ...headers, "Content-Length": info.size }).end();
       return;
     }
-    const result = await this.#context.store.get(name, { signal: exchange.signal, ...(whole ? {} : { range }) });
+    const { signal } = exchange;
+    const result = await this.#context.store.get(name, { signal, reuse: true, ...(whole ? {} : { range }) });
     await sendContent(exchange, { status: whole ? 200 : 206, headers }, result, result.info.size === info.size);
   }
 
@@ -200,7 +201,7 @@ class ResticGateway implements Gateway {
       }
     };
     const { signal } = exchange;
-    const body = toBody(checked(), { size: contentLength(exchange) });
+    const body = onceBody(checked, contentLength(exchange), true);
     const isNewOnly = this.#appendOnly || target.kind === "config";
     let result: PutResult | undefined;
     try {

@@ -136,6 +136,7 @@ export class PoolReads {
       start,
       end,
       signal: linked.signal,
+      reuse: options.reuse,
       onFailure: (error) => {
         failures.push(error);
         // A wrong copy is logged only after another hearing: see `#noteWrong`.

@@ -24,6 +24,8 @@ export interface VerifiedReadOptions {
   readonly start: number;
   readonly end: number;
   readonly signal?: AbortSignal | undefined;
+  /** As in `GetOptions`. */
+  readonly reuse?: boolean | undefined;
   /** Called for each store that was passed over. */
   readonly onFailure?: (error: HoldfastError, store: Store) => void;
 }
@@ -44,7 +46,7 @@ export async function* verifiedRead(
   for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
     throwIfAborted(options.signal);
     try {
-      for await (const bytes of checkedPieces(source.store, name, content, piece, behind, options.signal)) {
+      for await (const bytes of checkedPieces(source.store, options, piece, behind)) {
         const from = Math.max(0, start - piece * pieceBytes);
         const to = Math.min(bytes.byteLength, end - piece * pieceBytes);
         piece++;
@@ -88,18 +90,16 @@ export function noGoodCopy(name: string, failures: readonly HoldfastError[]): Ho
 /** Pieces `first` to `behind` (exclusive) of one store's copy, each checked before it is given. */
 async function* checkedPieces(
   store: Store,
-  name: string,
-  content: Content,
+  { name, content, signal, reuse }: VerifiedReadOptions,
   first: number,
   behind: number,
-  signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array> {
   const { pieceBytes, size } = content;
   const offset = first * pieceBytes;
   const endOfPieces = Math.min(size, behind * pieceBytes);
   const isWhole = offset === 0 && endOfPieces === size;
   const range = isWhole ? {} : { range: { offset, length: endOfPieces - offset } };
-  const found = await store.get(name, { ...range, signal }).catch((error: unknown) => {
+  const found = await store.get(name, { ...range, signal, reuse }).catch((error: unknown) => {
     // The range fits the record's size, so a copy without it is too short.
     if (!isWhole && toHoldfastError(error).code === "invalid") throw corrupt(store, name, "it ends too early");
     throw error;
@@ -110,33 +110,54 @@ async function* checkedPieces(
       throw corrupt(store, name, `it has ${info.size} bytes, not ${size}`);
     }
     let index = first;
-    let gathered: Uint8Array[] = [];
-    let bytes = 0;
+    const gathered = new Gathered(reuse ?? false);
     const wanted = (): number => Math.min(size, (index + 1) * pieceBytes) - index * pieceBytes;
-    const piece = (): Uint8Array => {
-      const only = gathered[0];
-      const joined = gathered.length === 1 && only !== undefined ? only : Buffer.concat(gathered, bytes);
-      check(store, name, content, index, joined);
-      gathered = [];
-      bytes = 0;
-      index++;
-      return joined;
-    };
     for await (const chunk of body) {
       let rest = chunk;
       while (rest.byteLength > 0) {
         if (index >= behind) throw corrupt(store, name, "it is longer than it should be");
-        const part = rest.subarray(0, wanted() - bytes);
-        gathered.push(part);
-        bytes += part.byteLength;
+        const part = rest.subarray(0, wanted() - gathered.bytes);
+        const piece = gathered.add(part, wanted());
         rest = rest.subarray(part.byteLength);
-        if (bytes === wanted()) yield piece();
+        if (piece === undefined) continue;
+        check(store, name, content, index, piece);
+        index++;
+        yield piece;
       }
     }
-    if (size === 0 && index === first) yield piece();
+    if (size === 0 && index === first) {
+      const nothing = new Uint8Array();
+      check(store, name, content, index, nothing);
+      index++;
+      yield nothing;
+    }
     if (index < behind) throw corrupt(store, name, "it ends too early");
   } finally {
     await found.close();
+  }
+}
+
+/** The parts of a piece as they come, copied together: none of them is held beside the piece. */
+class Gathered {
+  readonly #reuse: boolean;
+  #buffer: Uint8Array | undefined;
+  bytes = 0;
+
+  constructor(reuse: boolean) {
+    this.#reuse = reuse;
+  }
+
+  /** Adds a part of a piece of `wanted` bytes. Gives the piece when it is whole: a part that is all of it, as it came. */
+  add(part: Uint8Array, wanted: number): Uint8Array | undefined {
+    if (part.byteLength === wanted) return part;
+    // The first piece of a read is never shorter than a later one.
+    const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(wanted));
+    buffer.set(part, this.bytes);
+    this.bytes += part.byteLength;
+    if (this.bytes < wanted) return undefined;
+    this.bytes = 0;
+    if (!this.#reuse) this.#buffer = undefined;
+    return buffer.subarray(0, wanted);
   }
 }
 

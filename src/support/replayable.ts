@@ -37,9 +37,12 @@ export class SharedMemory {
     this.#eachBytes = eachBytes;
   }
 
-  /** Whether there is room for `bytes` more of a body that has `held` of them. */
-  take(bytes: number, held: number): boolean {
-    if (bytes > this.#freeBytes || held + bytes > this.#eachBytes) return false;
+  /**
+   * Whether there is room for `bytes` more of a body that has `held` of them. There is none for one that is known to come
+   * to more than it may have: all that was held of it would go to the disk later.
+   */
+  take(bytes: number, held: number, sizeBytes = 0): boolean {
+    if (bytes > this.#freeBytes || Math.max(held + bytes, sizeBytes) > this.#eachBytes) return false;
     this.#freeBytes -= bytes;
     return true;
   }
@@ -48,6 +51,9 @@ export class SharedMemory {
     this.#freeBytes += bytes;
   }
 }
+
+/** Bytes of a chunk that is read from the file. */
+const READ_BYTES = 256 * 1024;
 
 const FULL: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 
@@ -60,18 +66,23 @@ async function writeAll(file: FileHandle, chunk: Uint8Array, position: number): 
 /** Bytes in the order in which they came, which can be read from any place on. */
 class Kept {
   readonly #options: ReplayableOptions;
+  readonly #size: number | undefined;
   #held: Uint8Array[] = [];
   #heldBytes = 0;
   #file: FileHandle | undefined;
   #last: Uint8Array = new Uint8Array();
   bytes = 0;
 
-  constructor(options: ReplayableOptions) {
+  constructor(options: ReplayableOptions, size: number | undefined) {
     this.#options = options;
+    this.#size = size;
   }
 
   async add(chunk: Uint8Array): Promise<void> {
-    if (this.#file === undefined && this.#options.memory?.take(chunk.byteLength, this.#heldBytes) === true) {
+    if (
+      this.#file === undefined &&
+      this.#options.memory?.take(chunk.byteLength, this.#heldBytes, this.#size) === true
+    ) {
       this.#heldBytes += chunk.byteLength;
       // A small part of a large buffer would keep all of it.
       this.#held.push(chunk.byteLength * 2 < chunk.buffer.byteLength ? Uint8Array.from(chunk) : chunk);
@@ -130,7 +141,7 @@ class Kept {
         start += chunk.byteLength;
       }
     }
-    const chunk = Buffer.allocUnsafe(Math.min(1024 * 1024, this.bytes - at));
+    const chunk = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, this.bytes - at));
     const { bytesRead } = (await this.#file?.read(chunk, 0, chunk.byteLength, at)) ?? { bytesRead: 0 };
     if (bytesRead === 0) throw new HoldfastError("internal", "what was kept of the source is gone");
     return chunk.subarray(0, bytesRead);
@@ -170,7 +181,7 @@ class Replay implements Replayable {
 
   constructor(source: Body, options: ReplayableOptions) {
     this.#source = source;
-    this.#kept = new Kept(options);
+    this.#kept = new Kept(options, source.size);
     this.body = { size: source.size, reopenable: true, open: () => this.#open() };
   }
 

@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import type { Socket } from "node:net";
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { HoldfastError } from "../../src/contract/errors.ts";
@@ -394,7 +394,68 @@ describe("a gateway", () => {
   });
 });
 
+/** A gateway over a mirror of two folders, in a process of its own; `peak` gives the most MiB that it has taken so far. */
+async function withServer(work: (base: string, peak: () => Promise<number>) => Promise<void>): Promise<void> {
+  const home = await mkdtemp(path.join(tmpdir(), "holdfast-clients-"));
+  const stores = ["a", "b"].map((name) => ({ url: `file://${home}/${name}` }));
+  await writeFile(path.join(home, "pool.json"), JSON.stringify({ mode: "mirror", stores }));
+  const serving = await startCommand(["-p", "pool.json", "serve", "--webdav", "0"], { cwd: home });
+  try {
+    serving.stderr?.resume();
+    let said = "";
+    serving.stdout?.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    await waitUntil(() => /http:\S+/u.test(said));
+    const peak = async (): Promise<number> => {
+      const status = await readFile(`/proc/${serving.pid}/status`, "utf8");
+      return Number(/VmHWM:\s+(\d+) kB/u.exec(status)?.[1]) / 1024;
+    };
+    await work(/http:\S+/u.exec(said)?.[0] ?? "", peak);
+  } finally {
+    serving.kill("SIGTERM");
+    await exitOf(serving);
+    await rm(home, { recursive: true, force: true });
+  }
+}
+
+/** Reads an answer, and does not go on behind any MiB before `others` are there too. Gives the digest of all bytes. */
+async function readInStep(url: string, others: () => Promise<void>): Promise<string> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  let met = 0;
+  for await (const chunk of (await fetch(url)).body as AsyncIterable<Uint8Array>) {
+    hash.update(chunk);
+    bytes += chunk.length;
+    for (; met < Math.floor(bytes / 1024 ** 2); met++) await others();
+  }
+  return hash.digest("hex");
+}
+
+/** Lets nobody go on before all `count` have come. */
+function meetingOf(count: number): () => Promise<void> {
+  let waiting: (() => void)[] = [];
+  return () =>
+    new Promise((resolve) => {
+      waiting.push(resolve);
+      if (waiting.length < count) return;
+      for (const go of waiting) go();
+      waiting = [];
+    });
+}
+
 describe("with 64 clients at once", () => {
+  test("slow downloads are whole and right, and each takes a few MiB of memory at most", async () => {
+    await withServer(async (base, peak) => {
+      const content = randomBytes(16 * 1024 * 1024);
+      const url = `${base}/object`;
+      expect((await fetch(url, { method: "PUT", body: content })).status).toBe(201);
+      const together = meetingOf(64);
+      const got = await Promise.all(Array.from({ length: 64 }, () => readInStep(url, together)));
+      expect(new Set(got)).toEqual(new Set([createHash("sha256").update(content).digest("hex")]));
+      // What a download holds: the piece that is being sent, and the one that is read ahead. The rest is the process.
+      expect(await peak()).toBeLessThan(150 + 64 * 2);
+    });
+  }, 180_000);
+
   test.each([6, 12, 24])("memory stays bounded while they upload and download %d MiB each", async (mib) => {
     const home = await mkdtemp(path.join(tmpdir(), "holdfast-clients-"));
     const stores = ["a", "b"].map((name) => ({ url: `file://${home}/${name}` }));

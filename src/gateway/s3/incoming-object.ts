@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { Hash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
-import { toBody } from "../../contract/body.ts";
+import { onceBody } from "../../contract/body.ts";
 import type { Body } from "../../contract/store.ts";
 import { contentLength, incomingBytes } from "../http-tools.ts";
 import type { Exchange } from "../exchange.ts";
@@ -67,7 +67,7 @@ export async function takeObject(
   };
   return {
     size,
-    body: toBody(checked(), { size }),
+    body: onceBody(checked, size, true),
     md5: () => checks.md5,
     checksums: () => checks.checksums,
     problem: () => problem,

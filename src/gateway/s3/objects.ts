@@ -75,7 +75,7 @@ export class Objects {
     }
     const { signal } = exchange;
     const result = await this.#named(call.bucket, call.key, signal, (name) =>
-      this.#context.store.get(name, { signal, ...(isRange ? { range } : {}) }),
+      this.#context.store.get(name, { signal, reuse: true, ...(isRange ? { range } : {}) }),
     );
     const isKnown = result.info.size === info.size && etagOf(result.info) === etagOf(info);
     await sendContent(exchange, { status, headers }, result, isKnown, "object");

@@ -1,6 +1,6 @@
 /** GET, HEAD and PUT: files, and the page that a folder is to a browser. */
 import type { OutgoingHttpHeaders } from "node:http";
-import { toBody } from "../../contract/body.ts";
+import { onceBody, toBody } from "../../contract/body.ts";
 import type { Body, ChangeCondition, ObjectInfo } from "../../contract/store.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { noteWrite } from "../gateway-context.ts";
@@ -77,7 +77,7 @@ export class Files {
       return;
     }
     const { signal } = exchange;
-    const result = await this.#context.store.get(path, { signal, ...(whole ? {} : { range }) });
+    const result = await this.#context.store.get(path, { signal, reuse: true, ...(whole ? {} : { range }) });
     const isKnown = etagOf(result.info) === etagOf(info);
     await sendContent(exchange, { status: whole ? 200 : 206, headers }, result, isKnown);
   }
@@ -93,7 +93,7 @@ export class Files {
     // A request that is going to be refused is refused before much of its body comes.
     if (request.headers.expect !== undefined || size === undefined || size > EARLY_BYTES) await this.#admit(call);
     const metadata = headerMetadata(exchange);
-    const body = size === 0 ? toBody("") : toBody(incomingBytes(exchange), { size });
+    const body = size === 0 ? toBody("") : onceBody(() => incomingBytes(exchange), size, true);
     const put = async (body: Body, within: AbortSignal): Promise<void> => {
       const { found, condition } = await this.#admit(call);
       let former = found;

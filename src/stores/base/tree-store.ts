@@ -92,12 +92,13 @@ export interface Tree {
   writesWhole?(signal: AbortSignal | undefined): Promise<boolean>;
   /** Renames a file onto another in the same folder, atomically. `conflict` when a folder has that name. */
   replace(from: TreePath, to: TreePath, signal: AbortSignal | undefined): Promise<void>;
-  /** `not-found` for what is no file. */
+  /** `not-found` for what is no file. `reuse`: as in `GetOptions`. */
   read(
     path: TreePath,
     range: ByteRange | undefined,
     signal: AbortSignal | undefined,
     onAlive: (() => void) | undefined,
+    reuse: boolean,
   ): Promise<TreeRead>;
   /** `not-found` for what is not there. */
   stat(path: TreePath, signal: AbortSignal | undefined): Promise<TreeEntry>;
@@ -238,7 +239,7 @@ export class TreeStore implements Store {
     return this.#operations.get(name, options, async ({ signal }) => {
       const path = await this.#path(name, signal);
       if (options.range) checkRange(options.range);
-      const read = await this.#tree.read(path, options.range, signal, options.onAlive);
+      const read = await this.#tree.read(path, options.range, signal, options.onAlive, options.reuse ?? false);
       try {
         await this.#names?.refuseToFind(path, signal);
       } catch (error) {

@@ -405,7 +405,7 @@ export class FileStore implements Store {
         if (!stats.isFile()) throw notFound();
         const { start, end } = resolveRange(options.range, stats.size);
         throwIfAborted(options.signal);
-        return this.#chunksOf(name, fd, stats, start, end, options.signal);
+        return this.#chunksOf(name, fd, stats, { start, end }, options);
       } catch (error) {
         await close(fd);
         throw error;
@@ -496,9 +496,8 @@ export class FileStore implements Store {
     name: string,
     fd: number,
     stats: fs.Stats,
-    start: number,
-    end: number,
-    signal: AbortSignal | undefined,
+    { start, end }: { readonly start: number; readonly end: number },
+    { signal, reuse }: GetOptions,
   ): GetResult {
     let pending: Promise<unknown> | undefined;
     let closing: Promise<void> | undefined;
@@ -515,9 +514,12 @@ export class FileStore implements Store {
     };
     this.#readers.add(shut);
     signal?.addEventListener("abort", onAbort, { once: true });
-    const readAt = async (at: number): Promise<Uint8Array> => {
+    // Given to nobody: the one that the consumer had before the last.
+    let idle: Buffer | undefined;
+    const readAt = async (at: number): Promise<Buffer> => {
       const length = Math.min(CHUNK_BYTES, end - at);
-      const buffer = Buffer.allocUnsafeSlow(length);
+      const buffer = idle ?? Buffer.allocUnsafeSlow(length);
+      idle = undefined;
       const { bytesRead } = await read(fd, buffer, 0, length, at);
       if (bytesRead === 0) throw cutError(at);
       return buffer.subarray(0, bytesRead);
@@ -525,7 +527,7 @@ export class FileStore implements Store {
     const chunks = async function* (this: FileStore): AsyncGenerator<Uint8Array> {
       try {
         // One chunk ahead of the consumer.
-        let next: Promise<Uint8Array> | undefined;
+        let next: Promise<Buffer> | undefined;
         for (let at = start; at < end;) {
           if (signal?.aborted) throw abortError(signal);
           if (closing) throw new HoldfastError("invalid", "the read was closed");
@@ -540,6 +542,7 @@ export class FileStore implements Store {
             next.catch(() => undefined);
           }
           yield chunk;
+          if (reuse) idle = Buffer.from(chunk.buffer);
         }
         if (signal?.aborted) throw abortError(signal);
       } catch (error) {

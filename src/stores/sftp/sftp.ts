@@ -29,7 +29,10 @@ const REQUEST_BYTES = 31 * 1024;
 /** Requests of one transfer that are under way at once. */
 const REQUESTS = 64;
 /** Bytes of a chunk that a read gives. */
-const CHUNK_BYTES = 32 * REQUEST_BYTES;
+const CHUNK_BYTES = 8 * REQUEST_BYTES;
+/** Chunks that one read may be ahead of its consumer, and all reads of a store together; each has one in any case. */
+const AHEAD = (REQUESTS * REQUEST_BYTES) / CHUNK_BYTES;
+const AHEAD_OF_ALL = 8 * AHEAD;
 const DEFAULT_CONNECTIONS = 4;
 /** With this many operations on each connection, another one is opened. */
 const BUSY = 4;
@@ -260,6 +263,8 @@ interface Write {
 
 class SftpTree implements Tree {
   readonly #settings: SshSettings;
+  /** Reads whose chunks are being taken. */
+  #receiving = 0;
   readonly #root: string;
   readonly #maxSessions: number;
   readonly #sessions = new Set<Session>();
@@ -527,7 +532,13 @@ class SftpTree implements Tree {
     }
   }
 
-  async read(path: TreePath, range: ByteRange | undefined, signal: AbortSignal | undefined): Promise<TreeRead> {
+  async read(
+    path: TreePath,
+    range: ByteRange | undefined,
+    signal: AbortSignal | undefined,
+    _onAlive: (() => void) | undefined,
+    reuse: boolean,
+  ): Promise<TreeRead> {
     const { session, value } = await this.#hold(signal, async (session) => {
       await this.#checkFolder(session, path.slice(0, -1), signal);
       const opening = session.request<Buffer>(
@@ -567,7 +578,14 @@ class SftpTree implements Tree {
       size: stats.size,
       modifiedMs: stats.mtime * 1000,
       length: end - start,
-      chunks: this.#receive(session, handle, start, end, session.keepsHandles ? undefined : { path, stats }, signal),
+      chunks: this.#receive(session, {
+        handle,
+        start,
+        end,
+        watched: session.keepsHandles ? undefined : { path, stats },
+        signal,
+        reuse,
+      }),
       close,
     };
   }
@@ -575,24 +593,37 @@ class SftpTree implements Tree {
   /** Reads from `start` to `end` with many requests at once; gives chunks in order. */
   async *#receive(
     session: Session,
-    handle: Buffer,
-    start: number,
-    end: number,
-    watched: { path: TreePath; stats: Stats } | undefined,
-    signal: AbortSignal | undefined,
+    {
+      handle,
+      start,
+      end,
+      watched,
+      signal,
+      reuse,
+    }: {
+      readonly handle: Buffer;
+      readonly start: number;
+      readonly end: number;
+      readonly watched: { path: TreePath; stats: Stats } | undefined;
+      readonly signal: AbortSignal | undefined;
+      readonly reuse: boolean;
+    },
   ): AsyncGenerator<Uint8Array> {
+    const idle: Buffer[] = [];
     const ahead: Promise<Buffer>[] = [];
     let next = start;
-    const chunksAhead = Math.max(1, Math.floor((REQUESTS * REQUEST_BYTES) / CHUNK_BYTES));
+    const chunksAhead = (): number => Math.max(1, Math.min(AHEAD, Math.floor(AHEAD_OF_ALL / this.#receiving)));
     const stopped = new AbortController();
     // There is one listener for each request, which is no leak.
     const stop = signal ? AbortSignal.any([signal, stopped.signal]) : stopped.signal;
     setMaxListeners(0, stop);
+    this.#receiving++;
     try {
       for (;;) {
-        while (next < end && ahead.length < chunksAhead) {
+        while (next < end && ahead.length < chunksAhead()) {
           const length = Math.min(CHUNK_BYTES, end - next);
-          const chunk = this.#readChunk(session, handle, next, length, stop);
+          const buffer = idle.pop()?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
+          const chunk = this.#readChunk(session, handle, next, buffer, stop);
           chunk.catch(() => undefined);
           ahead.push(chunk);
           next += length;
@@ -602,8 +633,10 @@ class SftpTree implements Tree {
         const bytes = await chunk;
         if (watched) await this.#checkSame(session, watched, stop);
         yield bytes;
+        if (reuse && ahead.length + idle.length < chunksAhead()) idle.push(bytes);
       }
     } finally {
+      this.#receiving--;
       stopped.abort();
     }
   }
@@ -625,10 +658,10 @@ class SftpTree implements Tree {
     session: Session,
     handle: Buffer,
     position: number,
-    length: number,
+    buffer: Buffer,
     signal: AbortSignal,
   ): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafeSlow(length);
+    const { length } = buffer;
     const requests: Promise<void>[] = [];
     for (let at = 0; at < length; at += REQUEST_BYTES) {
       requests.push(fill(session, handle, buffer, at, Math.min(length, at + REQUEST_BYTES), position, signal));
