@@ -28,6 +28,7 @@ const ASSESS = "src/repair/assess.ts";
 const SCAN = "src/repair/scan.ts";
 const MEND = "src/repair/mend.ts";
 const STATUS = "src/repair/status.ts";
+const RENEWAL = "src/pool/renewal.ts";
 
 export const plantedBugs: readonly PlantedBug[] = [
   {
@@ -128,9 +129,9 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a read goes on at the wrong piece",
     file: READ,
-    find: "checkedPieces(source.store, name, content, piece, behind, options.signal)",
+    find: "checkedPieces(source.store, options, piece, behind)",
     replace:
-      "checkedPieces(source.store, name, content, failures.length > 0 && piece + 1 < behind ? piece + 1 : piece, behind, options.signal)",
+      "checkedPieces(source.store, options, failures.length > 0 && piece + 1 < behind ? piece + 1 : piece, behind)",
   },
   {
     name: "pieces are not checked",
@@ -329,5 +330,18 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "return !ready && isNamed && id !== undefined && !known.has(id);",
     replace: "return ready && !isNamed;",
     foundBy: 8037981,
+  },
+  {
+    name: "a claim or a delete that lasts is believed to be over",
+    file: RENEWAL,
+    find: "  renewLater();\n  return () => stop();",
+    replace: "  return () => stop();",
+  },
+  {
+    name: "a delete makes a put that is under way history",
+    file: DELETES,
+    find: "    let { base } = ground;",
+    replace:
+      '    let base = [ground.base, ...(state?.records ?? []).map(({ version }) => version)].sort().at(-1) ?? "";',
   },
 ];

@@ -37,8 +37,13 @@ export interface Fault {
 
 /** How long a store that hangs is waited for, in virtual milliseconds; stands for the deadline wrapper of a real pool. */
 export const DEADLINE_MS = 5000;
+/** A change of an object that a store carries out slowly takes less than this many deadlines. */
+const SLOW_CHANGE_DEADLINES = 4;
 
-/** What went wrong so far, and what still hangs: an operation during which neither changed had no excuse to fail. */
+/**
+ * What went wrong so far, and what still hangs. An operation during which neither changed had no excuse to fail. Hanging is
+ * counted in deadlines.
+ */
 export class Trouble {
   /** Faults that struck, and stores that went down or came back. */
   count = 0;
@@ -362,7 +367,7 @@ export class SimStore implements Store {
   async #arrive(operation: Operation, name: string, signal: AbortSignal | undefined): Promise<FaultKind | undefined> {
     await this.#world.park(this.#owner, signal);
     const fault = this.#takeFault(operation, name);
-    if (fault === "slow") await this.#hang(this.#world.random.below(DEADLINE_MS), signal);
+    if (fault === "slow") await this.#hang(this.#world.random.below(this.#slowestMs(operation, name)), signal);
     if (this.#disk.down) throw this.#error("unavailable", operation, name);
     if (fault === "before" || fault === "denied" || fault === "hang-before") {
       await this.#strike(fault, operation, name, signal);
@@ -387,17 +392,24 @@ export class SimStore implements Store {
     return undefined;
   }
 
+  /** A change of an object may take far longer than a late request may: bytes keep flowing, so no deadline ends it. */
+  #slowestMs(operation: Operation, name: string): number {
+    const isLong = (operation === "put" || operation === "delete") && !isReserved(name);
+    return isLong ? DEADLINE_MS * SLOW_CHANGE_DEADLINES : DEADLINE_MS;
+  }
+
   /** Nothing is heard of the call for so long, and the process may die meanwhile. */
   async #hang(ms: number, signal: AbortSignal | undefined): Promise<void> {
     this.#disk.struck(this.#trouble, this.#world.nowMs);
     const troubles = [this.#trouble, this.#disk.trouble];
+    const deadlines = Math.max(1, Math.ceil(ms / DEADLINE_MS));
     for (const trouble of troubles) {
-      trouble.hangs++;
-      trouble.hanging++;
+      trouble.hangs += deadlines;
+      trouble.hanging += deadlines;
     }
     const end = (): void => {
       for (const trouble of troubles) {
-        trouble.hanging--;
+        trouble.hanging -= deadlines;
         trouble.hungUntilMs = this.#world.nowMs;
       }
     };
