@@ -9,12 +9,8 @@ describe("known folders", () => {
   it("are those that were seen, and those above them", () => {
     const known = new KnownFolders();
     known.add(["a", "b"]);
-    expect([known.has([]), known.has(["a"]), known.has(["a", "b"]), known.has(["a", "b", "c"])]).toEqual([
-      true,
-      true,
-      true,
-      false,
-    ]);
+    expect([[], ["a"], ["a", "b"]].filter((folder) => !known.has(folder))).toEqual([]);
+    expect(known.has(["a", "b", "c"])).toBe(false);
   });
 
   it("leave only the others on the way to a folder unknown", () => {
@@ -32,12 +28,7 @@ describe("known folders", () => {
     known.add(["a", "b"]);
     known.add(["a", "c"]);
     known.forget(["a", "b"]);
-    expect([known.has([]), known.has(["a"]), known.has(["a", "b"]), known.has(["a", "c"])]).toEqual([
-      false,
-      false,
-      false,
-      true,
-    ]);
+    expect([[], ["a"], ["a", "b"], ["a", "c"]].filter((folder) => known.has(folder))).toEqual([["a", "c"]]);
   });
 
   it("are all forgotten before there are too many", () => {
