@@ -6,8 +6,8 @@ import { codeOf } from "../helpers/store-answers.ts";
 const env = { HOME: "/nonexistent", OPENDAL_OSS_ACCESS_KEY_SECRET: "open-sesame" };
 
 it.each([
-  ...["smb://", "smb://host", "smb://host/", "smb://-x/share", "smb://h/s/../x", "smb://h/s/a:b", "smb://h/s?x=1"],
-  ...["rsync://", "rsync://host", "rsync://-oProxy/x", "rsync://h::m/a*b", "rsync://u:pw@h/x", "rsync://-l@h/x"],
+  ...["", "host", "host/", "-x/share", "h/s/../x", "h/s/a:b", "h/s?x=1"].map((rest) => `smb://${rest}`),
+  ...["", "host", "-oProxy/x", "h::m/a*b", "u:pw@h/x", "-l@h/x"].map((rest) => `rsync://${rest}`),
   ...["ca=/x", "tls=no", "connections=0"].map((query) => `ftp://h/x?${query}`),
   ...["idenity=x", "identity=", "identity=a&identity=b", "connections=0", "connections=many"].map(
     (query) => `sftp://h/x?${query}`,
