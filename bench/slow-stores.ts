@@ -23,6 +23,17 @@ export interface SlowPrograms {
   readonly library: string;
 }
 
+/** What the comparisons of this file have in common. */
+interface Scene {
+  readonly bench: Bench;
+  readonly setting: Setting;
+  readonly folders: Ground;
+  readonly remote: Ground;
+  /** The place behind the slow way. */
+  readonly slowly: (place: Place) => Place;
+  readonly sizes: Sizes;
+}
+
 export async function slowStores(
   bench: Bench,
   setting: Setting,
@@ -35,11 +46,11 @@ export async function slowStores(
   if (any === undefined) return;
   const port = Number(new URL(any.url).port);
   const throttle = await startThrottle({ port, bytesPerSecond: BYTES_PER_SECOND, delayMs: DELAY_MS });
-  /** The place behind the slow way. */
   const slowly = (place: Place): Place => ({ ...place, url: place.url.replace(`:${port}/`, `:${throttle.port}/`) });
   try {
-    await waiting(bench, setting, folders, remote, slowly, sizes, programs);
-    await fastest(bench, setting, folders, remote, slowly, sizes);
+    const scene: Scene = { bench, setting, folders, remote, slowly, sizes };
+    await waiting(scene, programs);
+    await fastest(scene);
   } finally {
     await throttle.close();
     await remote.clear([any]);
@@ -48,12 +59,7 @@ export async function slowStores(
 
 /** How long the caller waits for a put into two folders and the slow store. */
 async function waiting(
-  bench: Bench,
-  setting: Setting,
-  folders: Ground,
-  remote: Ground,
-  slowly: (place: Place) => Place,
-  sizes: Sizes,
+  { bench, setting, folders, remote, slowly, sizes }: Scene,
   programs: SlowPrograms,
 ): Promise<void> {
   for (const workload of workloads(setting.root, sizes, sizes.slowPart)) {
@@ -103,14 +109,7 @@ async function waiting(
 }
 
 /** Reading from a mirror whose first store is the slow one. */
-async function fastest(
-  bench: Bench,
-  setting: Setting,
-  folders: Ground,
-  remote: Ground,
-  slowly: (place: Place) => Place,
-  sizes: Sizes,
-): Promise<void> {
+async function fastest({ bench, setting, folders, remote, slowly, sizes }: Scene): Promise<void> {
   const workload = workloads(setting.root, sizes, sizes.slowPart)[1];
   const name = "read-fastest";
   if (workload === undefined || !bench.wants(name)) return;

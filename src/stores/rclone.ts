@@ -191,11 +191,11 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
   };
 
   /** Removes what a listing saw of puts that were killed long ago. */
-  const removeStrays = async (signal: AbortSignal): Promise<void> => {
-    for (const stray of rclone.strays) {
-      await rclone.deleteFile(stray, signal);
-      rclone.strays.delete(stray);
-      context.logger.info("stale temporary file removed", { store: context.label, file: stray });
+  const removeLeftovers = async (signal: AbortSignal): Promise<void> => {
+    for (const leftover of rclone.leftovers) {
+      await rclone.deleteFile(leftover, signal);
+      rclone.leftovers.delete(leftover);
+      context.logger.info("stale temporary file removed", { store: context.label, file: leftover });
     }
   };
 
@@ -218,7 +218,7 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
             "this remote can neither move nor copy an object by itself, so no put can be made all or nothing",
           );
         }
-        await removeStrays(signal);
+        await removeLeftovers(signal);
         const temp = tempName(context.runtime, features.BucketBased ? "" : rclone.names.markFor(name));
         try {
           const size = await rclone.upload(temp, checkedBytes(body, signal), signal);
@@ -283,7 +283,7 @@ export async function openRcloneStore(url: StoreUrl, context: StoreContext): Pro
         if (existed) await rclone.removeEmptyFolders(name, signal);
         return { existed };
       }),
-    sweep: (options = {}) => operations.run("delete", undefined, options, ({ signal }) => removeStrays(signal)),
+    sweep: (options = {}) => operations.run("delete", undefined, options, ({ signal }) => removeLeftovers(signal)),
     close: async () => {
       await operations.close();
       await rclone.stop();
@@ -366,7 +366,7 @@ class Rclone {
   features: Features | undefined;
   readonly names: FoldingNames;
   /** Temporary files, found by listings, of puts that must have been killed. */
-  readonly strays = new Set<string>();
+  readonly leftovers = new Set<string>();
 
   constructor(remote: string, context: StoreContext) {
     this.#remote = remote;
@@ -725,7 +725,7 @@ class Rclone {
       if (item.Name === "" || item.Name === "." || item.Name === ".." || item.Name.includes("/")) continue;
       if (isTempName(item.Name)) {
         const age = this.#context.runtime.now() - Date.parse(item.ModTime ?? "");
-        if (!item.IsDir && age > STALE_TEMP_MS) this.strays.add(name);
+        if (!item.IsDir && age > STALE_TEMP_MS) this.leftovers.add(name);
         continue;
       }
       if (key === last) continue;

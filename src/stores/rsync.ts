@@ -139,7 +139,8 @@ export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
         rsync.names.noteGone();
         return { existed };
       }),
-    sweep: (options = {}) => operations.run("delete", undefined, options, ({ signal }) => rsync.removeStrays(signal)),
+    sweep: (options = {}) =>
+      operations.run("delete", undefined, options, ({ signal }) => rsync.removeLeftovers(signal)),
     close: () => operations.close(),
   };
 }
@@ -223,7 +224,7 @@ class Rsync {
   #prepared: Promise<void> | undefined;
   readonly names: FoldingNames;
   /** Files in the temporary folder that a listing saw, of puts that must have been killed. */
-  readonly #strays = new Set<string>();
+  readonly #leftovers = new Set<string>();
 
   constructor(place: Place, context: StoreContext) {
     this.#place = place;
@@ -264,11 +265,11 @@ class Rsync {
   }
 
   /** Removes what a listing saw of puts that were killed long ago. */
-  async removeStrays(signal: AbortSignal): Promise<void> {
-    for (const stray of this.#strays) {
-      await this.remove(`${TEMP_FOLDER}/${stray}`, signal);
-      this.#strays.delete(stray);
-      this.#context.logger.info("stale temporary file removed", { store: this.#context.label, file: stray });
+  async removeLeftovers(signal: AbortSignal): Promise<void> {
+    for (const leftover of this.#leftovers) {
+      await this.remove(`${TEMP_FOLDER}/${leftover}`, signal);
+      this.#leftovers.delete(leftover);
+      this.#context.logger.info("stale temporary file removed", { store: this.#context.label, file: leftover });
     }
   }
 
@@ -311,7 +312,7 @@ class Rsync {
   }
 
   async send(folder: string, name: string, signal: AbortSignal, onAlive: (() => void) | undefined): Promise<void> {
-    await this.removeStrays(signal);
+    await this.removeLeftovers(signal);
     for (let attempt = 1; ; attempt++) {
       try {
         await this.#ready(signal);
@@ -539,7 +540,7 @@ class Rsync {
     if (parts.some((part) => part === "" || part === "." || part === "..")) return false;
     if (parts[0] === TEMP_FOLDER) {
       const age = this.#context.runtime.now() - (info.modifiedMs ?? 0);
-      if (parts.length === 2 && age > STALE_TEMP_MS) this.#strays.add(parts[1] ?? "");
+      if (parts.length === 2 && age > STALE_TEMP_MS) this.#leftovers.add(parts[1] ?? "");
     }
     return !parts.some(isTempName);
   }

@@ -1,13 +1,12 @@
 /** What the command says to wrong turns that a new user takes, found by walking the guides word for word. */
 import { execFile } from "node:child_process";
-import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import { errorLines } from "../../src/cli/terminal/printer.ts";
-import { commandPath, runCommand } from "../helpers/command.ts";
+import { commandPath, mirrorHome, runCommand } from "../helpers/command.ts";
 import type { CommandResult } from "../helpers/command.ts";
 
 let home: string;
@@ -16,10 +15,9 @@ beforeAll(async () => {
   await commandPath();
 });
 beforeEach(async () => {
-  home = await mkdtemp(join(tmpdir(), "holdfast-first-steps-"));
-  const stores = ["disk", "nas"].map((name) => ({ url: `file://${home}/${name}`, description: name }));
-  await writeFile(join(home, "pool.json"), JSON.stringify({ mode: "mirror", attempts: 1, stores }));
-  await writeFile(join(home, "list.json"), JSON.stringify(stores));
+  const made = await mirrorHome(["disk", "nas"]);
+  home = made.home;
+  await writeFile(join(home, "list.json"), JSON.stringify(made.stores));
   await writeFile(join(home, "file"), "content");
 });
 afterEach(() => rm(home, { recursive: true, force: true }));

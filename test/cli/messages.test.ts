@@ -1,11 +1,10 @@
 /** What the command says when something is wrong: once, in words, with what to do about it. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { mkdir, mkdtemp, rename, rm, utimes, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { commandPath, runCommand } from "../helpers/command.ts";
+import { commandPath, mirrorHome, runCommand } from "../helpers/command.ts";
 import type { CommandResult } from "../helpers/command.ts";
 import { shellWords } from "../helpers/command-usage.ts";
 
@@ -15,9 +14,7 @@ beforeAll(async () => {
   await commandPath();
 });
 beforeEach(async () => {
-  home = await mkdtemp(join(tmpdir(), "holdfast-messages-"));
-  const stores = ["disk", "my nas"].map((name) => ({ url: `file://${home}/${name}`, description: name }));
-  await writeFile(join(home, "pool.json"), JSON.stringify({ mode: "mirror", attempts: 1, stores }));
+  ({ home } = await mirrorHome(["disk", "my nas"]));
   await mkdir(join(home, "dir"));
   for (const name of ["1", "2", "3"]) await writeFile(join(home, "dir", name), name);
 });

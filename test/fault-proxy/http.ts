@@ -5,7 +5,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 import type { Certificate } from "./certificates.ts";
-import { kill } from "./tcp.ts";
+import { closeServer, kill } from "./tcp.ts";
 
 export interface SeenRequest {
   readonly method: string;
@@ -147,13 +147,7 @@ export async function startHttpFaults(options: HttpFaultOptions = {}): Promise<H
       rules = [];
     },
     cut,
-    close: async () => {
-      const closed = new Promise((resolve) => {
-        server.close(resolve);
-      });
-      cut();
-      await closed;
-    },
+    close: () => closeServer(server, cut),
   };
 }
 

@@ -82,14 +82,17 @@ export async function startTcpFaults(target: TcpFaultOptions): Promise<TcpFaultP
       return sockets.size;
     },
     cut,
-    close: async () => {
-      const closed = new Promise((resolve) => {
-        server.close(resolve);
-      });
-      cut();
-      await closed;
-    },
+    close: () => closeServer(server, cut),
   };
+}
+
+/** Closes a server that listens no more once `cut` has ended its connections. */
+export async function closeServer(server: Pick<Server, "close">, cut: () => void): Promise<void> {
+  const closed = new Promise((resolve) => {
+    server.close(resolve);
+  });
+  cut();
+  await closed;
 }
 
 /** Resets a connection; TLS over TCP knows only the end of it. */

@@ -17,6 +17,7 @@ import { credential, startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 import { exitOf, startCommand } from "../helpers/command.ts";
 import { waitUntil } from "../helpers/wait-until.ts";
+import { hookedStore } from "../helpers/wrapped-store.ts";
 
 let gateways: TestGateways;
 /** Indexes of stores that answer nothing. */
@@ -27,19 +28,7 @@ function breakable(store: Store, index: number): Store {
   const check = (): void => {
     if (down.has(index)) throw new HoldfastError("unavailable", "the store is down", { store: store.label });
   };
-  return {
-    label: store.label,
-    capabilities: store.capabilities,
-    put: async (...given) => (check(), store.put(...given)),
-    get: async (...given) => (check(), store.get(...given)),
-    stat: async (...given) => (check(), store.stat(...given)),
-    delete: async (...given) => (check(), store.delete(...given)),
-    async *list(...given) {
-      check();
-      yield* store.list(...given);
-    },
-    close: () => store.close(),
-  };
+  return hookedStore(store, { before: check });
 }
 
 beforeEach(async () => {

@@ -9,6 +9,7 @@ import type { Protocol } from "../../src/gateway/gateways.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
+import { hookedStore } from "../helpers/wrapped-store.ts";
 
 const SECRETS = ["/srv/secret-folder", "secret-host", "secret-user", "2222"];
 const said = `EACCES: permission denied, open '/srv/secret-folder/x' (sftp://secret-user@secret-host:2222)`;
@@ -22,19 +23,7 @@ const breakable = (store: Store): Store => {
     if (failing !== undefined)
       throw new HoldfastError(failing, said, { store: store.label, cause: new Error(said), retryable: false });
   };
-  return {
-    label: store.label,
-    capabilities: store.capabilities,
-    put: async (...given) => (check(), store.put(...given)),
-    get: async (...given) => (check(), store.get(...given)),
-    stat: async (...given) => (check(), store.stat(...given)),
-    delete: async (...given) => (check(), store.delete(...given)),
-    async *list(...given) {
-      check();
-      yield* store.list(...given);
-    },
-    close: () => store.close(),
-  };
+  return hookedStore(store, { before: check });
 };
 
 beforeEach(async () => {

@@ -11,6 +11,7 @@ import type { TestGateways } from "../helpers/gateways.ts";
 import { rawClient } from "../helpers/raw-client.ts";
 import type { RawClient } from "../helpers/raw-client.ts";
 import { waitUntil } from "../helpers/wait-until.ts";
+import { storeLike } from "../helpers/wrapped-store.ts";
 
 let gateways: TestGateways;
 /** Bodies that the first store is reading now. */
@@ -20,9 +21,7 @@ let taken = 0;
 
 function watched(store: Store, index: number): Store {
   if (index !== 0) return store;
-  return {
-    label: store.label,
-    capabilities: store.capabilities,
+  return storeLike(store, {
     put: (name, body, options) => {
       const counted = async function* (): AsyncGenerator<Uint8Array> {
         reading++;
@@ -37,12 +36,7 @@ function watched(store: Store, index: number): Store {
       };
       return store.put(name, { ...body, open: counted }, options);
     },
-    get: (...given) => store.get(...given),
-    stat: (...given) => store.stat(...given),
-    delete: (...given) => store.delete(...given),
-    list: (...given) => store.list(...given),
-    close: () => store.close(),
-  };
+  });
 }
 
 beforeEach(async () => {

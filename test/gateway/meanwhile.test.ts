@@ -66,9 +66,10 @@ async function whilePutting<T>(
   wanted: "put" | "delete",
   work: () => Promise<T>,
   at: MeanwhileGateways = gateways,
+  put: () => Promise<unknown> = () => at.pool.put(name, toBody("theirs")),
 ): Promise<T> {
   const stop = at.stopAt("put", name);
-  const putting = at.pool.put(name, toBody("theirs"));
+  const putting = put();
   await stop.reached;
   const asked = at.asked(wanted, name);
   const result = work();
@@ -77,6 +78,12 @@ async function whilePutting<T>(
   await putting;
   return result;
 }
+
+/** The same while a folder is made by S3 that has content itself. */
+const whileMaking = <T>(path: string, work: () => Promise<T>): Promise<T> =>
+  whilePutting(`${path}/.holdfast-folder`, "put", work, gateways, () =>
+    s3("PUT", `${path}/`, {}, "content of a folder"),
+  );
 
 let count = 0;
 const fresh = (what: string): string => `${what}-${++count}`;
@@ -214,31 +221,15 @@ describe("a WebDAV request leaves what was put while it waited:", () => {
 
   test("MKCOL of a folder that S3 makes with content", async () => {
     const path = fresh("folder");
-    const name = `${path}/.holdfast-folder`;
-    const stop = gateways.stopAt("put", name);
-    const putting = s3("PUT", `${path}/`, {}, "content of a folder");
-    await stop.reached;
-    const asked = gateways.asked("put", name);
-    const making = dav("MKCOL", path);
-    await asked;
-    stop.goOn();
-    await putting;
-    expect([(await making).status, (await s3("GET", `${path}/`)).text]).toEqual([405, "content of a folder"]);
+    const answer = await whileMaking(path, () => dav("MKCOL", path));
+    expect([answer.status, (await s3("GET", `${path}/`)).text]).toEqual([405, "content of a folder"]);
   });
 
   test("DELETE of the last file of a folder that S3 makes with content", async () => {
     const path = fresh("folder");
     await s3("PUT", `${path}/last`, {}, "before");
-    const name = `${path}/.holdfast-folder`;
-    const stop = gateways.stopAt("put", name);
-    const putting = s3("PUT", `${path}/`, {}, "content of a folder");
-    await stop.reached;
-    const asked = gateways.asked("put", name);
-    const deleting = dav("DELETE", `${path}/last`);
-    await asked;
-    stop.goOn();
-    await putting;
-    expect([(await deleting).status, (await s3("GET", `${path}/`)).text]).toEqual([204, "content of a folder"]);
+    const answer = await whileMaking(path, () => dav("DELETE", `${path}/last`));
+    expect([answer.status, (await s3("GET", `${path}/`)).text]).toEqual([204, "content of a folder"]);
   });
 
   test("LOCK of a name where nothing is", async () => {

@@ -7,6 +7,7 @@ import type { Store } from "../../src/contract/store.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
 import { waitUntil } from "../helpers/wait-until.ts";
+import { storeLike } from "../helpers/wrapped-store.ts";
 
 const MIB = 1024 * 1024;
 type Protocol = "s3" | "webdav" | "restic";
@@ -19,9 +20,7 @@ let putting = 0;
 let taken = 0;
 
 function watched(store: Store): Store {
-  return {
-    label: store.label,
-    capabilities: store.capabilities,
+  return storeLike(store, {
     put: async (name, body, options) => {
       if (name.startsWith(".holdfast/")) return store.put(name, body, options);
       putting++;
@@ -37,12 +36,7 @@ function watched(store: Store): Store {
         putting--;
       }
     },
-    get: (...given) => store.get(...given),
-    stat: (...given) => store.stat(...given),
-    delete: (...given) => store.delete(...given),
-    list: (...given) => store.list(...given),
-    close: () => store.close(),
-  };
+  });
 }
 
 beforeEach(async () => {

@@ -4,57 +4,26 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { connect } from "node:net";
-import {
-  AbortMultipartUploadCommand,
-  CompleteMultipartUploadCommand,
-  CopyObjectCommand,
-  CreateBucketCommand,
-  CreateMultipartUploadCommand,
-  DeleteBucketCommand,
-  DeleteObjectCommand,
-  DeleteObjectsCommand,
-  GetBucketLocationCommand,
-  GetObjectCommand,
-  HeadBucketCommand,
-  HeadObjectCommand,
-  ListBucketsCommand,
-  ListMultipartUploadsCommand,
-  ListObjectVersionsCommand,
-  ListObjectsCommand,
-  ListObjectsV2Command,
-  ListPartsCommand,
-  PutObjectCommand,
-  S3Client,
-  UploadPartCommand,
-  UploadPartCopyCommand,
-} from "@aws-sdk/client-s3";
+import type { S3 } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { compareNames } from "../../src/contract/names.ts";
 import { credential, startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
+import { sdkClient } from "../helpers/sdk-client.ts";
 
 let gateways: TestGateways;
 /** Takes requests without a signature, for what no SDK would send. */
 let open: TestGateways;
-let s3: S3Client;
+let s3: S3;
 const Bucket = "cases";
-
-const clientOf = (url: string, accessKeyId: string, secretAccessKey: string): S3Client =>
-  new S3Client({
-    endpoint: url,
-    forcePathStyle: true,
-    region: "us-east-1",
-    credentials: { accessKeyId, secretAccessKey },
-    maxAttempts: 1,
-  });
 
 beforeAll(async () => {
   [gateways, open] = await Promise.all([
     startTestGateways({ protocols: ["s3"] }),
     startTestGateways({ protocols: ["s3"], guarded: false, bucket: Bucket }),
   ]);
-  s3 = clientOf(gateways.url("s3"), credential.user, credential.password);
-  await s3.send(new CreateBucketCommand({ Bucket }));
+  s3 = sdkClient(gateways.url("s3"));
+  await s3.createBucket({ Bucket });
 });
 
 afterAll(async () => {
@@ -70,10 +39,10 @@ const failure = (status: number, name?: string): unknown =>
   });
 
 const put = (Key: string, Body: string | Uint8Array = Key, more: object = {}): Promise<{ ETag?: string | undefined }> =>
-  s3.send(new PutObjectCommand({ Bucket, Key, Body, ...more }));
+  s3.putObject({ Bucket, Key, Body, ...more });
 
 async function bytesOf(Key: string, more: object = {}): Promise<Buffer> {
-  const { Body } = await s3.send(new GetObjectCommand({ Bucket, Key, ...more }));
+  const { Body } = await s3.getObject({ Bucket, Key, ...more });
   return Buffer.from((await Body?.transformToByteArray()) ?? []);
 }
 
@@ -86,8 +55,8 @@ describe("listings", () => {
   const Listed = "listed-cases";
 
   beforeAll(async () => {
-    await s3.send(new CreateBucketCommand({ Bucket: Listed }));
-    const one = (Key: string): Promise<unknown> => s3.send(new PutObjectCommand({ Bucket: Listed, Key, Body: "" }));
+    await s3.createBucket({ Bucket: Listed });
+    const one = (Key: string): Promise<unknown> => s3.putObject({ Bucket: Listed, Key, Body: "" });
     await Promise.all(keys.map(one));
   });
 
@@ -112,9 +81,14 @@ describe("listings", () => {
         const pages: Record<1 | 2, string[]> = { 1: [], 2: [] };
         let Marker = "";
         for (let more = true; more;) {
-          const page = await s3.send(
-            new ListObjectsCommand({ Bucket: Listed, Prefix, Delimiter, MaxKeys, Marker, EncodingType: undefined }),
-          );
+          const page = await s3.listObjects({
+            Bucket: Listed,
+            Prefix,
+            Delimiter,
+            MaxKeys,
+            Marker,
+            EncodingType: undefined,
+          });
           const shown = [
             ...(page.Contents ?? []).map((one) => one.Key ?? ""),
             ...(page.CommonPrefixes ?? []).map((one) => one.Prefix ?? ""),
@@ -129,9 +103,7 @@ describe("listings", () => {
         }
         let ContinuationToken: string | undefined;
         do {
-          const page = await s3.send(
-            new ListObjectsV2Command({ Bucket: Listed, Prefix, Delimiter, MaxKeys, ContinuationToken }),
-          );
+          const page = await s3.listObjectsV2({ Bucket: Listed, Prefix, Delimiter, MaxKeys, ContinuationToken });
           const shown = [
             ...(page.Contents ?? []).map((one) => one.Key ?? ""),
             ...(page.CommonPrefixes ?? []).map((one) => one.Prefix ?? ""),
@@ -148,8 +120,8 @@ describe("listings", () => {
 
   test("begin behind a marker that need not be a key", async () => {
     for (const after of ["", "bar", "blah", "boo/", "\n", "zzz", "_under1/c"]) {
-      const first = await s3.send(new ListObjectsCommand({ Bucket: Listed, Marker: after }));
-      const second = await s3.send(new ListObjectsV2Command({ Bucket: Listed, StartAfter: after }));
+      const first = await s3.listObjects({ Bucket: Listed, Marker: after });
+      const second = await s3.listObjectsV2({ Bucket: Listed, StartAfter: after });
       // The SDK trims what it reads.
       expect(first.Marker).toBe(after.trim());
       expect((first.Contents ?? []).map((one) => one.Key)).toEqual(wanted("", "", after));
@@ -158,70 +130,65 @@ describe("listings", () => {
   });
 
   test("go on from a token, which outweighs where to start; an empty token is none", async () => {
-    const first = await s3.send(new ListObjectsV2Command({ Bucket: Listed, MaxKeys: 3, StartAfter: "bar" }));
+    const first = await s3.listObjectsV2({ Bucket: Listed, MaxKeys: 3, StartAfter: "bar" });
     expect(first).toMatchObject({ StartAfter: "bar", IsTruncated: true });
-    const next = await s3.send(
-      new ListObjectsV2Command({
-        Bucket: Listed,
-        StartAfter: "zzz",
-        ContinuationToken: first.NextContinuationToken,
-        MaxKeys: 2,
-      }),
-    );
+    const next = await s3.listObjectsV2({
+      Bucket: Listed,
+      StartAfter: "zzz",
+      ContinuationToken: first.NextContinuationToken,
+      MaxKeys: 2,
+    });
     expect((next.Contents ?? []).map((one) => one.Key)).toEqual(wanted("", "", "bar").slice(3, 5));
     expect(next.ContinuationToken).toBe(first.NextContinuationToken);
-    const whole = await s3.send(new ListObjectsV2Command({ Bucket: Listed, ContinuationToken: "" }));
+    const whole = await s3.listObjectsV2({ Bucket: Listed, ContinuationToken: "" });
     expect((whole.Contents ?? []).map((one) => one.Key)).toEqual(keys);
   });
 
   test("give each page its size, its owners where asked, and codes where asked", async () => {
-    const none = await s3.send(new ListObjectsCommand({ Bucket: Listed, MaxKeys: 0 }));
+    const none = await s3.listObjects({ Bucket: Listed, MaxKeys: 0 });
     expect(none).toMatchObject({ MaxKeys: 0, IsTruncated: false });
-    expect((await s3.send(new ListObjectsCommand({ Bucket: Listed }))).MaxKeys).toBe(1000);
+    expect((await s3.listObjects({ Bucket: Listed })).MaxKeys).toBe(1000);
     const refused = await fetch(`${open.url("s3")}/${Bucket}?max-keys=blah`);
     expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining("InvalidArgument")]);
-    const owned = await s3.send(new ListObjectsV2Command({ Bucket: Listed, FetchOwner: true, MaxKeys: 1 }));
+    const owned = await s3.listObjectsV2({ Bucket: Listed, FetchOwner: true, MaxKeys: 1 });
     expect(owned.Contents?.[0]?.Owner?.ID).toBe("holdfast");
-    const bare = await s3.send(new ListObjectsV2Command({ Bucket: Listed, MaxKeys: 1 }));
+    const bare = await s3.listObjectsV2({ Bucket: Listed, MaxKeys: 1 });
     expect(bare.Contents?.[0]).not.toHaveProperty("Owner");
     const coded = { Bucket: Listed, Delimiter: "/", EncodingType: "url", Prefix: "foo+" } as const;
-    expect(await s3.send(new ListObjectsV2Command(coded))).toMatchObject({
+    expect(await s3.listObjectsV2(coded)).toMatchObject({
       Prefix: "foo%2B",
       CommonPrefixes: [{ Prefix: "foo%2B1/" }],
     });
-    expect(
-      await s3.send(new ListObjectsCommand({ Bucket: Listed, EncodingType: "url", Prefix: "asdf" })),
-    ).toMatchObject({ Contents: [{ Key: "asdf%2Bb" }] });
+    expect(await s3.listObjects({ Bucket: Listed, EncodingType: "url", Prefix: "asdf" })).toMatchObject({
+      Contents: [{ Key: "asdf%2Bb" }],
+    });
   });
 
   test("say of each object what a HEAD of it says", async () => {
     const { ETag } = await put("said", "of an object");
-    const { Contents } = await s3.send(new ListObjectsV2Command({ Bucket, Prefix: "said" }));
-    const head = await s3.send(new HeadObjectCommand({ Bucket, Key: "said" }));
+    const { Contents } = await s3.listObjectsV2({ Bucket, Prefix: "said" });
+    const head = await s3.headObject({ Bucket, Key: "said" });
     expect(Contents).toEqual([expect.objectContaining({ Key: "said", Size: 12, ETag, StorageClass: "STANDARD" })]);
     expect(Contents?.[0]?.LastModified).toEqual(head.LastModified);
-    const versions = await s3.send(new ListObjectVersionsCommand({ Bucket, Prefix: "said", Delimiter: "" }));
+    const versions = await s3.listObjectVersions({ Bucket, Prefix: "said", Delimiter: "" });
     expect(versions).toMatchObject({ Delimiter: "", Versions: [{ VersionId: "null", IsLatest: true, ETag }] });
   });
 });
 
 describe("buckets", () => {
-  const make = (name: string, more: object = {}): Promise<unknown> =>
-    s3.send(new CreateBucketCommand({ Bucket: name, ...more }));
+  const make = (name: string, more: object = {}): Promise<unknown> => s3.createBucket({ Bucket: name, ...more });
 
   test("have the names that S3 allows, and no others", async () => {
     const good = ["abc", "a".repeat(60), "a".repeat(63), "foo.bar", "foo-bar", "0start", "aaa.111"];
     for (const name of good) {
       await make(name);
-      expect(await s3.send(new ListObjectsCommand({ Bucket: name }))).not.toHaveProperty("Contents");
-      await s3.send(new DeleteBucketCommand({ Bucket: name }));
+      expect(await s3.listObjects({ Bucket: name })).not.toHaveProperty("Contents");
+      await s3.deleteBucket({ Bucket: name });
     }
     const bad = ["aa", "a".repeat(64), "_foo", "foo_bar", "foo-", "foo..bar", "192.168.5.123", "Foo", "f!o"];
     for (const name of bad) {
       await expect(make(name)).rejects.toEqual(failure(400, "InvalidBucketName"));
-      await expect(s3.send(new ListObjectsCommand({ Bucket: name }))).rejects.toEqual(
-        failure(400, "InvalidBucketName"),
-      );
+      await expect(s3.listObjects({ Bucket: name })).rejects.toEqual(failure(400, "InvalidBucketName"));
     }
   });
 
@@ -231,34 +198,33 @@ describe("buckets", () => {
     expect((await bytesOf("kept")).toString()).toBe("kept");
     const elsewhere = { CreateBucketConfiguration: { LocationConstraint: "eu-central-1" } };
     await expect(make(Bucket, elsewhere)).rejects.toEqual(failure(409, "BucketAlreadyOwnedByYou"));
-    expect((await s3.send(new GetBucketLocationCommand({ Bucket }))).LocationConstraint).toBeUndefined();
+    expect((await s3.getBucketLocation({ Bucket })).LocationConstraint).toBeUndefined();
   });
 
   test("that are gone hold nothing, and take nothing", async () => {
     await make("gone-soon");
-    await s3.send(new DeleteBucketCommand({ Bucket: "gone-soon" }));
+    await s3.deleteBucket({ Bucket: "gone-soon" });
     const gone = { Bucket: "gone-soon", Key: "x" };
     const calls = [
-      new DeleteBucketCommand(gone),
-      new ListObjectsCommand(gone),
-      new GetObjectCommand(gone),
-      new DeleteObjectCommand(gone),
-      new CreateMultipartUploadCommand(gone),
-      new CopyObjectCommand({ ...gone, CopySource: `${Bucket}/kept` }),
-      new CopyObjectCommand({ Bucket, Key: "x", CopySource: "gone-soon/x" }),
-      new DeleteObjectsCommand({ ...gone, Delete: { Objects: [{ Key: "x" }] } }),
+      () => s3.deleteBucket(gone),
+      () => s3.listObjects(gone),
+      () => s3.getObject(gone),
+      () => s3.deleteObject(gone),
+      () => s3.createMultipartUpload(gone),
+      () => s3.copyObject({ ...gone, CopySource: `${Bucket}/kept` }),
+      () => s3.copyObject({ Bucket, Key: "x", CopySource: "gone-soon/x" }),
+      () => s3.deleteObjects({ ...gone, Delete: { Objects: [{ Key: "x" }] } }),
     ];
-    for (const call of calls)
-      await expect(s3.send(call as GetObjectCommand)).rejects.toEqual(failure(404, "NoSuchBucket"));
-    await expect(s3.send(new HeadBucketCommand(gone))).rejects.toEqual(failure(404));
-    expect((await s3.send(new ListBucketsCommand({}))).Buckets?.map((one) => one.Name)).not.toContain("gone-soon");
+    for (const call of calls) await expect(call()).rejects.toEqual(failure(404, "NoSuchBucket"));
+    await expect(s3.headBucket(gone)).rejects.toEqual(failure(404));
+    expect((await s3.listBuckets({})).Buckets?.map((one) => one.Name)).not.toContain("gone-soon");
   });
 
   test("are shown to nobody without the right key", async () => {
-    const wrong = clientOf(gateways.url("s3"), credential.user, "another secret");
-    await expect(wrong.send(new ListBucketsCommand({}))).rejects.toEqual(failure(403, "SignatureDoesNotMatch"));
-    const unknown = clientOf(gateways.url("s3"), "nobody", credential.password);
-    await expect(unknown.send(new ListBucketsCommand({}))).rejects.toEqual(failure(403, "InvalidAccessKeyId"));
+    const wrong = sdkClient(gateways.url("s3"), { as: { ...credential, password: "another secret" } });
+    await expect(wrong.listBuckets({})).rejects.toEqual(failure(403, "SignatureDoesNotMatch"));
+    const unknown = sdkClient(gateways.url("s3"), { as: { ...credential, user: "nobody" } });
+    await expect(unknown.listBuckets({})).rejects.toEqual(failure(403, "InvalidAccessKeyId"));
     for (const path of ["/", `/${Bucket}`, `/${Bucket}?list-type=2`, `/${Bucket}/kept`]) {
       expect((await fetch(gateways.url("s3") + path)).status).toBe(403);
     }
@@ -270,7 +236,7 @@ describe("buckets", () => {
 
 describe("objects", () => {
   test("keep metadata, in any language, until they are replaced", async () => {
-    const meta = async (): Promise<unknown> => (await s3.send(new HeadObjectCommand({ Bucket, Key: "meta" }))).Metadata;
+    const meta = async (): Promise<unknown> => (await s3.headObject({ Bucket, Key: "meta" })).Metadata;
     await put("meta", "1", { Metadata: { meta1: "mymeta", empty: "" } });
     expect(await meta()).toEqual({ meta1: "mymeta", empty: "" });
     await put("meta", "2", { Metadata: { meta2: "other" } });
@@ -296,14 +262,14 @@ describe("objects", () => {
       ResponseContentLanguage: "esperanto",
       ResponseContentType: "foo/bar",
     };
-    expect(await s3.send(new GetObjectCommand({ Bucket, Key: "headers", ...asked }))).toMatchObject({
+    expect(await s3.getObject({ Bucket, Key: "headers", ...asked })).toMatchObject({
       CacheControl: "no-cache",
       ContentDisposition: "bla",
       ContentEncoding: "aaa",
       ContentLanguage: "esperanto",
       ContentType: "foo/bar",
     });
-    expect(await s3.send(new HeadObjectCommand({ Bucket, Key: "headers" }))).toMatchObject({
+    expect(await s3.headObject({ Bucket, Key: "headers" })).toMatchObject({
       CacheControl: "public, max-age=14400",
       ContentType: "a/b",
     });
@@ -331,7 +297,7 @@ describe("objects", () => {
     ]) {
       await put(Key);
       expect((await bytesOf(Key)).toString()).toBe(Key);
-      await s3.send(new DeleteObjectCommand({ Bucket, Key }));
+      await s3.deleteObject({ Bucket, Key });
     }
     const odd = await fetch(`${open.url("s3")}/${Bucket}/%ae%8a-`);
     expect([odd.status, await odd.text()]).toEqual([400, expect.stringContaining("InvalidURI")]);
@@ -351,7 +317,7 @@ describe("objects", () => {
     await expect(bytesOf("nothing", { Range: "bytes=40-50" })).rejects.toEqual(failure(416, "InvalidRange"));
     const body = randomBytes(8 * 1024 * 1024);
     await put("big", body);
-    const got = await s3.send(new GetObjectCommand({ Bucket, Key: "big", Range: "bytes=3145728-5242880" }));
+    const got = await s3.getObject({ Bucket, Key: "big", Range: "bytes=3145728-5242880" });
     expect([got.ContentRange, got.$metadata.httpStatusCode]).toEqual(["bytes 3145728-5242880/8388608", 206]);
     const part = Buffer.from((await got.Body?.transformToByteArray()) ?? []);
     expect(part.equals(body.subarray(3145728, 5242881))).toBe(true);
@@ -372,8 +338,7 @@ describe("objects", () => {
   });
 
   test("are deleted a thousand at a time at most, and never without a key", async () => {
-    const remove = (Objects: { Key: string }[]): Promise<unknown> =>
-      s3.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects } }));
+    const remove = (Objects: { Key: string }[]): Promise<unknown> => s3.deleteObjects({ Bucket, Delete: { Objects } });
     const many = Array.from({ length: 1001 }, (_, index) => ({ Key: `key-${index}` }));
     await expect(remove(many)).rejects.toEqual(failure(400, "MalformedXML"));
     expect(await remove(many.slice(1))).toMatchObject({ Deleted: expect.objectContaining({ length: 1000 }) });
@@ -409,20 +374,20 @@ describe("objects", () => {
 
 describe("copies", () => {
   const copy = (Key: string, CopySource: string, more: object = {}): Promise<{ CopyObjectResult?: unknown }> =>
-    s3.send(new CopyObjectCommand({ Bucket, Key, CopySource, ...more }));
+    s3.copyObject({ Bucket, Key, CopySource, ...more });
 
   test("are whole, of any size, within a bucket and between two", async () => {
-    await s3.send(new CreateBucketCommand({ Bucket: "copies-go-here" }));
+    await s3.createBucket({ Bucket: "copies-go-here" });
     for (const size of [0, 1, 16 * 1024 * 1024]) {
       const body = randomBytes(size);
       await put("source", body, { ContentType: "text/bla", Metadata: { foo: "bar" } });
       const { CopyObjectResult } = await copy("copied", `/${Bucket}/source`);
-      const head = await s3.send(new HeadObjectCommand({ Bucket, Key: "copied" }));
+      const head = await s3.headObject({ Bucket, Key: "copied" });
       expect(head).toMatchObject({ ContentType: "text/bla", Metadata: { foo: "bar" }, ContentLength: size });
       expect(CopyObjectResult).toMatchObject({ ETag: head.ETag, LastModified: head.LastModified });
       expect((await bytesOf("copied")).equals(body)).toBe(true);
-      await s3.send(new CopyObjectCommand({ Bucket: "copies-go-here", Key: "c", CopySource: `${Bucket}/source` }));
-      const there = await s3.send(new HeadObjectCommand({ Bucket: "copies-go-here", Key: "c" }));
+      await s3.copyObject({ Bucket: "copies-go-here", Key: "c", CopySource: `${Bucket}/source` });
+      const there = await s3.headObject({ Bucket: "copies-go-here", Key: "c" });
       expect([there.ETag, there.ContentLength]).toEqual([head.ETag, size]);
     }
   });
@@ -462,7 +427,7 @@ describe("copies", () => {
 describe("multipart uploads", () => {
   const MiB = 1024 * 1024;
   const begin = async (Key: string, more: object = {}): Promise<{ Bucket: string; Key: string; UploadId: string }> => {
-    const { UploadId = "" } = await s3.send(new CreateMultipartUploadCommand({ Bucket, Key, ...more }));
+    const { UploadId = "" } = await s3.createMultipartUpload({ Bucket, Key, ...more });
     return { Bucket, Key, UploadId };
   };
   type Begun = Awaited<ReturnType<typeof begin>>;
@@ -471,11 +436,11 @@ describe("multipart uploads", () => {
     readonly ETag: string | undefined;
   }
   const part = async (upload: Begun, PartNumber: number, Body: Uint8Array): Promise<Part> => {
-    const { ETag } = await s3.send(new UploadPartCommand({ ...upload, PartNumber, Body }));
+    const { ETag } = await s3.uploadPart({ ...upload, PartNumber, Body });
     return { PartNumber, ETag };
   };
   const complete = (upload: Begun, Parts: Part[], more: object = {}): Promise<{ ETag?: string | undefined }> =>
-    s3.send(new CompleteMultipartUploadCommand({ ...upload, MultipartUpload: { Parts }, ...more }));
+    s3.completeMultipartUpload({ ...upload, MultipartUpload: { Parts }, ...more });
   const etagOfParts = (bodies: Uint8Array[]): string => {
     const digests = bodies.map((body) => createHash("md5").update(body).digest());
     return `"${createHash("md5").update(Buffer.concat(digests)).digest("hex")}-${bodies.length}"`;
@@ -491,7 +456,7 @@ describe("multipart uploads", () => {
       const { ETag } = await complete(upload, parts);
       expect(ETag).toBe(etagOfParts(bodies));
       const whole = Buffer.concat(bodies);
-      expect(await s3.send(new HeadObjectCommand({ Bucket, Key: "multi" }))).toMatchObject({
+      expect(await s3.headObject({ Bucket, Key: "multi" })).toMatchObject({
         ContentType: "text/bla",
         Metadata: { foo: "bar" },
         ContentLength: whole.length,
@@ -510,20 +475,16 @@ describe("multipart uploads", () => {
     const bodies = [Buffer.alloc(5 * MiB, "a"), Buffer.from("b")];
     const parts = [];
     for (const [index, Body] of bodies.entries()) {
-      const done = await s3.send(
-        new UploadPartCommand({ ...upload, PartNumber: index + 1, Body, ChecksumAlgorithm: "CRC32C" }),
-      );
+      const done = await s3.uploadPart({ ...upload, PartNumber: index + 1, Body, ChecksumAlgorithm: "CRC32C" });
       parts.push({ PartNumber: index + 1, ETag: done.ETag, ChecksumCRC32C: done.ChecksumCRC32C });
     }
     await expect(complete(upload, parts, { ChecksumCRC32C: "AAAAAA==" })).rejects.toEqual(failure(400, "BadDigest"));
     const rehearsal = await begin("sums", { ChecksumAlgorithm: "CRC32C" });
     for (const [index, Body] of bodies.entries()) {
-      await s3.send(new UploadPartCommand({ ...rehearsal, PartNumber: index + 1, Body, ChecksumAlgorithm: "CRC32C" }));
+      await s3.uploadPart({ ...rehearsal, PartNumber: index + 1, Body, ChecksumAlgorithm: "CRC32C" });
     }
     await complete(rehearsal, parts);
-    const { ChecksumCRC32C = "" } = await s3.send(
-      new HeadObjectCommand({ Bucket, Key: "sums", ChecksumMode: "ENABLED" }),
-    );
+    const { ChecksumCRC32C = "" } = await s3.headObject({ Bucket, Key: "sums", ChecksumMode: "ENABLED" });
     expect(ChecksumCRC32C).toMatch(/-2$/u);
     await complete(upload, parts, { ChecksumCRC32C: ChecksumCRC32C.replace("-2", "") });
     expect((await bytesOf("sums")).equals(Buffer.concat(bodies))).toBe(true);
@@ -555,12 +516,12 @@ describe("multipart uploads", () => {
   test("that are aborted are gone, once", async () => {
     const upload = await begin("aborted");
     await part(upload, 1, Buffer.from("1"));
-    const { Uploads } = await s3.send(new ListMultipartUploadsCommand({ Bucket, Prefix: "aborted" }));
+    const { Uploads } = await s3.listMultipartUploads({ Bucket, Prefix: "aborted" });
     expect(Uploads?.map((one) => one.UploadId)).toEqual([upload.UploadId]);
-    expect((await s3.send(new ListPartsCommand(upload))).Parts).toHaveLength(1);
-    await s3.send(new AbortMultipartUploadCommand(upload));
-    await expect(s3.send(new AbortMultipartUploadCommand(upload))).rejects.toEqual(failure(404, "NoSuchUpload"));
-    await expect(s3.send(new ListPartsCommand(upload))).rejects.toEqual(failure(404, "NoSuchUpload"));
+    expect((await s3.listParts(upload)).Parts).toHaveLength(1);
+    await s3.abortMultipartUpload(upload);
+    await expect(s3.abortMultipartUpload(upload)).rejects.toEqual(failure(404, "NoSuchUpload"));
+    await expect(s3.listParts(upload)).rejects.toEqual(failure(404, "NoSuchUpload"));
     await expect(bytesOf("aborted")).rejects.toEqual(failure(404, "NoSuchKey"));
   });
 
@@ -571,7 +532,7 @@ describe("multipart uploads", () => {
     const CopySource = `${Bucket}/${encodeURIComponent(odd)}`;
     const upload = await begin("of parts");
     const take = async (PartNumber: number, CopySourceRange?: string): Promise<Part> => {
-      const done = await s3.send(new UploadPartCopyCommand({ ...upload, PartNumber, CopySource, CopySourceRange }));
+      const done = await s3.uploadPartCopy({ ...upload, PartNumber, CopySource, CopySourceRange });
       return { PartNumber, ETag: done.CopyPartResult?.ETag };
     };
     const parts = [await take(1, "bytes=0-5242879"), await take(2)];
@@ -586,10 +547,10 @@ describe("multipart uploads", () => {
       "bytes=0-bar",
       "bytes=0-0,1-2",
     ]) {
-      const bad = new UploadPartCopyCommand({ ...second, PartNumber: 1, CopySource, CopySourceRange });
-      await expect(s3.send(bad)).rejects.toEqual(failure(400, "InvalidArgument"));
+      const bad = s3.uploadPartCopy({ ...second, PartNumber: 1, CopySource, CopySourceRange });
+      await expect(bad).rejects.toEqual(failure(400, "InvalidArgument"));
     }
-    await s3.send(new AbortMultipartUploadCommand(second));
+    await s3.abortMultipartUpload(second);
   });
 });
 

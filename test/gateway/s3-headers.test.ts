@@ -7,25 +7,20 @@ import { toBody } from "../../src/contract/body.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
+import { storeLike } from "../helpers/wrapped-store.ts";
 
 let gateways: TestGateways;
 let at: string;
 /** Puts of the first store, ledger and all, by the name of the object. */
 let puts: string[] = [];
 
-const watched = (store: Store, index: number): Store => ({
-  label: store.label,
-  capabilities: store.capabilities,
-  put: (name, ...rest) => {
-    if (index === 0) puts.push(name);
-    return store.put(name, ...rest);
-  },
-  get: (...given) => store.get(...given),
-  stat: (...given) => store.stat(...given),
-  delete: (...given) => store.delete(...given),
-  list: (...given) => store.list(...given),
-  close: () => store.close(),
-});
+const watched = (store: Store, index: number): Store =>
+  storeLike(store, {
+    put: (name, ...rest) => {
+      if (index === 0) puts.push(name);
+      return store.put(name, ...rest);
+    },
+  });
 
 beforeAll(async () => {
   gateways = await startTestGateways({

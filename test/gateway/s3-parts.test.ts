@@ -1,29 +1,21 @@
 /** Objects that were uploaded in parts: read by the numbers of their parts, with checksums, completed by many requests. */
 import { randomBytes } from "node:crypto";
-import {
-  CompleteMultipartUploadCommand,
-  CopyObjectCommand,
-  CreateMultipartUploadCommand,
-  GetObjectAttributesCommand,
-  GetObjectCommand,
-  HeadObjectCommand,
-  PutObjectCommand,
-  S3Client,
-  UploadPartCommand,
-} from "@aws-sdk/client-s3";
 import type {
   ChecksumAlgorithm,
   ChecksumType,
   CompleteMultipartUploadCommandOutput,
   CompletedPart,
+  S3,
 } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Store } from "../../src/contract/store.ts";
 import { gate } from "../helpers/gate.ts";
 import type { Gate } from "../helpers/gate.ts";
-import { credential, startTestGateways } from "../helpers/gateways.ts";
+import { startTestGateways } from "../helpers/gateways.ts";
 import type { TestGateways } from "../helpers/gateways.ts";
+import { sdkClient } from "../helpers/sdk-client.ts";
 import { waitUntil } from "../helpers/wait-until.ts";
+import { storeLike } from "../helpers/wrapped-store.ts";
 
 const MiB = 1024 * 1024;
 const Bucket = "bucket";
@@ -32,39 +24,27 @@ const whole = Buffer.concat(bodies);
 let gateways: TestGateways;
 /** Takes requests without a signature, for what no SDK would send. */
 let open: TestGateways;
-let s3: S3Client;
+let s3: S3;
 /** Puts of objects wait here while there is one, and say so. */
 let held: { readonly begun: Gate; readonly goOn: Gate } | undefined;
 
-const holding = (store: Store): Store => ({
-  label: store.label,
-  capabilities: store.capabilities,
-  put: async (name, ...rest) => {
-    if (held && !name.startsWith(".holdfast/")) {
-      held.begun.open();
-      await held.goOn.opened;
-    }
-    return store.put(name, ...rest);
-  },
-  get: (...given) => store.get(...given),
-  stat: (...given) => store.stat(...given),
-  delete: (...given) => store.delete(...given),
-  list: (...given) => store.list(...given),
-  close: () => store.close(),
-});
+const holding = (store: Store): Store =>
+  storeLike(store, {
+    put: async (name, ...rest) => {
+      if (held && !name.startsWith(".holdfast/")) {
+        held.begun.open();
+        await held.goOn.opened;
+      }
+      return store.put(name, ...rest);
+    },
+  });
 
 beforeAll(async () => {
   [gateways, open] = await Promise.all([
     startTestGateways({ protocols: ["s3"], bucket: Bucket, wrap: holding }),
     startTestGateways({ protocols: ["s3"], guarded: false, bucket: Bucket }),
   ]);
-  s3 = new S3Client({
-    endpoint: gateways.url("s3"),
-    forcePathStyle: true,
-    region: "us-east-1",
-    credentials: { accessKeyId: credential.user, secretAccessKey: credential.password },
-    maxAttempts: 1,
-  });
+  s3 = sdkClient(gateways.url("s3"));
 });
 
 afterAll(async () => {
@@ -84,21 +64,24 @@ interface Begun {
 }
 
 async function upload(Key: string, parts: readonly Uint8Array[], { algorithm, type }: Sum = {}): Promise<Begun> {
-  const { UploadId = "" } = await s3.send(
-    new CreateMultipartUploadCommand({ Bucket, Key, ChecksumAlgorithm: algorithm, ChecksumType: type }),
-  );
+  const { UploadId = "" } = await s3.createMultipartUpload({
+    Bucket,
+    Key,
+    ChecksumAlgorithm: algorithm,
+    ChecksumType: type,
+  });
   const Parts: CompletedPart[] = [];
   for (const [index, Body] of parts.entries()) {
     const PartNumber = index + 1;
     const sum = algorithm === undefined ? {} : { ChecksumAlgorithm: algorithm };
-    const { ETag } = await s3.send(new UploadPartCommand({ Bucket, Key, UploadId, PartNumber, Body, ...sum }));
+    const { ETag } = await s3.uploadPart({ Bucket, Key, UploadId, PartNumber, Body, ...sum });
     Parts.push({ PartNumber, ETag });
   }
   return { UploadId, Parts };
 }
 
 const complete = (Key: string, { UploadId, Parts }: Begun): Promise<CompleteMultipartUploadCommandOutput> =>
-  s3.send(new CompleteMultipartUploadCommand({ Bucket, Key, UploadId, MultipartUpload: { Parts } }));
+  s3.completeMultipartUpload({ Bucket, Key, UploadId, MultipartUpload: { Parts } });
 
 const failure = (status: number, name?: string): unknown =>
   expect.objectContaining({
@@ -109,13 +92,13 @@ const failure = (status: number, name?: string): unknown =>
 describe("a part of an object", () => {
   beforeAll(async () => {
     await complete("parts", await upload("parts", bodies));
-    await s3.send(new PutObjectCommand({ Bucket, Key: "plain", Body: "plain" }));
-    await s3.send(new PutObjectCommand({ Bucket, Key: "empty", Body: "" }));
+    await s3.putObject({ Bucket, Key: "plain", Body: "plain" });
+    await s3.putObject({ Bucket, Key: "empty", Body: "" });
   });
 
   test.each([1, 2, 3])("%d is read by its number", async (PartNumber) => {
     const body = bodies[PartNumber - 1] ?? Buffer.alloc(0);
-    const got = await s3.send(new GetObjectCommand({ Bucket, Key: "parts", PartNumber }));
+    const got = await s3.getObject({ Bucket, Key: "parts", PartNumber });
     const begin = (PartNumber - 1) * 5 * MiB;
     expect(Buffer.from((await got.Body?.transformToByteArray()) ?? []).equals(body)).toBe(true);
     expect(got).toMatchObject({
@@ -124,40 +107,40 @@ describe("a part of an object", () => {
       ContentRange: `bytes ${begin}-${begin + body.length - 1}/${whole.length}`,
       $metadata: { httpStatusCode: 206 },
     });
-    const head = await s3.send(new HeadObjectCommand({ Bucket, Key: "parts", PartNumber }));
+    const head = await s3.headObject({ Bucket, Key: "parts", PartNumber });
     expect(head).toMatchObject({ PartsCount: 3, ContentLength: body.length, ETag: got.ETag });
   });
 
   test("that it does not have cannot be had", async () => {
-    await expect(s3.send(new GetObjectCommand({ Bucket, Key: "parts", PartNumber: 4 }))).rejects.toEqual(
+    await expect(s3.getObject({ Bucket, Key: "parts", PartNumber: 4 })).rejects.toEqual(
       failure(416, "InvalidPartNumber"),
     );
-    await expect(s3.send(new HeadObjectCommand({ Bucket, Key: "parts", PartNumber: 4 }))).rejects.toEqual(failure(416));
-    await expect(s3.send(new GetObjectCommand({ Bucket, Key: "plain", PartNumber: 2 }))).rejects.toEqual(
+    await expect(s3.headObject({ Bucket, Key: "parts", PartNumber: 4 })).rejects.toEqual(failure(416));
+    await expect(s3.getObject({ Bucket, Key: "plain", PartNumber: 2 })).rejects.toEqual(
       failure(416, "InvalidPartNumber"),
     );
   });
 
   test("that was put whole is the whole, and no number of parts is told", async () => {
-    const got = await s3.send(new GetObjectCommand({ Bucket, Key: "plain", PartNumber: 1 }));
+    const got = await s3.getObject({ Bucket, Key: "plain", PartNumber: 1 });
     expect([await got.Body?.transformToString(), got.PartsCount, got.$metadata.httpStatusCode]).toEqual([
       "plain",
       undefined,
       206,
     ]);
-    const empty = await s3.send(new GetObjectCommand({ Bucket, Key: "empty", PartNumber: 1 }));
+    const empty = await s3.getObject({ Bucket, Key: "empty", PartNumber: 1 });
     expect([await empty.Body?.transformToString(), empty.$metadata.httpStatusCode]).toEqual(["", 200]);
   });
 
   test("is asked for by its number or by a range, not by both", async () => {
-    await expect(
-      s3.send(new GetObjectCommand({ Bucket, Key: "parts", PartNumber: 1, Range: "bytes=0-1" })),
-    ).rejects.toEqual(failure(400, "InvalidRequest"));
+    await expect(s3.getObject({ Bucket, Key: "parts", PartNumber: 1, Range: "bytes=0-1" })).rejects.toEqual(
+      failure(400, "InvalidRequest"),
+    );
   });
 
   test("is that of a copy too", async () => {
-    await s3.send(new CopyObjectCommand({ Bucket, Key: "copied", CopySource: `${Bucket}/parts` }));
-    const copied = await s3.send(new HeadObjectCommand({ Bucket, Key: "copied", PartNumber: 3 }));
+    await s3.copyObject({ Bucket, Key: "copied", CopySource: `${Bucket}/parts` });
+    const copied = await s3.headObject({ Bucket, Key: "copied", PartNumber: 3 });
     expect(copied).toMatchObject({ PartsCount: 3, ContentLength: 77 });
   });
 
@@ -188,14 +171,12 @@ describe("a part of an object", () => {
 describe("attributes of an object", () => {
   test("are told one by one, with its parts and its checksum", async () => {
     const done = await complete("attributes", await upload("attributes", bodies, { algorithm: "SHA256" }));
-    const got = await s3.send(
-      new GetObjectAttributesCommand({
-        Bucket,
-        Key: "attributes",
-        ObjectAttributes: ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"],
-        MaxParts: 2,
-      }),
-    );
+    const got = await s3.getObjectAttributes({
+      Bucket,
+      Key: "attributes",
+      ObjectAttributes: ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"],
+      MaxParts: 2,
+    });
     expect(got).toMatchObject({
       ETag: done.ETag?.replaceAll('"', ""),
       Checksum: { ChecksumSHA256: done.ChecksumSHA256, ChecksumType: "COMPOSITE" },
@@ -207,9 +188,7 @@ describe("attributes of an object", () => {
       [1, 5 * MiB],
       [2, 5 * MiB],
     ]);
-    const some = await s3.send(
-      new GetObjectAttributesCommand({ Bucket, Key: "attributes", ObjectAttributes: ["ObjectSize"] }),
-    );
+    const some = await s3.getObjectAttributes({ Bucket, Key: "attributes", ObjectAttributes: ["ObjectSize"] });
     expect([some.ETag, some.ObjectParts, some.ObjectSize]).toEqual([undefined, undefined, whole.length]);
   });
 
@@ -230,7 +209,7 @@ describe("the checksum of an upload", () => {
   ] as const;
   test.each(cases)("$algorithm, $type, stands in the answer that completes it as a HEAD tells it", async (sum) => {
     const done = await complete("sums", await upload("sums", bodies, sum));
-    const head = await s3.send(new HeadObjectCommand({ Bucket, Key: "sums", ChecksumMode: "ENABLED" }));
+    const head = await s3.headObject({ Bucket, Key: "sums", ChecksumMode: "ENABLED" });
     const name = `Checksum${sum.algorithm}` as const;
     expect(done[name]).toBeDefined();
     expect([done[name], done.ChecksumType]).toEqual([head[name], sum.type]);
@@ -238,44 +217,40 @@ describe("the checksum of an upload", () => {
 
   test("is refused of a type that it cannot be", async () => {
     await expect(
-      s3.send(
-        new CreateMultipartUploadCommand({
-          Bucket,
-          Key: "sums",
-          ChecksumAlgorithm: "CRC64NVME",
-          ChecksumType: "COMPOSITE",
-        }),
-      ),
+      s3.createMultipartUpload({
+        Bucket,
+        Key: "sums",
+        ChecksumAlgorithm: "CRC64NVME",
+        ChecksumType: "COMPOSITE",
+      }),
     ).rejects.toEqual(failure(400, "InvalidRequest"));
   });
 
   test("and its size are checked against what the client says", async () => {
     const { UploadId, Parts } = await upload("size", [Buffer.from("12345")]);
     const of = (MpuObjectSize: number): Promise<unknown> =>
-      s3.send(
-        new CompleteMultipartUploadCommand({
-          Bucket,
-          Key: "size",
-          UploadId,
-          MultipartUpload: { Parts },
-          MpuObjectSize,
-        }),
-      );
+      s3.completeMultipartUpload({
+        Bucket,
+        Key: "size",
+        UploadId,
+        MultipartUpload: { Parts },
+        MpuObjectSize,
+      });
     await expect(of(6)).rejects.toEqual(failure(400, "InvalidRequest"));
     await of(5);
   });
 
   test("is computed for a copy where that is asked", async () => {
-    await s3.send(new PutObjectCommand({ Bucket, Key: "source", Body: "123456789", ChecksumAlgorithm: "SHA1" }));
-    const copy = new CopyObjectCommand({
+    await s3.putObject({ Bucket, Key: "source", Body: "123456789", ChecksumAlgorithm: "SHA1" });
+    const copy = await s3.copyObject({
       Bucket,
       Key: "target",
       CopySource: `${Bucket}/source`,
       ChecksumAlgorithm: "CRC32",
     });
     // The check value of CRC-32, cbf43926.
-    expect((await s3.send(copy)).CopyObjectResult?.ChecksumCRC32).toBe("y/Q5Jg==");
-    const head = await s3.send(new HeadObjectCommand({ Bucket, Key: "target", ChecksumMode: "ENABLED" }));
+    expect(copy.CopyObjectResult?.ChecksumCRC32).toBe("y/Q5Jg==");
+    const head = await s3.headObject({ Bucket, Key: "target", ChecksumMode: "ENABLED" });
     expect([head.ChecksumCRC32, head.ChecksumSHA1]).toEqual(["y/Q5Jg==", undefined]);
   });
 });

@@ -11,6 +11,7 @@ import { HoldfastError } from "../../src/contract/errors.ts";
 import type { GetResult, Store } from "../../src/contract/store.ts";
 import { client } from "../helpers/clients.ts";
 import { startTestGateways } from "../helpers/gateways.ts";
+import { storeLike } from "../helpers/wrapped-store.ts";
 
 test.runIf(client("openssl").there)("a gateway with a certificate speaks TLS, and nothing older than 1.2", async () => {
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-tls-"));
@@ -70,16 +71,7 @@ test("a download goes on from another store when its own breaks off, and the cli
       };
       return { ...result, body: body() };
     };
-    return {
-      label: store.label,
-      capabilities: store.capabilities,
-      put: (...given) => store.put(...given),
-      get,
-      stat: (...given) => store.stat(...given),
-      list: (...given) => store.list(...given),
-      delete: (...given) => store.delete(...given),
-      close: () => store.close(),
-    };
+    return storeLike(store, { get });
   };
   const gateways = await startTestGateways({
     protocols: ["webdav", "s3", "restic"],

@@ -1,7 +1,9 @@
 /** Runs the real `holdfast` command, compiled from src/, as a child process. */
 import { execFile, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
@@ -51,6 +53,17 @@ async function exists(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** A home for the command, with a mirror of folders, which are called so, in `pool.json`. The test removes it. */
+export async function mirrorHome(labels: readonly string[]): Promise<{
+  readonly home: string;
+  readonly stores: readonly { readonly url: string; readonly description: string }[];
+}> {
+  const home = await mkdtemp(join(tmpdir(), "holdfast-home-"));
+  const stores = labels.map((label) => ({ url: `file://${home}/${label}`, description: label }));
+  await writeFile(join(home, "pool.json"), JSON.stringify({ mode: "mirror", attempts: 1, stores }));
+  return { home, stores };
 }
 
 export interface CommandResult {

@@ -1,7 +1,7 @@
 /** A Runtime whose clock is moved by hand: timers fire in their order, at once, and nothing waits for real. */
-import { abortError } from "../../src/contract/errors.ts";
 import type { Runtime } from "../../src/contract/runtime.ts";
 import { seededRandom } from "../../src/wrappers/faults.ts";
+import { sleepOn } from "../simulation/sleep-on.ts";
 
 interface Timer {
   readonly atMs: number;
@@ -31,21 +31,7 @@ export class FakeRuntime implements Runtime {
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     this.sleeps.push(ms);
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(abortError(signal));
-        return;
-      }
-      const cancel = this.timer(ms, () => {
-        signal?.removeEventListener("abort", onAbort);
-        resolve();
-      });
-      const onAbort = (): void => {
-        cancel();
-        if (signal) reject(abortError(signal));
-      };
-      signal?.addEventListener("abort", onAbort, { once: true });
-    });
+    return sleepOn((fire) => this.timer(ms, fire), signal);
   }
 
   timer(ms: number, fire: () => void): () => void {

@@ -3,13 +3,14 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { HoldfastError } from "../../src/contract/errors.ts";
-import type { ErrorCode, Operation } from "../../src/contract/errors.ts";
+import type { ErrorCode } from "../../src/contract/errors.ts";
 import { openPool } from "../../src/open-pool.ts";
 import type { Pool } from "../../src/contract/pool.ts";
 import type { OpenPoolOptions } from "../../src/open-pool.ts";
 import { openStore } from "../../src/stores/open-store.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { Faults, faulty } from "../../src/wrappers/faults.ts";
+import { hookedStore } from "./wrapped-store.ts";
 
 export interface FolderStore {
   readonly path: string;
@@ -68,36 +69,13 @@ export function folderPools(): FolderPools {
 
 function watched(inner: Store, watch: FolderStore): Store {
   const store = faulty(inner, watch.faults);
-  const note = (operation: Operation, name: string): void => {
-    watch.calls.push(`${operation} ${name}`);
-    if (watch.down !== undefined)
-      throw new HoldfastError(watch.down, "it is out of order", { store: watch.label, operation, object: name });
-  };
-  return {
-    label: store.label,
-    capabilities: store.capabilities,
-    async put(name, body, options) {
-      note("put", name);
-      return store.put(name, body, options);
+  return hookedStore(store, {
+    before: (operation, name) => {
+      watch.calls.push(`${operation} ${name}`);
+      if (watch.down !== undefined)
+        throw new HoldfastError(watch.down, "it is out of order", { store: watch.label, operation, object: name });
     },
-    async get(name, options) {
-      note("get", name);
-      return store.get(name, options);
-    },
-    async stat(name, options) {
-      note("stat", name);
-      return store.stat(name, options);
-    },
-    async *list(prefix, options) {
-      note("list", prefix);
-      yield* store.list(prefix, options);
-    },
-    async delete(name, options) {
-      note("delete", name);
-      return store.delete(name, options);
-    },
-    close: () => store.close(),
-  };
+  });
 }
 
 /** What a file of a store holds; undefined where there is none. Looked up on the disk, past all of Holdfast. */

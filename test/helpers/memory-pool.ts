@@ -18,6 +18,8 @@ import type { Runtime } from "../../src/contract/runtime.ts";
 import type { Operation } from "../../src/contract/errors.ts";
 import type { Store } from "../../src/contract/store.ts";
 import { MemoryObjects, MemoryStore } from "../../src/stores/memory.ts";
+import { hookedStore } from "./wrapped-store.ts";
+import type { Hooks } from "./wrapped-store.ts";
 
 /** A store that a test can take down. */
 export interface Switched {
@@ -40,43 +42,13 @@ export interface View {
   afterCall: ((operation: Operation, name: string) => void | Promise<void>) | undefined;
 }
 
-interface Hooks {
-  readonly before: (operation: Operation, name: string) => Promise<void>;
-  readonly after?: (operation: Operation, name: string) => Promise<void>;
-}
-
-function hooked(inner: Store, { before, after }: Hooks): Store {
+function hooked(inner: Store, hooks: Hooks): Store {
   return {
-    label: inner.label,
-    capabilities: inner.capabilities,
-    async put(name, body, options) {
-      await before("put", name);
-      const result = await inner.put(name, body, options);
-      await after?.("put", name);
-      return result;
-    },
-    async get(name, options) {
-      await before("get", name);
-      return inner.get(name, options);
-    },
-    async stat(name, options) {
-      await before("stat", name);
-      return inner.stat(name, options);
-    },
-    async *list(prefix, options) {
-      await before("list", prefix);
-      yield* inner.list(prefix, options);
-    },
+    ...hookedStore(inner, hooks),
     async *listNames(prefix, options) {
-      await before("list", prefix);
+      await hooks.before("list", prefix);
       if (inner.listNames === undefined) throw new Error("a store in memory gives names alone");
       yield* inner.listNames(prefix, options);
-    },
-    async delete(name, options) {
-      await before("delete", name);
-      const result = await inner.delete(name, options);
-      await after?.("delete", name);
-      return result;
     },
     // Several pools share the members, as machines do: one that closes does not take them from the others.
     close: () => Promise.resolve(),

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promis
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { expect } from "vitest";
 import { client } from "./clients.ts";
 import { runCommand, startCommand } from "./command.ts";
 import type { CommandResult } from "./command.ts";
@@ -69,6 +70,21 @@ export async function startThreeStores(name: string): Promise<ThreeStores | unde
       await rm(home, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * Repair has nothing left to do: each store has the same files, which it gives, as {@link contentsOf} does, and verify finds
+ * nothing wrong.
+ */
+export async function expectWhole(stores: ThreeStores): Promise<Record<string, string>> {
+  const [first = {}, ...others] = await Promise.all(stores.folders.map(contentsOf));
+  for (const other of others) expect(other).toEqual(first);
+  expect(await stores.holdfast("verify")).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining("nothing wrong") as string,
+    stderr: "",
+  });
+  return first;
 }
 
 /** Whether a program is there; the three stores are needed, too. */

@@ -116,17 +116,25 @@ describe("an overwrite that another machine's write took for history", () => {
 });
 
 describe("two versions of which neither knew of the other", () => {
+  /** Records a put of `text` under the name as another machine would at the same moment: later, and ignorant of the first. */
+  async function putBeside(
+    { pool, context }: Pick<MemoryPool, "pool" | "context">,
+    name: string,
+    text: string,
+  ): Promise<void> {
+    const { ledger } = context;
+    await pool.put("y", toBody(text));
+    const [stands, other] = [name, "y"].map((of) => currentRecord(ledger.index.get(of)));
+    if (stands === undefined || other === undefined) throw new Error("no record");
+    const beside = { ...other, name, base: "", version: ledger.stamp(stands, other) };
+    await Promise.all(ledger.append({ objects: [beside] }).values());
+  }
+
   it("a range is that of the version whose bytes stand, also where the other one is too short for it", async () => {
     const member = switched("A");
     const { pool, context } = memoryPool([member], { machine: "00000001" });
     await pool.put("x", toBody("what stands on the store"));
-    const long = currentRecord(context.ledger.index.get("x"));
-    await pool.put("y", toBody("new"));
-    const short = currentRecord(context.ledger.index.get("y"));
-    if (long === undefined || short === undefined) throw new Error("no record");
-    // As another machine would have written it at the same moment: later, and ignorant of the other.
-    const beside = { ...short, name: "x", base: "", version: context.ledger.stamp(long, short) };
-    await Promise.all(context.ledger.append({ objects: [beside] }).values());
+    await putBeside({ pool, context }, "x", "new");
     expect(context.ledger.index.get("x")?.records).toHaveLength(2);
     const { body } = await pool.get("x", { range: { offset: 5, length: 6 } });
     expect(Buffer.from(await collect(body)).toString()).toBe("stands");
@@ -139,12 +147,7 @@ describe("two versions of which neither knew of the other", () => {
     const members = [switched("A"), switched("B")];
     const { pool, context } = memoryPool(members, { machine: "00000001" });
     await pool.put("x", toBody("these"));
-    const stands = currentRecord(context.ledger.index.get("x"));
-    await pool.put("y", toBody("those"));
-    const other = currentRecord(context.ledger.index.get("y"));
-    if (stands === undefined || other === undefined) throw new Error("no record");
-    const beside = { ...other, name: "x", base: "", version: context.ledger.stamp(stands, other) };
-    await Promise.all(context.ledger.append({ objects: [beside] }).values());
+    await putBeside({ pool, context }, "x", "those");
     expect(await pool.maintenance.repair({ quick: true })).toMatchObject({ whole: true, left: [] });
     expect(await readText(pool, "x")).toBe("these");
     expect((await pool.maintenance.verify()).findings).toBe(0);

@@ -1,33 +1,35 @@
-import { describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { toBody } from "../../src/contract/body.ts";
 import { HoldfastError } from "../../src/contract/errors.ts";
 import type { Finding } from "../../src/contract/pool.ts";
 import { systemRuntime } from "../../src/contract/runtime.ts";
 import type { Runtime } from "../../src/contract/runtime.ts";
-import type { Store } from "../../src/contract/store.ts";
+import type { PoolStore } from "../../src/pool/pool-store.ts";
+import { gate } from "../helpers/gate.ts";
 import { memoryPool, plant, switched, textOn } from "../helpers/memory-pool.ts";
 import type { Switched } from "../helpers/memory-pool.ts";
 import { codeOf, namesOf, readText } from "../helpers/store-answers.ts";
 
-function three(): [Switched, Switched, Switched] {
-  return [switched("A"), switched("B"), switched("C")];
-}
+let members: [Switched, Switched, Switched];
+/** A mirror of all of them. */
+let pool: PoolStore;
+
+beforeEach(() => {
+  members = [switched("A"), switched("B"), switched("C")];
+  ({ pool } = memoryPool(members));
+});
+afterEach(() => pool.close());
 
 describe("a mirror", () => {
   it("puts an object on every store, as a plain object under its own name", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     const result = await pool.put("a/b.txt", toBody("hello"));
     expect(result.owed).toEqual([]);
     expect(members.map((member) => textOn(member, "a/b.txt"))).toEqual(["hello", "hello", "hello"]);
     expect(await readText(pool, "a/b.txt")).toBe("hello");
     expect(await namesOf(pool)).toEqual(["a/b.txt"]);
-    await pool.close();
   });
 
   it("succeeds with one store down, says who owes it, and remembers that", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     await pool.put("first", toBody("1"));
     members[1].down = true;
     const result = await pool.put("x", toBody("new"));
@@ -37,12 +39,9 @@ describe("a mirror", () => {
     expect(status.stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
     const other = memoryPool(members);
     expect((await other.pool.maintenance.status()).stores.map((store) => store.owedCopies)).toEqual([0, 1, 0]);
-    await pool.close();
   });
 
   it("never reads the old version from a store that missed an overwrite", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     await pool.put("x", toBody("old"));
     members[0].down = true;
     await pool.put("x", toBody("new"));
@@ -53,12 +52,9 @@ describe("a mirror", () => {
     members[1].down = true;
     members[2].down = true;
     expect(await codeOf(readText(pool, "x"))).toBe("unavailable");
-    await pool.close();
   });
 
   it("keeps a deleted object deleted when a store that missed the delete comes back", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     await pool.put("x", toBody("old"));
     members[2].down = true;
     const result = await pool.delete("x");
@@ -72,12 +68,9 @@ describe("a mirror", () => {
     const report = await pool.maintenance.repair();
     expect(report.whole).toBe(true);
     expect(textOn(members[2], "x")).toBeUndefined();
-    await pool.close();
   });
 
   it("reads from the next store when the first is corrupt, names it, and repair mends it", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     await pool.put("x", toBody("right"));
     plant(members[0], "x", "wrong");
     expect(await readText(pool, "x")).toBe("right");
@@ -89,16 +82,13 @@ describe("a mirror", () => {
     expect(textOn(members[0], "x")).toBe("right");
     const again = await pool.maintenance.repair();
     expect(again).toMatchObject({ planned: 0, done: 0, whole: true });
-    await pool.close();
   });
 
   it("adopts what stood there before the ledger, and fills the stores that lack it", async () => {
-    const members = three();
     plant(members[1], "old.gpg", "volume");
     plant(members[2], "old.gpg", "volume");
     plant(members[0], "differs", "one");
     plant(members[2], "differs", "two");
-    const { pool } = memoryPool(members);
     expect(await readText(pool, "old.gpg")).toBe("volume");
     const report = await pool.maintenance.repair();
     expect(textOn(members[0], "old.gpg")).toBe("volume");
@@ -108,18 +98,15 @@ describe("a mirror", () => {
     ]);
     expect(textOn(members[0], "differs")).toBe("one");
     expect(textOn(members[2], "differs")).toBe("two");
-    await pool.close();
   });
 
   it("fills a store that came late, and one that was wiped only when told so", async () => {
-    const members = three();
     const first = memoryPool(members.slice(0, 2));
     for (let i = 0; i < 20; i++) await first.pool.put(`n${i}`, toBody(`v${i}`));
     await first.pool.close();
-    const { pool } = memoryPool(members);
     expect(await pool.maintenance.repair()).toMatchObject({ whole: true, left: [], failed: 0 });
     expect(textOn(members[2], "n7")).toBe("v7");
-    for (const { name } of await collectInfos(members[2].store)) members[2].objects.delete(name);
+    for (const name of await namesOf(members[2].store)) members[2].objects.delete(name);
     await pool.put("while empty", toBody("x"));
     expect(textOn(members[2], "while empty")).toBeUndefined();
     expect((await pool.maintenance.stores()).map((store) => store.trouble)).toEqual([undefined, undefined, "missing"]);
@@ -127,26 +114,15 @@ describe("a mirror", () => {
     expect((await pool.maintenance.repair({ refill: ["C"] })).whole).toBe(true);
     expect(textOn(members[2], "n7")).toBe("v7");
     expect((await pool.maintenance.repair()).planned).toBe(0);
-    await pool.close();
   });
 });
 
-async function collectInfos(store: Store): Promise<{ name: string }[]> {
-  const found: { name: string }[] = [];
-  for await (const info of store.list("")) found.push(info);
-  return found;
-}
-
 describe("a mirror with one slow store", () => {
   it("answers when min stores have it, owes the slow one its copy, and brings it afterwards", async () => {
-    const members = three();
     const { pool } = memoryPool(members, { wait: "min", min: 2 });
     await pool.put("x", toBody("old"));
-    let letGo = (): void => undefined;
-    const held = new Promise<void>((resolve) => {
-      letGo = resolve;
-    });
-    members[2].onCall = (operation, name) => (operation === "put" && name === "x" ? held : undefined);
+    const held = gate();
+    members[2].onCall = (operation, name) => (operation === "put" && name === "x" ? held.opened : undefined);
     const result = await pool.put("x", toBody("new"));
     expect(result.owed.map((debt) => `${debt.store} ${debt.owes}`)).toEqual(["C copy"]);
     expect(
@@ -154,27 +130,24 @@ describe("a mirror with one slow store", () => {
     ).toEqual([0, 0, 1]);
     expect(textOn(members[2], "x")).toBe("old");
     expect(await readText(pool, "x")).toBe("new");
-    letGo();
+    held.open();
     await pool.close();
     expect(textOn(members[2], "x")).toBe("new");
     expect((await memoryPool(members, { min: 2 }).pool.maintenance.status()).degraded).toBe(0);
   });
 
   it("owes the newer copy of another machine when the older one comes on top of it", async () => {
-    const members = three();
     const { pool } = memoryPool(members, { wait: "min", min: 2 });
     await pool.put("x", toBody("old"));
-    let letGo = (): void => undefined;
-    const held = new Promise<void>((resolve) => {
-      letGo = resolve;
-    });
+    const held = gate();
     let puts = 0;
-    members[2].onCall = (operation, name) => (operation === "put" && name === "x" && puts++ === 0 ? held : undefined);
+    members[2].onCall = (operation, name) =>
+      operation === "put" && name === "x" && puts++ === 0 ? held.opened : undefined;
     await pool.put("x", toBody("late"));
     const other = memoryPool(members, { min: 2 }).pool;
     expect((await other.put("x", toBody("newer"))).owed).toMatchObject([{ store: "C", owes: "copy" }]);
     expect(textOn(members[2], "x")).toBe("old");
-    letGo();
+    held.open();
     await pool.close();
     expect(textOn(members[2], "x")).toBe("late");
     expect((await other.maintenance.status()).stores.map((store) => store.owedCopies)).toEqual([0, 0, 1]);
@@ -188,7 +161,6 @@ describe("a mirror with one slow store", () => {
 
 describe("a store that was late", () => {
   it("is given no more time by the next put", async () => {
-    const members = three();
     let graces = 0;
     const runtime: Runtime = {
       ...systemRuntime,
@@ -221,8 +193,6 @@ describe("a store that was late", () => {
 
 describe("verify", () => {
   it("goes on where it was interrupted", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     for (let i = 0; i < 60; i++) await pool.put(`n${String(i).padStart(2, "0")}`, toBody(`v${i}`));
     const stop = new AbortController();
     members[0].onCall = (operation, name) => {
@@ -238,14 +208,11 @@ describe("verify", () => {
     expect(read.length).toBeGreaterThanOrEqual(20);
     expect(read.length).toBeLessThan(60);
     expect(read).not.toContain("get n05");
-    await pool.close();
   });
 });
 
 describe("a listing", () => {
   it("gives names that nobody recorded with what the first store that still has them says", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     await pool.put("known", toBody("1"));
     plant(members[0], "by hand", "one");
     plant(members[2], "by hand", "other");
@@ -264,12 +231,9 @@ describe("a listing", () => {
     ]);
     // Nothing is asked for of what is recorded, or of what another store told.
     expect(members[1].calls.filter((call) => call.startsWith("stat"))).toEqual(["stat gone"]);
-    await pool.close();
   });
 
   it("is incomplete where it cannot be said what stands under a name", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     await pool.put("known", toBody("1"));
     plant(members[0], "by hand", "one");
     plant(members[0], "alone", "x");
@@ -286,13 +250,11 @@ describe("a listing", () => {
       ["by hand", 5],
       ["known", 1],
     ]);
-    await pool.close();
   });
 });
 
 describe("a silent store", () => {
   it("is not taken for one that has nothing, by a machine that did not write what it holds", async () => {
-    const members = three();
     const writer = memoryPool(members, { machine: "aaaaaaaa" });
     await writer.pool.put("known", toBody("1"));
     members[0].down = true;
@@ -312,8 +274,6 @@ describe("a silent store", () => {
   });
 
   it("keeps repair from deciding over its head", async () => {
-    const members = three();
-    const { pool } = memoryPool(members);
     await pool.put("known", toBody("1"));
     plant(members[0], "by hand", "one");
     plant(members[2], "by hand", "two");
@@ -326,6 +286,5 @@ describe("a silent store", () => {
     expect(again.left.map((finding) => finding.kind)).toEqual(["conflict", "conflict"]);
     expect(textOn(members[0], "by hand")).toBe("one");
     expect(textOn(members[2], "by hand")).toBe("two");
-    await pool.close();
   });
 });

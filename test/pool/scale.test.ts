@@ -18,6 +18,7 @@ import type { ObjectInfo, Store } from "../../src/contract/store.ts";
 import { MemoryStore } from "../../src/stores/memory.ts";
 import { memoryPool } from "../helpers/memory-pool.ts";
 import type { MemoryPool } from "../helpers/memory-pool.ts";
+import { storeLike } from "../helpers/wrapped-store.ts";
 
 const COUNT = Number(process.env["HOLDFAST_SCALE"] ?? "100000");
 const POOL = "ab".repeat(16);
@@ -34,13 +35,9 @@ const isMade = (name: string): boolean => {
 };
 
 /** A store that holds COUNT objects without holding them: what is in memory is only what was put. */
-function vast(label: string, inner: MemoryStore): Store {
+function vast(inner: MemoryStore): Store {
   const infoOf = (name: string): ObjectInfo => ({ name, size: BYTES.length });
-  return {
-    label,
-    capabilities: inner.capabilities,
-    put: (name, body, options) => inner.put(name, body, options),
-    delete: (name, options) => inner.delete(name, options),
+  return storeLike(inner, {
     close: () => Promise.resolve(),
     async stat(name, options) {
       return isMade(name) ? infoOf(name) : inner.stat(name, options);
@@ -58,7 +55,7 @@ function vast(label: string, inner: MemoryStore): Store {
       // What was put since then is named to come behind.
       for await (const info of inner.list(prefix, options)) if (!info.name.startsWith(".holdfast/")) yield info;
     },
-  };
+  });
 }
 
 let folder: string;
@@ -68,7 +65,7 @@ beforeAll(async () => {
   await loadDigests();
   folder = mkdtempSync(join(tmpdir(), "holdfast-scale-"));
   const inner = IDS.map((_, i) => new MemoryStore({ label: `S${i}` }));
-  stores = inner.map((store, i) => ({ store: vast(`S${i}`, store) }));
+  stores = inner.map((store) => ({ store: vast(store) }));
   const records: StoreRecord[] = IDS.map((id, i) => ({
     id,
     rev: VERSION,

@@ -86,6 +86,16 @@ describe("p17: a put that got no answer from one store", () => {
     return { stores, clock, first, second, land: () => plant(stores[0], "x", "v1") };
   }
 
+  /** A is owed what is put next, also once v1 has landed there; a repair brings it when nothing can land any more. */
+  async function expectMended({ stores, clock, second, land }: Late, repairing: MemoryPool): Promise<void> {
+    expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["A"]);
+    land();
+    expect(await debtsOf(second.pool)).toEqual(["x on A: copy"]);
+    clock.pass(LATE_MS);
+    expect(await repairing.pool.maintenance.repair()).toMatchObject({ whole: true });
+    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+  }
+
   for (const who of ["first", "second"] as const) {
     it(`leaves the store owing what is put next, so that nothing is lost when it lands (by the ${who} machine)`, async () => {
       const machines = await lateOnA();
@@ -106,7 +116,8 @@ describe("p17: a put that got no answer from one store", () => {
   }
 
   it("is not made whole by a repair as long as it may land: what was found in place is not confirmed", async () => {
-    const { stores, clock, first, second, land } = await lateOnA();
+    const late = await lateOnA();
+    const { first, second } = late;
     for (const { pool } of [first, second, first]) {
       const report = await pool.maintenance.repair();
       expect(report.whole).toBe(false);
@@ -118,16 +129,12 @@ describe("p17: a put that got no answer from one store", () => {
       });
       expect(await debtsOf(first.pool)).toEqual(["x on A: copy"]);
     }
-    expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["A"]);
-    land();
-    expect(await debtsOf(second.pool)).toEqual(["x on A: copy"]);
-    clock.pass(LATE_MS);
-    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
-    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+    await expectMended(late, first);
   });
 
   it("is still waited for by a repair that settles another write of the name", async () => {
-    const { stores, clock, second, land } = await lateOnA();
+    const late = await lateOnA();
+    const { stores, clock } = late;
     // A third machine announces a put, and dies; nothing of it was sent.
     const dying = [viewOf(stores[0]), viewOf(stores[1])] as const;
     const announced = gate();
@@ -145,12 +152,7 @@ describe("p17: a put that got no answer from one store", () => {
       await repairing.pool.maintenance.repair();
       expect(await debtsOf(repairing.pool)).toEqual(["x on A: copy"]);
     }
-    expect(await owingOf(second.pool.put("x", toBody("v2")))).toEqual(["A"]);
-    land();
-    expect(await debtsOf(second.pool)).toEqual(["x on A: copy"]);
-    clock.pass(LATE_MS);
-    expect(await repairing.pool.maintenance.repair()).toMatchObject({ whole: true });
-    expect(stores.map((store) => textOn(store, "x"))).toEqual(["v2", "v2"]);
+    await expectMended(late, repairing);
   });
 
   it("counts as one that may land where a later attempt of the same put was answered", async () => {

@@ -3,7 +3,7 @@ import { checkedBytes } from "../../src/contract/body.ts";
 import { HoldfastError, toHoldfastError } from "../../src/contract/errors.ts";
 import type { ErrorCode, Operation } from "../../src/contract/errors.ts";
 import { nameBatches } from "../../src/support/name-batches.ts";
-import { compareNames, isReserved, MAX_NAME_BYTES } from "../../src/contract/names.ts";
+import { compareNames, isReserved } from "../../src/contract/names.ts";
 import { resolveRange } from "../../src/contract/ranges.ts";
 import type {
   Body,
@@ -19,7 +19,11 @@ import type {
   PutResult,
   Store,
 } from "../../src/contract/store.ts";
+import { MemoryStore } from "../../src/stores/memory.ts";
 import type { Owner, World } from "./world.ts";
+
+/** What stores can do that are simulated: all that one in memory can. */
+export const { capabilities: simulatedCapabilities } = new MemoryStore();
 
 /** When a fault strikes a call. `hang…`: nothing is heard until the deadline. */
 export type FaultKind = "before" | "middle" | "after" | "hang-before" | "hang-after" | "slow" | "full" | "denied";
@@ -204,14 +208,7 @@ export interface SimStoreOptions {
 
 export class SimStore implements Store {
   readonly label: string;
-  readonly capabilities: Capabilities = {
-    orderedList: true,
-    conditionalPut: true,
-    prefixNames: true,
-    maxNameBytes: MAX_NAME_BYTES,
-    caseSensitive: true,
-    storeDigests: [],
-  };
+  readonly capabilities: Capabilities = simulatedCapabilities;
   readonly #world: World;
   readonly #disk: Disk;
   readonly #owner: Owner;

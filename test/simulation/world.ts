@@ -7,6 +7,7 @@
  */
 import { abortError } from "../../src/contract/errors.ts";
 import type { Runtime } from "../../src/contract/runtime.ts";
+import { sleepOn } from "./sleep-on.ts";
 import type { Random } from "./random.ts";
 
 /** A process that runs holdfast: when it dies, nothing of it ever runs again. */
@@ -95,27 +96,8 @@ export class World {
 
   /** Lets `ms` pass. */
   pass(owner: Owner, ms: number, signal?: AbortSignal, onKill?: () => void): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (owner.dead) return;
-      if (signal?.aborted) {
-        reject(abortError(signal));
-        return;
-      }
-      const onAbort = (): void => {
-        cancel();
-        if (signal !== undefined) reject(abortError(signal));
-      };
-      const cancel = this.timer(
-        owner,
-        ms,
-        () => {
-          signal?.removeEventListener("abort", onAbort);
-          resolve();
-        },
-        onKill,
-      );
-      signal?.addEventListener("abort", onAbort, { once: true });
-    });
+    if (owner.dead) return new Promise(() => undefined);
+    return sleepOn((fire) => this.timer(owner, ms, fire, onKill), signal);
   }
 
   /** Lets `ms` pass at once, but no more than to what is waited for next. */

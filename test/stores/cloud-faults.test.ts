@@ -29,6 +29,7 @@ import type { StoreUrl } from "../../src/contract/store-url.ts";
 import { retry } from "../../src/wrappers/retry.ts";
 import { makeCertificates, startHttpFaults } from "../fault-proxy/index.ts";
 import type { Answer, Certificates, HttpFault, HttpFaultProxy, SeenRequest } from "../fault-proxy/index.ts";
+import { HTTP_STATUSES } from "../helpers/http-statuses.ts";
 import { reportStore } from "../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../helpers/servers.ts";
 import type { Server } from "../helpers/servers.ts";
@@ -250,30 +251,22 @@ describe.each(kinds)("$name", onServer, (kind) => {
       await proxy.close();
     });
 
-    test.each([
-      [401, "denied", false],
-      [403, "denied", false],
-      [409, "conflict", false],
-      [412, "conflict", false],
-      [423, "conflict", true],
-      [429, "throttled", true],
-      [500, "unavailable", true],
-      [502, "unavailable", true],
-      [503, "unavailable", true],
-      [507, "full", false],
-    ] as const)("an answer of %i is %s", async (status, code, retryable) => {
-      strike({ kind: "respond", status, headers: { "retry-after": "2" } });
-      const expected = { code, retryable };
-      expect(await failure(store.put("new", toBody("x")))).toMatchObject({ ...expected, operation: "put" });
-      expect(await failure(store.stat("there"))).toMatchObject({ ...expected, operation: "stat" });
-      expect(await failure(store.get("there"))).toMatchObject({ ...expected, operation: "get" });
-      expect(await failure(namesOf(store, "", { signal: deadline(10_000) }))).toMatchObject({
-        ...expected,
-        operation: "list",
-      });
-      expect(await failure(store.delete("there"))).toMatchObject({ ...expected, operation: "delete" });
-      expect((await failure(store.stat("there"))).retryAfterMs ?? 2000).toBe(2000);
-    });
+    test.each([...HTTP_STATUSES, [409, "conflict", false], [412, "conflict", false], [423, "conflict", true]] as const)(
+      "an answer of %i is %s",
+      async (status, code, retryable) => {
+        strike({ kind: "respond", status, headers: { "retry-after": "2" } });
+        const expected = { code, retryable };
+        expect(await failure(store.put("new", toBody("x")))).toMatchObject({ ...expected, operation: "put" });
+        expect(await failure(store.stat("there"))).toMatchObject({ ...expected, operation: "stat" });
+        expect(await failure(store.get("there"))).toMatchObject({ ...expected, operation: "get" });
+        expect(await failure(namesOf(store, "", { signal: deadline(10_000) }))).toMatchObject({
+          ...expected,
+          operation: "list",
+        });
+        expect(await failure(store.delete("there"))).toMatchObject({ ...expected, operation: "delete" });
+        expect((await failure(store.stat("there"))).retryAfterMs ?? 2000).toBe(2000);
+      },
+    );
 
     it("a connection that is reset is unavailable, and the next one works", async () => {
       strike({ kind: "reset" });

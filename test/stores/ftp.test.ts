@@ -10,6 +10,7 @@ import { collect, toBody } from "../../src/contract/body.ts";
 import { HoldfastError, toHoldfastError } from "../../src/contract/errors.ts";
 import { openStore } from "../../src/stores/open-store.ts";
 import type { Body, Store } from "../../src/contract/store.ts";
+import { expectIdleDropsMended } from "../helpers/idle-drops.ts";
 import { describeConformance } from "../helpers/run-conformance.ts";
 import { reportStore } from "../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../helpers/servers.ts";
@@ -68,16 +69,11 @@ describe.runIf(proftpd.running)("ftp, logins and TLS", onServer, () => {
     }
   };
 
-  it("a certificate that nobody vouches for is denied, before the password is sent", async () => {
-    const store = await openStore(`ftpes://test:my-secret-word@${host}:${port}/x`, { env });
-    const error: unknown = await store.stat("x").catch((error: unknown) => error);
-    expect(error).toMatchObject({ code: "denied", retryable: false });
-    expect(inspect(error, { depth: 10 })).not.toContain("my-secret-word");
-    await store.close();
-  });
-
-  it("a wrong password is denied, and shown nowhere", async () => {
-    const store = await openStore(`ftp://test:my-secret-word@${host}:${port}/x`, { env });
+  it.each([
+    ["a certificate that nobody vouches for is denied, before the password is sent", "ftpes"],
+    ["a wrong password is denied, and shown nowhere", "ftp"],
+  ])("%s", async (_, scheme) => {
+    const store = await openStore(`${scheme}://test:my-secret-word@${host}:${port}/x`, { env });
     const error: unknown = await store.stat("x").catch((error: unknown) => error);
     expect(error).toMatchObject({ code: "denied", retryable: false });
     expect(inspect(error, { depth: 10 })).not.toContain("my-secret-word");
@@ -90,12 +86,6 @@ describe.runIf(proftpd.running)("ftp, logins and TLS", onServer, () => {
     await writeFile(netrc, `machine other login test password wrong\nmachine ${host}\n  login test\n  password test\n`);
     await expect(login(`ftp://test@${host}:${port}/x`, { NETRC: netrc })).resolves.toBe("not-found");
     await expect(login(`ftp://${host}:${port}/x`, { NETRC: netrc })).resolves.toBe("not-found");
-  });
-
-  it("parameters that mean nothing are errors", async () => {
-    for (const query of ["ca=/x", "tls=no", "connections=0"]) {
-      await expect(openStore(`ftp://h/x?${query}`, { env })).rejects.toMatchObject({ code: "config" });
-    }
   });
 });
 
@@ -130,16 +120,7 @@ describe.runIf(proftpd.running)("ftp, faults", onServer, () => {
     },
   });
 
-  it("a connection that the server dropped while idle is replaced", async () => {
-    await store.put("x", toBody("one"));
-    for (let round = 0; round < 3; round++) {
-      proxy.drop();
-      await expect(store.stat("x")).resolves.toMatchObject({ size: 3 });
-      proxy.drop();
-      await store.put("y", toBody("two"));
-    }
-    expect(proxy.accepted).toBeGreaterThan(4);
-  });
+  it("a connection that the server dropped while idle is replaced", () => expectIdleDropsMended(store, proxy));
 
   it("a put whose connection is lost changes nothing, and its temporary file goes", async () => {
     await store.put("x", toBody("old"));

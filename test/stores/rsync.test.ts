@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { collect, toBody } from "../../src/contract/body.ts";
 import { openStore } from "../../src/stores/open-store.ts";
 import type { Store } from "../../src/contract/store.ts";
+import { expectBackAfterCrash, expectRefused, onOwnServer } from "../helpers/own-server.ts";
 import { describeConformance } from "../helpers/run-conformance.ts";
 import { reportStore } from "../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../helpers/servers.ts";
@@ -77,51 +78,20 @@ describe.runIf(daemon.running)("rsync with a daemon", onServer, () => {
     await store.close();
   });
 
-  it("a wrong password is denied, an unknown module is config, and no error holds the password", async () => {
-    for (const [url, more, code] of [
-      [`rsync://test:wrong-sesame@127.0.0.1:${port}::data/x`, {}, "denied"],
-      [`rsync://test@127.0.0.1:${port}::data/x`, { RSYNC_PASSWORD: "wrong-sesame" }, "denied"],
-      [`rsync://test@127.0.0.1:${port}::nosuch/x`, {}, "config"],
-    ] as const) {
-      const store = await openStore(url, { env: { ...env, ...more } });
-      const error = await store.put("x", toBody("x")).catch((error: unknown) => error);
-      expect(error).toMatchObject({ code, retryable: false });
-      expect(`${String(error)} ${JSON.stringify(error)} ${store.label}`).not.toContain("sesame");
-      await store.close();
-    }
-  });
+  it.each([
+    ["a wrong password in the URL", `rsync://test:wrong-sesame@127.0.0.1:${port}::data/x`, {}, "denied"],
+    ["a wrong password", `rsync://test@127.0.0.1:${port}::data/x`, { RSYNC_PASSWORD: "wrong-sesame" }, "denied"],
+    ["an unknown module", `rsync://test@127.0.0.1:${port}::nosuch/x`, {}, "config"],
+  ])("%s is refused, and no error holds the password", (_, url, more, code) =>
+    expectRefused(url, { ...env, ...more }, code, "sesame"),
+  );
 
-  it("a daemon that dies is unavailable, and what it had is there when it is back", async () => {
-    const own = await startServer("rsyncd", { instance: "rsync-crash" });
-    expect(own.running).toBe(true);
-    if (!own.running) return;
-    const store = await openStore(`rsync://test@127.0.0.1:${own.port}::data/x`, { env });
-    try {
-      await store.put("x", toBody("old"));
-      await own.control("crash");
-      await expect(store.put("x", toBody("new"))).rejects.toMatchObject({ code: "unavailable", retryable: true });
-      await expect(store.stat("x")).rejects.toMatchObject({ code: "unavailable" });
-      await expect(store.get("nothing")).rejects.toMatchObject({ code: "unavailable" });
-      await own.control("start");
-      expect(Buffer.from(await collect((await store.get("x")).body)).toString()).toBe("old");
-    } finally {
-      await store.close();
-      await own.control("stop");
-    }
-  });
-
-  it("URLs that are no place, or would be a pattern, are refused", async () => {
-    for (const url of [
-      "rsync://",
-      "rsync://host",
-      "rsync://-oProxy/x",
-      "rsync://h::m/a*b",
-      "rsync://u:pw@h/x",
-      "rsync://-l@h/x",
-    ]) {
-      await expect(openStore(url)).rejects.toMatchObject({ code: "config" });
-    }
-  });
+  it("a daemon that dies is unavailable, and what it had is there when it is back", () =>
+    onOwnServer(
+      "rsyncd",
+      { instance: "rsync-crash", url: (at) => `rsync://test@127.0.0.1:${at}::data/x`, env },
+      expectBackAfterCrash,
+    ));
 });
 
 describe.runIf(sshd.running)("rsync over SSH", onServer, () => {

@@ -5,6 +5,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { toBody } from "../../src/contract/body.ts";
 import { openStore } from "../../src/stores/open-store.ts";
 import type { Store } from "../../src/contract/store.ts";
+import { expectBackAfterCrash, expectRefused, onOwnServer } from "../helpers/own-server.ts";
+import type { OwnServerOptions } from "../helpers/own-server.ts";
 import { describeConformance } from "../helpers/run-conformance.ts";
 import { reportStore } from "../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../helpers/servers.ts";
@@ -72,64 +74,29 @@ describe.runIf(server.running)("smb", onServer, () => {
     await store.close();
   });
 
-  it("a wrong password is denied, an unknown share is config, and no error holds the password", async () => {
-    for (const [url, code] of [
-      [`smb://${user}:wrong-sesame@127.0.0.1:${port}/data/x`, "denied"],
-      [`smb://${user}:test@127.0.0.1:${port}/nosuch/x`, "config"],
-    ] as const) {
-      const store = await openStore(url, { env: { ...env, OTHER_PASSWORD: "sesame" } });
-      const error = await store.put("x", toBody("x")).catch((error: unknown) => error);
-      expect(error).toMatchObject({ code, retryable: false });
-      expect(`${String(error)} ${JSON.stringify(error)} ${store.label}`).not.toContain("sesame");
-      await store.close();
-    }
+  it.each([
+    ["a wrong password", `smb://${user}:wrong-sesame@127.0.0.1:${port}/data/x`, "denied"],
+    ["an unknown share", `smb://${user}:test@127.0.0.1:${port}/nosuch/x`, "config"],
+  ])("%s is refused, and no error holds the password", (_, url, code) =>
+    expectRefused(url, { ...env, OTHER_PASSWORD: "sesame" }, code, "sesame"),
+  );
+
+  const own = (instance: string): OwnServerOptions => ({
+    instance,
+    url: (at) => `smb://${user}:test@127.0.0.1:${at}/data/x`,
+    env,
   });
 
-  it("a server that dies is unavailable, and what it had is there when it is back", async () => {
-    const own = await startServer("samba", { instance: "smb-crash" });
-    expect(own.running).toBe(true);
-    if (!own.running) return;
-    const store = await openStore(`smb://${user}:test@127.0.0.1:${own.port}/data/x`, { env });
-    try {
-      await store.put("x", toBody("old"));
-      await own.control("crash");
-      await expect(store.put("x", toBody("new"))).rejects.toMatchObject({ code: "unavailable", retryable: true });
-      await expect(store.stat("x")).rejects.toMatchObject({ code: "unavailable" });
-      await own.control("start");
-      expect(await readText(store, "x")).toBe("old");
-    } finally {
-      await store.close();
-      await own.control("stop");
-    }
-  });
+  it("a server that dies is unavailable, and what it had is there when it is back", () =>
+    onOwnServer("samba", own("smb-crash"), expectBackAfterCrash));
 
-  it("a server that hangs is left when the signal fires", async () => {
-    const own = await startServer("samba", { instance: "smb-hang" });
-    expect(own.running).toBe(true);
-    if (!own.running) return;
-    const store = await openStore(`smb://${user}:test@127.0.0.1:${own.port}/data/x`, { env });
-    try {
-      await store.put("x", toBody("old"));
-      await own.control("pause");
-      await expect(store.stat("x", { signal: AbortSignal.timeout(300) })).rejects.toMatchObject({ code: "aborted" });
-    } finally {
-      await own.control("resume");
-      await store.close();
-      await own.control("stop");
-    }
-  });
-
-  it("URLs that are no share are refused", async () => {
-    for (const url of [
-      "smb://",
-      "smb://host",
-      "smb://host/",
-      "smb://-x/share",
-      "smb://h/s/../x",
-      "smb://h/s/a:b",
-      "smb://h/s?x=1",
-    ]) {
-      await expect(openStore(url)).rejects.toMatchObject({ code: "config" });
-    }
-  });
+  it("a server that hangs is left when the signal fires", () =>
+    onOwnServer("samba", own("smb-hang"), async (store, paused) => {
+      await paused.control("pause");
+      try {
+        await expect(store.stat("x", { signal: AbortSignal.timeout(300) })).rejects.toMatchObject({ code: "aborted" });
+      } finally {
+        await paused.control("resume");
+      }
+    }));
 });

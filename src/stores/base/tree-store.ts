@@ -154,7 +154,7 @@ export class TreeStore implements Store {
   readonly #maxPartBytes: number;
   readonly #pruneFolders: boolean;
   /** Temporary files of puts that failed, which are to go. By joined path. */
-  readonly #strays = new Map<string, TreePath>();
+  readonly #leftovers = new Map<string, TreePath>();
   /** Temporary files of others that a listing saw, and that may be old. By joined path. */
   readonly #stale = new Map<string, TreePath>();
   /** Temporary files of the puts that are running. */
@@ -198,7 +198,7 @@ export class TreeStore implements Store {
       const size = (await this.#tree.writesWhole?.(signal))
         ? await this.#putWhole(path, body, within)
         : await this.#putBeside(path, body, within);
-      await this.#removeStrays(signal);
+      await this.#removeLeftovers(signal);
       return { size };
     });
   }
@@ -271,13 +271,13 @@ export class TreeStore implements Store {
       const existed = await this.#tree.removeFile(path, signal);
       this.#names?.noteGone();
       if (existed && this.#pruneFolders) await this.#prune(path.slice(0, -1), signal);
-      await this.#removeStrays(signal);
+      await this.#removeLeftovers(signal);
       return { existed };
     });
   }
 
   sweep(options: OperationOptions = {}): Promise<void> {
-    return this.#operations.run("delete", undefined, options, ({ signal }) => this.#removeStrays(signal));
+    return this.#operations.run("delete", undefined, options, ({ signal }) => this.#removeLeftovers(signal));
   }
 
   close(): Promise<void> {
@@ -437,7 +437,7 @@ export class TreeStore implements Store {
       await this.#tree.removeFile(temp, undefined);
     } catch (error) {
       const file = temp.join("/");
-      this.#strays.set(file, temp);
+      this.#leftovers.set(file, temp);
       this.#logger.warn("temporary file left behind", {
         store: this.label,
         file,
@@ -449,14 +449,14 @@ export class TreeStore implements Store {
   }
 
   /** Removes what earlier puts, and those of others that were killed, left behind. Failing keeps it for the next time. */
-  async #removeStrays(signal: AbortSignal | undefined): Promise<void> {
+  async #removeLeftovers(signal: AbortSignal | undefined): Promise<void> {
     // Operations at the same time each take their own.
-    const strays = [...this.#strays];
+    const leftovers = [...this.#leftovers];
     const stale = [...this.#stale];
-    this.#strays.clear();
+    this.#leftovers.clear();
     this.#stale.clear();
     try {
-      for (let one = strays.at(-1); one; strays.pop(), one = strays.at(-1)) {
+      for (let one = leftovers.at(-1); one; leftovers.pop(), one = leftovers.at(-1)) {
         await this.#tree.removeFile(one[1], signal);
       }
       const now = stale.length > 0 ? await this.#serviceNow(signal) : 0;
@@ -467,7 +467,7 @@ export class TreeStore implements Store {
         if (this.#pruneFolders) await this.#prune(path.slice(0, -1), signal);
       }
     } catch (error) {
-      for (const [key, path] of strays) this.#strays.set(key, path);
+      for (const [key, path] of leftovers) this.#leftovers.set(key, path);
       for (const [key, path] of stale) this.#stale.set(key, path);
       this.#logger.debug("temporary file not removed", { store: this.label, error: toHoldfastError(error).message });
     }
@@ -553,7 +553,7 @@ export class TreeStore implements Store {
         if (!entry.name.startsWith(start)) continue;
         const path = [...folder, entry.name];
         if (isTempName(entry.name)) {
-          this.#noticeStray(path, entry);
+          this.#noticeLeftover(path, entry);
           continue;
         }
         if (
@@ -579,7 +579,7 @@ export class TreeStore implements Store {
       .map(({ entry }) => entry);
   }
 
-  #noticeStray(path: TreePath, entry: TreeEntry): void {
+  #noticeLeftover(path: TreePath, entry: TreeEntry): void {
     const key = path.join("/");
     if (this.#writing.has(key) || entry.kind !== "file") return;
     // Without a time in the listing, it is asked for before the file is removed.

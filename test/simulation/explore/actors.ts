@@ -9,6 +9,7 @@ import { abortError, HoldfastError } from "../../../src/contract/errors.ts";
 import type { Operation } from "../../../src/contract/errors.ts";
 import { isReserved } from "../../../src/contract/names.ts";
 import type { Runtime } from "../../../src/contract/runtime.ts";
+import { sleepOn } from "../sleep-on.ts";
 import { Random } from "../random.ts";
 import type { Disk } from "../sim-store.ts";
 import { Violation } from "../world.ts";
@@ -119,7 +120,7 @@ export class Process {
     this.runtime = {
       now: () => machine.nowMs + machine.wallMs,
       monotonicMs: () => machine.nowMs,
-      sleep: (ms, signal) => this.#sleep(ms, signal),
+      sleep: (ms, signal) => sleepOn((fire) => this.#timer(ms, fire), signal),
       timer: (ms, fire) => this.#timer(ms, fire),
       random: () => random.next(),
       randomHex: (bytes) => random.hex(bytes),
@@ -224,24 +225,6 @@ export class Process {
     return () => {
       this.#timers = this.#timers.filter((one) => one !== timer);
     };
-  }
-
-  #sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(abortError(signal));
-        return;
-      }
-      const onAbort = (): void => {
-        cancel();
-        if (signal !== undefined) reject(abortError(signal));
-      };
-      const cancel = this.#timer(ms, () => {
-        signal?.removeEventListener("abort", onAbort);
-        resolve();
-      });
-      signal?.addEventListener("abort", onAbort, { once: true });
-    });
   }
 }
 

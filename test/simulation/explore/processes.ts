@@ -12,7 +12,7 @@ import type { Pool } from "../../../src/contract/pool.ts";
 import { maintainedPool } from "../../../src/repair/maintained-pool.ts";
 import type { Body } from "../../../src/contract/store.ts";
 import type { Process } from "./actors.ts";
-import { ChoiceStore } from "./choice-store.ts";
+import { choiceStore } from "./choice-store.ts";
 import type { Hash } from "./hash.ts";
 import type { Scenario } from "./scenario.ts";
 
@@ -100,7 +100,7 @@ export function openPool(process: Process, shape: Shape, cache: Cache): OpenPool
   const ledger = new Ledger({
     ...shared,
     members: Array.from({ length: shape.stores }, (_, place) => {
-      const store = new ChoiceStore(process, place);
+      const store = choiceStore(process, place);
       return new Member({ store, fingerprint: `place of ${store.label}` }, place);
     }),
     machine: machine.id,

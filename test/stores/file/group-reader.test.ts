@@ -21,6 +21,15 @@ describe.runIf(process.platform === "linux")("a group of small reads", () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
+  /** A folder of 200 small files, each of which holds its name. */
+  async function manyFiles(below: string): Promise<{ readonly root: string; readonly names: readonly string[] }> {
+    const root = join(folder, below);
+    await mkdir(root);
+    const names = Array.from({ length: 200 }, (_, i) => `n${i}`);
+    await Promise.all(names.map((name) => writeFile(join(root, name), name)));
+    return { root, names };
+  }
+
   it("is read together, and each file is answered for itself", async () => {
     const at = (name: string): string => join(folder, name);
     await Promise.all([
@@ -77,10 +86,7 @@ describe.runIf(process.platform === "linux")("a group of small reads", () => {
   });
 
   it("is refused once the read is closed, the caller has aborted or the store is closed", async () => {
-    const root = join(folder, "ends");
-    await mkdir(root);
-    const names = Array.from({ length: 200 }, (_, i) => `n${i}`);
-    await Promise.all(names.map((name) => writeFile(join(root, name), name)));
+    const { root, names } = await manyFiles("ends");
     const store = new FileStore(root);
     const open = (signal?: AbortSignal): Promise<readonly GetResult[]> =>
       Promise.all(names.map((name) => store.get(name, { signal })));
@@ -130,10 +136,7 @@ describe.runIf(process.platform === "linux")("a group of small reads", () => {
   });
 
   it("gives a store's digests of what it would hand out, and its errors", async () => {
-    const root = join(folder, "hashed");
-    await mkdir(root);
-    const names = Array.from({ length: 200 }, (_, i) => `n${i}`);
-    await Promise.all(names.map((name) => writeFile(join(root, name), name)));
+    const { root, names } = await manyFiles("hashed");
     const large = Buffer.alloc(20 * 1024 * 1024, "large");
     await writeFile(join(root, "large"), large);
     await symlink("n0", join(root, "link"));

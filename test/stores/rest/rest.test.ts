@@ -10,6 +10,7 @@ import type { OpenStoreOptions } from "../../../src/stores/open-store.ts";
 import { systemRuntime } from "../../../src/contract/runtime.ts";
 import type { Body, Store } from "../../../src/contract/store.ts";
 import { describeConformance } from "../../helpers/run-conformance.ts";
+import { HTTP_STATUSES } from "../../helpers/http-statuses.ts";
 import { reportStore } from "../../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../../helpers/servers.ts";
 import { readText } from "../../helpers/store-answers.ts";
@@ -204,14 +205,9 @@ describe("rest against servers that misbehave", () => {
   };
 
   it.each([
-    [401, "denied", false],
-    [403, "denied", false],
+    ...HTTP_STATUSES,
     [413, "full", false],
     [423, "conflict", true],
-    [429, "throttled", true],
-    [500, "unavailable", true],
-    [503, "unavailable", true],
-    [507, "full", false],
     [302, "unavailable", true],
     [308, "unavailable", false],
   ] as const)("status %i is %s", (status, code, retryable) =>

@@ -10,6 +10,7 @@ import { collect, toBody } from "../../../src/contract/body.ts";
 import { HoldfastError } from "../../../src/contract/errors.ts";
 import { openStore } from "../../../src/stores/open-store.ts";
 import type { Body, Store } from "../../../src/contract/store.ts";
+import { expectIdleDropsMended } from "../../helpers/idle-drops.ts";
 import { describeConformance } from "../../helpers/run-conformance.ts";
 import { reportStore } from "../../helpers/server-report.ts";
 import { onServer, startServer, uniqueName } from "../../helpers/servers.ts";
@@ -166,12 +167,6 @@ describe.runIf(openssh.running)("sftp, the host's key and ours", onServer, () =>
     await expect(readFile(disk(server, folder, "a b", "x"), "utf8")).resolves.toBe("here");
     await store.close();
   });
-
-  it("parameters that are unknown, empty or given twice are errors", async () => {
-    for (const query of ["idenity=x", "identity=", "identity=a&identity=b", "connections=0", "connections=many"]) {
-      await expect(openStore(`sftp://h/x?${query}`, { env })).rejects.toMatchObject({ code: "config" });
-    }
-  });
 });
 
 describe.runIf(openssh.running)("sftp, faults", onServer, () => {
@@ -199,16 +194,7 @@ describe.runIf(openssh.running)("sftp, faults", onServer, () => {
     await proxy.close();
   });
 
-  it("a connection that the server dropped while idle is replaced", async () => {
-    await store.put("x", toBody("one"));
-    for (let round = 0; round < 3; round++) {
-      proxy.drop();
-      await expect(store.stat("x")).resolves.toMatchObject({ size: 3 });
-      proxy.drop();
-      await store.put("y", toBody("two"));
-    }
-    expect(proxy.accepted).toBeGreaterThan(4);
-  });
+  it("a connection that the server dropped while idle is replaced", () => expectIdleDropsMended(store, proxy));
 
   it("a silent server ends a call at the caller's deadline, and works again when it is back", async () => {
     await store.put("x", toBody("one"));

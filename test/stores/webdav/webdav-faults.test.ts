@@ -10,6 +10,7 @@ import { openStore } from "../../../src/stores/open-store.ts";
 import type { ByteRange, Store } from "../../../src/contract/store.ts";
 import { httpServer, makeAuthority } from "../../helpers/http-server.ts";
 import type { Authority, TestHttpServer } from "../../helpers/http-server.ts";
+import { HTTP_STATUSES } from "../../helpers/http-statuses.ts";
 import { namesOf } from "../../helpers/store-answers.ts";
 
 const env = { HOME: "/nonexistent", http_proxy: "", https_proxy: "", HTTPS_PROXY: "", no_proxy: "", NO_PROXY: "" };
@@ -53,25 +54,29 @@ function oneFile(size: number, get: (request: IncomingMessage, response: ServerR
   };
 }
 
+/** Takes a put, of which the server keeps `size` bytes. */
+function keeping(size: number) {
+  return (request: IncomingMessage, response: ServerResponse): void => {
+    if (request.method === "PROPFIND") {
+      const kept = request.url?.includes(".tmp") ? size : "folder";
+      response.writeHead(207).end(multistatus(entry(request.url ?? "", kept)));
+    } else response.writeHead(request.method === "OPTIONS" ? 200 : 201).end();
+  };
+}
+
 async function read(store: Store, range?: ByteRange): Promise<string> {
   return Buffer.from(await collect((await store.get("x", { range })).body)).toString();
 }
 
 describe("statuses", () => {
   it.each([
+    ...HTTP_STATUSES,
     [400, "invalid", false],
-    [401, "denied", false],
-    [403, "denied", false],
     [407, "denied", false],
     [408, "timeout", true],
     [412, "conflict", false],
     [423, "unavailable", true],
-    [429, "throttled", true],
-    [500, "unavailable", true],
     [501, "unsupported", false],
-    [502, "unavailable", true],
-    [503, "unavailable", true],
-    [507, "full", false],
   ] as const)("%i is %s", async (status, code, retryable) => {
     const server = await serve((_request, response) => {
       response.writeHead(status, { "retry-after": "7" }).end("my-secret-word is wrong");
@@ -287,12 +292,7 @@ describe("bodies", () => {
   );
 
   it("a put of which the server keeps less is corrupt, and its temporary file goes", async () => {
-    const server = await serve((request, response) => {
-      if (request.method === "PROPFIND") {
-        const size = request.url?.includes(".tmp") ? 2 : "folder";
-        response.writeHead(207).end(multistatus(entry(request.url ?? "", size)));
-      } else response.writeHead(request.method === "OPTIONS" ? 200 : 204).end();
-    });
+    const server = await serve(keeping(2));
     await expect((await open(server)).put("x", toBody("abc"))).rejects.toMatchObject({ code: "corrupt" });
     expect(server.requests.map(({ method }) => method)).not.toContain("MOVE");
     expect(server.requests.filter(({ method }) => method === "DELETE")).toHaveLength(1);
@@ -330,12 +330,7 @@ describe("servers that do not speak", () => {
   });
 
   it("a kept connection that the server closes is replaced, also under a put", async () => {
-    const server = await serve((request, response) => {
-      if (request.method === "PROPFIND") {
-        const size = request.url?.includes(".tmp") ? 3 : "folder";
-        response.writeHead(207).end(multistatus(entry(request.url ?? "", size)));
-      } else response.writeHead(request.method === "OPTIONS" ? 200 : 201).end();
-    });
+    const server = await serve(keeping(3));
     const store = await open(server);
     for (let round = 0; round < 3; round++) {
       await expect(store.put("x", toBody("abc"))).resolves.toEqual({ size: 3 });
