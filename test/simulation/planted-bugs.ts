@@ -28,7 +28,6 @@ const ASSESS = "src/repair/assess.ts";
 const SCAN = "src/repair/scan.ts";
 const MEND = "src/repair/mend.ts";
 const STATUS = "src/repair/status.ts";
-const RENEWAL = "src/pool/renewal.ts";
 
 export const plantedBugs: readonly PlantedBug[] = [
   {
@@ -330,18 +329,5 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "return !ready && isNamed && id !== undefined && !known.has(id);",
     replace: "return ready && !isNamed;",
     foundBy: 8037981,
-  },
-  {
-    name: "a claim or a delete that lasts is believed to be over",
-    file: RENEWAL,
-    find: "  renewLater();\n  return () => stop();",
-    replace: "  return () => stop();",
-  },
-  {
-    name: "a delete makes a put that is under way history",
-    file: DELETES,
-    find: "    let { base } = ground;",
-    replace:
-      '    let base = [ground.base, ...(state?.records ?? []).map(({ version }) => version)].sort().at(-1) ?? "";',
   },
 ];
