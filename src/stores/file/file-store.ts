@@ -138,7 +138,7 @@ export class FileStore implements Store {
     };
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+  readonly put: Store["put"] = (name, body, options = {}) => {
     const put = this.#operations.run("put", name, options, () => {
       const parts = partsOf(name);
       refuseUnsupported(options);
@@ -146,7 +146,7 @@ export class FileStore implements Store {
       return grouped ? this.#putGrouped(parts, body, options) : this.#put(parts, body, options);
     });
     return this.#tracked(put);
-  }
+  };
 
   async #put(parts: readonly string[], body: Body, options: PutOptions): Promise<PutResult> {
     const signal = options.signal;
@@ -260,9 +260,9 @@ export class FileStore implements Store {
     return this.#put(parts, { size: undefined, reopenable: true, open: () => toBody(chunks).open() }, options);
   }
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+  readonly get: Store["get"] = (name, options = {}) => {
     return this.#operations.run("get", name, options, (running) => this.#get(name, options, running));
-  }
+  };
 
   async #get(name: string, options: GetOptions, running: Running): Promise<GetResult> {
     this.#opens++;
@@ -367,7 +367,7 @@ export class FileStore implements Store {
     return { info: infoOf(name, file), body: chunks.call(this), close: shut };
   }
 
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+  readonly stat: Store["stat"] = (name, options = {}) => {
     return this.#operations.run("stat", name, options, async () => {
       const parts = partsOf(name);
       const root = await this.#root.toRead();
@@ -384,7 +384,7 @@ export class FileStore implements Store {
       throwIfAborted(options.signal);
       return infoOf(name, factsOf(stats));
     });
-  }
+  };
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
     const batches = this.#listing(prefix, options, STAT_BATCH, async (root, names) => {
@@ -412,9 +412,9 @@ export class FileStore implements Store {
     });
   }
 
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+  readonly delete: Store["delete"] = (name, options = {}) => {
     return this.#tracked(this.#operations.run("delete", name, options, () => this.#delete(partsOf(name), options)));
-  }
+  };
 
   async #delete(parts: readonly string[], options: OperationOptions): Promise<DeleteResult> {
     const above = parts.slice(0, -1);

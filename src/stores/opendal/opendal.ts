@@ -12,19 +12,7 @@ import { CHUNK_BYTES, checkedBytes } from "../../contract/body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted } from "../../contract/errors.ts";
 import { MAX_NAME_BYTES, foldersAbove } from "../../contract/names.ts";
 import { resolveRange } from "../../contract/ranges.ts";
-import type {
-  Body,
-  Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../../contract/store.ts";
+import type { Capabilities, GetResult, ObjectInfo, Store } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
 import { isSecretName, secretsOf } from "../../support/redact.ts";
 import { raceSignal } from "../../support/signals.ts";
@@ -130,7 +118,7 @@ class OpendalStore implements Store {
     };
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+  readonly put: Store["put"] = (name, body, options = {}) => {
     return this.#operations.run("put", name, options, async ({ signal }) => {
       refuseUnsupported(options, NOT_ATOMIC);
       const source = await GatheredBody.of(checkedBytes(body, signal), this.#limit, this.#context.env);
@@ -144,9 +132,9 @@ class OpendalStore implements Store {
         await source.release();
       }
     });
-  }
+  };
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+  readonly get: Store["get"] = (name, options = {}) => {
     return this.#operations.get(name, options, async ({ signal }): Promise<GetResult> => {
       for (let attempt = 1; ; attempt++) {
         const info = await this.#stat(name, signal);
@@ -165,17 +153,17 @@ class OpendalStore implements Store {
         if (attempt === 5) throw new HoldfastError("unavailable", "the object is being replaced again and again");
       }
     });
-  }
+  };
 
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+  readonly stat: Store["stat"] = (name, options = {}) => {
     return this.#operations.run("stat", name, options, ({ signal }) => this.#stat(name, signal));
-  }
+  };
 
-  list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+  readonly list: Store["list"] = (prefix, options = {}) => {
     return this.#operations.iterate(options, ({ signal }) => this.#list(prefix, signal));
-  }
+  };
 
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+  readonly delete: Store["delete"] = (name, options = {}) => {
     return this.#operations.run("delete", name, options, async ({ signal }) => {
       if (!(await this.#find(name, signal))) return { existed: false };
       await this.#call(this.#operator.delete(name), signal);
@@ -183,7 +171,7 @@ class OpendalStore implements Store {
       if (this.#service.prunes) await this.#prune(name, signal);
       return { existed: true };
     });
-  }
+  };
 
   close(): Promise<void> {
     return this.#operations.close();

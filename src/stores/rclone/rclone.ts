@@ -11,19 +11,7 @@ import { checkedBytes } from "../../contract/body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted } from "../../contract/errors.ts";
 import { MAX_NAME_BYTES } from "../../contract/names.ts";
 import { resolveRange } from "../../contract/ranges.ts";
-import type {
-  Body,
-  Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../../contract/store.ts";
+import type { Capabilities, OperationOptions, Store } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
 import { isSecretName, secretsOf } from "../../support/redact.ts";
 import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "../base/operations.ts";
@@ -116,7 +104,7 @@ export class RcloneStore implements Store {
     };
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+  readonly put: Store["put"] = (name, body, options = {}) => {
     return this.#operations.run("put", name, options, async ({ signal }) => {
       refuseUnsupported(options, NOT_ATOMIC);
       const features = await this.#rclone.readFeatures(signal);
@@ -151,9 +139,9 @@ export class RcloneStore implements Store {
         throw error;
       }
     });
-  }
+  };
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+  readonly get: Store["get"] = (name, options = {}) => {
     return this.#operations.get(name, options, async ({ signal }) => {
       if (!options.range) {
         const result = await this.#rclone.read(name, undefined, signal);
@@ -175,24 +163,24 @@ export class RcloneStore implements Store {
       }
       return result;
     });
-  }
+  };
 
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+  readonly stat: Store["stat"] = (name, options = {}) => {
     return this.#operations.run("stat", name, options, async ({ signal }) => {
       return infoOf(name, await this.#item(name, signal));
     });
-  }
+  };
 
-  list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+  readonly list: Store["list"] = (prefix, options = {}) => {
     const rclone = this.#rclone;
     return this.#operations.iterate(options, async function* ({ signal }) {
       const folder = folderOfPrefix(prefix);
       if (folder === undefined || (folder !== "" && (await rclone.isOther(folder, signal)))) return;
       yield* rclone.walk(folder, prefix, signal);
     });
-  }
+  };
 
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+  readonly delete: Store["delete"] = (name, options = {}) => {
     return this.#operations.run("delete", name, options, async ({ signal }) => {
       if (await this.#rclone.isOther(name, signal)) return { existed: false };
       const existed = await this.#rclone.deleteFile(name, signal);
@@ -200,7 +188,7 @@ export class RcloneStore implements Store {
       if (existed) await this.#rclone.removeEmptyFolders(name, signal);
       return { existed };
     });
-  }
+  };
 
   sweep(options: OperationOptions = {}): Promise<void> {
     return this.#operations.run("delete", undefined, options, ({ signal }) => this.#removeStrays(signal));

@@ -13,19 +13,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { checkedBytes } from "../../contract/body.ts";
 import { MAX_NAME_BYTES } from "../../contract/names.ts";
-import type {
-  Body,
-  Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../../contract/store.ts";
+import type { Capabilities, OperationOptions, Store } from "../../contract/store.ts";
 import { makeFolder } from "../../support/make-folder.ts";
 import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "../base/operations.ts";
 import { checkParts, checkPathName, folderOfPrefix } from "../base/path-names.ts";
@@ -77,7 +65,7 @@ class RsyncStore implements Store {
     };
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+  readonly put: Store["put"] = (name, body, options = {}) => {
     return this.#operations.run("put", name, options, async ({ signal }) => {
       refuseUnsupported(options, NOT_ATOMIC);
       return this.#rsync.withFolder(async (folder) => {
@@ -96,9 +84,9 @@ class RsyncStore implements Store {
         return { size: target.bytesWritten };
       });
     });
-  }
+  };
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+  readonly get: Store["get"] = (name, options = {}) => {
     return this.#operations.get(name, options, async ({ signal }) => {
       const result = await this.#rsync.fetch(name, options.range, signal, options.onAlive);
       await this.#rsync.names.refuseToFind(name.split("/"), signal).catch(async (error: unknown) => {
@@ -107,18 +95,18 @@ class RsyncStore implements Store {
       });
       return result;
     });
-  }
+  };
 
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+  readonly stat: Store["stat"] = (name, options = {}) => {
     return this.#operations.run("stat", name, options, async ({ signal }) => {
       const info = await this.#rsync.stat(name, signal);
       if (!info) throw notFound();
       await this.#rsync.names.refuseToFind(name.split("/"), signal);
       return info;
     });
-  }
+  };
 
-  list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+  readonly list: Store["list"] = (prefix, options = {}) => {
     const rsync = this.#rsync;
     return this.#operations.iterate(options, async function* ({ signal }) {
       const folder = folderOfPrefix(prefix);
@@ -126,16 +114,16 @@ class RsyncStore implements Store {
       if (folder !== "" && (await rsync.names.isOther(folder.split("/"), signal))) return;
       for await (const info of rsync.list(folder, signal)) if (info.name.startsWith(prefix)) yield info;
     });
-  }
+  };
 
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+  readonly delete: Store["delete"] = (name, options = {}) => {
     return this.#operations.run("delete", name, options, async ({ signal }) => {
       if (await this.#rsync.names.isOther(name.split("/"), signal)) return { existed: false };
       const existed = await this.#rsync.remove(name, signal);
       this.#rsync.names.noteGone();
       return { existed };
     });
-  }
+  };
 
   sweep(options: OperationOptions = {}): Promise<void> {
     return this.#operations.run("delete", undefined, options, ({ signal }) => this.#rsync.removeStrays(signal));
