@@ -12,9 +12,9 @@ import type { StoreKind, StoreKinds, StorePlace } from "./base/store-kind.ts";
 /** Scheme → kind. Loaded when first used, so that a pool of folders never loads an SDK. */
 const known: Readonly<Record<string, () => Promise<StoreKind>>> = {
   sftp: async () => (await import("./sftp/sftp.ts")).sftpKind,
-  ftp: async () => (await import("./ftp.ts")).ftpKind,
-  ftps: async () => (await import("./ftp.ts")).ftpKind,
-  ftpes: async () => (await import("./ftp.ts")).ftpKind,
+  ftp: async () => (await import("./ftp/ftp.ts")).ftpKind,
+  ftps: async () => (await import("./ftp/ftp.ts")).ftpKind,
+  ftpes: async () => (await import("./ftp/ftp.ts")).ftpKind,
   webdav: async () => (await import("./webdav/webdav.ts")).webdavKind,
   webdavs: async () => (await import("./webdav/webdav.ts")).webdavKind,
   scp: async () => (await import("./sftp/sftp.ts")).sftpKind,
@@ -22,7 +22,7 @@ const known: Readonly<Record<string, () => Promise<StoreKind>>> = {
   memory: async () => (await import("./memory.ts")).memoryKind,
   rest: async () => (await import("./rest/rest.ts")).restKind,
   rsync: async () => (await import("./rsync/rsync.ts")).rsyncKind,
-  smb: async () => (await import("./smb.ts")).smbKind,
+  smb: async () => (await import("./smb/smb.ts")).smbKind,
   opendal: async () => (await import("./opendal/opendal.ts")).opendalKind,
   gdrive: async () => (await import("./opendal/opendal.ts")).opendalKind,
   onedrive: async () => (await import("./opendal/opendal.ts")).opendalKind,
@@ -36,7 +36,7 @@ const known: Readonly<Record<string, () => Promise<StoreKind>>> = {
   "boto3+s3": async () => (await import("./s3/s3.ts")).s3Kind,
   s3: async () => (await import("./s3/s3.ts")).s3Kind,
   gs: async () => (await import("./gcs.ts")).gcsKind,
-  swift: async () => (await import("./swift.ts")).swiftKind,
+  swift: async () => (await import("./swift/swift.ts")).swiftKind,
   azure: async () => (await import("./azure.ts")).azureKind,
   "s3+http": async () => (await import("./s3/s3.ts")).s3Kind,
 };
