@@ -9,6 +9,8 @@
  * - Folders come into being with a put and go with the last object in them.
  * - Listings walk the folders in the order of names: a folder sorts as its name with a `/` behind it.
  * - A name that is not a plain path (an empty part, `.`, `..`), or that the service cannot hold, is `invalid`.
+ *
+ * The file is longer than others since the tree and the store on it are one contract, which is read together.
  */
 import { abortable, checkedBytes } from "../../contract/body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../../contract/errors.ts";
