@@ -12,7 +12,9 @@ export interface GroupWork<Item, Result> {
    * What the worker runs: for each message, a list of items, it posts the list of their results. It stands alone:
    * nothing of the module that it is written in reaches it.
    */
-  readonly run: () => void;
+  readonly run: (...parts: never[]) => void;
+  /** What `run` is handed, in this order; each stands alone likewise. */
+  readonly parts?: readonly ((...given: never[]) => unknown)[] | undefined;
   /** What an item takes of a group's bytes, at most. */
   readonly bytesOf: (item: Item) => number;
   /** The result of an item whose worker died. */
@@ -113,7 +115,12 @@ export class GroupWorker<Item, Result> {
 
   #open(): Worker {
     // From its own text, so that it works wherever this module was bundled to.
-    const worker = new Worker(`(${this.#work.run.toString()})()`, { eval: true, stdout: false, stderr: false });
+    const { run, parts = [] } = this.#work;
+    const worker = new Worker(`(${run.toString()})(${parts.map(String).join(", ")})`, {
+      eval: true,
+      stdout: false,
+      stderr: false,
+    });
     worker.on("message", (results: Result[]) => this.#finish(results));
     worker.on("error", () => this.#lose(worker));
     worker.on("exit", () => this.#lose(worker));

@@ -23,7 +23,7 @@ import type { Store } from "../../src/contract/store.ts";
 import { AzureStore } from "../../src/stores/azure.ts";
 import { GcsStore } from "../../src/stores/gcs.ts";
 import { S3Store } from "../../src/stores/s3/s3.ts";
-import { SwiftStore } from "../../src/stores/swift.ts";
+import { SwiftStore } from "../../src/stores/swift/swift.ts";
 import { parseStoreUrl } from "../../src/contract/store-url.ts";
 import type { StoreUrl } from "../../src/contract/store-url.ts";
 import { retry } from "../../src/wrappers/retry.ts";

@@ -109,15 +109,7 @@ export function startChild(program: string, args: readonly string[], options: Ch
     child.once("error", (error: NodeJS.ErrnoException) => {
       if (child.pid !== undefined) return;
       settle();
-      reject(
-        error.code === "ENOENT"
-          ? new HoldfastError("config", `the program ${program} is not installed, or not in the store's PATH`, {
-              cause: error,
-            })
-          : new HoldfastError("internal", `the program ${program} could not be started: ${error.message}`, {
-              cause: error,
-            }),
-      );
+      reject(notStarted(program, error));
     });
     child.once("close", (code, signal) => {
       settle();
@@ -143,6 +135,12 @@ export function startChild(program: string, args: readonly string[], options: Ch
       await ended.catch(() => undefined);
     },
   };
+}
+
+function notStarted(program: string, cause: NodeJS.ErrnoException): HoldfastError {
+  return cause.code === "ENOENT"
+    ? new HoldfastError("config", `the program ${program} is not installed, or not in the store's PATH`, { cause })
+    : new HoldfastError("internal", `the program ${program} could not be started: ${cause.message}`, { cause });
 }
 
 export interface RunResult {

@@ -15,20 +15,7 @@ import { HoldfastError } from "../../contract/errors.ts";
 import type { Logger } from "../../contract/log.ts";
 import { MAX_NAME_BYTES, checkName } from "../../contract/names.ts";
 import { checkRange, resolveRange } from "../../contract/ranges.ts";
-import type {
-  Body,
-  ByteRange,
-  Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
-  ObjectInfo,
-  OperationOptions,
-  PutOptions,
-  PutResult,
-  Store,
-} from "../../contract/store.ts";
+import type { Body, ByteRange, Capabilities, ObjectInfo, Store } from "../../contract/store.ts";
 import { cutParts, forEachParallel, releasePart } from "../../support/parts.ts";
 import type { Part, PartPlan } from "../../support/parts.ts";
 import { inNameOrder } from "./name-order.ts";
@@ -141,7 +128,7 @@ export class ObjectStore<Upload> implements Store {
     };
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+  readonly put: Store["put"] = (name, body, options = {}) => {
     return this.#operations.run("put", name, options, async (running) => {
       const { signal } = running;
       refuseUnsupported(options, this.#service.noCondition);
@@ -161,9 +148,9 @@ export class ObjectStore<Upload> implements Store {
         await parts.return(undefined);
       }
     });
-  }
+  };
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+  readonly get: Store["get"] = (name, options = {}) => {
     const { range } = options;
     return this.#operations.get(name, options, async ({ signal }) => {
       if (range) checkRange(range);
@@ -185,20 +172,20 @@ export class ObjectStore<Upload> implements Store {
         throw error;
       }
     });
-  }
+  };
 
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+  readonly stat: Store["stat"] = (name, options = {}) => {
     return this.#operations.run("stat", name, options, ({ signal }) => this.#service.head(name, signal));
-  }
+  };
 
-  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+  readonly list: Store["list"] = (prefix, options = {}) => {
     return this.#operations.iterate(options, ({ signal }) => {
       const infos = this.#pages(prefix, options.after, signal);
       return this.capabilities.orderedList ? inNameOrder(infos) : infos;
     });
-  }
+  };
 
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+  readonly delete: Store["delete"] = (name, options = {}) => {
     return this.#operations.run("delete", name, options, async ({ signal }) => {
       const removeOld = await this.#service.leftovers?.(name, signal);
       const existed = await this.#service.remove(name, signal);
@@ -207,7 +194,7 @@ export class ObjectStore<Upload> implements Store {
       await removeOld?.();
       return existed === undefined ? {} : { existed };
     });
-  }
+  };
 
   async close(): Promise<void> {
     if (this.#operations.end()) this.#service.close();

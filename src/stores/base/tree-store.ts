@@ -9,6 +9,8 @@
  * - Folders come into being with a put and go with the last object in them.
  * - Listings walk the folders in the order of names: a folder sorts as its name with a `/` behind it.
  * - A name that is not a plain path (an empty part, `.`, `..`), or that the service cannot hold, is `invalid`.
+ *
+ * The file is longer than others since the tree and the store on it are one contract, which is read together.
  */
 import { abortable, checkedBytes } from "../../contract/body.ts";
 import { HoldfastError, isHoldfastError, throwIfAborted, toHoldfastError } from "../../contract/errors.ts";
@@ -20,14 +22,9 @@ import type {
   Body,
   ByteRange,
   Capabilities,
-  DeleteResult,
-  GetOptions,
-  GetResult,
-  ListOptions,
   ObjectInfo,
   OperationOptions,
   PutOptions,
-  PutResult,
   Store,
 } from "../../contract/store.ts";
 import { linkSignals } from "../../support/signals.ts";
@@ -190,7 +187,7 @@ export class TreeStore implements Store {
     return this.#names?.folds === true ? { ...this.#capabilities, caseSensitive: false } : this.#capabilities;
   }
 
-  put(name: string, body: Body, options: PutOptions = {}): Promise<PutResult> {
+  readonly put: Store["put"] = (name, body, options = {}) => {
     return this.#operations.run("put", name, options, async ({ signal }) => {
       const within = { ...options, signal };
       const path = await this.#path(name, signal);
@@ -201,7 +198,7 @@ export class TreeStore implements Store {
       await this.#removeLeftovers(signal);
       return { size };
     });
-  }
+  };
 
   /** A put where a file is not seen before it is whole. */
   async #putWhole(path: TreePath, body: Body, options: PutOptions): Promise<number> {
@@ -235,7 +232,7 @@ export class TreeStore implements Store {
     return this.#names.give(path, signal, work, (kept) => this.#tree.removeFile(kept, signal));
   }
 
-  get(name: string, options: GetOptions = {}): Promise<GetResult> {
+  readonly get: Store["get"] = (name, options = {}) => {
     return this.#operations.get(name, options, async ({ signal }) => {
       const path = await this.#path(name, signal);
       if (options.range) checkRange(options.range);
@@ -248,9 +245,9 @@ export class TreeStore implements Store {
       }
       return { info: objectInfo(name, read), body: announcedBytes(read), close: () => read.close() };
     });
-  }
+  };
 
-  stat(name: string, options: OperationOptions = {}): Promise<ObjectInfo> {
+  readonly stat: Store["stat"] = (name, options = {}) => {
     return this.#operations.run("stat", name, options, async ({ signal }) => {
       const path = await this.#path(name, signal);
       const entry = await this.#tree.stat(path, signal);
@@ -258,13 +255,13 @@ export class TreeStore implements Store {
       await this.#names?.refuseToFind(path, signal);
       return objectInfo(name, entry);
     });
-  }
+  };
 
-  list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo> {
+  readonly list: Store["list"] = (prefix, options = {}) => {
     return this.#operations.iterate(options, ({ signal }) => this.#walk(prefix, options.after ?? "", signal));
-  }
+  };
 
-  delete(name: string, options: OperationOptions = {}): Promise<DeleteResult> {
+  readonly delete: Store["delete"] = (name, options = {}) => {
     return this.#operations.run("delete", name, options, async ({ signal }) => {
       const path = await this.#path(name, signal);
       if (await this.#names?.isOther(path, signal)) return { existed: false };
@@ -274,7 +271,7 @@ export class TreeStore implements Store {
       await this.#removeLeftovers(signal);
       return { existed };
     });
-  }
+  };
 
   sweep(options: OperationOptions = {}): Promise<void> {
     return this.#operations.run("delete", undefined, options, ({ signal }) => this.#removeLeftovers(signal));

@@ -64,6 +64,7 @@ const lost = { result: { code: "EIO", message: "EIO: the thread that read died" 
 export class GroupReader {
   readonly #worker = new GroupWorker<ReadItem, Answer>({
     run: readGroups,
+    parts: [fileCalls, wholeReader, stepHasher],
     bytesOf: (item) => ("path" in item || "of" in item ? GROUPED_READ_BYTES : 0),
     lost: () => lost,
   });
@@ -109,63 +110,75 @@ export class GroupReader {
   }
 }
 
-/** What the worker runs. It stands alone: nothing of this module reaches it. */
-function readGroups(): void {
+/** What the worker reads files with. It stands alone: nothing of this module reaches it. */
+function fileCalls() {
   const fs = process.getBuiltinModule("node:fs");
-  const { createHash } = process.getBuiltinModule("node:crypto");
-  const { parentPort } = process.getBuiltinModule("node:worker_threads");
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
-  const most = 64 * 1024;
-  const failure = (error: unknown): ReadFailure => ({
-    code: error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "EIO",
-    message: error instanceof Error ? error.message : String(error),
-  });
+  return {
+    // A pipe of that name would keep an open without O_NONBLOCK waiting for its writer.
+    open: (path: string): number => fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK),
+    facts: (fd: number): Omit<OpenedFile, "cutAt"> => {
+      const where = fs.readlinkSync(`/proc/self/fd/${fd}`);
+      const stats = fs.fstatSync(fd);
+      return { where, isFile: stats.isFile(), size: stats.size, modifiedMs: stats.mtimeMs };
+    },
+    read: fs.readSync,
+    close: fs.closeSync,
+    failure: (error: unknown): ReadFailure => ({
+      code: error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "EIO",
+      message: error instanceof Error ? error.message : String(error),
+    }),
+  };
+}
+
+type FileCalls = ReturnType<typeof fileCalls>;
+
+/** How the worker reads a small file whole. It stands alone. */
+function wholeReader(files: FileCalls, most: number): (path: string) => WholeFile {
   const bytesOf = (fd: number, size: number): { bytes: Uint8Array<ArrayBuffer>; cutAt: number | undefined } => {
     const bytes = new Uint8Array(size);
     for (let at = 0; at < size;) {
-      const length = fs.readSync(fd, bytes, at, size - at, at);
+      const length = files.read(fd, bytes, at, size - at, at);
       if (length === 0) return { bytes, cutAt: at };
       at += length;
     }
     return { bytes, cutAt: undefined };
   };
-  // A pipe of that name would keep an open without O_NONBLOCK waiting for its writer.
-  const open = (path: string): number => fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  const opened = (fd: number): Omit<OpenedFile, "cutAt"> => {
-    const where = fs.readlinkSync(`/proc/self/fd/${fd}`);
-    const stats = fs.fstatSync(fd);
-    return { where, isFile: stats.isFile(), size: stats.size, modifiedMs: stats.mtimeMs };
-  };
-  const read = (path: string): WholeFile => {
+  return (path) => {
     let fd: number | undefined;
     try {
-      fd = open(path);
-      const file = opened(fd);
+      fd = files.open(path);
+      const file = files.facts(fd);
       const isRead = file.isFile && file.size <= most;
       return { ...file, ...(isRead ? bytesOf(fd, file.size) : { bytes: undefined, cutAt: undefined }) };
     } catch (error) {
-      return failure(error);
+      return files.failure(error);
     } finally {
-      if (fd !== undefined) fs.closeSync(fd);
+      if (fd !== undefined) files.close(fd);
     }
   };
+}
+
+/** How the worker hashes a file, step by step. It stands alone. */
+function stepHasher(files: FileCalls) {
+  const { createHash } = process.getBuiltinModule("node:crypto");
   // Always the same bytes: they stay in the processor's cache.
   const buffer = new Uint8Array(256 * 1024);
   const begun = new Map<number, { fd: number; at: number; digest: ReturnType<typeof createHash> }>();
   const drop = (id: number): void => {
     const hashing = begun.get(id);
     begun.delete(id);
-    if (hashing !== undefined) fs.closeSync(hashing.fd);
+    if (hashing !== undefined) files.close(hashing.fd);
   };
   const hash = (id: number, path: string, step: number): HashedFile => {
     try {
-      const hashing = begun.get(id) ?? { fd: open(path), at: 0, digest: createHash("sha256") };
+      const hashing = begun.get(id) ?? { fd: files.open(path), at: 0, digest: createHash("sha256") };
       begun.set(id, hashing);
-      const file = opened(hashing.fd);
+      const file = files.facts(hashing.fd);
       const end = file.isFile ? Math.min(file.size, hashing.at + step) : 0;
       let cutAt: number | undefined;
       while (hashing.at < end && cutAt === undefined) {
-        const length = fs.readSync(hashing.fd, buffer, 0, Math.min(buffer.length, end - hashing.at), hashing.at);
+        const length = files.read(hashing.fd, buffer, 0, Math.min(buffer.length, end - hashing.at), hashing.at);
         if (length === 0) cutAt = hashing.at;
         hashing.digest.update(buffer.subarray(0, length));
         hashing.at += length;
@@ -178,25 +191,35 @@ function readGroups(): void {
       return { ...file, cutAt, sha256, isDone: true };
     } catch (error) {
       drop(id);
-      return failure(error);
+      return files.failure(error);
     }
   };
+  return { hash, drop };
+}
+
+/** What the worker runs. It stands alone. */
+function readGroups(calls: typeof fileCalls, reader: typeof wholeReader, hasher: typeof stepHasher): void {
+  const { parentPort } = process.getBuiltinModule("node:worker_threads");
+  const most = 64 * 1024;
+  const files = calls();
+  const read = reader(files, most);
+  const { hash, drop } = hasher(files);
   parentPort?.on("message", (items: readonly ReadItem[]) => {
     const started = process.hrtime.bigint();
-    let files = 0;
+    let asked = 0;
     const results = items.map((item): Result => {
-      files++;
+      asked++;
       if ("path" in item) return read(item.path);
       if ("of" in item) {
         const result = hash(item.hashing, item.of, item.most);
         // A step of a large file is no answer of the disk's to one question.
-        if ("size" in result) files += Math.floor(Math.min(result.size, item.most) / most);
+        if ("size" in result) asked += Math.floor(Math.min(result.size, item.most) / most);
         return result;
       }
       drop(item.dropped);
       return { code: "ECANCELED", message: "nobody wants its digest any more" };
     });
-    const tookUs = Number(process.hrtime.bigint() - started) / 1000 / Math.max(1, files);
+    const tookUs = Number(process.hrtime.bigint() - started) / 1000 / Math.max(1, asked);
     const buffers = results.flatMap((result) => ("bytes" in result && result.bytes ? [result.bytes.buffer] : []));
     parentPort.postMessage(
       results.map((result): Answer => ({ result, tookUs })),

@@ -37,14 +37,12 @@
  */
 import { createHash } from "node:crypto";
 import { HoldfastError } from "../../contract/errors.ts";
-import type { ErrorCode } from "../../contract/errors.ts";
-import { httpError, networkError } from "../../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "../base/store-kind.ts";
+import type { StoreUrl } from "../../contract/store-url.ts";
+import type { ByteRange, ObjectInfo, OperationOptions } from "../../contract/store.ts";
 import { MIB } from "../../support/parts.ts";
 import type { Part, PartPlan } from "../../support/parts.ts";
 import { secretsOf } from "../../support/redact.ts";
-import type { ByteRange, ObjectInfo, OperationOptions } from "../../contract/store.ts";
-import type { StoreUrl } from "../../contract/store-url.ts";
+import { escapeXml } from "../../support/xml.ts";
 import { rangeHeader } from "../base/http-client.ts";
 import { ObjectStore, checkFits, endless, lengthOf, md5Of, objectInfo, rangeSize } from "../base/object-store.ts";
 import type {
@@ -57,17 +55,17 @@ import type {
 } from "../base/object-store.ts";
 import { Operations } from "../base/operations.ts";
 import { prefixParts } from "../base/place.ts";
-import { S3Failure, S3Service, namespaceOf } from "./s3-service.ts";
-import { oneOf, pathParts, urlParameters } from "../base/url-parameters.ts";
-import { escapeXml } from "../../support/xml.ts";
+import type { StoreContext, StoreKind } from "../base/store-kind.ts";
+import { mapS3Error, nameOf, noBucket, statusOf } from "./s3-error.ts";
+import { S3Service, namespaceOf } from "./s3-service.ts";
+import { parseS3Url } from "./s3-settings.ts";
+import type { S3Settings } from "./s3-settings.ts";
 
 /** 5 TiB. */
 const MAX_OBJECT_BYTES = 5 * 1024 ** 4;
 /** What parts in flight may hold together, in bytes. One part is always allowed. */
 const IN_FLIGHT_BYTES = 64 * MIB;
 const PARALLEL_PARTS = 4;
-/** Parts of one upload, as S3 itself has it. */
-const MAX_PARTS = 10_000;
 const PART_ATTEMPTS = 3;
 const CONTENT_TYPE = "application/octet-stream";
 const XML_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/";
@@ -76,125 +74,6 @@ const SWEEP_AFTER_MS = 7 * 24 * 60 * 60 * 1000;
 /** A bucket that has answered is believed to exist for this long, in milliseconds. */
 const BUCKET_KNOWN_MS = 60_000;
 type Headers = Readonly<Record<string, string>>;
-
-/** A store's URL and environment, understood. */
-export interface S3Settings {
-  readonly bucket: string;
-  /** Empty, or ends with `/`. */
-  readonly prefix: string;
-  /** Undefined: AWS's own. */
-  readonly endpoint?: string | undefined;
-  readonly region?: string | undefined;
-  readonly profile?: string | undefined;
-  readonly pathStyle: boolean;
-  readonly storageClass?: string | undefined;
-  readonly serverSideEncryption?: "AES256" | "aws:kms" | undefined;
-  readonly kmsKeyId?: string | undefined;
-  readonly caFile?: string | undefined;
-  readonly conditionalPut: "on" | "at-once" | "off";
-  readonly etagIsMd5: boolean;
-  readonly maxParts: number;
-}
-
-const parameterNames = [
-  "endpoint",
-  "region",
-  "profile",
-  "style",
-  "tls",
-  "ca",
-  "storage-class",
-  "sse",
-  "sse-kms-key",
-  "conditional-put",
-  "etag",
-  "max-parts",
-] as const;
-
-/** Reads a URL in the forms above. Throws `config`. */
-export function parseS3Url(url: StoreUrl, env: StoreContext["env"]): S3Settings {
-  const parameters = urlParameters(url, parameterNames);
-  if (url.username !== undefined || url.password !== undefined) {
-    throw new HoldfastError(
-      "config",
-      "credentials do not stand in an s3 URL: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the store's env",
-    );
-  }
-  const tls = oneOf("tls", parameters.tls, ["on", "off"]) ?? "on";
-  const parts = pathParts(url.path);
-  const hostIsEndpoint =
-    url.scheme === "s3" &&
-    parameters.endpoint === undefined &&
-    (url.port !== undefined || /[.:]/u.test(url.host) || url.host === "localhost");
-  let endpoint: string | undefined;
-  if (hostIsEndpoint) {
-    const host = url.host.includes(":") ? `[${url.host}]` : url.host;
-    endpoint = `${tls === "on" ? "https" : "http"}://${host}${url.port === undefined ? "" : `:${url.port}`}`;
-  } else {
-    if (url.port !== undefined) throw new HoldfastError("config", "a bucket has no port: write s3://HOST:PORT/BUCKET");
-    if (url.host !== "") parts.unshift(url.host);
-    endpoint = parameters.endpoint ?? (env["AWS_ENDPOINT_URL_S3"] || env["AWS_ENDPOINT_URL"] || undefined);
-    if (endpoint !== undefined && !/^[a-z]+:\/\//iu.test(endpoint)) {
-      endpoint = `${tls === "on" ? "https" : "http"}://${endpoint}`;
-    }
-  }
-  const host = endpoint === undefined ? undefined : endpointHost(endpoint);
-  const [bucket, ...prefix] = parts;
-  if (bucket === undefined) {
-    throw new HoldfastError("config", `the URL ${url.redacted} names no bucket: write s3://BUCKET or s3://HOST/BUCKET`);
-  }
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/u.test(bucket)) {
-    throw new HoldfastError("config", `${JSON.stringify(bucket)} cannot be the name of a bucket`);
-  }
-  const isAws = host === undefined || /(?:^|\.)amazonaws\.com(?:\.cn)?$/u.test(host);
-  const sse = oneOf("sse", parameters.sse, ["AES256", "aws:kms"]);
-  if (parameters["sse-kms-key"] !== undefined && sse !== "aws:kms") {
-    throw new HoldfastError("config", "sse-kms-key needs sse=aws:kms");
-  }
-  const knowsConditions = isAws || (host?.endsWith(".r2.cloudflarestorage.com") ?? false);
-  return {
-    bucket,
-    prefix: prefix.length === 0 ? "" : `${prefix.join("/")}/`,
-    // AWS's own hosts are left to the SDK, which knows them by region.
-    endpoint: isAws ? undefined : endpoint,
-    region:
-      parameters.region ??
-      /(?:^|\.)s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com/u.exec(host ?? "")?.[1] ??
-      (env["AWS_REGION"] || env["AWS_DEFAULT_REGION"] || undefined),
-    profile: parameters.profile,
-    pathStyle: (oneOf("style", parameters.style, ["path", "virtual"]) ?? (isAws ? "virtual" : "path")) === "path",
-    storageClass: parameters["storage-class"],
-    serverSideEncryption: sse,
-    kmsKeyId: parameters["sse-kms-key"],
-    caFile: parameters.ca ?? (env["AWS_CA_BUNDLE"] || undefined),
-    conditionalPut:
-      oneOf("conditional-put", parameters["conditional-put"], ["on", "at-once", "off"]) ??
-      (knowsConditions ? "on" : "off"),
-    etagIsMd5:
-      (oneOf("etag", parameters.etag, ["md5", "opaque"]) ?? (bucket.endsWith("--x-s3") ? "opaque" : "md5")) === "md5",
-    maxParts: maxPartsOf(parameters["max-parts"]),
-  };
-}
-
-function maxPartsOf(text: string | undefined): number {
-  const parts = text === undefined ? MAX_PARTS : Number(text);
-  if (!Number.isInteger(parts) || parts < 10 || parts > MAX_PARTS) {
-    throw new HoldfastError("config", `max-parts is a number from 10 to ${MAX_PARTS}, not ${String(text)}`);
-  }
-  return parts;
-}
-
-function endpointHost(endpoint: string): string {
-  try {
-    const url = new URL(endpoint);
-    if (!["http:", "https:"].includes(url.protocol) || url.username !== "" || url.search !== "") throw new Error();
-    return url.hostname;
-  } catch (error) {
-    throw new HoldfastError("config", "endpoint= must be the http:// or https:// URL of the service, without a user", {
-      cause: error,
-    });
-  }
-}
 
 /** `partBytes` is at least 5 MiB. */
 export type S3StoreOptions = ObjectStoreOptions;
@@ -561,99 +440,6 @@ class S3 implements ObjectService<Upload> {
       return undefined;
     }
   }
-}
-
-/** Services' error codes that say more than the HTTP status does: code of Holdfast, and whether to try again. */
-const serviceCodes: Readonly<Record<string, readonly [ErrorCode, boolean?]>> = {
-  NoSuchKey: ["not-found"],
-  NoSuchVersion: ["not-found"],
-  NoSuchUpload: ["unavailable"],
-  AccessDenied: ["denied"],
-  AllAccessDisabled: ["denied"],
-  AccountProblem: ["denied"],
-  ExpiredToken: ["denied"],
-  ExpiredTokenException: ["denied"],
-  InvalidAccessKeyId: ["denied"],
-  InvalidToken: ["denied"],
-  SignatureDoesNotMatch: ["denied"],
-  AuthorizationHeaderMalformed: ["denied"],
-  TokenRefreshRequired: ["denied"],
-  CredentialsProviderError: ["denied"],
-  // The difference of the clocks was learnt from the answer: the next try is signed with the right time.
-  RequestTimeTooSkewed: ["denied", true],
-  PreconditionFailed: ["conflict"],
-  // Another conditional request for the same name was under way.
-  ConditionalRequestConflict: ["conflict", true],
-  OperationAborted: ["conflict", true],
-  SlowDown: ["throttled"],
-  Throttling: ["throttled"],
-  ThrottlingException: ["throttled"],
-  RequestLimitExceeded: ["throttled"],
-  TooManyRequests: ["throttled"],
-  BandwidthLimitExceeded: ["throttled"],
-  QuotaExceeded: ["full"],
-  StorageQuotaExceeded: ["full"],
-  InsufficientStorage: ["full"],
-  XMinioStorageFull: ["full"],
-  XMinioAdminBucketQuotaExceeded: ["full"],
-  // The bytes were damaged on their way: they are still right here.
-  BadDigest: ["corrupt", true],
-  InvalidDigest: ["corrupt", true],
-  XAmzContentSHA256Mismatch: ["corrupt", true],
-  IncompleteBody: ["unavailable"],
-  RequestTimeout: ["timeout"],
-  RequestAborted: ["aborted"],
-  InternalError: ["unavailable"],
-  ServiceUnavailable: ["unavailable"],
-  EntityTooLarge: ["invalid"],
-  KeyTooLongError: ["invalid"],
-  InvalidURI: ["invalid"],
-  InvalidObjectName: ["invalid"],
-  NotImplemented: ["unsupported"],
-  MethodNotAllowed: ["unsupported"],
-  // In cold storage: it has to be restored there first.
-  InvalidObjectState: ["unavailable", false],
-};
-
-/** What the service or the SDK's chain of credentials said, as an error of Holdfast. */
-export function mapS3Error(error: unknown, bucket: string, nowMs: number): HoldfastError {
-  if (error instanceof HoldfastError) return error;
-  const name = nameOf(error);
-  if (name === "NoSuchBucket") return noBucket(bucket, error);
-  const failure = error instanceof S3Failure ? error : undefined;
-  const status = failure?.status;
-  const message = error instanceof Error ? error.message : String(error);
-  const byStatus =
-    failure && httpError({ status: failure.status, message, retryAfter: failure.retryAfter, nowMs, cause: error });
-  const known = serviceCodes[name];
-  if (known) {
-    const [code, retryable] = known;
-    return new HoldfastError(code, message, { cause: error, retryable, retryAfterMs: byStatus?.retryAfterMs });
-  }
-  if (status === 301 || status === 307 || status === 308) {
-    return new HoldfastError(
-      "unavailable",
-      "the service redirects elsewhere, which is not followed: set region= or endpoint= to where the bucket is",
-      { cause: error, retryable: status === 307 },
-    );
-  }
-  // An error that a success turned out to be may pass.
-  if (status !== undefined && status < 300) return new HoldfastError("unavailable", message, { cause: error });
-  return byStatus ?? networkError(error) ?? new HoldfastError("internal", message, { cause: error });
-}
-
-function noBucket(bucket: string, cause: unknown): HoldfastError {
-  return new HoldfastError("unavailable", `the bucket ${bucket} does not exist`, { cause, retryable: false });
-}
-
-/** What the service or the SDK calls an error; empty where it gave it no name. */
-function nameOf(error: unknown): string {
-  if (error instanceof S3Failure) return error.code;
-  return error instanceof Error ? error.name : "";
-}
-
-function statusOf(error: unknown): number | undefined {
-  return error instanceof S3Failure ? error.status : undefined;
 }
 
 function unquoted(etag: string | undefined): string {

@@ -4,37 +4,31 @@
  * An object is put under a temporary name and moved, unless the server is known to show no file before it is whole
  * (Apache's mod_dav_fs, whose MOVE removes the old file first, so that it would be gone for a moment). A folder is listed
  * level by level, never with `Depth: infinity`. Redirects are not followed, so no credentials go astray.
+ *
+ * The file is longer than others since each operation has to tell apart what different servers answer to it.
  */
-import type { Readable } from "node:stream";
 import { HoldfastError, isHoldfastError, toHoldfastError } from "../../contract/errors.ts";
 import type { ErrorCode } from "../../contract/errors.ts";
 import { RESERVED_PREFIX } from "../../contract/names.ts";
-import { conversationError, httpError } from "../../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "../base/store-kind.ts";
 import { resolveRange } from "../../contract/ranges.ts";
-import type { ByteRange, Store } from "../../contract/store.ts";
 import type { StoreUrl } from "../../contract/store-url.ts";
-import { parseXmlDocument } from "../../support/xml.ts";
-import type { XmlDocument } from "../../support/xml.ts";
-import { answerChallenge } from "./http-auth.ts";
-import type { HttpAuth, HttpLogin } from "./http-auth.ts";
+import type { ByteRange, Store } from "../../contract/store.ts";
+import { conversationError } from "../../support/network-errors.ts";
 import { HttpClient, rangeHeader } from "../base/http-client.ts";
-import type { HttpAnswer } from "../base/http-client.ts";
-import { netrcLogin } from "../base/netrc.ts";
-import { decodePath, readNumber, readQuery } from "../base/query.ts";
-import { tlsOptions } from "../base/tls.ts";
 import { KnownFolders } from "../base/known-folders.ts";
+import { netrcLogin } from "../base/netrc.ts";
 import { notFound } from "../base/operations.ts";
+import { decodePath, readNumber, readQuery } from "../base/query.ts";
+import type { StoreContext, StoreKind } from "../base/store-kind.ts";
+import { tlsOptions } from "../base/tls.ts";
 import { TreeStore, emptyRead, inTheWay } from "../base/tree-store.ts";
 import type { Tree, TreeEntry, TreePath, TreeRead } from "../base/tree-store.ts";
+import type { HttpLogin } from "./http-auth.ts";
+import { parseResponse, responseElements } from "./multistatus.ts";
+import { WebdavClient, discard, headerOf, statusError } from "./webdav-client.ts";
+import type { Answer } from "./webdav-client.ts";
 
 const DEFAULT_CONNECTIONS = 16;
-/** An answer to a question about one file, and one entry of a listing, has no reason to be longer. */
-const MAX_ENTRY_CHARS = 64 * 1024;
-/** An error's text is read this far. */
-const MAX_ERROR_BYTES = 4096;
-/** A digest's nonce may expire; one this old is tried on a small request before a body that cannot be sent twice. */
-const FRESH_LOGIN_MS = 30_000;
 /** A body up to this size is held in memory and can be sent again. */
 const SMALL_BYTES = 256 * 1024;
 /** How often a read begins anew when its object is replaced at that moment. */
@@ -95,150 +89,6 @@ async function loginOf(url: StoreUrl, env: StoreContext["env"]): Promise<HttpLog
   const entry = await netrcLogin(url.host, url.username, env);
   const user = url.username ?? entry?.login;
   return user === undefined ? undefined : { user, password: entry?.password ?? "" };
-}
-
-type Answer = HttpAnswer;
-
-interface Question {
-  readonly method: string;
-  /** Percent-encoded, beginning with `/`. */
-  readonly path: string;
-  readonly headers?: Record<string, string>;
-  /** Text and bytes can be sent again; other bodies cannot. */
-  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array>;
-  /** Statuses that the caller looks at; every other is thrown as an error. */
-  readonly expect: readonly number[];
-  readonly signal: AbortSignal | undefined;
-  readonly held?: boolean;
-}
-
-/** Requests to one server: logging in, errors, no redirects. */
-class WebdavClient {
-  readonly origin: string;
-  readonly #http: HttpClient;
-  readonly #login: HttpLogin | undefined;
-  #auth: HttpAuth | undefined;
-  #freshUntil = 0;
-
-  constructor(http: HttpClient, login: HttpLogin | undefined) {
-    this.origin = http.origin;
-    this.#http = http;
-    this.#login = login;
-  }
-
-  /** Sends a request; rejects unless the status is one of those expected. The answer's body is the caller's to read. */
-  async send(question: Question): Promise<Answer> {
-    const repeatable =
-      question.body === undefined || typeof question.body === "string" || question.body instanceof Uint8Array;
-    for (let attempt = 1; ; attempt++) {
-      const { method, path, body, signal, held } = question;
-      const headers = {
-        "user-agent": "holdfast",
-        ...(this.#auth ? { authorization: this.#auth.header(method, path) } : {}),
-        ...question.headers,
-      };
-      const answer = await this.#http.send({ method, path, headers, body, signal, held });
-      if (answer.status !== 401) this.#freshUntil = Date.now() + FRESH_LOGIN_MS;
-      if (question.expect.includes(answer.status)) return answer;
-      if (answer.status === 401 && this.#login && attempt <= 2) {
-        // A second 401 has a new nonce in it, or the password is wrong.
-        const auth = answerChallenge(headerOf(answer, "www-authenticate"), this.#login);
-        if (auth && (attempt === 1 || isStale(answer)) && repeatable) {
-          await discard(answer);
-          this.#auth = auth;
-          continue;
-        }
-      }
-      throw await statusError(answer, question, this.origin);
-    }
-  }
-
-  /** Makes sure that a request with a body that cannot be sent twice will not be asked for a password first. */
-  async prepare(path: string, signal: AbortSignal | undefined): Promise<void> {
-    if (!this.#login || Date.now() < this.#freshUntil) return;
-    await discard(await this.send({ method: "OPTIONS", path, expect: [200, 204, 404, 405, 501], signal }));
-  }
-
-  close(): void {
-    this.#http.close();
-  }
-}
-
-/** A header's text; of one that came several times, all of them. */
-function headerOf(answer: Answer, name: string): string {
-  const value: unknown = answer.headers[name];
-  if (Array.isArray(value)) return value.join(", ");
-  return typeof value === "string" ? value : "";
-}
-
-function isStale(answer: Answer): boolean {
-  return /stale\s*=\s*"?true/iu.test(headerOf(answer, "www-authenticate"));
-}
-
-/** Reads an answer to its end, so that its connection can be used again, but not for ever. */
-async function discard(answer: Answer): Promise<void> {
-  await readSome(answer.body, MAX_ERROR_BYTES);
-}
-
-async function readSome(body: Readable, limit: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of body) {
-      const bytes = chunk as Buffer;
-      size += bytes.length;
-      chunks.push(bytes);
-      if (size > limit) break;
-    }
-  } catch {
-    // The status has said what there is to say.
-  } finally {
-    body.destroy();
-  }
-  return Buffer.concat(chunks).subarray(0, limit).toString("utf8");
-}
-
-/** What the statuses mean here, where they do not tell by themselves. */
-const meanings: Readonly<Record<number, string>> = {
-  400: "it does not take this",
-  401: "it does not accept the user name and password",
-  403: "it is not permitted",
-  405: "it cannot do that here",
-  407: "the proxy does not accept the user name and password",
-  413: "it does not take this",
-  414: "it does not take this",
-  422: "it does not take this",
-  423: "it is locked by another",
-  431: "it does not take this",
-  501: "it cannot do that here",
-  507: "no space is left",
-};
-
-async function statusError(answer: Answer, question: Question, origin: string): Promise<HoldfastError> {
-  await discard(answer);
-  const { status } = answer;
-  const said = `${origin} answered ${status} to ${question.method}`;
-  if (status === 404 || status === 410) return notFound();
-  if (status >= 300 && status < 400) {
-    return new HoldfastError(
-      "config",
-      `${said}: it redirects elsewhere (${place(answer, origin)}), which is not followed`,
-    );
-  }
-  const message = meanings[status] === undefined ? said : `${said}: ${meanings[status]}`;
-  const error = httpError({ status, message, retryAfter: answer.headers["retry-after"], nowMs: Date.now() });
-  // A lock passes, and is nothing that stands in the way of an object.
-  return status === 423 ? new HoldfastError("unavailable", message, { retryAfterMs: error.retryAfterMs }) : error;
-}
-
-/** Where a redirect leads to: the origin alone, as the rest may hold what is not to be shown. */
-function place(answer: Answer, origin: string): string {
-  try {
-    const target = new URL(headerOf(answer, "location"), origin);
-    return target.origin === origin ? "on the same server" : target.origin;
-  } catch {
-    return "nowhere";
-  }
 }
 
 /** Codes of answers that tell of a folder that is missing, or in the way, on one server or another. */
@@ -735,84 +585,6 @@ async function smallOrStream(source: AsyncGenerator<Uint8Array>): Promise<Uint8A
     yield* first.splice(0);
     yield* source;
   })();
-}
-
-const RESPONSE_END = /<\/(?:[\w.-]+:)?response\s*>/u;
-const ROOT_START = /<(?:[\w.-]+:)?multistatus(?:\s[^>]*)?>/u;
-const ROOT_END = /<\/(?:[\w.-]+:)?multistatus\s*>|<(?:[\w.-]+:)?multistatus(?:\s[^>]*)?\/>/u;
-
-/** Cuts a multistatus document into its response elements. Rejects with `corrupt` for what is none or ends early. */
-async function* responseElements(body: AsyncIterable<unknown>): AsyncGenerator<string> {
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let text = "";
-  let begun = false;
-  const corrupt = (why: string): HoldfastError => new HoldfastError("corrupt", `the server's listing ${why}`);
-  for await (const chunk of body) {
-    try {
-      text += decoder.decode(chunk as Buffer, { stream: true });
-    } catch (error) {
-      throw new HoldfastError("corrupt", "the server's listing is no UTF-8", { cause: error });
-    }
-    // Entities that a document defines itself can grow without bounds; WebDAV has no use for them.
-    if (!begun && /<!DOCTYPE/iu.test(text)) throw corrupt("has a document type, which none needs");
-    if (!begun) {
-      const start = ROOT_START.exec(text);
-      if (start && !start[0].endsWith("/>")) {
-        text = text.slice(start.index + start[0].length);
-        begun = true;
-      }
-    }
-    for (let end = begun ? RESPONSE_END.exec(text) : null; end; end = RESPONSE_END.exec(text)) {
-      const cut = end.index + end[0].length;
-      yield text.slice(0, cut);
-      text = text.slice(cut);
-    }
-    if (text.length > MAX_ENTRY_CHARS) throw corrupt("has an entry that is too long");
-  }
-  if (!ROOT_END.test(text)) throw corrupt("ends early");
-}
-
-/** One response element; undefined when it says that nothing is there. */
-function parseResponse(xml: string): (TreeEntry & { readonly href: string }) | undefined {
-  let document: XmlDocument;
-  try {
-    document = parseXmlDocument(xml.trim());
-  } catch (error) {
-    throw new HoldfastError("corrupt", "an entry of the server's listing is no proper XML", { cause: error });
-  }
-  const response = document.name === "response" ? document.root : undefined;
-  const href = response?.text("href")?.trim();
-  if (response === undefined || href === undefined) {
-    throw new HoldfastError("corrupt", "an entry of the server's listing has no href");
-  }
-  const status = statusOf(response.text("status"));
-  const [properties] =
-    response
-      .all("propstat")
-      .find((one) => statusOf(one.text("status")) === 200)
-      ?.all("prop") ?? [];
-  if (properties === undefined) {
-    if (status === 404 || status === 410) return undefined;
-    throw new HoldfastError("incomplete", `the server told nothing of ${JSON.stringify(href)}`);
-  }
-  const isFolder = properties.all("resourcetype").some((type) => type.all("collection").length > 0);
-  const length = properties.text("getcontentlength")?.trim() ?? "";
-  const modifiedMs = Date.parse(properties.text("getlastmodified")?.trim() ?? "");
-  const size = isFolder ? 0 : Number(/^\d+$/u.test(length) ? length : Number.NaN);
-  if (!Number.isSafeInteger(size)) {
-    throw new HoldfastError("corrupt", `the server told no size of ${JSON.stringify(href)}`);
-  }
-  return {
-    href,
-    name: "",
-    kind: isFolder ? "folder" : "file",
-    size,
-    ...(Number.isNaN(modifiedMs) ? {} : { modifiedMs }),
-  };
-}
-
-function statusOf(line: string | undefined): number {
-  return Number(/^\s*HTTP\/\S+\s+(\d{3})/u.exec(line ?? "")?.[1]);
 }
 
 /** A path from the server's root, percent-encoded part by part. */

@@ -1,36 +1,24 @@
-/**
- * Folders on an FTP server: `ftp://` in the clear, `ftpes://` with TLS after AUTH TLS (RFC 4217), `ftps://` with TLS from
- * the first byte. `/path` stands below the login's folder, `//path` is absolute.
- *
- * A connection does one thing at a time, so several are kept. A transfer that breaks off leaves a partial file, and the
- * server cannot tell it from a whole one; so an object is sent under a temporary name, its size (and its SHA-256, where the
- * server has HASH) compared, and renamed. Listings are read with MLSD; with LIST only where a server has no MLSD, and then
- * names that LIST does not show exactly are refused.
- */
+/** The operations on a tree of folders, by FTP. */
 import { createHash } from "node:crypto";
 import { PassThrough, Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, FTPError } from "basic-ftp";
 import type { AccessOptions } from "basic-ftp";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
-import { conversationError } from "../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "./base/store-kind.ts";
-import { resolveRange } from "../contract/ranges.ts";
-import type { ByteRange, Store } from "../contract/store.ts";
-import type { StoreUrl } from "../contract/store-url.ts";
-import { netrcLogin } from "./base/netrc.ts";
-import { serverPath } from "./base/place.ts";
-import { decodePath, readNumber, readQuery } from "./base/query.ts";
-import { serverName, tlsOptions } from "./base/tls.ts";
-import { ConnectionPool } from "./base/connection-pool.ts";
-import { KnownFolders } from "./base/known-folders.ts";
-import { notFound } from "./base/operations.ts";
-import { TreeStore, emptyRead, inTheWay } from "./base/tree-store.ts";
-import type { Tree, TreeEntry, TreePath, TreeRead } from "./base/tree-store.ts";
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted, toHoldfastError } from "../../contract/errors.ts";
+import { resolveRange } from "../../contract/ranges.ts";
+import type { ByteRange } from "../../contract/store.ts";
+import { conversationError } from "../../support/network-errors.ts";
+import { ConnectionPool } from "../base/connection-pool.ts";
+import { KnownFolders } from "../base/known-folders.ts";
+import { notFound } from "../base/operations.ts";
+import { emptyRead, inTheWay } from "../base/tree-store.ts";
+import type { Tree, TreeEntry, TreePath, TreeRead } from "../base/tree-store.ts";
+import { ftpError } from "./ftp-error.ts";
+import { parseFacts, parseList, parseMlsd, parseTime } from "./ftp-listing.ts";
 
 /** A connection on which nothing moves for so long is given up. */
 const TIMEOUT_MS = 60_000;
-const DEFAULT_CONNECTIONS = 6;
+export const DEFAULT_CONNECTIONS = 6;
 /** A connection that was unused for longer is closed rather than used: many servers drop it without a word. */
 const KEEP_MS = 45_000;
 /** A folder's listing comes in one piece and is held in memory: of about a million objects it is as long as this. */
@@ -41,55 +29,6 @@ const READ_AHEAD_BYTES = 1024 * 1024;
 const MAX_HASHED_BYTES = 1024 * 1024 * 1024;
 /** How long the data connection of an empty object stays open under TLS. */
 const EMPTY_DELAY_MS = 150;
-
-export const ftpKind: StoreKind = {
-  open: async (url: StoreUrl, context: StoreContext): Promise<Store> => {
-    if (url.host === "") throw new HoldfastError("config", `a URL of ${url.scheme}:// needs a host`);
-    const query = readQuery(url, ["ca", "connections"]);
-    const path = decodePath(url.path);
-    if (/[\r\n]/u.test(path))
-      throw new HoldfastError("config", `the path of a URL of ${url.scheme}:// holds a line break`);
-    const secure = url.scheme === "ftps" ? "implicit" : url.scheme === "ftpes";
-    const tls = await tlsOptions(query.ca);
-    if (query.ca !== undefined && secure === false) {
-      throw new HoldfastError("config", "ftp:// has no TLS, so ca= means nothing; use ftpes:// or ftps://");
-    }
-    const tree = new FtpTree(
-      {
-        host: url.host,
-        port: portOf(url),
-        ...(await loginOf(url, context.env)),
-        secure,
-        ...(secure === false ? {} : { secureOptions: { ...tls, host: url.host, ...serverName(url.host) } }),
-      },
-      path,
-      readNumber("connections", query.connections, DEFAULT_CONNECTIONS, 1, 64),
-    );
-    return new TreeStore({
-      context,
-      tree,
-      refusePart: (part) => tree.refusePart(part),
-    });
-  },
-  place: async (url, env) => {
-    const { user } = await loginOf(url, env);
-    const path = decodePath(url.path).slice(1);
-    return { server: ["ftp", `${user}@${url.host.toLowerCase()}:${portOf(url)}`], path: serverPath(path) };
-  },
-};
-
-function portOf(url: StoreUrl): number {
-  return url.port ?? (url.scheme === "ftps" ? 990 : 21);
-}
-
-async function loginOf(url: StoreUrl, env: StoreContext["env"]): Promise<{ user: string; password: string }> {
-  const password = url.password ?? env["FTP_PASSWORD"];
-  if (url.username !== undefined && password !== undefined) return { user: url.username, password };
-  const entry = await netrcLogin(url.host, url.username, env);
-  const user = url.username ?? entry?.login ?? "anonymous";
-  // Anonymous servers want something that looks like an address.
-  return { user, password: password ?? entry?.password ?? (user === "anonymous" ? "anonymous@" : "") };
-}
 
 /** What a server can do, learnt at the first login. */
 interface Features {
@@ -107,7 +46,7 @@ class Session {
   }
 }
 
-class FtpTree implements Tree {
+export class FtpTree implements Tree {
   readonly #access: AccessOptions;
   readonly #path: string;
   readonly #server: string;
@@ -546,110 +485,4 @@ async function checkHash(client: Client, path: string, sha256: string): Promise<
   if (found !== undefined && found.toLowerCase() !== sha256) {
     throw new HoldfastError("corrupt", "the server holds other bytes than it was sent: their SHA-256 differs");
   }
-}
-
-function ftpError(error: FTPError, server: string): HoldfastError {
-  const text = error.message.replace(/\s+/gu, " ").trim();
-  const make = (code: ConstructorParameters<typeof HoldfastError>[0]): HoldfastError =>
-    new HoldfastError(code, `${server} answered: ${text}`, { cause: error });
-  if (/no space|disk (?:is )?full|quota/iu.test(text)) return make("full");
-  switch (error.code) {
-    case 331:
-    case 332:
-    case 430:
-    case 530:
-    case 532:
-      return make("denied");
-    case 452:
-    case 552:
-      return make("full");
-    case 500:
-    case 502:
-    case 504:
-      return make("unsupported");
-    case 501:
-      return make("invalid");
-    case 534:
-    case 536:
-    case 522:
-      return make("config");
-    case 550:
-      return make(/permission|denied|not permitted|forbidden|not allowed/iu.test(text) ? "denied" : "not-found");
-    case 553:
-      return make(/permission|denied|not permitted|forbidden/iu.test(text) ? "denied" : "invalid");
-    default:
-      return make("unavailable");
-  }
-}
-
-/** `type=file;size=1;modify=20200102030405; name` (RFC 3659, section 7). */
-function parseFacts(line: string): TreeEntry | undefined {
-  const space = line.indexOf(" ");
-  if (space === -1) return undefined;
-  const facts = new Map<string, string>();
-  for (const fact of line.slice(0, space).split(";")) {
-    const equals = fact.indexOf("=");
-    if (equals !== -1) facts.set(fact.slice(0, equals).toLowerCase(), fact.slice(equals + 1));
-  }
-  const type = facts.get("type")?.toLowerCase();
-  const size = facts.get("size");
-  const name = line.slice(space + 1);
-  const modifiedMs = parseTime(facts.get("modify"));
-  if (type === "file") {
-    return size !== undefined && /^\d+$/u.test(size)
-      ? { name, kind: "file", size: Number(size), modifiedMs }
-      : undefined;
-  }
-  if (type === undefined) return undefined;
-  const isFolder = type === "dir" || type === "cdir" || type === "pdir";
-  return { name, kind: isFolder ? "folder" : "other", size: 0, modifiedMs };
-}
-
-function parseMlsd(text: string): TreeEntry[] {
-  const entries: TreeEntry[] = [];
-  for (const line of lines(text)) {
-    if (/(?:^|;)type=[cp]dir;/iu.test(line.split(" ", 1)[0] ?? "")) continue;
-    const entry = parseFacts(line);
-    if (!entry)
-      throw new HoldfastError("corrupt", `the server's listing has a line that is none of MLSD: ${shown(line)}`);
-    if (entry.name !== "." && entry.name !== "..") entries.push(entry);
-  }
-  return entries;
-}
-
-/** A line of `ls -l`, which is what nearly all servers without MLSD send. */
-const LIST_LINE =
-  /^([-bcdlps])[-rwxsStTlL]{9}[+.@]?\s+\d+\s+\S+\s+(?:\S+\s+)?(\d+)\s+[A-Z][a-z]{2}\s+\d{1,2}\s+(?:\d{4}|\d{1,2}:\d{2}) (.+)$/u;
-
-function parseList(text: string): TreeEntry[] {
-  const entries: TreeEntry[] = [];
-  for (const line of lines(text)) {
-    if (/^total \d+$/u.test(line)) continue;
-    const match = LIST_LINE.exec(line);
-    const [, type, size, name] = match ?? [];
-    if (type === undefined || size === undefined || name === undefined) {
-      throw new HoldfastError("incomplete", `the server's listing has a line that cannot be read: ${shown(line)}`);
-    }
-    if (name === "." || name === "..") continue;
-    const kind = type === "-" ? "file" : type === "d" ? "folder" : "other";
-    entries.push({ name, kind, size: kind === "file" ? Number(size) : 0 });
-  }
-  return entries;
-}
-
-function lines(text: string): string[] {
-  return text.split(/\r?\n/u).filter((line) => line !== "");
-}
-
-function shown(line: string): string {
-  return JSON.stringify(line.slice(0, 200));
-}
-
-/** `YYYYMMDDHHMMSS` and perhaps a fraction, in UTC. */
-function parseTime(text: string | undefined): number | undefined {
-  const match = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)/u.exec(text ?? "");
-  if (!match) return undefined;
-  const [year, month, day, hour, minute, second] = match.slice(1).map(Number);
-  const ms = Date.UTC(year ?? 0, (month ?? 1) - 1, day, hour, minute, second);
-  return Number.isNaN(ms) ? undefined : ms;
 }

@@ -1,224 +1,39 @@
-/**
- * A folder behind rsync, through the system's rsync program: a daemon's module (`rsync://user@host::module/path`) or a
- * login over SSH (`rsync://user@host/relative/path`, `rsync://user@host//absolute/path`).
- *
- * rsync writes a temporary file, checks its digest and renames it, so a put is all or nothing. It can neither take bytes
- * from a pipe nor give a part of a file: a put is gathered in the local folder for temporary files first, and a get, even
- * of a range, fetches the whole file there. One process an operation; names never stand in arguments, but in lists with
- * NUL between them, where no character means anything.
- */
-import { createWriteStream } from "node:fs";
+/** The runs of the rsync program: one for each file that is sent, fetched, looked for or deleted, and for each listing. */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
-import { checkedBytes } from "../contract/body.ts";
-import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../contract/errors.ts";
-import type { ErrorCode } from "../contract/errors.ts";
-import { makeFolder } from "../support/make-folder.ts";
-import { MAX_NAME_BYTES, foldersAbove } from "../contract/names.ts";
-import { UNKNOWN_HOST } from "../support/network-errors.ts";
-import type { StoreContext, StoreKind, StorePlace } from "./base/store-kind.ts";
-import { secretsOf } from "../support/redact.ts";
-import type { ByteRange, GetResult, ObjectInfo, Store } from "../contract/store.ts";
-import type { StoreUrl } from "../contract/store-url.ts";
-import { childEnv, runChild, startChild } from "./base/child.ts";
-import type { Child } from "./base/child.ts";
-import { openFetched } from "./base/fetched-file.ts";
-import { NOT_ATOMIC, Operations, notFound, refuseUnsupported } from "./base/operations.ts";
-import { STALE_TEMP_MS, checkParts, checkPathName, folderOfPrefix, isTempName } from "./base/path-names.ts";
-import { FoldingNames } from "./base/folding-names.ts";
-import { ownVariables, serverPath } from "./base/place.ts";
-import { decodePath } from "./base/query.ts";
-import { bytesIn, bytesMovedBy, withSignsOfLife } from "./base/signs-of-life.ts";
-
-export const rsyncKind: StoreKind = {
-  open: async (url, context) => openRsyncStore(url, context),
-  place: (url, env) => {
-    const { server, path } = readPlace(url, env);
-    // One name may be another host behind another proxy, whose address may hold a password.
-    return { server: ["rsync", ...server], path, login: ownVariables(env)["RSYNC_PROXY"] };
-  },
-};
+import { HoldfastError, abortError, isHoldfastError, throwIfAborted } from "../../contract/errors.ts";
+import { foldersAbove } from "../../contract/names.ts";
+import type { ByteRange, GetResult, ObjectInfo } from "../../contract/store.ts";
+import { Places } from "../../support/places.ts";
+import { runChild, startChild } from "../base/child.ts";
+import type { Child } from "../base/child.ts";
+import { openFetched } from "../base/fetched-file.ts";
+import { FoldingNames } from "../base/folding-names.ts";
+import { notFound } from "../base/operations.ts";
+import { STALE_TEMP_MS, isTempName } from "../base/path-names.ts";
+import { bytesIn, bytesMovedBy, withSignsOfLife } from "../base/signs-of-life.ts";
+import type { StoreContext } from "../base/store-kind.ts";
+import { rsyncError } from "./rsync-error.ts";
+import { listed, pattern, unescape } from "./rsync-names.ts";
+import type { Place } from "./rsync-place.ts";
 
 /** Processes at the same time; the others wait. Daemons and sshd limit their connections. */
 const MAX_PROCESSES = 8;
 
-const MAX_PART_BYTES = 255;
-
 /** The folder, at the root of the store, in which the far rsync writes what is not complete. Its form is a temporary name. */
 const TEMP_FOLDER = ".holdfast-7273796e63000000.tmp";
-
-interface Place extends Pick<StorePlace, "server" | "path"> {
-  /** The store's folder, where files are sent and deleted; ends with `/`. */
-  readonly remote: string;
-  /**
-   * What files are read from: `remote`, or a daemon's whole module. A daemon of rsync 3.5.0 without chroot says of every
-   * file in a list that it has vanished when the list is read from a folder of the module.
-   */
-  readonly source: string;
-  /** The store's folder in `source`: empty, or ends with `/`. */
-  readonly inside: string;
-  readonly args: readonly string[];
-  readonly env: Record<string, string>;
-  readonly secrets: readonly string[];
-}
-
-/** Opens a store behind rsync. Starts nothing. Throws `config` for a URL that is none of the forms. */
-export function openRsyncStore(url: StoreUrl, context: StoreContext): Store {
-  const place = readPlace(url, context.env);
-  const rsync = new Rsync(place, context);
-  const operations = new Operations({
-    context,
-    secrets: place.secrets,
-    checkName: (name) => {
-      checkPathName(name);
-      checkParts(name, MAX_PART_BYTES);
-    },
-  });
-  return {
-    label: context.label,
-    get capabilities() {
-      return {
-        orderedList: false,
-        conditionalPut: false,
-        prefixNames: false,
-        maxNameBytes: MAX_NAME_BYTES,
-        maxNamePartBytes: MAX_PART_BYTES,
-        caseSensitive: !rsync.names.folds,
-        storeDigests: [],
-      };
-    },
-    put: (name, body, options = {}) =>
-      operations.run("put", name, options, async ({ signal }) => {
-        refuseUnsupported(options, NOT_ATOMIC);
-        return rsync.withFolder(async (folder) => {
-          const file = path.join(folder, name);
-          await makeFolder(path.dirname(file));
-          // The folder is nobody else's; the file's mode is what the far side begins with, less its umask.
-          const target = createWriteStream(file, { flags: "wx", mode: 0o666 });
-          await pipeline(Readable.from(checkedBytes(body, signal), { objectMode: false }), target);
-          await rsync.learnFor(name, signal);
-          await rsync.names.give(
-            name.split("/"),
-            signal,
-            () => rsync.send(folder, name, signal, options.onAlive),
-            (kept) => rsync.remove(kept.join("/"), signal),
-          );
-          return { size: target.bytesWritten };
-        });
-      }),
-    get: (name, options = {}) =>
-      operations.get(name, options, async ({ signal }) => {
-        const result = await rsync.fetch(name, options.range, signal, options.onAlive);
-        await rsync.names.refuseToFind(name.split("/"), signal).catch(async (error: unknown) => {
-          await result.close();
-          throw error;
-        });
-        return result;
-      }),
-    stat: (name, options = {}) =>
-      operations.run("stat", name, options, async ({ signal }) => {
-        const info = await rsync.stat(name, signal);
-        if (!info) throw notFound();
-        await rsync.names.refuseToFind(name.split("/"), signal);
-        return info;
-      }),
-    list: (prefix, options = {}) =>
-      operations.iterate(options, async function* ({ signal }) {
-        const folder = folderOfPrefix(prefix);
-        if (folder === undefined) return;
-        if (folder !== "" && (await rsync.names.isOther(folder.split("/"), signal))) return;
-        for await (const info of rsync.list(folder, signal)) if (info.name.startsWith(prefix)) yield info;
-      }),
-    delete: (name, options = {}) =>
-      operations.run("delete", name, options, async ({ signal }) => {
-        if (await rsync.names.isOther(name.split("/"), signal)) return { existed: false };
-        const existed = await rsync.remove(name, signal);
-        rsync.names.noteGone();
-        return { existed };
-      }),
-    sweep: (options = {}) =>
-      operations.run("delete", undefined, options, ({ signal }) => rsync.removeLeftovers(signal)),
-    close: () => operations.close(),
-  };
-}
-
-/** The URL's forms, as duplicity reads them: with `::` it is a daemon, without it is SSH. */
-function readPlace(url: StoreUrl, env: StoreContext["env"]): Place {
-  if (url.query !== undefined) throw new HoldfastError("config", "an rsync:// URL takes no parameters");
-  const daemon = /^(?:([^@/]*)@)?(\[[^\]]*\]|[^:/@]+)(?::(\d+))?::\/*([^/]+)(\/.*)?$/su.exec(url.rest);
-  const ssh = /^(?:([^@/]*)@)?(\[[^\]]*\]|[^:/@]+)(?::(\d+))?\/(.*)$/su.exec(url.rest);
-  const match = daemon ?? ssh;
-  const host = match?.[2] ?? "";
-  if (!match || !/^(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._][A-Za-z0-9._-]*)$/u.test(host)) {
-    throw new HoldfastError(
-      "config",
-      "an rsync:// URL has the form rsync://user@host::module/path (a daemon) or rsync://user@host/path (over SSH)",
-    );
-  }
-  const [username, password] = (match[1] ?? "").split(/:(.*)/su).map((text) => decodePath(text));
-  if (username !== undefined && /^-|[\s@:/]/u.test(username)) {
-    throw new HoldfastError("config", "the user name of an rsync:// URL holds a character that rsync cannot take");
-  }
-  const at = username === undefined || username === "" ? host : `${username}@${host}`;
-  const base = decodePath(daemon ? (match[5] ?? "") : (match[4] ?? "")).replace(/\/+$/u, "");
-  const module = daemon ? decodePath(match[4] ?? "") : "";
-  // The far rsync takes these for patterns, and would find other folders than the one that is meant.
-  if (/[*?[\\]|^-/u.test(module + base)) {
-    throw new HoldfastError("config", "the path of an rsync:// URL cannot hold *, ?, [ or a backslash");
-  }
-  // The names of times and errors are read, and names are not to be converted.
-  const more: Record<string, string> = { LC_ALL: "C", TZ: "UTC" };
-  const secrets = secretsOf(url, env);
-  const server = [`${username ?? ""}@${host.toLowerCase()}:${match[3] ?? ""}`, module];
-  if (daemon) {
-    const given = password ?? env["RSYNC_PASSWORD"];
-    if (given !== undefined) {
-      more["RSYNC_PASSWORD"] = given;
-      secrets.push(given);
-    }
-    return {
-      server,
-      path: serverPath(`/${base}`),
-      remote: `${at}::${module}${base}/`,
-      source: `${at}::${module}/`,
-      inside: base === "" ? "" : `${base.replace(/^\/+/u, "")}/`,
-      // rsync's small messages would wait for each other's acknowledgement: several times 40 ms an operation.
-      args: ["--sockopts=TCP_NODELAY", ...(match[3] === undefined ? [] : [`--port=${match[3]}`])],
-      env: childEnv(env, (name) => name === "RSYNC_PROXY" || name === "RSYNC_CONNECT_PROG", more),
-      secrets,
-    };
-  }
-  if (password !== undefined) {
-    throw new HoldfastError("config", "rsync over SSH takes no password: use a key, or an agent (SSH_AUTH_SOCK)");
-  }
-  const shell = env["RSYNC_RSH"] ?? "ssh -o BatchMode=yes -o ServerAliveInterval=15";
-  more["RSYNC_RSH"] = match[3] === undefined ? shell : `${shell} -p ${match[3]}`;
-  const folder = base === "" && !(match[4] ?? "").startsWith("/") ? "." : base;
-  return {
-    server,
-    path: serverPath(folder === "" ? "/" : folder),
-    remote: `${at}:${folder}/`,
-    source: `${at}:${folder}/`,
-    inside: "",
-    args: [],
-    env: childEnv(env, (name) => name === "SSH_AUTH_SOCK" || name === "SSH_AGENT_PID", more),
-    secrets,
-  };
-}
 
 interface Listed {
   readonly kind: string;
   readonly info: ObjectInfo;
 }
 
-class Rsync {
+/** The programs that are run for one store. */
+export class Rsync {
   readonly #place: Place;
   readonly #context: StoreContext;
-  readonly #waiting: (() => void)[] = [];
-  #running = 0;
+  readonly #processes = new Places(MAX_PROCESSES);
   /** Whether the far rsync knows --fsync (3.2.4 and later). */
   #fsync = true;
   #prepared: Promise<void> | undefined;
@@ -235,13 +50,13 @@ class Rsync {
         stands: async (at, signal = unending) => (await this.#look(at, signal)) !== undefined,
         names: async (folder, signal = unending) => {
           const names: string[] = [];
-          await this.#enter(signal);
+          const leave = await this.#processes.take(signal);
           try {
             for await (const { info } of this.#listFolder(folder, "--dirs", signal)) {
               names.push(path.posix.basename(info.name));
             }
           } finally {
-            this.#leave();
+            leave();
           }
           return names;
         },
@@ -445,13 +260,13 @@ class Rsync {
 
   /** Every file below a folder, in rsync's own order, as it goes on. */
   async *list(folder: string, signal: AbortSignal): AsyncGenerator<ObjectInfo> {
-    await this.#enter(signal);
+    const leave = await this.#processes.take(signal);
     try {
       for await (const { kind, info } of this.#listFolder(folder, "--recursive", signal)) {
         if (kind === "-" && this.#isObject(info)) yield info;
       }
     } finally {
-      this.#leave();
+      leave();
     }
   }
 
@@ -571,8 +386,7 @@ class Rsync {
     signal: AbortSignal,
     onStart?: (child: Child) => void,
   ): Promise<Buffer> {
-    await this.#enter(signal);
-    try {
+    return this.#processes.run(signal, async () => {
       const { code, stdout, stderr } = await runChild("rsync", [...this.#common(), ...args], {
         env: this.#place.env,
         signal,
@@ -581,97 +395,6 @@ class Rsync {
       });
       if (code === 0) return stdout;
       throw rsyncError(code, `${stdout.toString("utf8", 0, 2000)}\n${stderr}`);
-    } finally {
-      this.#leave();
-    }
-  }
-
-  async #enter(signal: AbortSignal): Promise<void> {
-    throwIfAborted(signal);
-    if (this.#running < MAX_PROCESSES) {
-      this.#running++;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const wake = (): void => {
-        signal.removeEventListener("abort", onAbort);
-        resolve();
-      };
-      const onAbort = (): void => {
-        // What left its place to a waiter that has gone would wake nobody.
-        this.#waiting.splice(this.#waiting.indexOf(wake), 1);
-        reject(abortError(signal));
-      };
-      this.#waiting.push(wake);
-      signal.addEventListener("abort", onAbort, { once: true });
     });
   }
-
-  /** Leaves the place to the one that has waited longest. */
-  #leave(): void {
-    const wake = this.#waiting.shift();
-    if (wake === undefined) this.#running--;
-    else wake();
-  }
-}
-
-/**
- * A name as rsync's filters take it. Backslashes quote only in patterns that have a wild card (rsync(1), "PATTERN
- * MATCHING RULES").
- */
-function pattern(name: string): string {
-  return /[*?[]/u.test(name) ? name.replace(/[\\*?[]/gu, "\\$&") : name;
-}
-
-/** A name from rsync's output, given as Latin-1: `\#012` is a byte. Undefined where the bytes are no UTF-8. */
-function unescape(text: string): string | undefined {
-  const bytes = Buffer.from(
-    text.replace(/\\#([0-3][0-7]{2})/gu, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
-    "latin1",
-  );
-  const name = bytes.toString("utf8");
-  return Buffer.from(name).equals(bytes) ? name : undefined;
-}
-
-/** A name for a list of names: one that begins with `#` or `;` would be a comment. */
-function listed(name: string): string {
-  return `./${name}`;
-}
-
-const MEANINGS: readonly (readonly [RegExp, ErrorCode])[] = [
-  [/no space left|disk quota exceeded|\((?:28|122)\)$/imu, "full"],
-  [/file name too long|\(36\)$/imu, "invalid"],
-  [/unknown option|syntax or usage error \(code 1\).*(?:on remote|--)|option.*not supported/iu, "unsupported"],
-  [/not a directory|could not make way|is a directory|cannot delete non-empty|\((?:20|21|39)\)$/imu, "conflict"],
-  [/unknown module|no such module|chroot|chdir failed/iu, "config"],
-  [/max connections/iu, "throttled"],
-  [
-    /auth failed|permission denied|host key verification failed|operation not permitted|read.only|refus(?:ed|ing) to|too many authentication|password/iu,
-    "denied",
-  ],
-  [/temp-dir does not exist|no such file or directory|\(2\)$/imu, "not-found"],
-];
-
-function rsyncError(code: number | null, text: string): HoldfastError {
-  const lines = text.split("\n").map((line) => line.trim());
-  const telling = lines.filter((line) =>
-    /rsync|ssh|error|denied|failed|way|cannot|verification|option|refused/iu.test(line),
-  );
-  const message = `rsync: ${telling.slice(0, 3).join("; ").slice(0, 500) || `it ended with the code ${code}`}`;
-  // Over SSH "connection refused" is no refusal by the store.
-  if (
-    code === 10 ||
-    code === 30 ||
-    code === 35 ||
-    /connection (?:refused|timed out|reset)|no route to host/iu.test(text)
-  ) {
-    const late = code === 30 || code === 35;
-    if (late || code === 10 || code === 255 || code === 12) {
-      const retryable = UNKNOWN_HOST.test(text) ? false : undefined;
-      return new HoldfastError(late ? "timeout" : "unavailable", message, { retryable });
-    }
-  }
-  for (const [meaning, found] of MEANINGS) if (meaning.test(text)) return new HoldfastError(found, message);
-  // The connection broke (12, 255), it was ended (20), it could not begin (5), or something that was not foreseen.
-  return new HoldfastError("unavailable", message, { retryable: UNKNOWN_HOST.test(text) ? false : undefined });
 }

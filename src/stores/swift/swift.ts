@@ -16,20 +16,18 @@
  */
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
-import { HoldfastError, abortError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
-import { httpError, networkError } from "../support/network-errors.ts";
-import type { StoreContext, StoreKind } from "./base/store-kind.ts";
-import { MIB, forEachParallel } from "../support/parts.ts";
-import type { Part, PartPlan } from "../support/parts.ts";
-import { secretsOf } from "../support/redact.ts";
-import { linkSignals, raceSignal } from "../support/signals.ts";
-import type { Body, ByteRange, ObjectInfo } from "../contract/store.ts";
-import type { StoreUrl } from "../contract/store-url.ts";
-import { containerOf, urlParameters } from "./base/url-parameters.ts";
-import { HttpService, drain, encodePath, jsonAs, jsonOf, textOf } from "./base/http-service.ts";
-import type { ServiceAnswer, ServiceRequest } from "./base/http-service.ts";
-import { rangeHeader } from "./base/http-client.ts";
-import { ObjectStore, checkFits, lengthOf, md5Of, objectInfo, rangeSize, wrongRange } from "./base/object-store.ts";
+import { HoldfastError, abortError, throwIfAborted, toHoldfastError } from "../../contract/errors.ts";
+import type { StoreUrl } from "../../contract/store-url.ts";
+import type { Body, ByteRange, ObjectInfo } from "../../contract/store.ts";
+import { httpError, networkError } from "../../support/network-errors.ts";
+import { MIB, forEachParallel } from "../../support/parts.ts";
+import type { Part, PartPlan } from "../../support/parts.ts";
+import { secretsOf } from "../../support/redact.ts";
+import { linkSignals, raceSignal } from "../../support/signals.ts";
+import { rangeHeader } from "../base/http-client.ts";
+import { HttpService, drain, encodePath, jsonAs, jsonOf, textOf } from "../base/http-service.ts";
+import type { ServiceAnswer, ServiceRequest } from "../base/http-service.ts";
+import { ObjectStore, checkFits, lengthOf, md5Of, objectInfo, rangeSize, wrongRange } from "../base/object-store.ts";
 import type {
   ObjectPage,
   ObjectPut,
@@ -37,9 +35,21 @@ import type {
   ObjectService,
   ObjectStoreOptions,
   PagePosition,
-} from "./base/object-store.ts";
-import { Operations } from "./base/operations.ts";
-import { prefixParts } from "./base/place.ts";
+} from "../base/object-store.ts";
+import { Operations } from "../base/operations.ts";
+import { prefixParts } from "../base/place.ts";
+import type { StoreContext, StoreKind } from "../base/store-kind.ts";
+import {
+  sessionAt,
+  storageUrlIn,
+  version2Request,
+  version2Schema,
+  version3Request,
+  version3Schema,
+} from "./swift-login.ts";
+import type { Session } from "./swift-login.ts";
+import { parseSwiftUrl } from "./swift-settings.ts";
+import type { SwiftAccess, SwiftSettings } from "./swift-settings.ts";
 
 /** What segments in flight may hold together, in bytes. One segment is always allowed. */
 const IN_FLIGHT_BYTES = 32 * MIB;
@@ -55,113 +65,6 @@ const PAGE_NAMES = 10_000;
 /** A container that has answered is believed to exist for this long, in milliseconds. */
 const CONTAINER_KNOWN_MS = 60_000;
 
-export interface SwiftSettings {
-  readonly container: string;
-  /** Empty, or ends with `/`. */
-  readonly prefix: string;
-  readonly caFile?: string | undefined;
-  readonly access: SwiftAccess;
-}
-
-export type SwiftAccess =
-  | { readonly kind: "token"; readonly storageUrl: string; readonly token: string }
-  | {
-      readonly kind: "password";
-      readonly version: "1" | "2" | "3";
-      readonly authUrl: string;
-      readonly username?: string | undefined;
-      readonly userId?: string | undefined;
-      readonly password: string;
-      readonly projectName?: string | undefined;
-      readonly projectId?: string | undefined;
-      readonly userDomain: { readonly name: string } | { readonly id: string };
-      readonly projectDomain: { readonly name: string } | { readonly id: string };
-      readonly region?: string | undefined;
-    };
-
-/** Reads a URL and the credentials that go with it. Throws `config`. */
-export function parseSwiftUrl(url: StoreUrl, env: StoreContext["env"]): SwiftSettings {
-  const { ca } = urlParameters(url, ["ca"]);
-  if (url.username !== undefined || url.port !== undefined) {
-    throw new HoldfastError(
-      "config",
-      "a swift URL names a container only: the server and user stand in SWIFT_… in env",
-    );
-  }
-  const { container, prefix } = containerOf(url);
-  if (container === undefined) {
-    throw new HoldfastError("config", `the URL ${url.redacted} names no container: write swift://CONTAINER[/PREFIX]`);
-  }
-  return {
-    container,
-    prefix,
-    caFile: ca,
-    access: readAccess(env),
-  };
-}
-
-function readAccess(env: StoreContext["env"]): SwiftAccess {
-  const read = (name: string): string | undefined => env[`SWIFT_${name}`] || undefined;
-  const storageUrl = read("PREAUTHURL");
-  const token = read("PREAUTHTOKEN");
-  if (storageUrl !== undefined && token !== undefined) {
-    return { kind: "token", storageUrl: httpUrl("SWIFT_PREAUTHURL", storageUrl), token };
-  }
-  const authUrl = read("AUTHURL");
-  const username = read("USERNAME");
-  const userId = read("USERID");
-  const password = read("PASSWORD");
-  const missing = [
-    ...(authUrl === undefined ? ["SWIFT_AUTHURL"] : []),
-    ...(username === undefined && userId === undefined ? ["SWIFT_USERNAME"] : []),
-    ...(password === undefined ? ["SWIFT_PASSWORD"] : []),
-  ];
-  if (authUrl === undefined || password === undefined || missing.length > 0) {
-    throw new HoldfastError("config", `no credentials for Swift: set ${missing.join(", ")} in the store's env`);
-  }
-  const version = /^[123]/u.exec(read("AUTHVERSION") ?? "1")?.[0];
-  if (version !== "1" && version !== "2" && version !== "3") {
-    throw new HoldfastError("config", "SWIFT_AUTHVERSION may be 1, 2 or 3");
-  }
-  const domain = (kind: string): { name: string } | { id: string } => {
-    const id = read(`${kind}_DOMAIN_ID`);
-    const name = read(`${kind}_DOMAIN_NAME`);
-    return name !== undefined ? { name } : { id: id ?? "default" };
-  };
-  return {
-    kind: "password",
-    version,
-    authUrl: httpUrl("SWIFT_AUTHURL", authUrl),
-    username,
-    userId,
-    password,
-    projectName: read("PROJECT_NAME") ?? read("TENANTNAME"),
-    projectId: read("PROJECT_ID") ?? read("TENANTID"),
-    userDomain: domain("USER"),
-    projectDomain: domain("PROJECT"),
-    region: read("REGIONNAME"),
-  };
-}
-
-function httpUrl(name: string, text: string): string {
-  if (!/^https?:\/\/[^\s@?#]+$/u.test(text) || !URL.canParse(text)) {
-    throw new HoldfastError("config", `${name} must be an http:// or https:// URL without a user`);
-  }
-  return text.replace(/\/+$/u, "");
-}
-
-const endpointSchema = z.object({
-  publicURL: z.string().optional(),
-  url: z.string().optional(),
-  interface: z.string().optional(),
-  region: z.string().nullish(),
-  region_id: z.string().nullish(),
-});
-const catalogSchema = z.array(z.object({ type: z.string(), endpoints: z.array(endpointSchema) }));
-const version2Schema = z.object({
-  access: z.object({ token: z.object({ id: z.string() }), serviceCatalog: catalogSchema }),
-});
-const version3Schema = z.object({ token: z.object({ catalog: catalogSchema }) });
 const listingSchema = z.array(
   z.object({
     name: z.string(),
@@ -173,13 +76,6 @@ const listingSchema = z.array(
 );
 const manifestSchema = z.array(z.object({ name: z.string(), sub_slo: z.boolean().optional() }));
 const infoSchema = z.object({ slo: z.object({ max_manifest_segments: z.number().optional() }).optional() });
-
-interface Session {
-  readonly origin: string;
-  /** Path of the account, without a slash at its end. */
-  readonly path: string;
-  readonly token: string;
-}
 
 /** Path of a segment below the account, and what the manifest says of it. */
 interface Segment {
@@ -206,7 +102,7 @@ export class SwiftStore extends ObjectStore<Upload> {
   }
 }
 
-class Swift implements ObjectService<Upload> {
+export class Swift implements ObjectService<Upload> {
   readonly kind = "swift";
   readonly operations: Operations;
   readonly capabilities = { orderedList: true, storeDigests: ["md5"] } as const;
@@ -568,58 +464,6 @@ class Swift implements ObjectService<Upload> {
   #pathOf(name: string): string {
     return `/${encodePath(this.#settings.container)}/${encodePath(this.prefix + name)}`;
   }
-}
-
-type PasswordAccess = Extract<SwiftAccess, { kind: "password" }>;
-
-function version2Request(access: PasswordAccess): object {
-  const tenant = access.projectId === undefined ? { tenantName: access.projectName } : { tenantId: access.projectId };
-  const user = access.username === undefined ? { userId: access.userId } : { username: access.username };
-  return { auth: { passwordCredentials: { ...user, password: access.password }, ...tenant } };
-}
-
-function version3Request(access: PasswordAccess): object {
-  const { username, userId, password, projectId, projectName, userDomain, projectDomain } = access;
-  const user = userId === undefined ? { name: username, domain: userDomain, password } : { id: userId, password };
-  const project =
-    projectId === undefined
-      ? projectName === undefined
-        ? undefined
-        : { name: projectName, domain: projectDomain }
-      : { id: projectId };
-  return {
-    auth: {
-      identity: { methods: ["password"], password: { user } },
-      ...(project ? { scope: { project } } : {}),
-    },
-  };
-}
-
-function storageUrlIn(catalog: z.infer<typeof catalogSchema>, region: string | undefined): string | undefined {
-  const endpoints = catalog
-    .filter((service) => service.type === "object-store")
-    .flatMap((service) => service.endpoints);
-  const found = endpoints.find(
-    (endpoint) =>
-      (endpoint.interface === undefined || endpoint.interface === "public") &&
-      (region === undefined || endpoint.region === region || endpoint.region_id === region),
-  );
-  if (!found) {
-    const where = region === undefined ? "" : ` in the region ${region}`;
-    throw new HoldfastError("config", `the identity service knows no object store${where}`);
-  }
-  return found.publicURL ?? found.url;
-}
-
-function sessionAt(storageUrl: string | undefined, token: string | undefined): Session {
-  if (storageUrl === undefined || token === undefined || !URL.canParse(storageUrl)) {
-    throw new HoldfastError("unavailable", "the identity service gave no token, or no place of the account");
-  }
-  const { origin, pathname, protocol } = new URL(storageUrl);
-  if (protocol !== "http:" && protocol !== "https:") {
-    throw new HoldfastError("unavailable", "the identity service gave a place of the account that is not HTTP");
-  }
-  return { origin, path: pathname.replace(/\/+$/u, ""), token };
 }
 
 function infoOf(name: string, size: number, headers: ServiceAnswer["headers"]): ObjectInfo {
