@@ -11,15 +11,13 @@ export class MachineClock {
   /** Called once, as soon as time has passed. */
   onPass: (() => void) | undefined;
 
+  /** Those that are to fire, with the time of all machines at which they do. */
   readonly #timers = new Set<{ readonly atMs: number; readonly fire: () => void }>();
 
   /** Lets time pass, and lets the timers fire whose time has come. */
   pass(ms: number): void {
     this.#passedMs += ms;
-    for (const timer of this.#timers) {
-      if (timer.atMs > this.#passedMs || !this.#timers.delete(timer)) continue;
-      timer.fire();
-    }
+    for (const timer of this.#timers) if (timer.atMs <= this.#nowMs()) timer.fire();
     const { onPass } = this;
     this.onPass = undefined;
     onPass?.();
@@ -30,7 +28,7 @@ export class MachineClock {
     return {
       ...systemRuntime,
       now: () => systemRuntime.now() + this.#passedMs + aheadMs,
-      monotonicMs: () => systemRuntime.monotonicMs() + this.#passedMs,
+      monotonicMs: () => this.#nowMs(),
       sleep: async (ms, signal) => {
         if (ms < LONG_MS) return systemRuntime.sleep(ms, signal);
         if (signal?.aborted === true) throw abortError(signal);
@@ -38,12 +36,27 @@ export class MachineClock {
         // What the timers began goes on before the sleeper does.
         await new Promise((resolve) => void setImmediate(resolve));
       },
+      // It fires when so much time has passed by itself, too.
       timer: (ms, fire) => {
-        if (ms < LONG_MS) return systemRuntime.timer(ms, fire);
-        const timer = { atMs: this.#passedMs + ms, fire };
+        const stop = (): void => {
+          cancel();
+          this.#timers.delete(timer);
+        };
+        const timer = {
+          atMs: this.#nowMs() + ms,
+          fire: () => {
+            stop();
+            fire();
+          },
+        };
+        const cancel = systemRuntime.timer(ms, timer.fire);
         this.#timers.add(timer);
-        return () => void this.#timers.delete(timer);
+        return stop;
       },
     };
+  }
+
+  #nowMs(): number {
+    return systemRuntime.monotonicMs() + this.#passedMs;
   }
 }

@@ -141,6 +141,9 @@ export class HttpClient {
       signal?.addEventListener("abort", onAbort, { once: true });
       const tidy = (): void => signal?.removeEventListener("abort", onAbort);
       call.on("socket", (socket) => {
+        // Node.js takes its own listener off when the answer has ended. An error of the connection that comes a moment later
+        // would end the process.
+        if (!socket.listeners("error").includes(ignoreError)) socket.on("error", ignoreError);
         if (!socket.connecting) return;
         const timer = setTimeout(
           () => end(new HoldfastError("timeout", `${this.origin} did not answer in ${CONNECT_TIMEOUT_MS} ms`)),
@@ -169,7 +172,7 @@ export class HttpClient {
           if (socket) this.#lastUse.set(socket, Date.now());
         });
         // An error comes to whoever reads; when nobody does, it is nobody's.
-        message.on("error", () => undefined);
+        message.on("error", ignoreError);
         resolve({ status: message.statusCode ?? 0, headers: message.headers, body: message });
       });
       if (body === undefined || typeof body === "string" || body instanceof Uint8Array) call.end(body);
@@ -250,6 +253,8 @@ export function rangeHeader(range: ByteRange | undefined): { range?: string } {
   if (!range) return {};
   return { range: `bytes=${range.offset}-${range.length === undefined ? "" : range.offset + range.length - 1}` };
 }
+
+function ignoreError(): void {}
 
 function isList(body: readonly Uint8Array[] | AsyncIterable<Uint8Array>): body is readonly Uint8Array[] {
   return Array.isArray(body);
@@ -332,6 +337,7 @@ export class TunnelAgent extends https.Agent {
     });
     call.once("timeout", () => call.destroy(new HoldfastError("timeout", "the proxy does not answer")));
     call.once("error", (error) => finish(error));
+    call.on("error", ignoreError);
     call.once("response", (message) => {
       message.destroy();
       finish(new HoldfastError("unavailable", "the proxy does not understand CONNECT"));
