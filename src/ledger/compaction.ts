@@ -276,8 +276,9 @@ export class Compaction {
   }
 
   /**
-   * Forgets which segments were read, and which replaced them, once no store has them. A silent store may come back with some
-   * of them; meanwhile, only the oldest of very many are forgotten. Reading those again would teach nothing new.
+   * Forgets which segments were read, and which replaced them, once no store has them or those that replaced them. While one
+   * of the latter stands, a replaced segment may still appear: the request of its writer was slow, or its store was silent.
+   * Of very many, only the oldest are forgotten while a store is silent. Reading those again would teach nothing new.
    */
   forget(): void {
     const { index, members, absentees } = this.#ledger;
@@ -289,8 +290,8 @@ export class Compaction {
         needed.add(one);
     }
     const known = [...index.facts(REPLACED)]
-      .map(([key]) => key)
-      .filter((key) => !needed.has(key.slice(REPLACED.length)));
+      .filter(([key, by]) => !needed.has(key.slice(REPLACED.length)) && !present.has(by))
+      .map(([key]) => key);
     const gone = isHeard ? known : known.sort().slice(0, -MAX_REPLACED);
     if (gone.length > 0) index.apply({ facts: gone.map((key) => [key, undefined] as const) });
     if (isHeard) index.forgetSegments(present);

@@ -46,9 +46,10 @@ export class Following {
     return before !== undefined && JSON.stringify(after) !== JSON.stringify(before);
   }
 
-  /** Takes a record of this process, so that a record into which another process merged it is nothing new. */
+  /** Takes a record of this process, so that neither it nor a record into which another process merged it is anything new. */
   note(record: ObjectRecord): void {
     this.#known = mergeRecord(this.#known, record);
+    this.#hearVersion(record);
   }
 
   /** The records that came since the last call. */

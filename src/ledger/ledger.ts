@@ -604,13 +604,19 @@ export class Ledger implements IdentitiesLedger {
     return following;
   }
 
-  /** Notes a segment of this process, which says nothing new to it. */
+  /**
+   * Notes records that this process sends. A store may list them, so that this process hears of them, before any store has
+   * answered: they are no news to it.
+   */
+  noteSent(objects: readonly ObjectRecord[]): void {
+    for (const record of objects)
+      for (const following of this.#following.get(record.name) ?? []) following.note(record);
+  }
+
+  /** Notes a segment of this process that a store has. */
   noteWritten(name: string, objects: readonly ObjectRecord[]): void {
     this.#seen.add(name);
-    for (const record of objects) {
-      this.#sight(record);
-      for (const following of this.#following.get(record.name) ?? []) following.note(record);
-    }
+    for (const record of objects) this.#sight(record);
   }
 
   /** Notes records of this process that are still to be written. */

@@ -145,6 +145,8 @@ export class SegmentReader {
    */
   async #readFresh(member: Member, isLast: boolean): Promise<boolean> {
     const segments = await this.list(member);
+    // The listing may have begun before this process wrote one.
+    for (const name of member.written) segments.add(name);
     const fresh = [...segments].filter((name) => !member.segments.has(name) && this.#isUnread(name));
     member.segments = segments;
     for (const name of fresh) {

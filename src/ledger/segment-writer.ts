@@ -153,6 +153,7 @@ export class SegmentWriter {
     for (const [member, { resolve }] of batch.outcome) if (!usable.includes(member)) resolve(member.trouble());
     if (usable.length === 0 || this.#ledger.pool === undefined) return this.#keep(batch.later);
     const bytes = encodeSegment({ pool: this.#ledger.pool, replaces: [], stores, pools, writers, objects });
+    this.#ledger.noteSent(objects);
     let learned = false;
     const awaited: Promise<void>[] = [];
     for (const member of usable) {

@@ -16,6 +16,8 @@ export interface LedgerState {
   readonly absentees: readonly StoreRecord[];
   /** One segment from one store, checked. */
   fetchSegment(member: Member, name: string): Promise<Segment>;
+  /** Notes records of this process that are sent to the stores now. */
+  noteSent(objects: readonly ObjectRecord[]): void;
   /** Notes that a store has a segment with these records. */
   noteWritten(segment: string, objects: readonly ObjectRecord[]): void;
   /** Notes records that are still to be written. */

@@ -277,11 +277,12 @@ export class Commit {
       (one) => one.kind !== "intent" && one.version !== this.#version && !this.#settles.has(one.version),
     );
     const above = others.find((one) => one.version > this.#version);
-    const standing = await this.#standing();
     // A write that is still under way may already have replaced this put's bytes. Then it is the later one, and this
-    // put still counts.
+    // put still counts. It may end, and its record become known, while the copies are looked at: the next round sees that.
+    const beingWritten = new Set(this.#holders.filter((member) => this.#isBeingWritten(member)));
+    const standing = await this.#standing();
     const mine = this.#holders.filter(
-      (member) => standing.get(member) === this.#content.sha256 || this.#isBeingWritten(member),
+      (member) => standing.get(member) === this.#content.sha256 || beingWritten.has(member),
     );
     const later = [...others, ...news].find((one) => this.#isKnownTo(one));
     if (later !== undefined) return later;

@@ -101,7 +101,9 @@ export class PoolPuts {
       this.#pool.options.wait === "min" && this.#pool.onfail === "continue"
         ? new Map<Member, Promise<boolean>>()
         : undefined;
-    const stored = await this.#spread(begun, body, taking, failed, options.signal, slow);
+    const stored = await this.#spread(begun, body, taking, failed, options.signal, slow).finally(() =>
+      this.#cancelUnoffered(begun),
+    );
     const holders = taking.filter((member) => !failed.has(member));
     if (stored === undefined || holders.length === 0) {
       await this.#noteLanding(begun, failed);
@@ -187,9 +189,8 @@ export class PoolPuts {
     // If no store listens any more, the source is not waited for, because it may never give another byte.
     if (taking.every((member) => failed.has(member) && slow?.has(member) !== true)) stop.abort();
     else await source;
-    // If the source never ended, no store can have the whole object, so nothing is left to settle.
-    const delivered = content !== undefined || (body.size !== undefined && digest.size >= body.size);
-    if (!delivered) this.#cancel(begun);
+    if (content !== undefined || (body.size !== undefined && digest.size >= body.size))
+      for (const member of taking) begun.offered.add(member);
     if (signal?.aborted === true) await this.#noteLanding(begun, failed);
     throwIfAborted(signal);
     if (sourceError !== undefined) throw sourceError;
@@ -351,6 +352,14 @@ export class PoolPuts {
     ledger.appendLater(objects);
   }
 
+  /**
+   * Notes that a put changed nothing if its source never ended: no store can have the whole object then. While a store of a
+   * stripe is still to be tried, the put may change something yet.
+   */
+  #cancelUnoffered(begun: PutInProgress): void {
+    if (begun.offered.size === 0) this.#cancel(begun);
+  }
+
   /** Notes that a put changed nothing. The note may follow later: until then the put counts as unfinished. */
   #cancel(begun: PutInProgress): void {
     if (!begun.hasIntent) {
@@ -403,9 +412,9 @@ export class PoolPuts {
       }
     } finally {
       await replay?.dispose();
+      this.#cancelUnoffered(begun);
       if (unheld !== undefined) await this.#takeBack(begun, unheld);
     }
-    if (begun.sentTo.size === 0) this.#cancel(begun);
     throw tooFew(this.#pool, targets, failed);
   }
 
@@ -474,6 +483,7 @@ export class PoolPuts {
       hasIntent: !this.#isNew(name, state),
       ids: new Map(ledger.members.map((member) => [member, member.id])),
       sentTo: new Set(),
+      offered: new Set(),
       landing: new Set(),
       below: new Map(),
     };

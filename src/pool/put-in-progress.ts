@@ -21,6 +21,8 @@ export interface PutInProgress {
   readonly ids: ReadonlyMap<Member, StoreId | undefined>;
   /** Stores that were asked to take its bytes, with any result. */
   readonly sentTo: Set<Member>;
+  /** Stores that were given all of its bytes, with any result. No other store can have the object. */
+  readonly offered: Set<Member>;
   /** Those of `sentTo` with a late request, although another attempt succeeded. */
   readonly landing: Set<Member>;
   /** Debts of it on members that are pools themselves. */

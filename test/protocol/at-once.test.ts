@@ -1,6 +1,7 @@
 /** Two machines write one name at once: each is told what became of its own, and one version stands, whole. */
 import { describe, expect, it } from "vitest";
 import { toBody } from "../../src/contract/body.ts";
+import { HoldfastError } from "../../src/contract/errors.ts";
 import { gate } from "../helpers/gate.ts";
 import { memoryPool, switched, textOn, viewOf } from "../helpers/memory-pool.ts";
 import { bodyThrough, textOrCode } from "../helpers/pool-answers.ts";
@@ -79,4 +80,62 @@ describe("a put that was begun before another machine deleted the object and put
       expect(await textOrCode(memoryPool(stores, { machine: "00000003", mode }).pool, "x")).toBe(text);
     });
   }
+});
+
+describe("a put of a stripe whose first store refuses it before it takes a byte", () => {
+  it("is not called taken back while it goes on to the next store", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const first = memoryPool(stores, { machine: "00000001", mode: "stripe" });
+    const second = memoryPool(views, { machine: "00000002", mode: "stripe" });
+    await first.pool.put("x", toBody("v1"));
+    const holder = stores[0].objects.get("x") === undefined ? 1 : 0;
+    await second.pool.put("of the second", toBody("2"));
+    views[holder].onCall = (operation, name) => {
+      if (operation === "put" && name === "x") throw new HoldfastError("denied", "not here");
+    };
+    await second.pool.put("x", toBody("v2"));
+    views[holder].onCall = undefined;
+    await second.ledger.flushed();
+    await first.ledger.hear();
+    for (const { ledger } of [first, second]) {
+      const [record, ...others] = ledger.index.get("x")?.records ?? [];
+      expect(others).toEqual([]);
+      // A machine that heard so would let any other write win over it.
+      expect(record?.settles ?? []).not.toContain(record?.version);
+    }
+    expect(await textOrCode(first.pool, "x")).toBe("v2");
+    expect(await first.pool.maintenance.repair()).toMatchObject({ whole: true });
+  });
+});
+
+describe("a record that a store lists before it has answered", () => {
+  it("is no news to the process that writes it", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const views = [viewOf(stores[0]), viewOf(stores[1])] as const;
+    const { pool, ledger } = memoryPool(views);
+    await pool.put("x", toBody("v1"));
+    const [record] = ledger.index.get("x")?.records ?? [];
+    if (record === undefined) throw new Error("the put left no record");
+    const [landed, answered] = [gate(), gate()];
+    for (const view of views) {
+      view.afterCall = async () => {
+        landed.open();
+        await answered.opened;
+      };
+    }
+    const following = ledger.follow("x");
+    const copies = Object.fromEntries(
+      Object.keys(record.copies).map((id) => [id, { state: "copy", rev: ledger.stamp(record) } as const]),
+    );
+    const appended = ledger.append({ objects: [{ ...record, copies }] });
+    await landed.opened;
+    await ledger.hear();
+    expect(following.take()).toEqual([]);
+    answered.open();
+    await Promise.all(appended.values());
+    await ledger.hear();
+    expect(following.take()).toEqual([]);
+    following.end();
+  });
 });

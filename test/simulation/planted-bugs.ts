@@ -21,6 +21,7 @@ const LEDGER = "src/ledger/ledger.ts";
 const MEMBERSHIP = "src/ledger/membership.ts";
 const IDENTITIES = "src/ledger/identities.ts";
 const WRITER = "src/ledger/segment-writer.ts";
+const READER = "src/ledger/segment-reader.ts";
 const COMPACTION = "src/ledger/compaction.ts";
 const RECORD = "src/ledger/record.ts";
 const READ = "src/pool/verified-read.ts";
@@ -329,5 +330,34 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: "return !ready && isNamed && id !== undefined && !known.has(id);",
     replace: "return ready && !isNamed;",
     foundBy: 8037981,
+  },
+  {
+    name: "a stripe takes a put back while a store is still to be tried",
+    file: PUTS,
+    find: "        for (const [store, error] of missed) failed.set(store, error);\n",
+    replace:
+      "        for (const [store, error] of missed) failed.set(store, error);\n        this.#cancelUnoffered(begun);\n",
+    foundBy: 90001530,
+  },
+  {
+    name: "a put looks who writes only after it looked at the copies",
+    file: COMMIT,
+    find: "beingWritten.has(member),",
+    replace: "this.#isBeingWritten(member),",
+    foundBy: 90007543,
+  },
+  {
+    name: "what a segment replaced is forgotten while it stands",
+    file: COMPACTION,
+    find: " && !present.has(by))",
+    replace: ")",
+    foundBy: 90021732,
+  },
+  {
+    name: "a store that is listed again loses what was written meanwhile",
+    file: READER,
+    find: "    for (const name of member.written) segments.add(name);\n",
+    replace: "",
+    foundBy: 90005881,
   },
 ];

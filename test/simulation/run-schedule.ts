@@ -616,6 +616,8 @@ class Simulation {
   #lacking(process: Process): readonly string[] {
     // That a store went back in time is told by what the others have.
     const isTold = this.#disks.every((disk) => !disk.down);
+    // Of what another machine wrote, a machine learns from the stores.
+    const isWitnessed = this.#disks.some((disk) => !disk.down && !disk.isWiped);
     const gone = this.#disks.filter(
       (disk) =>
         !disk.down &&
@@ -627,6 +629,7 @@ class Simulation {
         const legal = model.legal(this.#events, this.#events);
         const value = legal.length === 1 ? legal[0]?.value : undefined;
         if (value === undefined || model.busy || model.mayBeLost) return false;
+        if (!isWitnessed && process.context.ledger.index.get(model.name) === undefined) return false;
         const targets = process.context.targets(model.name).map((member) => member.label);
         return gone.some((disk) => {
           const standing = disk.objects.get(model.name)?.toString();
