@@ -37,6 +37,11 @@ export function versionMachine(version: Version): string {
   return versionWriter(version).slice(0, 8);
 }
 
+/** The version of a writer that is below all that a clock gives. */
+export function lowestVersion(writer: string): Version {
+  return `${"0".repeat(16)}-${writer}`;
+}
+
 export class HybridClock {
   readonly #runtime: Pick<Runtime, "now">;
   readonly #writer: string;

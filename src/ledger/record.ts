@@ -8,7 +8,7 @@
  */
 import type { Mode } from "../contract/pool.ts";
 import type { ObjectMetadata } from "../contract/store.ts";
-import { versionWriter } from "./hybrid-clock.ts";
+import { lowestVersion, versionWriter } from "./hybrid-clock.ts";
 import type { Version } from "./hybrid-clock.ts";
 
 /** Identity of a store: 16 lower-case hexadecimal digits, kept on the store itself. */
@@ -230,6 +230,19 @@ export function withLateMarks(record: ObjectRecord): ObjectRecord | undefined {
 /** The process that drew a record's version. */
 export function writerOf(record: ObjectRecord): string {
   return versionWriter(record.version);
+}
+
+/**
+ * A tombstone that takes back a writer's versions of a name of which nothing else is known, so that no other record can carry
+ * the list. It is below every write: one that this writer has not heard of wins over it.
+ */
+export function takenBackTombstone(
+  name: string,
+  writer: string,
+  undone: readonly Version[],
+  copies: Readonly<Record<StoreId, CopyMark>>,
+): ObjectRecord {
+  return { name, version: lowestVersion(writer), base: "", kind: "delete", copies, undone: [...undone].sort() };
 }
 
 /** Adds one record to a state. Commutative, associative, idempotent. */

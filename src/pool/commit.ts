@@ -34,6 +34,8 @@ const UNREADABLE = "unreadable";
 export interface Committed {
   readonly answer: PoolPutResult;
   readonly record: PutRecord;
+  /** All versions under which the put was recorded. */
+  readonly versions: readonly Version[];
   readonly holders: readonly Member[];
   /** Whether its bytes went to a store that is another one now, or is missing, or were taken away: no record can name it. */
   readonly isUnheld: boolean;
@@ -101,7 +103,8 @@ export class Commit {
       this.#dropThoseThatMoved();
       await this.#dropThoseThatMayChange();
       const news = this.#put.following.take();
-      if (news.length > 0) {
+      // Without a holder, this put fails, and there is nothing for which others' copies would have to be looked at.
+      if (news.length > 0 && this.#holders.length > 0) {
         if (round === MAX_ROUNDS) throw this.#outrun();
         const winner = await this.#settleWithOthers(round, news);
         if (winner !== undefined) return this.#yieldTo(winner, record);
@@ -230,10 +233,6 @@ export class Commit {
     for (const member of took) {
       if (member.state !== "unreachable" && !this.#isStillThere(member)) this.#noteMoved(member);
     }
-  }
-
-  get #isUnheld(): boolean {
-    return this.#moved.size > 0 || this.#isTakenAway;
   }
 
   #isStillThere(member: Member): boolean {
@@ -395,7 +394,7 @@ export class Commit {
     const { size, sha256 } = this.#content;
     const owed = this.#pool.debtsOf(record);
     if (owed.length > 0 && this.#pool.onfail === "abort") throw this.#outrun();
-    return { answer: { size, sha256, owed }, record: own, holders: this.#holders, isUnheld: this.#isUnheld };
+    return { answer: { size, sha256, owed }, record: own, ...this.#outcome() };
   }
 
   /** The record of another write, with marks for this put's late requests, which may still overwrite it. */
@@ -464,8 +463,15 @@ export class Commit {
     return {
       answer: { size: this.#content.size, sha256: this.#content.sha256, owed },
       record,
-      holders,
-      isUnheld: this.#isUnheld,
+      ...this.#outcome(),
+    };
+  }
+
+  #outcome(): Pick<Committed, "versions" | "holders" | "isUnheld"> {
+    return {
+      versions: [...this.#formerVersions, this.#version],
+      holders: this.#holders,
+      isUnheld: this.#moved.size > 0 || this.#isTakenAway,
     };
   }
 }

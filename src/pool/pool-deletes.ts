@@ -10,7 +10,7 @@ import { versionMs } from "../ledger/hybrid-clock.ts";
 import type { Version } from "../ledger/hybrid-clock.ts";
 import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, isPut } from "../ledger/record.ts";
+import { currentRecord, isPut, takenBackTombstone } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, StoreId } from "../ledger/record.ts";
 import { compareNames } from "../contract/names.ts";
 import type { PoolDeleteResult } from "../contract/pool.ts";
@@ -181,10 +181,16 @@ export class PoolDeletes {
       await this.#tell({ ...current, undone: [...(current.undone ?? []), tombstone.version] }, others);
       return;
     }
-    // No other record could carry the list of undone versions.
     const rev = ledger.stamp(tombstone);
     const copies = Object.entries(tombstone.copies).map(([id, mark]) => [id, { ...mark, rev, reason: "not begun" }]);
-    await this.#tell({ ...tombstone, copies: Object.fromEntries(copies) as ObjectRecord["copies"] });
+    await this.#tell(
+      takenBackTombstone(
+        tombstone.name,
+        ledger.writer,
+        [tombstone.version],
+        Object.fromEntries(copies) as ObjectRecord["copies"],
+      ),
+    );
   }
 
   /**

@@ -7,7 +7,7 @@ import { ContentDigest } from "../ledger/digest.ts";
 import { HoldfastError, throwIfAborted, toHoldfastError } from "../contract/errors.ts";
 import type { Following } from "../ledger/following.ts";
 import type { Member } from "../ledger/member.ts";
-import { currentRecord, isPut } from "../ledger/record.ts";
+import { currentRecord, isPut, takenBackTombstone } from "../ledger/record.ts";
 import type { Content, CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import { DEFAULT_LEASE_MS } from "../contract/pool.ts";
 import type { PoolPutResult } from "../contract/pool.ts";
@@ -114,7 +114,7 @@ export class PoolPuts {
     if (slow !== undefined && slow.size > 0) {
       this.#pool.keepUntil(name, this.#finishSlow(begun, result, slow, failed));
     }
-    if (result.holders.length === 0 && result.isUnheld) await this.#takeBack(begun, result.record);
+    if (result.holders.length === 0 && result.isUnheld) await this.#takeBack(begun, result);
     // Only after the commit, so that the copies of the failed put are recorded.
     this.#refuseOnAbort(failed);
     if (result.holders.length < this.#pool.min) throw tooFew(this.#pool, targets, failed);
@@ -319,7 +319,10 @@ export class PoolPuts {
    * Takes back the record of a put whose bytes went only to other stores than the intended ones. The put then counts as cut
    * short.
    */
-  async #takeBack({ name, sentTo, following, ids }: PutInProgress, record: PutRecord): Promise<void> {
+  async #takeBack(
+    { name, sentTo, following, ids }: PutInProgress,
+    { record, versions }: Pick<Committed, "record" | "versions">,
+  ): Promise<void> {
     const { ledger } = this.#pool;
     const known = following.foreign;
     const former = currentRecord(known);
@@ -334,9 +337,9 @@ export class PoolPuts {
       );
     const owed = marked(isPut(former) ? "copy" : "delete", "not confirmed");
     const objects: ObjectRecord[] = [];
-    if (former === undefined) objects.push({ name, kind: "delete", version, base: record.version, copies: owed });
+    if (former === undefined) objects.push(takenBackTombstone(name, ledger.writer, versions, owed));
     else {
-      const undone = [...(former.undone ?? []), record.version];
+      const undone = [...(former.undone ?? []), ...versions];
       objects.push({ ...former, copies: { ...former.copies, ...owed }, undone });
       objects.push(...(known?.records ?? []).filter((one) => one !== former));
     }
@@ -383,7 +386,7 @@ export class PoolPuts {
     const begun = await this.#begin(name, order, refused, following, options.signal);
     // Stores that may have bytes of this put although it failed there.
     const missed = new Map<Member, HoldfastError>();
-    let unheld: PutRecord | undefined;
+    let unheld: Committed | undefined;
     const replay =
       this.#pool.onfail === "continue" && order.length > 1 ? this.#pool.options.replayable(body) : undefined;
     try {
@@ -397,13 +400,13 @@ export class PoolPuts {
         }
         const stored = await this.#spread(begun, replay?.body ?? body, [member], missed, options.signal);
         if (stored !== undefined && !missed.has(member)) {
-          const { answer, record, holders, isUnheld } = await this.#commit(begun, stored, [member], missed, options);
-          if (isUnheld) unheld = record;
-          if (holders.length > 0) {
+          const committed = await this.#commit(begun, stored, [member], missed, options);
+          if (committed.isUnheld) unheld = committed;
+          if (committed.holders.length > 0) {
             unheld = undefined;
             for (const [store, error] of failed)
               this.#pool.logger.warn("store passed over", { store: store.label, object: name, reason: error.message });
-            return answer;
+            return committed.answer;
           }
         }
         for (const [store, error] of missed) failed.set(store, error);

@@ -20,8 +20,8 @@ export interface Scene {
   readonly nextEvent: () => number;
   /** What the ledgers of some disks say together of a name. */
   readonly recordOn: (disks: readonly Disk[], name: string) => ObjectRecord | undefined;
-  /** Whether a segment of a disk's ledger was damaged. */
-  readonly isSpoiled: (disk: Disk) => boolean;
+  /** Whether a segment of a ledger among these objects was damaged. */
+  readonly isSpoiled: (disk: { readonly objects: ReadonlyMap<string, Buffer> }) => boolean;
   /** Whether copies are on their way that no caller waits for. */
   readonly isWritingLater: () => boolean;
   readonly note: (line: () => string) => void;
@@ -91,6 +91,8 @@ export class Mishaps {
     const { disks, models, note, recordOn, nextEvent } = this.#scene;
     const { image } = disk;
     if (image === undefined || disks.some((one) => !isThere(one) || this.#scene.isSpoiled(one))) return;
+    // What was damaged then, and merged by the others since, is named until the user discards it.
+    if (this.#scene.isSpoiled({ objects: image })) return;
     if (this.#scene.isWritingLater() || disk.landing.size > 0) return;
     note(() => `${disk.label} is rolled back`);
     const others = disks.filter((other) => other !== disk);
@@ -162,6 +164,8 @@ export class Mishaps {
   clone(disk: Disk, from: Disk, isKnownAt: boolean): void {
     const isCalm = !from.down && !from.full && from.faults.length === 0;
     if (disk === from || !isThere(disk) || !isThere(from) || !isCalm || isKnownAt || this.isAnyCloned) return;
+    // The ledger has to tell which of the two is the first.
+    if (this.#scene.isSpoiled(from)) return;
     if (this.#scene.isWritingLater() || disk.landing.size > 0) return;
     this.#scene.note(() => `a copy of ${from.label} stands in the place of ${disk.label}`);
     disk.unmount(from.objects);

@@ -645,6 +645,7 @@ class Simulation {
   /** A pool that is opened as another one than it is refuses whatever it is asked for, and changes nothing. */
   async #misopen(process: Process, step: Extract<Step, { readonly do: "misopen" }>): Promise<void> {
     const before = this.#excuse();
+    const start = ++this.#events;
     const speakers = this.#disks
       .filter((disk) => !disk.down && !disk.isUnmounted && disk.trouble.hanging === 0 && this.#isPast(disk.trouble))
       .map((disk) => ({ disk, count: disk.trouble.count }));
@@ -670,6 +671,10 @@ class Simulation {
     const isUnknown = step.as === "prefixes" && isMoved && !this.#isClean(before);
     if ((process.changes ?? 0) > 0 && !isUnknown) {
       throw new Violation(`a pool that was opened with another ${step.as} was changed`);
+    }
+    if ((process.changes ?? 0) > 0 && (what === "put" || what === "delete")) {
+      const model = this.#model(name);
+      this.#failed(model, model.begin(what === "put" ? "misopened" : undefined, start, process.cache, process));
     }
     const isHeard = speakers.some(({ disk, count }) => disk.trouble.count === count);
     if (!("error" in result) && isHeard && !isUnknown) {
@@ -733,14 +738,14 @@ class Simulation {
   }
 
   /** Whether nothing had an excuse to fail since `since` was taken. */
-  #excuse(): { readonly count: number; readonly calm: boolean } {
+  #excuse(): Excuse {
     const calm =
       this.#trouble.hanging === 0 &&
       this.world.nowMs - this.#trouble.hungUntilMs > HEAR_MS &&
       this.#isPast(this.#trouble) &&
       !(this.#isAnyLost && this.#isAnyMoved) &&
       this.#disks.every((disk) => !disk.down && !disk.full && !disk.isUnmounted && !disk.isWiped);
-    return { count: this.#trouble.count, calm };
+    return { count: this.#trouble.count, calm, isMade: this.#disks.every((disk) => disk.own.has(IDENTITY_NAME)) };
   }
 
   /** Whether what happened last was so long ago that every operation has heard of its end. */
@@ -749,8 +754,13 @@ class Simulation {
     return this.#freshMs === 0 || this.world.nowMs - lastMs > this.#freshMs * STALE_FACTOR;
   }
 
-  #isClean(before: { readonly count: number; readonly calm: boolean }): boolean {
+  #isClean(before: Excuse): boolean {
     return before.calm && this.#trouble.count === before.count;
+  }
+
+  /** A store that another process is just making a store of the pool may not be read yet. */
+  #isCleanRead(before: Excuse): boolean {
+    return before.isMade && this.#isClean(before);
   }
 
   async #put(
@@ -997,7 +1007,7 @@ class Simulation {
       return Buffer.from(await collect(found.body)).toString();
     });
     const now = ++this.#events;
-    const clean = this.#isClean(before);
+    const clean = this.#isCleanRead(before);
     this.#note(() => `get ${name}: ${describeResult(result)} unheard ${unheard.join()} ${clean ? "clean" : ""}`);
     const matches = (value: Value): boolean => {
       if (!("value" in result) || value === undefined || Buffer.byteLength(value) !== size) return false;
@@ -1129,7 +1139,7 @@ class Simulation {
     const standing = this.#standing(model);
     const result = await this.#attempt(() => process.pool.stat(name));
     const now = ++this.#events;
-    const clean = this.#isClean(before);
+    const clean = this.#isCleanRead(before);
     this.#note(() => `stat ${name}: ${describeResult(result)}`);
     if ("error" in result) {
       this.#checkFailure(process, "stat", model, result.error, start, now, clean, standing);
@@ -1151,7 +1161,7 @@ class Simulation {
       for await (const { name } of process.pool.list(prefix)) found.push(name);
     });
     const now = ++this.#events;
-    const clean = this.#isClean(before);
+    const clean = this.#isCleanRead(before);
     this.#note(() => `list ${prefix}: ${found.join()} ${describeResult(result)}`);
     if (new Set(found).size !== found.length) throw new Violation(`a listing has a name twice: ${found.join(", ")}`);
     for (const name of found) {
@@ -1290,9 +1300,8 @@ class Simulation {
   /** Segments that were spoiled, as they stand there now. */
   readonly #spoiled = new Set<Buffer>();
 
-  #isSpoiled(disk: Disk): boolean {
-    if (this.#spoiled.size === 0) return false;
-    return disk.names(SEGMENT_PREFIX).some((name) => this.#spoiled.has(disk.objects.get(name) ?? Buffer.alloc(0)));
+  #isSpoiled({ objects }: { readonly objects: ReadonlyMap<string, Buffer> }): boolean {
+    return this.#spoiled.size > 0 && [...objects.values()].some((bytes) => this.#spoiled.has(bytes));
   }
 
   /** Damages a segment of a disk's ledger: only one that is whole on another. */
@@ -1662,6 +1671,14 @@ interface Change {
 }
 
 /** A good copy, as it stood when a read began. */
+/** What was wrong before an operation began. */
+interface Excuse {
+  readonly count: number;
+  readonly calm: boolean;
+  /** Whether every store has an identity. */
+  readonly isMade: boolean;
+}
+
 interface Standing {
   readonly disk: Disk;
   readonly value: Value;
