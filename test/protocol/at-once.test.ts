@@ -139,3 +139,37 @@ describe("a record that a store lists before it has answered", () => {
     following.end();
   });
 });
+
+describe("a put that fails because its store falls silent", () => {
+  it("does not hide another machine's put that came over it", async () => {
+    const store = switched("A");
+    const view = viewOf(store);
+    const first = memoryPool([store], { machine: "00000001" });
+    const second = memoryPool([view], { machine: "00000002" });
+    await first.pool.put("of the first", toBody("1"));
+    await second.pool.put("of the second", toBody("2"));
+    const recorded = gate();
+    const [over, silent] = [gate(), { is: false, reads: 0 }];
+    view.afterCall = async (operation, name) => {
+      // The intent, the bytes, and then the record.
+      if (operation !== "put" || store.objects.get("x") === undefined || name === "x" || silent.is) return;
+      recorded.open();
+      await over.opened;
+      silent.is = true;
+    };
+    view.onCall = (operation, name) => {
+      if (silent.is && operation === "get" && name.startsWith(".holdfast/ledger/") && silent.reads++ > 0)
+        throw new HoldfastError("unavailable", "connection refused");
+    };
+    const failing = second.pool.put("x", toBody("fails"));
+    await recorded.opened;
+    expect(await first.pool.put("x", toBody("stands"))).toMatchObject({ owed: [] });
+    over.open();
+    await expect(failing).rejects.toMatchObject({ code: "unavailable" });
+    view.onCall = undefined;
+    await second.ledger.hear();
+    await second.ledger.flushed();
+    const third = memoryPool([store], { machine: "00000003" });
+    for (const { pool } of [first, second, third]) expect(await textOrCode(pool, "x")).toBe("stands");
+  });
+});
