@@ -6,6 +6,7 @@ import { currentRecord, highestVersion, isPut } from "../ledger/record.ts";
 import type { CopyMark, NameState, ObjectRecord, PutRecord, StoreId } from "../ledger/record.ts";
 import type { PoolContext } from "../pool/pool-context.ts";
 import { copyTo } from "../pool/copy.ts";
+import { isAnother } from "../pool/pool-answers.ts";
 import type { RepairAction } from "../contract/pool.ts";
 import { contentOf } from "./assess.ts";
 import type { ObjectPlan } from "./assess.ts";
@@ -203,7 +204,7 @@ class Mending {
     if (deleteFrom.length === 0) return;
     const staying = [...good, ...this.#copied].filter((member) => !deleteFrom.some((one) => one.member === member));
     const isEnough = !isPut(record) || (staying.length > 0 && wanted.every((member) => staying.includes(member)));
-    if (!isEnough || !(await this.#owe(record))) return;
+    if (!isEnough || !(await this.#haveCopied(record)) || !(await this.#owe(record))) return;
     for (const { member } of deleteFrom) {
       if (!(await this.#isUnchanged())) break;
       if (this.#claim?.members.has(member) !== true) {
@@ -220,6 +221,37 @@ class Mending {
         this.#errors.push(failure);
         this.#mark(record, member, "delete", failure);
       }
+    }
+  }
+
+  /**
+   * Whether the stores that were copied to are still the intended ones, and have the copies. One that was unmounted meanwhile
+   * gave them to a folder in its place, or has them no longer.
+   */
+  async #haveCopied(record: ObjectRecord): Promise<boolean> {
+    if (this.#copied.length === 0) return true;
+    await this.#pool.ledger.hear();
+    const troubles = await Promise.all(
+      this.#copied.map(async (member) => [member, await this.#lacks(member)] as const),
+    );
+    throwIfAborted(this.#signal);
+    for (const [member, trouble] of troubles) {
+      if (trouble === undefined) continue;
+      this.#errors.push(trouble);
+      this.#mark(record, member, "copy", trouble);
+    }
+    return troubles.every(([, trouble]) => trouble === undefined);
+  }
+
+  /** Why a store that was copied to does not count as having the copy; undefined if it does. */
+  async #lacks(member: Member): Promise<HoldfastError | undefined> {
+    if (!member.ready) return member.trouble();
+    if (member.id !== this.#ids.get(member)) return isAnother(member);
+    try {
+      await member.store.stat(this.#name, { signal: this.#signal });
+      return undefined;
+    } catch (error) {
+      return toHoldfastError(error).within({ store: member.label, operation: "stat", object: this.#name });
     }
   }
 

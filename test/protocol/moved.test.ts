@@ -73,6 +73,36 @@ describe("a store that is unmounted while an object is deleted", () => {
   }
 });
 
+describe("a store that is unmounted while an object is moved to it", () => {
+  for (const until of ["the end", "the copy was read back"] as const) {
+    it(`is no holder of it, and the object stays where it was (until ${until})`, async () => {
+      const stores = [switched("A"), switched("B")] as const;
+      const { pool } = memoryPool(stores, { mode: "stripe", machine: "00000001", freshMs: 60_000 });
+      await pool.put("x", toBody("v1"));
+      const [from, to] = textOn(stores[0], "x") === undefined ? [stores[1], stores[0]] : stores;
+      const mounted = contentOf(to);
+      const remount = (): void => {
+        to.onCall = undefined;
+        replace(to, mounted);
+      };
+      to.onCall = (operation, name) => {
+        if (operation !== "put" || name !== "x") return;
+        // Copies are read back at once.
+        to.onCall = until === "the end" ? undefined : (_, next) => void (next !== "x" && remount());
+        replace(to, new Map());
+      };
+      await pool.maintenance.drain(from.store.label, { leaveCopies: 1 }).catch(() => undefined);
+      expect(textOn(from, "x")).toBe("v1");
+      await pool.close();
+      remount();
+      const later = memoryPool(stores, { mode: "stripe", machine: "00000001" });
+      expect(await textOrCode(later.pool, "x")).toBe("v1");
+      await later.pool.maintenance.drain(from.store.label, { leaveCopies: 1 });
+      expect([textOn(from, "x"), textOn(to, "x")]).toEqual([undefined, "v1"]);
+    });
+  }
+});
+
 describe("a store that is unmounted while a verify looks at it", () => {
   for (const until of ["for a moment", "until it is over", "twice"]) {
     it(`makes no object lost or missing (${until})`, async () => {
