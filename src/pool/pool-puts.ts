@@ -132,14 +132,8 @@ export class PoolPuts {
   ): Promise<Content | undefined> {
     const { name } = begun;
     const digest = new ContentDigest(body.size);
-    // A store that has to begin anew reads the source again. It must read the same bytes.
-    let content: Content | undefined;
-    const agree = (read: Content): void => {
-      content ??= read;
-      if (content.sha256 !== read.sha256) {
-        throw new HoldfastError("conflict", "the source changed while it was read", { operation: "put", object: name });
-      }
-    };
+    const readings = new Readings(name);
+    const agree = (read: Content): void => readings.add(read);
     const stop = new AbortController();
     const ends = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
     const fan = fanOut(checkedBytes(body, ends), {
@@ -189,12 +183,12 @@ export class PoolPuts {
     // If no store listens any more, the source is not waited for, because it may never give another byte.
     if (taking.every((member) => failed.has(member) && slow?.has(member) !== true)) stop.abort();
     else await source;
-    if (content !== undefined || (body.size !== undefined && digest.size >= body.size))
+    if (readings.content !== undefined || (body.size !== undefined && digest.size >= body.size))
       for (const member of taking) begun.offered.add(member);
     if (signal?.aborted === true) await this.#noteLanding(begun, failed);
     throwIfAborted(signal);
     if (sourceError !== undefined) throw sourceError;
-    return content;
+    return readings.content;
   }
 
   /**
@@ -628,6 +622,23 @@ export class PoolPuts {
         retryAfterMs: first.retryAfterMs,
       });
     }
+  }
+}
+
+/** What was read of a source. A store that has to begin anew reads it again, and must read the same bytes. */
+class Readings {
+  readonly #name: string;
+  content: Content | undefined;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  add(read: Content): void {
+    this.content ??= read;
+    if (this.content.sha256 === read.sha256) return;
+    const context = { operation: "put", object: this.#name } as const;
+    throw new HoldfastError("conflict", "the source changed while it was read", context);
   }
 }
 

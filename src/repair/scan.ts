@@ -145,15 +145,20 @@ export async function inspect(
       lookAnew(pool.ledger.index.get(item.name));
       continue;
     }
-    let copies = 0;
-    let bytes = 0;
-    for (const fact of facts.values()) {
-      if (fact.kind === "content") bytes += fact.content.size;
-      if (fact.kind === "content" || fact.kind === "size") copies++;
-    }
-    const silent = [...facts].filter(([, fact]) => fact.kind === "unheard").map(([member]) => member);
-    return { assessment, state, copies, bytes, silent, kept: keptBytes(facts, assessment) };
+    return { assessment, state, ...totalsOf(facts), kept: keptBytes(facts, assessment) };
   }
+}
+
+function totalsOf(facts: ReadonlyMap<Member, CopyFact>): Pick<Inspected, "copies" | "bytes" | "silent"> {
+  let copies = 0;
+  let bytes = 0;
+  const silent: Member[] = [];
+  for (const [member, fact] of facts) {
+    if (fact.kind === "content") bytes += fact.content.size;
+    if (fact.kind === "content" || fact.kind === "size") copies++;
+    if (fact.kind === "unheard") silent.push(member);
+  }
+  return { copies, bytes, silent };
 }
 
 /** Whether this process has begun a change of the name and not finished it. */
