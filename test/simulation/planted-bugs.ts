@@ -234,8 +234,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a put does not look at what stands after another write",
     file: COMMIT,
-    find: "|| this.#isBeingWritten(member),",
-    replace: "|| member.ready || this.#isBeingWritten(member),",
+    find: "|| beingWritten.has(member),",
+    replace: "|| member.ready || beingWritten.has(member),",
   },
   {
     name: "repair does not release its claim",
