@@ -423,6 +423,7 @@ describe("the judge", () => {
 
   it("does not let verify, repair and status pass that say nothing of a store that is out", () => {
     weather.begins("outage", "b", startMs);
+    weather.holds("b", startMs + 100);
     const stores = STORES.map((label) => ({ label, well: true }));
     tell(verify(5000, 5010, {}), repair(5020, 5030, { whole: true }));
     tell(operation("status", "", 5040, 5050, { answer: { stores } }));
@@ -431,7 +432,15 @@ describe("the judge", () => {
 
   it("lets a verify pass that ended while a server that was out began to answer again", () => {
     weather.begins("outage", "b", startMs);
+    weather.holds("b", startMs + 100);
     weather.clears("b", startMs + 5005);
+    tell(verify(5000, 5010, {}));
+    expect(rules()).toEqual([]);
+  });
+
+  it("lets a verify pass that began while a server was still being stopped", () => {
+    weather.begins("outage", "b", startMs);
+    weather.holds("b", startMs + 5005);
     tell(verify(5000, 5010, {}));
     expect(rules()).toEqual([]);
   });

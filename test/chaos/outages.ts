@@ -101,6 +101,7 @@ export class Outages {
     const isOut = how !== "full" || site.disk === undefined;
     if (isOut) weather.begins("outage", site.label, fromMs);
     const ending = await begin(site, how);
+    if (isOut) weather.holds(site.label, nowMs());
     await delay(forMs);
     weather.clears(site.label, nowMs());
     await ending.before();

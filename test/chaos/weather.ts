@@ -8,6 +8,8 @@ export interface Trouble extends Span {
 interface Spell {
   readonly store: string;
   readonly fromMs: number;
+  /** From then on it was certainly there: a server may answer until it has been stopped. */
+  surelyFromMs: number;
   /** Until then it certainly lasted: a server that goes on may answer before its outage counts as over. */
   surelyToMs: number;
   toMs: number;
@@ -22,7 +24,12 @@ export class Weather {
 
   begins(what: "outage" | "drain", store: string, nowMs: number): void {
     const never = Number.POSITIVE_INFINITY;
-    this.#listOf(what).push({ store, fromMs: nowMs, surelyToMs: never, toMs: never });
+    this.#listOf(what).push({ store, fromMs: nowMs, surelyFromMs: never, surelyToMs: never, toMs: never });
+  }
+
+  /** An outage has begun. */
+  holds(store: string, nowMs: number): void {
+    for (const one of this.#outages) if (one.store === store) one.surelyFromMs = Math.min(one.surelyFromMs, nowMs);
   }
 
   /** An outage is being ended. */
@@ -57,8 +64,8 @@ export class Weather {
     return new Set(stores.map(({ store }) => store));
   }
 
-  /** Stores that were out from before the span to after it. */
+  /** Stores that were certainly out from before the span to after it. */
   throughout(fromMs: number, toMs: number): string[] {
-    return this.#outages.filter((one) => one.fromMs < fromMs && one.surelyToMs > toMs).map(({ store }) => store);
+    return this.#outages.filter((one) => one.surelyFromMs < fromMs && one.surelyToMs > toMs).map(({ store }) => store);
   }
 }
