@@ -332,14 +332,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     foundBy: 8037981,
   },
   {
-    name: "a stripe takes a put back while a store is still to be tried",
-    file: PUTS,
-    find: "        for (const [store, error] of missed) failed.set(store, error);\n",
-    replace:
-      "        for (const [store, error] of missed) failed.set(store, error);\n        this.#cancelUnoffered(begun);\n",
-    foundBy: 90001530,
-  },
-  {
     name: "a put looks who writes only after it looked at the copies",
     file: COMMIT,
     find: "beingWritten.has(member),",
