@@ -46,7 +46,7 @@ export type {
   VerifyOptions,
   VerifyReport,
 } from "./contract/pool.ts";
-export type { Runtime } from "./contract/runtime.ts";
+export type { Runtime, SinceBoot } from "./contract/runtime.ts";
 export type {
   Body,
   ByteRange,

@@ -23,5 +23,13 @@ export function runtimeOf(clock: Clock, beganMs: number): Runtime {
 
 /** A runtime for which so much time has gone by since the process began: leases of writers that are gone run out. */
 export function laterRuntime(ms: number): Runtime {
-  return { ...systemRuntime, now: () => Date.now() + ms, monotonicMs: () => systemRuntime.monotonicMs() + ms };
+  return {
+    ...systemRuntime,
+    now: () => Date.now() + ms,
+    monotonicMs: () => systemRuntime.monotonicMs() + ms,
+    sinceBoot: () => {
+      const since = systemRuntime.sinceBoot?.();
+      return since && { ...since, ms: since.ms + ms };
+    },
+  };
 }

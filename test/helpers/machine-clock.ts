@@ -29,6 +29,7 @@ export class MachineClock {
       ...systemRuntime,
       now: () => systemRuntime.now() + this.#passedMs + aheadMs,
       monotonicMs: () => this.#nowMs(),
+      sinceBoot: () => undefined,
       sleep: async (ms, signal) => {
         if (ms < LONG_MS) return systemRuntime.sleep(ms, signal);
         if (signal?.aborted === true) throw abortError(signal);
