@@ -54,7 +54,7 @@ export class PoolDeletes {
       } else if (current?.kind === "delete" && state.records.length === 1) {
         // An earlier delete may have failed after it told too few stores.
         const { told, failed } = await this.#tell({ ...current, copies: {} });
-        if (!this.#isEnough(told)) throw tooFew(this.#pool, ledger.members, failed);
+        if (!this.#isEnough(told.length)) throw tooFew(this.#pool, ledger.members, failed);
         return { existed: false, owed: this.#pool.debtsOf(current) };
       }
       const own = ledger.members.filter((member) => this.#pool.hasOwnFiles(member, state));
@@ -84,13 +84,19 @@ export class PoolDeletes {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const known = ledger.index.get(name);
       const record = this.#tombstone(name, [state, known], base, settles);
+      const ids = new Map(ledger.members.map((member) => [member, member.id]));
       const { told, failed } = await this.#tell(record);
-      if (!this.#isEnough(told)) {
-        if (told > 0) await this.#undo(known, record);
+      if (this.#isEnough(told.length)) {
+        await ledger.hear();
+        ledger.checkEpoch();
+      }
+      // What went to a folder in a store's place is on no store of the pool.
+      const lost = told.filter((member) => !member.ready || member.id !== ids.get(member));
+      if (!this.#isEnough(told.length - lost.length)) {
+        for (const member of lost) failed.set(member, member.ready ? isAnother(member) : member.trouble());
+        if (told.length > 0) await this.#undo(known, record);
         throw tooFew(this.#pool, ledger.members, failed);
       }
-      await ledger.hear();
-      ledger.checkEpoch();
       const finished = following.take().filter((one) => one.kind !== "intent" && one.version !== record.version);
       const others = (ledger.index.get(name)?.records ?? []).filter(
         (one) => one.kind !== "intent" && one.version !== record.version,
@@ -121,18 +127,19 @@ export class PoolDeletes {
     return record;
   }
 
-  /** Writes a record on every store. Returns how many have it, and the errors of the others. */
+  /** Writes a record on every store. Returns those that have it, and the errors of the others. */
   async #tell(
     record: ObjectRecord,
     others: readonly ObjectRecord[] = [],
-  ): Promise<{ readonly told: number; readonly failed: Map<Member, HoldfastError> }> {
+  ): Promise<{ readonly told: readonly Member[]; readonly failed: Map<Member, HoldfastError> }> {
+    const told: Member[] = [];
     const failed = new Map<Member, HoldfastError>();
-    const appended = this.#pool.ledger.append({ objects: [record, ...others] });
-    for (const [member, outcome] of appended) {
+    for (const [member, outcome] of this.#pool.ledger.append({ objects: [record, ...others] })) {
       const error = await outcome;
-      if (error !== undefined) failed.set(member, error);
+      if (error === undefined) told.push(member);
+      else failed.set(member, error);
     }
-    return { told: appended.size - failed.size, failed };
+    return { told, failed };
   }
 
   #isEnough(told: number): boolean {
@@ -178,19 +185,21 @@ export class PoolDeletes {
     const current = currentRecord(known);
     if (current !== undefined) {
       const others = known?.records.filter((record) => record !== current) ?? [];
-      await this.#tell({ ...current, undone: [...(current.undone ?? []), tombstone.version] }, others);
-      return;
+      return this.#tellOrKeep({ ...current, undone: [...(current.undone ?? []), tombstone.version] }, others);
     }
     const rev = ledger.stamp(tombstone);
     const copies = Object.entries(tombstone.copies).map(([id, mark]) => [id, { ...mark, rev, reason: "not begun" }]);
-    await this.#tell(
-      takenBackTombstone(
-        tombstone.name,
-        ledger.writer,
-        [tombstone.version],
-        Object.fromEntries(copies) as ObjectRecord["copies"],
-      ),
-    );
+    const copied = Object.fromEntries(copies) as ObjectRecord["copies"];
+    await this.#tellOrKeep(takenBackTombstone(tombstone.name, ledger.writer, [tombstone.version], copied));
+  }
+
+  /** Writes records on every store. If no store takes them, they are written later, and this machine goes by them until then. */
+  async #tellOrKeep(record: ObjectRecord, others: readonly ObjectRecord[] = []): Promise<void> {
+    const { ledger } = this.#pool;
+    const { told } = await this.#tell(record, others);
+    if (told.length > 0) return;
+    ledger.noteBegun([record, ...others]);
+    ledger.appendLater([record, ...others]);
   }
 
   /**

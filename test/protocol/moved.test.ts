@@ -73,6 +73,27 @@ describe("a store that is unmounted while an object is deleted", () => {
   }
 });
 
+describe("a store that is unmounted while a delete is told to it", () => {
+  it("was not told: with no other store the delete fails, and the object is there when the store is back", async () => {
+    const stores = [switched("A"), switched("B")] as const;
+    const { pool } = memoryPool(stores, { machine: "00000001" });
+    await pool.put("x", toBody("v1"));
+    stores[1].down = true;
+    const mounted = contentOf(stores[0]);
+    stores[0].onCall = (operation, name) => {
+      if (operation !== "put" || !name.startsWith(".holdfast/ledger/")) return;
+      stores[0].onCall = undefined;
+      replace(stores[0], new Map());
+    };
+    expect(await codeOf(pool.delete("x"))).toBe("unavailable");
+    replace(stores[0], mounted);
+    stores[1].down = false;
+    expect(await textOrCode(pool, "x")).toBe("v1");
+    expect(await pool.maintenance.repair()).toMatchObject({ whole: true });
+    expect(await textOrCode(memoryPool(stores, { machine: "00000002" }).pool, "x")).toBe("v1");
+  });
+});
+
 describe("a store that is unmounted while an object is moved to it", () => {
   for (const until of ["the end", "the copy was read back"] as const) {
     it(`is no holder of it, and the object stays where it was (until ${until})`, async () => {
