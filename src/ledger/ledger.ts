@@ -7,6 +7,9 @@
  * - `compact` and `sync` keep the number of segments small, and the segments the same on every store.
  *
  * After each hearing, `membership.ts` decides the members' states.
+ *
+ * The file is longer than others because it is the one entrance to the ledger: most of it is short methods over one state
+ * (index, pool, hearing), and the parts with a state of their own are in files beside it.
  */
 import { collect } from "../contract/body.ts";
 import { HoldfastError, toHoldfastError } from "../contract/errors.ts";

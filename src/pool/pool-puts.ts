@@ -1,6 +1,9 @@
 /**
  * Puts of a pool. The two modes send bytes to different stores (`#putMirror`, `#putStripe`). The order of durable steps is
  * the same for both; docs/decisions/0001-ledger.md has the reasons for it.
+ *
+ * The file is longer than others because that order is best read in one place: announcing, sending, taking back and following
+ * slow stores share what a put in progress knows.
  */
 import { checkedBytes } from "../contract/body.ts";
 import { ContentDigest } from "../ledger/digest.ts";
